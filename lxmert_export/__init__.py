@@ -1,0 +1,86 @@
+"""lxmert-export: a trained LXMERT to any runtime, with proof. Every public name, loaded when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lxmert_export.api import (
+        check_parity,
+        export,
+        load_artifact,
+        load_checkpoint,
+        save_checkpoint,
+        verify,
+    )
+    from lxmert_export.artifact import Artifact, Manifest
+    from lxmert_export.config import LxmertConfig
+    from lxmert_export.errors import (
+        ArtifactError,
+        CheckpointError,
+        ConfigError,
+        ConversionError,
+        InputError,
+        LxmertExportError,
+        MissingExtra,
+        ParityError,
+    )
+    from lxmert_export.model import (
+        LxmertForNLVR2,
+        LxmertForPreTraining,
+        LxmertForQuestionAnswering,
+        LxmertModel,
+    )
+    from lxmert_export.outputs import (
+        LxmertForNLVR2Output,
+        LxmertForPreTrainingOutput,
+        LxmertForQuestionAnsweringOutput,
+        LxmertModelOutput,
+    )
+    from lxmert_export.parity.report import Cell, ParityReport
+    from lxmert_export.runners.runner import Runner
+    from lxmert_export.signature import Signature, TensorSpec, task_signature
+
+__version__ = "0.1.0"
+
+# Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
+_HOMES = {
+    "lxmert_export.api": (
+        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify",
+    ),
+    "lxmert_export.config": ("LxmertConfig",),
+    "lxmert_export.model": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"),
+    "lxmert_export.outputs": (
+        "LxmertModelOutput", "LxmertForPreTrainingOutput", "LxmertForQuestionAnsweringOutput", "LxmertForNLVR2Output",
+    ),
+    "lxmert_export.signature": ("Signature", "TensorSpec", "task_signature"),
+    "lxmert_export.artifact": ("Artifact", "Manifest"),
+    "lxmert_export.runners.runner": ("Runner",),
+    "lxmert_export.parity.report": ("ParityReport", "Cell"),
+    "lxmert_export.errors": (
+        "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
+        "ConversionError", "ParityError",
+    ),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+# The modules that need PyTorch as soon as they are imported.
+_NEEDS_TORCH = ("lxmert_export.model",)
+
+__all__ = [  # noqa: PLE0604  (all strings, listed once above)
+    "__version__",
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME_OF[name]
+    if home in _NEEDS_TORCH:
+        import_module("lxmert_export.api").require(name, torch="torch")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

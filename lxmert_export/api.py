@@ -1,0 +1,233 @@
+"""The Python interface: load, save, export, open, check. The command line is a thin layer over this.
+
+Nothing here imports a framework at module level: each function brings in what it needs, and says which extra is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lxmert_export import hub
+from lxmert_export.artifact import Artifact, open_artifact
+from lxmert_export.atomic_directory import atomic_directory
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import ArtifactError, ConversionError, MissingExtra
+from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
+from lxmert_export.parity.report import ParityReport
+from lxmert_export.runners.opening import open_runner
+from lxmert_export.runners.providers import CPU
+from lxmert_export.runners.runner import Runner
+from lxmert_export.signature import Precision, Signature, Task, task_signature
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from lxmert_export.checkpoint.write import Dialect
+    from lxmert_export.exporting import Source
+    from lxmert_export.pretrained import PreTrainedLxmert
+
+TARGETS = ("onnx",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+IO_DTYPES = ("float32", "float16")
+
+
+def load_checkpoint(
+    name_or_path: str | Path = hub.DEMO,
+    *,
+    task: Task | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    fresh_heads: bool = False,
+) -> PreTrainedLxmert:
+    """The canonical PyTorch model of a checkpoint, in eval mode; ``task`` defaults to the fullest head that it holds.
+
+    ``CheckpointError``: whatever does not fit, all of it named at once. ``MissingExtra``: PyTorch is not installed.
+    """
+    require("reading a checkpoint", torch="torch")
+    from lxmert_export.checkpoint.read import read_checkpoint
+    from lxmert_export.model import MODELS
+
+    checkpoint = read_checkpoint(
+        name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads, fresh_heads=fresh_heads
+    )
+    return MODELS[checkpoint.task].from_checkpoint(checkpoint, dtype=dtype)
+
+
+def save_checkpoint(
+    model: PreTrainedLxmert, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False
+) -> None:
+    """Writes a model's weights and config into a directory: ``hf``, ``original`` or ``tf``."""
+    model.save_pretrained(directory, dialect=dialect, overwrite=overwrite)
+
+
+def export(
+    target: str,
+    checkpoint: str | Path | nn.Module = hub.DEMO,
+    directory: str | Path | None = None,
+    *,
+    precision: Precision = "fp32",
+    task: Task | None = None,
+    signature: Signature | None = None,
+    config: LxmertConfig | None = None,
+    fixed: Mapping[str, int] | None = None,
+    hidden_states: bool = False,
+    attentions: bool = False,
+    object_heads: bool = False,
+    io_dtype: str = "float32",
+    opset: int | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    parity: bool = True,
+    overwrite: bool = False,
+    providers: Sequence[str] = (CPU,),
+    progress: Progress = silent,
+) -> Artifact:
+    """Writes an artifact directory, whole or not at all, after it has passed the parity gate.
+
+    ``checkpoint``: a file, a directory, a hub name, one of our models, or any module that holds an ``LxmertModel``; the last
+    needs a ``signature`` of its own, whose inputs are passed by keyword, and whose outputs are picked from what it returns.
+    ``fixed`` gives sizes to some of batch, text and objects. ``ParityError`` carries the report of a gate that failed;
+    the directory is then as it was before.
+    """
+    _check_choices(target, precision, io_dtype)
+    require("converting to ONNX", torch="torch", onnx="onnx", onnxscript="onnx")
+    if parity:
+        require("the parity gate", onnxruntime="onnx")
+    _check_own_converters()
+    from lxmert_export.exporting import write_onnx_artifact
+
+    source = _source(checkpoint, task, config, revision, num_attention_heads)
+    signature = signature or _own_signature(source, fixed, hidden_states, attentions, object_heads, io_dtype)
+    final = Path(directory or default_directory(source.name, signature.task, target, precision))
+    with atomic_directory(final, overwrite=overwrite) as temporary:
+        written = write_onnx_artifact(
+            source,
+            signature,
+            temporary,
+            name=final.resolve().name,
+            precision=precision,
+            opset=opset,
+            parity=parity,
+            providers=providers,
+            progress=progress,
+        )
+    return replace(written, path=final)
+
+
+def load_artifact(path: str | Path, *, providers: Sequence[str] = (CPU,)) -> Runner:
+    """Opens an artifact for running, after its sizes and hashes are checked; a context manager."""
+    return open_runner(open_artifact(path), providers=providers)
+
+
+def check_parity(
+    artifacts: Sequence[str | Path],
+    *,
+    checkpoint: str | Path | nn.Module | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+    progress: Progress = silent,
+) -> ParityReport:
+    """Judges artifacts against the float64 reference of a checkpoint, and each pair of them against each other.
+
+    Without a checkpoint each artifact is judged against its own golden file. ``ArtifactError``: artifacts that cannot be
+    compared, or that were written without the gate and so have no golden file.
+    """
+    if not artifacts:
+        raise ArtifactError("no artifact to check: name at least one directory")
+    opened = [open_artifact(path) for path in artifacts]
+    check_comparable(opened)
+    if checkpoint is None:
+        return check_against_golden(opened, providers, progress)
+    require("the reference", torch="torch", onnx="onnx")
+    _check_own_converters()
+    from lxmert_export.gate import check_against_module
+
+    first = opened[0].manifest
+    source = _source(checkpoint, None if first.task == "custom" else first.task, None, revision, num_attention_heads)  # type: ignore[arg-type]
+    if source.config.replace(extra={}) != first.config.replace(extra={}):
+        raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
+    return check_against_module(opened, source.module, providers, progress)
+
+
+def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
+    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
+    return check_against_golden([open_artifact(path)], providers, progress)
+
+
+def default_directory(name: str, task: str, target: str, precision: str) -> Path:
+    """``./<checkpoint>-<task>-<target>-<precision>``."""
+    path = Path(name)
+    stem = path.stem if path.suffix in (".pth", ".bin", ".safetensors", ".h5") else path.name
+    return Path(f"{stem}-{task}-{target}-{precision}")
+
+
+def require(what: str, **modules: str) -> None:
+    """``MissingExtra`` for the first of ``modules`` (name = its extra) that is not installed."""
+    for module, extra in modules.items():
+        if find_spec(module) is None:
+            raise MissingExtra(what, extra)
+
+
+def _check_choices(target: str, precision: str, io_dtype: str) -> None:
+    for what, value, choices in (
+        ("target", target, TARGETS),
+        ("precision", precision, PRECISIONS),
+        ("io_dtype", io_dtype, IO_DTYPES),
+    ):
+        if value not in choices:
+            raise ConversionError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+
+
+def _check_own_converters() -> None:
+    """A user's folder named ``converters`` that comes first on the path must not be taken for ours."""
+    found = importlib.util.find_spec("converters")
+    ours = Path(__file__).resolve().parent.parent / "converters"
+    place = None if found is None or found.origin is None else Path(found.origin).resolve().parent
+    if place != ours:
+        raise ConversionError(
+            f"the package 'converters' found at {place or 'no file'} is not lxmert-export's own ({ours}): "
+            "run from another directory, or rename that folder"
+        )
+
+
+def _source(
+    checkpoint: str | Path | nn.Module,
+    task: Task | None,
+    config: LxmertConfig | None,
+    revision: str | None,
+    num_attention_heads: int | None,
+) -> Source:
+    from lxmert_export.exporting import source_of_checkpoint, source_of_module
+
+    if isinstance(checkpoint, str | Path):
+        return source_of_checkpoint(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
+    return source_of_module(checkpoint, config)
+
+
+def _own_signature(
+    source: Source,
+    fixed: Mapping[str, int] | None,
+    hidden_states: bool,
+    attentions: bool,
+    object_heads: bool,
+    io_dtype: str,
+) -> Signature:
+    if source.task is None:
+        raise ConversionError(f"{source.name} is a module of your own: pass its signature, which names inputs and outputs")
+    return task_signature(
+        source.config,
+        source.task,
+        hidden_states=hidden_states,
+        attentions=attentions,
+        object_heads=object_heads,
+        fixed=fixed,
+        float_dtype=io_dtype,
+    )

@@ -1,0 +1,100 @@
+"""A directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lxmert_export.errors import ArtifactError
+
+# Both stand beside the final directory, so that renaming never crosses a file system: `.NAME.writing-PID-…` is being
+# filled, `.NAME.replaced-PID-…` is the old one, set aside for the instant in which the new one takes its place.
+WRITING, REPLACED = "writing", "replaced"
+
+
+@contextmanager
+def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yields an empty directory beside ``final``; on success it becomes ``final``, on any failure nothing has changed.
+
+    With ``overwrite`` an existing ``final`` is set aside, restored on failure, removed on success. What a killed run left is
+    tidied up first: an old directory that was set aside comes back. ``ArtifactError``: ``final`` exists, or cannot be written.
+    """
+    final = Path(os.path.abspath(final))
+    try:
+        _recover(final)
+        _refuse_existing(final, overwrite)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(final, WRITING)
+        temporary.mkdir()
+    except OSError as error:
+        raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield temporary
+        _sync(temporary)
+        _put_in_place(temporary, final)
+    except OSError as error:
+        raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_existing(final: Path, overwrite: bool) -> None:
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise ArtifactError(f"{final}: exists and is not a directory; choose another output")
+    if final.exists() and not overwrite:
+        raise ArtifactError(f"{final}: exists already; --overwrite replaces it, -o names another")
+
+
+def _put_in_place(temporary: Path, final: Path) -> None:
+    aside = _beside(final, REPLACED)
+    if final.exists():
+        final.rename(aside)
+    try:
+        temporary.rename(final)
+    except BaseException:
+        if aside.exists():
+            aside.rename(final)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(final: Path) -> None:
+    """Brings back what a killed run had set aside, and removes what it had half written."""
+    pattern = re.compile(re.escape(f".{final.name}.") + rf"({WRITING}|{REPLACED})-(\d+)-\w+")
+    if not final.parent.is_dir():
+        return
+    for leftover in sorted(final.parent.iterdir()):
+        match = pattern.fullmatch(leftover.name)
+        if match is None or _is_running(int(match[2])):
+            continue
+        if match[1] == REPLACED and not final.exists():
+            leftover.rename(final)
+        else:
+            shutil.rmtree(leftover)
+
+
+def _beside(final: Path, state: str) -> Path:
+    return final.with_name(f".{final.name}.{state}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(directory: Path) -> None:
+    """Flushes every file to the disk: a full one shows here, before the old directory is touched."""
+    for file in directory.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())

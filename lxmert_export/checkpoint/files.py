@@ -1,0 +1,204 @@
+"""Weight files as they lie on disk: told apart by content, opened without running their code, checked before use."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lxmert_export.errors import CheckpointError, MissingExtra
+
+Format = Literal["safetensors", "pickle", "h5"]
+# In a directory the first that is there wins; `.pth` files come after those of Hugging Face, whatever they are called.
+PREFERRED_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+TENSORFLOW_FILE = "tf_model.h5"
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LARGEST_HEADER = 100_000_000  # safetensors' own limit
+
+H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZIP_SIGNATURE = b"PK\x03\x04"
+PICKLE_SIGNATURE = b"\x80"
+
+
+@dataclass(frozen=True)
+class RawWeights:
+    """Tensors by the names that the files give them; ``repeated`` are names found twice, with whether the copies agree."""
+
+    paths: tuple[Path, ...]
+    format: Format
+    tensors: Mapping[str, Tensor]
+    repeated: Mapping[str, bool]
+    metadata: Mapping[str, str]
+
+
+def find_weight_file(path: Path) -> Path:
+    """The weight file that a checkpoint's path stands for. ``CheckpointError``: none in a directory, or several ``.pth``."""
+    if path.is_file():
+        return path
+    for name in PREFERRED_FILES:
+        if (path / name).is_file():
+            return path / name
+    originals = sorted(path.glob("*.pth"))
+    if len(originals) > 1:
+        names = ", ".join(file.name for file in originals)
+        raise CheckpointError(f"{path}: holds several .pth files ({names}); name the one to read")
+    if originals:
+        return originals[0]
+    if (path / TENSORFLOW_FILE).is_file():
+        return path / TENSORFLOW_FILE
+    expected = ", ".join((*PREFERRED_FILES, "*.pth", TENSORFLOW_FILE))
+    raise CheckpointError(f"{path}: holds no weights; expected one of {expected}")
+
+
+def read_weights(path: Path) -> RawWeights:
+    """Opens a weight file or a shard index, memory-mapped where the format allows. ``CheckpointError``: not to be trusted."""
+    if path.name.endswith(".index.json"):
+        return _read_shards(path)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> RawWeights:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if not start:
+        raise CheckpointError(f"{path}: is empty; copy or download it again")
+    if start.startswith(H5_SIGNATURE):
+        return _read_h5(path)
+    if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
+        return _read_pickle(path, zipped=start.startswith(ZIP_SIGNATURE))
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    raise CheckpointError(f"{path}: is no PyTorch, safetensors or HDF5 file; copy or download it again")
+
+
+def _read_shards(index: Path) -> RawWeights:
+    names = _shard_names(index)
+    shards = [_read_file(index.parent / name) for name in names]
+    tensors: dict[str, Tensor] = {}
+    repeated: dict[str, bool] = {}
+    for shard in shards:
+        for name, tensor in shard.tensors.items():
+            if name in tensors:
+                repeated[name] = False
+            tensors[name] = tensor
+        repeated |= shard.repeated
+    return RawWeights(tuple(index.parent / n for n in names), shards[0].format, tensors, repeated, shards[0].metadata)
+
+
+def _shard_names(index: Path) -> list[str]:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: damaged index of a sharded checkpoint: {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+            raise CheckpointError(f"{index}: names a file outside its directory: {name!r}")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: the shard {name} is missing; download it again")
+    if not names:
+        raise CheckpointError(f"{index}: lists no shards; download it again")
+    return names
+
+
+def _read_safetensors(path: Path) -> RawWeights:
+    repeated = _repeated_header_keys(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged safetensors file: {_first_line(error)}") from error
+    return RawWeights((path,), "safetensors", _checked(path, tensors), repeated, metadata)
+
+
+def _repeated_header_keys(path: Path) -> dict[str, bool]:
+    """Keys that the JSON header holds twice, which every JSON reader would silently let the last one win."""
+    seen: list[str] = []
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(LARGEST_HEADER, path.stat().st_size):
+            raise CheckpointError(f"{path}: damaged safetensors file: its header claims {length} bytes")
+        header = file.read(length)
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if any(isinstance(value, dict) for _, value in pairs):  # the outermost object: the tensors
+            seen.extend(key for key, _ in pairs)
+        return dict(pairs)
+
+    try:
+        json.loads(header, object_pairs_hook=note)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged safetensors file: {_first_line(error)}") from error
+    return {key: False for key in seen if seen.count(key) > 1} if len(seen) != len(set(seen)) else {}
+
+
+def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
+    try:
+        # weights_only: nothing is unpickled that could run code. Only the zip layout can be memory-mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except pickle.UnpicklingError as error:
+        reason = "it holds more than tensors, and loading it could run code"
+        if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):
+            reason = _first_line(error)
+        raise CheckpointError(f"{path}: refused: {reason}; save its state_dict() alone") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
+            AssertionError, OverflowError, UnicodeDecodeError, MemoryError) as error:  # fmt: skip
+        raise CheckpointError(f"{path}: damaged PyTorch file: {_first_line(error)}; copy it again") from error
+    if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
+        raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a state_dict of tensors by name")
+    return RawWeights((path,), "pickle", _checked(path, loaded), {}, {})
+
+
+def _read_h5(path: Path) -> RawWeights:
+    if find_spec("h5py") is None:
+        raise MissingExtra(f"reading {path.name}", "h5")
+    from lxmert_export.checkpoint.h5 import read_h5
+
+    tensors, repeated = read_h5(path)
+    return RawWeights((path,), "h5", _checked(path, tensors), repeated, {"format": "tf"})
+
+
+def _checked(path: Path, tensors: Mapping[str, object]) -> dict[str, Tensor]:
+    """Dense floating-point tensors whose bytes are really stored. ``CheckpointError`` names all that are not, at once."""
+    sound: dict[str, Tensor] = {}
+    faults = []
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in FLOAT_DTYPES:
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            faults.append(f"{name} is {kind}, not a dense floating-point tensor")
+        # A stride of 0 lets a file of a thousand bytes claim 10^12 elements: what is claimed must be stored.
+        elif (claimed := tensor.numel() * tensor.element_size()) > (stored := tensor.untyped_storage().nbytes()):
+            faults.append(f"{name} claims {claimed} bytes and stores {stored}")
+        else:
+            sound[name] = tensor
+    if faults:
+        raise CheckpointError(f"{path}: {shortened(faults)}")
+    return sound
+
+
+def shortened(items: list[str], most: int = 8) -> str:
+    """A list in one line, its tail counted."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

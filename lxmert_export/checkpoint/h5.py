@@ -1,0 +1,92 @@
+"""Keras' HDF5 weight layout, as transformers' TFLxmert classes write and read it (``tf_model.h5``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from lxmert_export.errors import CheckpointError
+
+# What keras puts into the root; transformers does not look at them.
+BACKEND, KERAS_VERSION = "tensorflow", "2.21.0"
+# HDF5 keeps an attribute in the object's header, which holds 64 KiB.
+LARGEST_ATTRIBUTE = 64512
+
+
+def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
+    """Tensors by variable name (model name and ``:0`` cut off), and names stored twice with whether the copies agree.
+
+    ``CheckpointError``: a damaged file, or a link that leads out of it.
+    """
+    tensors: dict[str, Tensor] = {}
+    repeated: dict[str, bool] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            for name, dataset in _datasets(file, path):
+                tensor = torch.from_numpy(dataset[...].astype(dataset.dtype.newbyteorder("="), copy=False))
+                if name in tensors:
+                    repeated[name] = repeated.get(name, True) and torch.equal(tensor, tensors[name])
+                tensors[name] = tensor
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged HDF5 file: {str(error).splitlines()[0]}") from error
+    return tensors, repeated
+
+
+def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset of the file, found by walking hard links only."""
+    waiting: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
+    seen = set()
+    while waiting:
+        parts, group = waiting.pop(0)
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise CheckpointError(f"{path}: holds a link ({'/'.join((*parts, name))}); only plain data is read")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                identity = h5py.h5o.get_info(item.id).addr
+                if identity not in seen:  # a hard link back to a parent would never end
+                    seen.add(identity)
+                    waiting.append(((*parts, name), item))
+                continue
+            if item.external or item.is_virtual:
+                raise CheckpointError(f"{path}: {name} keeps its data in another file; only plain data is read")
+            if item.dtype.kind == "f":
+                yield _variable_name((*parts, name)), item
+
+
+def _variable_name(parts: tuple[str, ...]) -> str:
+    """(layer, model name, path…, ``kernel:0``) → path/kernel; the model's name varies, and is dropped wherever it stands."""
+    inner = list(parts[1:])  # Keras groups by layer, and repeats its name below the model's
+    if inner and inner[0].startswith("tf_lxmert"):
+        inner = inner[1:]
+    return "/".join(inner).removesuffix(":0")
+
+
+def write_h5(path: Path, layers: Mapping[str, Mapping[str, Tensor]], model_name: str) -> None:
+    """Writes tensors by layer, then by variable name; ``model_name`` is what Keras calls the whole."""
+    with h5py.File(path, "w") as file:
+        file.attrs["backend"], file.attrs["keras_version"] = BACKEND, KERAS_VERSION
+        _set_names(file, "layer_names", list(layers))
+        for layer, variables in layers.items():
+            group = file.create_group(layer)
+            names = [f"{model_name}/{name}:0" for name in variables]
+            _set_names(group, "weight_names", names)
+            for name, tensor in zip(names, variables.values(), strict=True):
+                group.create_dataset(name, data=tensor.contiguous().numpy())
+        _set_names(file.create_group("top_level_model_weights"), "weight_names", [])
+
+
+def _set_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+    """A list of names as Keras stores it: in pieces ``attribute0``, ``attribute1``, … where one would be too large."""
+    encoded = np.array([name.encode() for name in names]) if names else np.array([], dtype="S1")
+    pieces = max(1, -(-encoded.nbytes // LARGEST_ATTRIBUTE))
+    if pieces == 1:
+        group.attrs[attribute] = encoded
+        return
+    for number, piece in enumerate(np.array_split(encoded, pieces)):
+        group.attrs[f"{attribute}{number}"] = piece

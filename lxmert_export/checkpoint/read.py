@@ -1,0 +1,185 @@
+"""A checkpoint's name → a checked ``Checkpoint``: every tensor there, once, of the right shape, finite. Nothing loads silently wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lxmert_export import hub
+from lxmert_export.checkpoint.dialects import Dialect, Named, held_task, infer_config, our_name_table, upstream_names
+from lxmert_export.checkpoint.files import find_weight_file, read_weights, shortened
+from lxmert_export.config import CONFIG_FILE, LxmertConfig
+from lxmert_export.errors import CheckpointError, ConfigError
+from lxmert_export.signature import TASKS, Task
+from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a checkpoint came from: its dialect, the name it was asked for by, and its weight files."""
+
+    dialect: Dialect
+    name: str
+    paths: tuple[Path, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the weight files' bytes, one after the other."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Checked weights under our names (the backbone's begin with ``lxmert.``), as stored, memory-mapped where possible.
+
+    ``unused`` are heads that the file holds and the task does not use; ``fresh`` are parameters that were asked for anew.
+    A tied decoder is the word embedding itself.
+    """
+
+    config: LxmertConfig
+    task: Task
+    tensors: dict[str, Tensor]
+    unused: tuple[str, ...]
+    fresh: tuple[str, ...]
+    source: Source
+
+
+def read_checkpoint(
+    name_or_path: str | Path,
+    *,
+    task: Task | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    fresh_heads: bool = False,
+) -> Checkpoint:
+    """Reads a checkpoint of any dialect; ``task`` defaults to the fullest head that it holds.
+
+    A ``config.json`` beside the weights wins over what their shapes tell. ``CheckpointError`` names everything that is
+    missing, unexpected, mis-shaped, repeated or not finite at once; a head that is lacking is an error unless
+    ``fresh_heads``.
+    """
+    if task is not None and task not in TASKS:
+        raise CheckpointError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
+    path = find_weight_file(hub.locate_checkpoint(name_or_path, revision=revision))
+    try:
+        raw = read_weights(path)
+        named = upstream_names(raw)
+        inferred = infer_config(named, num_attention_heads)
+        config = _written_config(path, num_attention_heads) or inferred
+        ours, unexpected = _under_our_names(named, config)
+        chosen = task or held_task(ours)
+        _check_heads(ours, config, chosen, fresh_heads)
+        tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads)
+    except CheckpointError as error:
+        if str(error).startswith(str(path)) or str(path.parent) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+    return Checkpoint(config, chosen, tensors, unused, fresh, Source(named.dialect, str(name_or_path), raw.paths))
+
+
+def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig | None:
+    file = path.parent / CONFIG_FILE
+    if not file.is_file():
+        return None
+    config = LxmertConfig.from_json_file(file)
+    if num_attention_heads is None or num_attention_heads == config.num_attention_heads:
+        return config
+    try:
+        return config.replace(num_attention_heads=num_attention_heads)
+    except ConfigError as error:
+        raise CheckpointError(f"num_attention_heads: {error}") from error
+
+
+def _under_our_names(named: Named, config: LxmertConfig) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors by our names, kernels the PyTorch way round; and the names that no LXMERT has."""
+    table = our_name_table(named, config)
+    ours, unexpected = {}, []
+    for name, tensor in named.tensors.items():
+        if name not in table:
+            unexpected.append(name)
+        elif named.dialect == "tf" and table[name].kind == "kernel":
+            ours[table[name].ours] = tensor.t() if tensor.dim() == len(table[name].shape) else tensor
+        else:
+            ours[table[name].ours] = tensor
+    return ours, unexpected
+
+
+def _check_heads(ours: dict[str, Tensor], config: LxmertConfig, task: Task, fresh_heads: bool) -> None:
+    lacking = [] if fresh_heads else _lacking_heads(ours, config, task)
+    if lacking:
+        served = [other for other in TASKS if not _lacking_heads(ours, config, other)]
+        raise CheckpointError(
+            f"lacks {shortened(lacking)}, which task {task!r} needs; it can serve {', '.join(served)}"
+        )
+
+
+def _lacking_heads(ours: dict[str, Tensor], config: LxmertConfig, task: Task) -> list[str]:
+    held = {_head(name) for name in ours}
+    return [head for head in dict.fromkeys(_head(row.ours) for row in weight_names(config, task)) if head not in held]
+
+
+def _head(name: str) -> str:
+    """``answer_head`` of ``answer_head.expand.weight``; ``lxmert`` for the whole backbone."""
+    return name.split(".")[0]
+
+
+def _checked(
+    ours: dict[str, Tensor], unexpected: list[str], named: Named, config: LxmertConfig, task: Task, fresh_heads: bool
+) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
+    """The task's tensors in the table's order, unused heads, fresh names; or one error that names every fault."""
+    rows = {row.ours: row for row in weight_names(config, task)}
+    held = {_head(name) for name in ours}
+    missing = [name for name in rows if name not in ours]
+    fresh = [name for name in missing if fresh_heads and _head(name) not in held and _head(name) != "lxmert"]
+    if config.tie_word_embeddings and WORD_EMBEDDING in ours:
+        missing = [name for name in missing if name != TIED_DECODER]
+    faults = {
+        "missing": [name for name in missing if name not in fresh],
+        "unexpected": unexpected,
+        "stored twice": [name for name, agree in named.repeated.items() if not agree],
+        "mis-shaped": list(_misshapen(ours, rows)),
+    }
+    if not any(faults.values()):
+        faults["not finite"] = [name for name, tensor in ours.items() if name in rows and not _is_finite(tensor)]
+        faults["untied"] = _untied(ours, rows, config)
+    if any(faults.values()):
+        told = "; ".join(f"{kind}: {shortened(names)}" for kind, names in faults.items() if names)
+        raise CheckpointError(f"does not fit its config as an LXMERT for task {task!r}: {told}")
+    if TIED_DECODER in rows and config.tie_word_embeddings:
+        ours = {**ours, TIED_DECODER: ours[WORD_EMBEDDING]}
+    unused = tuple(dict.fromkeys(_head(name) for name in ours if name not in rows))
+    return {name: ours[name] for name in rows if name in ours}, unused, tuple(fresh)
+
+
+def _misshapen(ours: dict[str, Tensor], rows: dict[str, Weight]) -> Iterator[str]:
+    for name, row in rows.items():
+        if name in ours and tuple(ours[name].shape) != row.shape:
+            yield f"{name} is {list(ours[name].shape)}, the config says {list(row.shape)}"
+
+
+def _untied(ours: dict[str, Tensor], rows: dict[str, Weight], config: LxmertConfig) -> list[str]:
+    """The decoder's own copy of the word embedding must be a copy, unless the config unties the two."""
+    copy = ours.get(TIED_DECODER)
+    if copy is None or TIED_DECODER not in rows or not config.tie_word_embeddings:
+        return []
+    words = ours[WORD_EMBEDDING]
+    if copy.data_ptr() == words.data_ptr() or torch.equal(copy, words):
+        return []
+    return [f"{TIED_DECODER} differs from {WORD_EMBEDDING} (set tie_word_embeddings to false if that is meant)"]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # aminmax passes NaN on, and needs no copy of the tensor, as isfinite() would.
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) and torch.isfinite(high))

@@ -1,0 +1,279 @@
+"""The command line: `lxmert-export COMMAND`. Parses, calls the Python interface, prints; nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
+from lxmert_export.hub import DEMO
+from lxmert_export.signature import Task
+
+app = typer.Typer(
+    name="lxmert-export",
+    help="A trained LXMERT to any runtime, with proof: every conversion is held to its checkpoint by numerical parity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ERROR, PARITY_FAILED = 1, 3
+
+
+CheckpointArgument = Annotated[
+    str, typer.Argument(metavar="[CHECKPOINT]", help="A file, a directory, a hub name (owner/name), or 'demo'.")
+]
+ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
+TaskOption = Annotated[Task | None, typer.Option(help="Which head; by default the fullest that the checkpoint holds.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Default: ./<checkpoint>-<task>-<target>-<precision>."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output directory.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub name.")]
+HeadsOption = Annotated[
+    int | None,
+    typer.Option("--num-attention-heads", min=1, help="For checkpoints without config.json; default: hidden size / 64."),
+]
+ProviderOption = Annotated[
+    list[str] | None, typer.Option("--provider", help="onnxruntime execution provider; repeat in order of preference.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
+) -> None:
+    """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
+
+
+@app.command()
+def onnx(
+    checkpoint: CheckpointArgument = DEMO,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
+    task: TaskOption = None,
+    output: OutputOption = None,
+    opset: Annotated[int, typer.Option(min=18, max=25, help="ONNX operator set.")] = 18,
+    batch: Annotated[int | None, typer.Option(min=1, help="Fix the batch axis; dynamic by default.")] = None,
+    text: Annotated[int | None, typer.Option(min=1, help="Fix the text axis; dynamic by default.")] = None,
+    objects: Annotated[int | None, typer.Option(min=1, help="Fix the objects axis; dynamic by default.")] = None,
+    hidden_states: Annotated[bool, typer.Option("--hidden-states", help="Add every layer's hidden states.")] = False,
+    attentions: Annotated[bool, typer.Option("--attentions", help="Add the attention probabilities.")] = False,
+    object_heads: Annotated[bool, typer.Option("--object-heads", help="Add pre-training's object heads.")] = False,
+    io_dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Dtype of floating-point inputs and outputs.")
+    ] = "float32",
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    no_parity: Annotated[bool, typer.Option("--no-parity", help="Skip the gate; the manifest then says so.")] = False,
+    overwrite: OverwriteOption = False,
+    provider: ProviderOption = None,
+) -> None:
+    """Convert a checkpoint to ONNX, and prove it."""
+    from lxmert_export import api
+    from lxmert_export.runners.providers import CPU
+
+    if fp16 and bf16:
+        raise typer.BadParameter("--fp16 and --bf16 exclude each other")
+    fixed = {axis: size for axis, size in (("batch", batch), ("text", text), ("objects", objects)) if size is not None}
+    with _progress() as progress:
+        artifact = api.export(
+            "onnx", checkpoint, output,
+            precision="fp16" if fp16 else "bf16" if bf16 else "fp32", task=task, fixed=fixed,
+            hidden_states=hidden_states, attentions=attentions, object_heads=object_heads, io_dtype=io_dtype,
+            opset=opset, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
+            overwrite=overwrite, providers=provider or (CPU,), progress=progress,
+        )  # fmt: skip
+    origin = artifact.manifest.checkpoint
+    _say(f"checkpoint {origin['name']} ({origin['dialect']} dialect, sha256 {origin['sha256'][:12]})")
+    if origin["unused_heads"]:
+        _say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
+    _print_report(artifact.report)
+    size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
+    typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a directory, a hub name, or 'demo'.")],
+    to: Annotated[Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write it.")],
+    task: TaskOption = None,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Convert a checkpoint from any dialect to another, bit for bit."""
+    from lxmert_export import api
+
+    model = api.load_checkpoint(
+        checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads
+    )
+    api.save_checkpoint(model, output, dialect=to, overwrite=overwrite)
+    typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
+
+
+@app.command()
+def parity(
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more artifact directories.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Judge against this checkpoint in float64; default: the golden files.")
+    ] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
+    ] = None,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    provider: ProviderOption = None,
+) -> None:
+    """Judge artifacts against a checkpoint, and against one another."""
+    from lxmert_export import api
+    from lxmert_export.runners.providers import CPU
+
+    with _progress() as progress:
+        report = api.check_parity(
+            artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
+            providers=provider or (CPU,), progress=progress,
+        )  # fmt: skip
+    if json_file is not None:
+        _write_json(report.to_dict(), json_file)
+    _conclude(report, quiet=json_file == "-")
+
+
+@app.command()
+def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json: JsonFlag = False) -> None:
+    """Check an artifact's hashes and replay its golden outputs; needs no PyTorch."""
+    from lxmert_export import api
+    from lxmert_export.runners.providers import CPU
+
+    with _progress() as progress:
+        report = api.verify(artifact, providers=provider or (CPU,), progress=progress)
+    if as_json:
+        _write_json(report.to_dict(), "-")
+    _conclude(report, quiet=as_json)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="CHECKPOINT|ARTIFACT", help="What to look at.")],
+    as_json: JsonFlag = False,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+) -> None:
+    """Tell what a checkpoint or an artifact holds, from its own bytes."""
+    from lxmert_export.api import require
+    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, is_artifact, summary_rows
+
+    if is_artifact(path):
+        facts = inspect_artifact(path)
+    else:
+        require("reading a checkpoint", torch="torch")
+        facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
+    if as_json:
+        _write_json(facts, "-")
+        return
+    for label, value in summary_rows(facts):
+        typer.echo(f"{label:<15}{value}")
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Tell what works on this machine, and the pip line for what does not."""
+    from lxmert_export.doctor import machine
+
+    facts = machine()
+    if as_json:
+        _write_json(facts, "-")
+        return
+    typer.echo(f"Python {facts['python']} on {facts['platform']}")
+    for capability in facts["capabilities"]:
+        typer.echo(f"{'yes' if capability['works'] else 'no ':<4}{capability['what']}: {capability['detail']}")
+        if capability["mend"]:
+            typer.echo(f"    {capability['mend']}")
+
+
+def main() -> None:
+    """The console script: every error that a user can act on is one line on stderr and an exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"])
+    except ParityError as error:
+        _print_report(error.report)
+        _fail(error, PARITY_FAILED, debug)
+    except LxmertExportError as error:
+        _fail(error, ERROR, debug)
+
+
+def _fail(error: LxmertExportError, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    _say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
+    sys.exit(code)
+
+
+def _conclude(report: Any, *, quiet: bool) -> None:
+    if not quiet:
+        _print_report(report)
+    if not report.passed:
+        raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _print_report(report: Any) -> None:
+    if report is None:
+        return
+    from rich.console import Console
+
+    from lxmert_export.parity.terminal import print_report
+
+    print_report(report, Console(stderr=True))
+
+
+def _write_json(values: Mapping[str, Any], file: str) -> None:
+    text = json.dumps(values, indent=2, allow_nan=False)
+    if file == "-":
+        typer.echo(text)
+        return
+    try:
+        Path(file).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on stderr where that is a terminal; silence elsewhere."""
+    from lxmert_export.judging import silent
+
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield advance
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Everything that can go wrong, as one tree; the command line catches its root and nothing else.
+
+    LxmertExportError
+    ├── CheckpointError    a checkpoint that cannot be read, or whose tensors do not fit
+    ├── ConfigError        a configuration field of the wrong type or range
+    ├── ArtifactError      an artifact directory that cannot be written, read or trusted
+    ├── InputError         arrays that a model or a runner cannot take
+    ├── MissingExtra       a framework that is not installed, with the pip line that installs it
+    ├── ConversionError    a model that a target cannot express
+    └── ParityError        two runners that do not compute the same function
+
+Each message says what is wrong, where, and how to mend it, in one line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxmert_export.parity.report import ParityReport
+
+PACKAGE = "lxmert-export"
+
+
+class LxmertExportError(Exception):
+    """The root of every error that a user can act on."""
+
+
+class CheckpointError(LxmertExportError):
+    """A checkpoint cannot be read, or its tensors do not fit the model."""
+
+
+class ConfigError(LxmertExportError):
+    """A configuration field has the wrong type or range, or contradicts another."""
+
+
+class ArtifactError(LxmertExportError):
+    """An artifact directory cannot be written, read or trusted."""
+
+
+class InputError(LxmertExportError):
+    """Arrays that a model or a runner cannot take."""
+
+
+class MissingExtra(LxmertExportError):
+    """A framework is not installed; the message holds the pip line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install '{PACKAGE}[{extra}]'")
+        self.extra = extra
+
+
+class ConversionError(LxmertExportError):
+    """A model cannot be expressed in a target."""
+
+
+class ParityError(LxmertExportError):
+    """An artifact does not compute what its reference computes; ``report`` has every figure."""
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report

@@ -1,0 +1,118 @@
+"""What a checkpoint or an artifact is, told from its own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.artifact import MANIFEST_FILE, open_artifact
+from lxmert_export.runners.opening import ONNX_FILE
+
+
+def inspect_artifact(path: str | Path) -> dict[str, Any]:
+    """The manifest of an artifact, its sizes, and what its ONNX file really computes in.
+
+    ``graph`` is read from the file where the ``onnx`` package is installed, else None: the manifest alone proves nothing.
+    """
+    artifact = open_artifact(path)
+    manifest = artifact.manifest
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        "bytes": sum(facts["bytes"] for facts in manifest.files.values()),
+        "graph": _graph_facts(artifact.file(ONNX_FILE)) if manifest.target == "onnx" else None,
+        "manifest": manifest.to_dict(),
+    }
+
+
+def _graph_facts(path: Path) -> dict[str, Any] | None:
+    if find_spec("onnx") is None:
+        return None
+    from lxmert_export.onnx_file import read_onnx_facts
+
+    return vars(read_onnx_facts(path))
+
+
+def inspect_checkpoint(
+    name_or_path: str | Path, *, revision: str | None = None, num_attention_heads: int | None = None
+) -> dict[str, Any]:
+    """Dialect, files, hash, config, tasks and parameter count of a checkpoint; every tensor is read and checked."""
+    from lxmert_export.checkpoint.read import read_checkpoint
+    from lxmert_export.weight_names import TIED_DECODER
+
+    checkpoint = read_checkpoint(name_or_path, revision=revision, num_attention_heads=num_attention_heads)
+    tied = checkpoint.config.tie_word_embeddings
+    counted = {name: t for name, t in checkpoint.tensors.items() if not (tied and name == TIED_DECODER)}
+    return {
+        "kind": "checkpoint",
+        "name": checkpoint.source.name,
+        "dialect": checkpoint.source.dialect,
+        "files": [str(file) for file in checkpoint.source.paths],
+        "sha256": checkpoint.source.sha256,
+        "task": checkpoint.task,
+        "parameters": sum(tensor.numel() for tensor in counted.values()),
+        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted.values()}),
+        "unused": list(checkpoint.unused),
+        "config": checkpoint.config.to_dict(),
+    }
+
+
+def is_artifact(path: str | Path) -> bool:
+    """Whether a path is an artifact directory, rather than a checkpoint."""
+    return (Path(path) / MANIFEST_FILE).is_file()
+
+
+def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ``inspect`` prints: a label and a value a line."""
+    if facts["kind"] == "checkpoint":
+        shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
+        rows = [(name, _plain(facts[name])) for name in shown]
+        return [*rows, *(_config_row(facts["config"]))]
+    manifest = facts["manifest"]
+    rows = [
+        ("artifact", facts["path"]),
+        ("target", f"{manifest['target']}, {manifest['precision']}, task {manifest['task']}"),
+        ("checkpoint", f"{manifest['checkpoint']['name']} ({manifest['checkpoint']['dialect']} dialect)"),
+        ("size", f"{facts['bytes']:,} bytes in {len(manifest['files'])} files"),
+        ("inputs", _specs(manifest["signature"]["inputs"])),
+        ("outputs", _specs(manifest["signature"]["outputs"])),
+        *_graph_rows(facts["graph"], manifest["precision"]),
+        ("parity", _parity(manifest["parity"])),
+    ]
+    return rows
+
+
+def _graph_rows(graph: Mapping[str, Any] | None, precision: str) -> list[tuple[str, str]]:
+    if graph is None:
+        return [("graph", "not read: pip install 'lxmert-export[onnx]'")]
+    weights, matmuls = graph["matmul_weights"], graph["matmuls"]
+    return [
+        ("opset", str(graph["opset"])),
+        ("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())),
+        ("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"),
+        ("matmuls", f"{matmuls.get(precision, 0)} of {sum(matmuls.values())} compute in {precision}"),
+    ]
+
+
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return "not checked (written with --no-parity)"
+    scores = [figures["score"] for ways in parity["outputs"].values() for figures in ways.values()]
+    return f"{'passed' if parity['passed'] else 'FAILED'}, worst score {max(scores):.2f}"
+
+
+def _specs(specs: list[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{s['name']} {s['dtype']}[{', '.join(map(str, s['axes']))}]" for s in specs)
+
+
+def _config_row(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    layers = f"{config['l_layers']} language, {config['r_layers']} vision, {config['x_layers']} cross-modality layers"
+    return [("sizes", f"{layers}, {config['hidden_size']} wide, {config['num_attention_heads']} heads")]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,138 @@
+"""Runs artifacts on sample inputs and judges them, against a reference and against one another. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from lxmert_export.artifact import GOLDEN_FILE, Artifact
+from lxmert_export.errors import ArtifactError
+from lxmert_export.golden import Golden, at_sampled_positions, read_golden
+from lxmert_export.parity.recording import Recording, batch_count, record
+from lxmert_export.parity.report import Cell, Floors, ParityReport, judge, judge_pair
+from lxmert_export.runners.opening import judged_ways
+from lxmert_export.runners.runner import Runner
+from lxmert_export.sample_inputs import SampleInputs
+from lxmert_export.signature import Signature
+
+# Called with what is being run, how many batches are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Reports no progress."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An artifact's cells, what it computed in the way that proves most, and the floors it was judged by."""
+
+    artifact: Artifact
+    cells: Sequence[Cell]
+    recording: Recording
+    floors: Floors
+
+
+def judge_artifact(
+    artifact: Artifact,
+    samples: SampleInputs,
+    reference: Recording,
+    floors: Floors,
+    providers: Sequence[str],
+    *,
+    golden: Golden | None = None,
+    progress: Progress = silent,
+) -> Judged:
+    """Runs an artifact in every way that it is to be judged in; with ``golden``, compares at its sampled positions."""
+    cells: list[Cell] = []
+    signature = artifact.manifest.signature
+    recording: Recording = {}
+    for arithmetic, open_one in judged_ways(artifact, providers):
+        recording = record_runner(open_one, samples, signature, progress)
+        compared = recording if golden is None else at_sampled_positions(recording, golden)
+        cells += judge(artifact.name, compared, reference, floors, signature, arithmetic)
+    return Judged(artifact, cells, recording, floors)
+
+
+def record_runner(
+    open_one: Callable[[], Runner], samples: SampleInputs, signature: Signature, progress: Progress
+) -> Recording:
+    """What a runner computes on every family; it is closed afterwards, and its memory with it."""
+    total, done = batch_count(samples), 0
+    with open_one() as runner:
+        progress(runner.name, 0, total)
+
+        def advance(family: str) -> None:
+            nonlocal done
+            done += 1
+            progress(runner.name, done, total)
+
+        return record(runner.run, samples, signature, advance=advance)
+
+
+def check_against_golden(
+    artifacts: Sequence[Artifact], providers: Sequence[str], progress: Progress = silent
+) -> ParityReport:
+    """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
+
+    Pairs run on the first one's inputs, which the checkpoint's sizes and seed determine. ``ArtifactError``: no golden file.
+    """
+    goldens = [_golden_of(artifact) for artifact in artifacts]
+    judged = [
+        judge_artifact(a, g.samples, g.reference, g.floors, providers, golden=g, progress=progress)
+        for a, g in zip(artifacts, goldens, strict=True)
+    ]
+    cells = [cell for one in judged for cell in one.cells]
+    return ParityReport(tuple(cells + pair_cells(judged)), goldens[0].samples.not_run)
+
+
+def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
+    """Every pair of artifacts against each other, over the outputs that both signatures name."""
+    cells = []
+    for one, other in combinations(judged, 2):
+        common = {s.name for s in one.artifact.manifest.signature.outputs} & {
+            s.name for s in other.artifact.manifest.signature.outputs
+        }
+        recordings = tuple(
+            {key: chunks for key, chunks in side.recording.items() if key[1] in common} for side in (one, other)
+        )
+        names = (one.artifact.name, other.artifact.name)
+        cells += judge_pair(names, (recordings[0], recordings[1]), (one.floors, other.floors))
+    return cells
+
+
+def check_comparable(artifacts: Sequence[Artifact]) -> None:
+    """``ArtifactError`` where artifacts differ in task, sizes or fixed axes, or share no output: nothing to compare."""
+    first, *others = artifacts
+    for other in others:
+        one, two = first.manifest, other.manifest
+        sizes = [replace(m.config, extra={}) for m in (one, two)]
+        outputs = [{spec.name for spec in m.signature.outputs} for m in (one, two)]
+        difference = next(
+            (
+                what
+                for what, same in {
+                    f"task ({one.task} and {two.task})": one.task == two.task,
+                    "config": sizes[0] == sizes[1],
+                    f"fixed axes ({one.signature.fixed_sizes or 'none'} and {two.signature.fixed_sizes or 'none'})": (
+                        one.signature.fixed_sizes == two.signature.fixed_sizes
+                    ),
+                    "outputs (none in common)": bool(outputs[0] & outputs[1]),
+                }.items()
+                if not same
+            ),
+            None,
+        )
+        if difference:
+            raise ArtifactError(f"{first.path} and {other.path} cannot be compared: they differ in {difference}")
+
+
+def _golden_of(artifact: Artifact) -> Golden:
+    if GOLDEN_FILE not in artifact.manifest.files:
+        raise ArtifactError(
+            f"{artifact.path}: written with --no-parity, so it carries no golden file; give --checkpoint to judge it by"
+        )
+    return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)
+
+

@@ -1,0 +1,45 @@
+"""What an ONNX file really holds, read from the file itself: operators, and the precision that its matmuls compute in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+MATMULS = ("MatMul", "Gemm")
+PRECISION_NAMES = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64"}
+
+
+@dataclass(frozen=True)
+class OnnxFacts:
+    """Counts of an ONNX file: its opset, its operators by name, its matmuls and their stored weights by precision."""
+
+    opset: int
+    operators: dict[str, int]
+    matmuls: dict[str, int]
+    matmul_weights: dict[str, int]
+
+
+def read_onnx_facts(path: Path) -> OnnxFacts:
+    """Reads the graph without its weights, and infers the type of what it does not state."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    graph = model.graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    stored = {tensor.name for tensor in graph.initializer}
+    # A weight that is tied to another use is transposed on the way to its matmul.
+    stored |= {node.output[0] for node in graph.node if node.op_type == "Transpose" and node.input[0] in stored}
+    matmuls = [node for node in graph.node if node.op_type in MATMULS]
+    return OnnxFacts(
+        opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
+        operators=dict(Counter(node.op_type for node in graph.node).most_common()),
+        matmuls=_by_precision(types[node.output[0]] for node in matmuls),
+        matmul_weights=_by_precision(types[node.input[1]] for node in matmuls if node.input[1] in stored),
+    )
+
+
+def _by_precision(types: object) -> dict[str, int]:
+    names = (onnx.TensorProto.DataType.Name(kind) for kind in types)  # type: ignore[attr-defined]
+    return dict(Counter(PRECISION_NAMES.get(name, name.lower()) for name in names))

@@ -1,0 +1,39 @@
+"""What a runner computed on the sample inputs, kept by input family and output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.sample_inputs import Arrays, SampleInputs
+from lxmert_export.signature import Signature
+
+# (family, output) → one array per batch that the output is pooled over. An output that a runner lacks is absent.
+Recording = dict[tuple[str, str], list[NDArray[np.generic]]]
+Run = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
+Advance = Callable[[str], None]
+
+
+def record(run: Run, samples: SampleInputs, signature: Signature, *, advance: Advance = lambda family: None) -> Recording:
+    """Runs every family, and keeps of every batch the outputs that are pooled; calls ``advance`` after each batch."""
+    recording: Recording = {}
+    for family in samples.families:
+        for number, batch in enumerate(family.batches):
+            computed = run(batch)
+            for output in signature.outputs:
+                if output.name in computed and family.pools(number, output):
+                    recording.setdefault((family.name, output.name), []).append(computed[output.name])
+            advance(family.name)
+    return recording
+
+
+def batch_count(samples: SampleInputs) -> int:
+    """How often ``record`` calls ``advance``."""
+    return sum(len(family.batches) for family in samples.families)
+
+
+def shapes(chunks: Sequence[NDArray[np.generic]]) -> list[tuple[int, ...]]:
+    """The shape of each batch's array."""
+    return [chunk.shape for chunk in chunks]

@@ -1,0 +1,64 @@
+"""Opens an artifact in the runtime that its target needs; each runtime is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+
+from lxmert_export.artifact import Artifact
+from lxmert_export.errors import ArtifactError, MissingExtra
+from lxmert_export.parity.report import Arithmetic
+from lxmert_export.runners.providers import CPU, computes_in
+from lxmert_export.runners.runner import InputLimits, Runner
+
+ONNX_FILE = "model.onnx"
+
+
+def judged_ways(artifact: Artifact, providers: Sequence[str]) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
+    """The ways in which an artifact is run to be judged, each with what its arithmetic proves.
+
+    A half-precision graph that a provider computes in float32 is also emulated; bf16, for which the CPU has no kernels, is
+    emulated only.
+    """
+    precision = artifact.manifest.precision
+    if computes_in(precision, providers):
+        return [("native", lambda: open_runner(artifact, providers=providers))]
+    plain: list[tuple[Arithmetic, Callable[[], Runner]]] = [
+        ("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers))
+    ]
+    return [*(plain if precision == "fp16" else []), ("emulated", lambda: open_emulator(artifact))]
+
+
+def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Runner:
+    """The artifact in its own runtime."""
+    if artifact.manifest.target != "onnx":
+        raise ArtifactError(f"{artifact.path}: this version has no runner for target {artifact.manifest.target!r}")
+    if find_spec("onnxruntime") is None:
+        raise MissingExtra("running an ONNX artifact", "onnx")
+    from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
+
+    manifest = artifact.manifest
+    return OnnxRuntimeRunner(
+        artifact.file(ONNX_FILE),
+        manifest.signature,
+        InputLimits.of(manifest.config),
+        precision=manifest.precision,
+        providers=providers,
+        name=artifact.name,
+    )
+
+
+def open_emulator(artifact: Artifact) -> Runner:
+    """The artifact's own graph with every half-precision result rounded, on the CPU."""
+    if find_spec("onnx_ir") is None:
+        raise MissingExtra(f"emulating {artifact.manifest.precision} on a CPU", "onnx")
+    from lxmert_export.runners.onnx_emulator import EmulatedOnnxRunner
+
+    manifest = artifact.manifest
+    return EmulatedOnnxRunner(
+        artifact.file(ONNX_FILE),
+        manifest.signature,
+        InputLimits.of(manifest.config),
+        precision=manifest.precision,
+        name=artifact.name,
+    )

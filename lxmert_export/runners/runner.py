@@ -1,0 +1,124 @@
+"""The one contract of every runtime: a dict of numpy arrays in, a dict of numpy arrays out, matched by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import InputError
+from lxmert_export.signature import Signature, TensorSpec
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """What a model's tables can look up: ids below ``vocabulary``, types below ``token_types``, up to ``positions`` words."""
+
+    vocabulary: int
+    token_types: int
+    positions: int
+
+    @classmethod
+    def of(cls, config: LxmertConfig) -> Self:
+        """The limits that a config states."""
+        return cls(config.vocab_size, config.type_vocab_size, config.max_position_embeddings)
+
+
+class Runner(ABC):
+    """Runs a model or an artifact; a context manager, safe to use without ``with`` where nothing is held open."""
+
+    def __init__(self, name: str, signature: Signature, limits: InputLimits) -> None:
+        self.name = name
+        self.signature = signature
+        self.limits = limits
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        """Outputs by name, in the signature's order; optional inputs left out are filled in.
+
+        ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position table.
+        """
+        return self.compute(prepare_inputs(inputs, self.signature, self.limits))
+
+    @abstractmethod
+    def compute(self, inputs: Arrays) -> Arrays:
+        """Runs prepared inputs: all there, of the signature's dtypes and shapes."""
+
+    def close(self) -> None:
+        """Lets go of what the runtime holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signature, limits: InputLimits) -> Arrays:
+    """Fills optional inputs that are left out, casts to the signature's dtypes, and checks names, shapes and ids."""
+    known = {spec.name for spec in signature.inputs}
+    if unknown := sorted(set(inputs) - known):
+        raise InputError(f"unknown input {', '.join(unknown)}; this takes {', '.join(s.name for s in signature.inputs)}")
+    if missing := [s.name for s in signature.inputs if s.name not in inputs and not s.optional]:
+        raise InputError(f"missing input {', '.join(missing)}")
+    sizes = _axis_sizes(inputs, signature)
+    prepared = {}
+    for spec in signature.inputs:
+        array = _default(spec, sizes) if spec.name not in inputs else np.asarray(inputs[spec.name])
+        prepared[spec.name] = _cast(array, spec)
+        _check_ids(prepared[spec.name], spec.name, limits)
+    return prepared
+
+
+def _axis_sizes(inputs: Mapping[str, NDArray[np.generic]], signature: Signature) -> dict[str, int]:
+    """The size of each dynamic axis, the same in every input that has it."""
+    sizes: dict[str, int] = {}
+    for spec in signature.inputs:
+        if spec.name not in inputs:
+            continue
+        shape = np.shape(inputs[spec.name])
+        wanted = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in spec.axes)
+        fits = len(shape) == len(wanted) and all(
+            isinstance(w, str) or w == got for w, got in zip(wanted, shape, strict=True)
+        )
+        if not fits or 0 in shape:
+            raise InputError(f"{spec.name} has shape {list(shape)}; expected [{', '.join(map(str, wanted))}]")
+        sizes |= {axis: size for axis, size in zip(spec.axes, shape, strict=True) if isinstance(axis, str)}
+    return sizes
+
+
+def _default(spec: TensorSpec, sizes: Mapping[str, int]) -> NDArray[np.generic]:
+    """Masks left out are ones, token types zeros."""
+    fill = np.ones if spec.name.endswith("attention_mask") else np.zeros
+    return fill(spec.shape(sizes), dtype=spec.dtype)
+
+
+def _cast(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic]:
+    wanted = np.dtype(spec.dtype)
+    if wanted.kind == "i" and array.dtype.kind not in "iub":
+        raise InputError(f"{spec.name} must hold integers, not {array.dtype}")
+    if wanted.kind == "f" and array.dtype.kind not in "fiub":
+        raise InputError(f"{spec.name} must hold numbers, not {array.dtype}")
+    return np.ascontiguousarray(array.astype(wanted, copy=False))
+
+
+def _check_ids(array: NDArray[np.generic], name: str, limits: InputLimits) -> None:
+    bounds = {"input_ids": ("vocab_size", limits.vocabulary), "token_type_ids": ("type_vocab_size", limits.token_types)}
+    if name not in bounds:
+        return
+    field, size = bounds[name]
+    if (low := array.min()) < 0 or (high := array.max()) >= size:
+        raise InputError(f"{name} holds {low if low < 0 else high}; it must be at least 0 and below {field} {size}")
+    if array.shape[-1] > limits.positions:
+        raise InputError(
+            f"{name} has {array.shape[-1]} words; the position table ends at {limits.positions}: cut the text"
+        )

@@ -1,0 +1,111 @@
+"""Runs a PyTorch module in the terms of a signature: the reference, and the floors of every precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.errors import ConversionError
+from lxmert_export.recast import recast, recast_while_used
+from lxmert_export.runners.runner import Arrays, InputLimits, Runner
+from lxmert_export.signature import Signature
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class SignatureModule(nn.Module):
+    """A module in the terms of a signature: inputs by position, a tuple of outputs, both in the signature's order.
+
+    Floating-point inputs are cast to the module's precision, outputs to ``output_dtype`` if one is given. Masks are not
+    cast: they only make the additive bias, which is a float32 island.
+    """
+
+    def __init__(
+        self, model: nn.Module, signature: Signature, dtype: torch.dtype, output_dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype, self.output_dtype = dtype, output_dtype
+        self.input_names = tuple(spec.name for spec in signature.inputs)
+        self.output_names = tuple(spec.name for spec in signature.outputs)
+        # Only pre-training gives its object heads on request; every other module is called with its inputs alone.
+        self.requests = _requests(self.output_names)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        cast = {
+            name: value.to(self.dtype) if value.is_floating_point() and not name.endswith("attention_mask") else value
+            for name, value in zip(self.input_names, inputs, strict=True)
+        }
+        outputs = named_outputs(self.model(**cast, **self.requests), self.output_names)
+        return tuple(
+            output if self.output_dtype is None else output.to(self.output_dtype) for output in outputs.values()
+        )
+
+
+def _requests(names: tuple[str, ...]) -> dict[str, bool]:
+    requests = {}
+    if any("hidden_states." in name for name in names):
+        requests["output_hidden_states"] = True
+    if any("attentions." in name for name in names):
+        requests["output_attentions"] = True
+    if any(name in ("object_logits", "attribute_logits", "feature_regression") for name in names):
+        requests["output_object_heads"] = True
+    return requests
+
+
+def named_outputs(result: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Picks the named outputs of what a module returned: a mapping or an output class by name, a tuple by order.
+
+    ``name.3`` is the fourth entry of the field ``name``. ``ConversionError`` names what is not there.
+    """
+    if isinstance(result, Tensor):
+        result = (result,)
+    if isinstance(result, tuple | list):
+        if len(result) < len(names):
+            raise ConversionError(f"the module returns {len(result)} outputs; the signature names {len(names)}")
+        return dict(zip(names, result, strict=False))
+    found = {}
+    for name in names:
+        field, _, entry = name.partition(".")
+        if field not in result:
+            raise ConversionError(f"the module does not return {field!r}; it returns {', '.join(result.keys())}")
+        found[name] = result[field][int(entry)] if entry else result[field]
+    return found
+
+
+class TorchRunner(Runner):
+    """Runs a module on the CPU in one precision; outputs keep the width in which they were computed (bf16 as float32)."""
+
+    def __init__(self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str) -> None:
+        super().__init__(f"torch {precision}", signature, limits)
+        dtype = DTYPES[precision]
+        # A second copy of a full-size model in float64 would double the gate's memory.
+        twin = recast_while_used(module, dtype) if precision == "fp64" else recast(module, dtype)
+        self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        tensors = (torch.from_numpy(inputs[spec.name]) for spec in self.signature.inputs)
+        with torch.inference_mode():
+            outputs = self._module(*tensors)
+        names = (spec.name for spec in self.signature.outputs)
+        return {name: _to_numpy(output) for name, output in zip(names, outputs, strict=True)}
+
+    def close(self) -> None:
+        self._module = nn.Identity()
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    # numpy has no bfloat16; float32 holds every value of it.
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def module_state(module: nn.Module) -> Mapping[str, Tensor]:
+    """Every parameter and buffer by name, shared ones under each of their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
