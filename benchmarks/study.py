@@ -6,30 +6,10 @@ through the gate. Writes benchmarks/study.json and benchmarks/study.md. Run: mak
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.full_size_checkpoint import lively_weights
-from converters.to_onnx import lean_graph, write_onnx
-from lxmert_export.artifact import Artifact, Manifest
 from lxmert_export.config import LxmertConfig
-from lxmert_export.gate import pass_gate
-from lxmert_export.model import MODELS
-from lxmert_export.parity.report import ParityReport
-from lxmert_export.parity.scores import THRESHOLD
-from lxmert_export.pretrained import PreTrainedLxmert
-from lxmert_export.runners.providers import CPU
-from lxmert_export.runners.runner import InputLimits
-from lxmert_export.runners.torch_module import module_state
-from lxmert_export.signature import Precision, Task, task_signature
-from lxmert_export.weight_names import BACKBONE
-from parity_tests.planted_faults import FAULTS
+from lxmert_export.signature import Precision, Task
 
 HERE = Path(__file__).parent
 SMALL = LxmertConfig(

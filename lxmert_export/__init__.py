@@ -67,7 +67,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # The modules that need PyTorch as soon as they are imported.
 _NEEDS_TORCH = ("lxmert_export.model",)
 
-__all__ = [  # noqa: PLE0604  (all strings, listed once above)
+__all__ = [
     "__version__",
     *_HOME_OF,
 ]

@@ -221,7 +221,9 @@ def _own_signature(
     io_dtype: str,
 ) -> Signature:
     if source.task is None:
-        raise ConversionError(f"{source.name} is a module of your own: pass its signature, which names inputs and outputs")
+        raise ConversionError(
+            f"{source.name} is a module of your own: pass its signature, which names inputs and outputs"
+        )
     return task_signature(
         source.config,
         source.task,

@@ -24,7 +24,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     With ``overwrite`` an existing ``final`` is set aside, restored on failure, removed on success. What a killed run left is
     tidied up first: an old directory that was set aside comes back. ``ArtifactError``: ``final`` exists, or cannot be written.
     """
-    final = Path(os.path.abspath(final))
+    final = final.absolute()
     try:
         _recover(final)
         _refuse_existing(final, overwrite)

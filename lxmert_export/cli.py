@@ -40,7 +40,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an e
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub name.")]
 HeadsOption = Annotated[
     int | None,
-    typer.Option("--num-attention-heads", min=1, help="For checkpoints without config.json; default: hidden size / 64."),
+    typer.Option(
+        "--num-attention-heads", min=1, help="For checkpoints without config.json; default: hidden size / 64."
+    ),
 ]
 ProviderOption = Annotated[
     list[str] | None, typer.Option("--provider", help="onnxruntime execution provider; repeat in order of preference.")
@@ -104,8 +106,12 @@ def onnx(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A file, a directory, a hub name, or 'demo'.")],
-    to: Annotated[Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A file, a directory, a hub name, or 'demo'.")
+    ],
+    to: Annotated[
+        Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write it.")],
     task: TaskOption = None,
     revision: RevisionOption = None,
@@ -115,9 +121,7 @@ def convert(
     """Convert a checkpoint from any dialect to another, bit for bit."""
     from lxmert_export import api
 
-    model = api.load_checkpoint(
-        checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads
-    )
+    model = api.load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
     api.save_checkpoint(model, output, dialect=to, overwrite=overwrite)
     typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
 

@@ -51,9 +51,7 @@ def _judge(
     manifest = artifact.manifest
     samples = sample_inputs(manifest.signature, manifest.config)
     reference = run_reference(module, manifest.signature, manifest.config, samples, progress)
-    floors = run_floors(
-        module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress
-    )
+    floors = run_floors(module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress)
     return judge_artifact(artifact, samples, reference, floors, providers, progress=progress), samples, reference
 
 

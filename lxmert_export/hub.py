@@ -106,8 +106,8 @@ def _download(repository: str, filename: str, revision: str | None) -> Path:
     """The file in huggingface_hub's cache, downloaded if it is not there, its hash checked when it is new."""
     # Imported here: it takes half a second, and most commands never reach the hub.
     import httpx2 as httpx
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
     try:

@@ -134,5 +134,3 @@ def _golden_of(artifact: Artifact) -> Golden:
             f"{artifact.path}: written with --no-parity, so it carries no golden file; give --checkpoint to judge it by"
         )
     return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)
-
-

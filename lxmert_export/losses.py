@@ -34,7 +34,9 @@ def visual_loss(
     Source: ``LxmertForPreTraining.forward`` of transformers; the factor 6.67 is 1/0.15 there rounded.
     """
     if missing := [target for target in scores if target not in obj_labels]:
-        raise InputError(f"obj_labels lacks {', '.join(missing)}: give (labels, confidence) or switch visual_*_loss off")
+        raise InputError(
+            f"obj_labels lacks {', '.join(missing)}: give (labels, confidence) or switch visual_*_loss off"
+        )
     weighted = (
         (_loss_per_object(target, logits, obj_labels[target][0]) * obj_labels[target][1]).mean()
         for target, logits in scores.items()

@@ -476,7 +476,10 @@ class ObjectHead(nn.Module):
         super().__init__()
         self.transform = Transform(config)
         self.targets = nn.ModuleDict(
-            {target: nn.Linear(config.hidden_size, config.visual_target_size(target)) for target in config.visual_losses}
+            {
+                target: nn.Linear(config.hidden_size, config.visual_target_size(target))
+                for target in config.visual_losses
+            }
         )
 
     def forward(self, vision: Tensor) -> dict[str, Tensor]:

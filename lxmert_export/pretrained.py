@@ -15,7 +15,6 @@ from lxmert_export.outputs import ModelOutput
 from lxmert_export.signature import Task
 from lxmert_export.weight_names import BACKBONE
 
-
 OutputT = TypeVar("OutputT", bound=ModelOutput)
 
 

@@ -112,9 +112,7 @@ def _batch_sizes(kind: Kind, signature: Signature, config: LxmertConfig) -> Iter
         }
         for shape in SHAPES
     ]
-    smallest = min(
-        math.prod(size for size in output.axes[1:] if isinstance(size, int)) for output in signature.outputs
-    )
+    smallest = min(math.prod(size for size in output.axes[1:] if isinstance(size, int)) for output in signature.outputs)
     rows, wanted, number = 0, max(LEAST_SAMPLES, math.ceil(LEAST_VALUES / smallest)), 0
     while rows < wanted:
         few = LEAST_SAMPLES // len(SHAPES)
@@ -189,5 +187,3 @@ def _boxes(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
         first, second = uniform[..., :2], uniform[..., 2:]
         uniform = np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
     return uniform.astype(np.float16).astype(np.float32)
-
-

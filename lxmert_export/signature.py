@@ -168,9 +168,7 @@ def _fix_axes(signature: Signature, fixed: dict[str, int], config: LxmertConfig)
     def fix(spec: TensorSpec) -> TensorSpec:
         return replace(spec, axes=tuple(sizes.get(a, a) if isinstance(a, str) else a for a in spec.axes))
 
-    return replace(
-        signature, inputs=tuple(map(fix, signature.inputs)), outputs=tuple(map(fix, signature.outputs))
-    )
+    return replace(signature, inputs=tuple(map(fix, signature.inputs)), outputs=tuple(map(fix, signature.outputs)))
 
 
 def _spec_to_dict(spec: TensorSpec) -> dict[str, Any]:

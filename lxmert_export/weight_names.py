@@ -152,9 +152,7 @@ def _object_head(config: LxmertConfig) -> _Rows:
 
 
 def _transform(ours: str, theirs: str, config: LxmertConfig) -> _Rows:
-    yield from _linear(
-        f"{ours}.transform.dense", f"{theirs}.transform.dense", config.hidden_size, config.hidden_size
-    )
+    yield from _linear(f"{ours}.transform.dense", f"{theirs}.transform.dense", config.hidden_size, config.hidden_size)
     yield from _layer_norm(f"{ours}.transform.layer_norm", f"{theirs}.transform.LayerNorm", config.hidden_size)
 
 

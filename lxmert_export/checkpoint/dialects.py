@@ -20,7 +20,7 @@ from torch import Tensor
 from lxmert_export.checkpoint.files import RawWeights, shortened
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import CheckpointError
-from lxmert_export.signature import IMAGES_PER_SENTENCE, Task
+from lxmert_export.signature import Task
 from lxmert_export.weight_names import BACKBONE, Weight, weight_names
 
 Dialect = Literal["hf", "original", "tf"]
@@ -73,7 +73,10 @@ def _canonical_name(name: str) -> str:
 
 def _with_answer_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """A fine-tuned ``logit_fc`` over one picture is the answer head; over two it is NLVR2's, and keeps its name."""
-    first, words = tensors.get(f"{FINE_TUNED_HEAD}0.weight"), tensors.get(f"{BACKBONE}embeddings.word_embeddings.weight")
+    first, words = (
+        tensors.get(f"{FINE_TUNED_HEAD}0.weight"),
+        tensors.get(f"{BACKBONE}embeddings.word_embeddings.weight"),
+    )
     if first is None or words is None or first.shape[-1:] != words.shape[-1:]:
         return tensors
     return {f"answer_head.{n}" if n.startswith(FINE_TUNED_HEAD) else n: tensor for n, tensor in tensors.items()}
@@ -120,7 +123,9 @@ def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
         "num_attr_labels": ("object_head.targets.attr.weight", 0),
     }
     sizes = {
-        field: shapes[name][axis] for field, (name, axis) in places.items() if name in shapes and len(shapes[name]) > axis
+        field: shapes[name][axis]
+        for field, (name, axis) in places.items()
+        if name in shapes and len(shapes[name]) > axis
     }
     if missing := [places[field][0] for field in ("hidden_size", "visual_feat_dim") if field not in sizes]:
         raise CheckpointError(f"not a whole LXMERT checkpoint: {shortened(missing)} not found")
@@ -131,7 +136,10 @@ def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
         **sizes,
         task_qa="answer_head" in heads,
         task_obj_predict="object_head" in heads,
-        **{f"visual_{target}_loss": f"object_head.targets.{target}.weight" in shapes for target in ("obj", "attr", "feat")},
+        **{
+            f"visual_{target}_loss": f"object_head.targets.{target}.weight" in shapes
+            for target in ("obj", "attr", "feat")
+        },
     )
 
 
@@ -146,7 +154,9 @@ def _layer_counts(named: Named) -> dict[str, int]:
             counts[kind] = max(counts[kind], int(match[2]) + 1)
     if not counts["x_layers"]:
         some = shortened(list(named.tensors), most=3)
-        raise CheckpointError(f"not an LXMERT checkpoint: it has no cross-modality layers (it holds {some or 'nothing'})")
+        raise CheckpointError(
+            f"not an LXMERT checkpoint: it has no cross-modality layers (it holds {some or 'nothing'})"
+        )
     if max(counts.values()) > len(named.tensors):
         raise CheckpointError(f"not an LXMERT checkpoint: layer numbers up to {max(counts.values())} are not all there")
     return counts

@@ -1,4 +1,4 @@
-"""A checkpoint's name → a checked ``Checkpoint``: every tensor there, once, of the right shape, finite. Nothing loads silently wrong."""
+"""A checkpoint's name → a checked ``Checkpoint``: every tensor there, once, of the right shape, finite."""
 
 from __future__ import annotations
 

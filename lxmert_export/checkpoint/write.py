@@ -96,7 +96,9 @@ def _write_tensorflow(
     if any(tensors[row.ours].dtype == torch.bfloat16 for row in rows):
         raise CheckpointError("HDF5 has no bfloat16: write the hf or original dialect, or convert to float32 first")
     if not config.tie_word_embeddings:
-        raise CheckpointError("TFLxmert always ties the word decoder: an untied one cannot be written in the tf dialect")
+        raise CheckpointError(
+            "TFLxmert always ties the word decoder: an untied one cannot be written in the tf dialect"
+        )
     layers: dict[str, dict[str, Tensor]] = {}
     for row in rows:
         if row.ours == TIED_DECODER:

@@ -16,7 +16,9 @@ Run = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
 Advance = Callable[[str], None]
 
 
-def record(run: Run, samples: SampleInputs, signature: Signature, *, advance: Advance = lambda family: None) -> Recording:
+def record(
+    run: Run, samples: SampleInputs, signature: Signature, *, advance: Advance = lambda family: None
+) -> Recording:
     """Runs every family, and keeps of every batch the outputs that are pooled; calls ``advance`` after each batch."""
     recording: Recording = {}
     for family in samples.families:

@@ -108,7 +108,12 @@ class ParityReport:
 
 
 def judge(
-    runner: str, recording: Recording, reference: Recording, floors: Floors, signature: Signature, arithmetic: Arithmetic
+    runner: str,
+    recording: Recording,
+    reference: Recording,
+    floors: Floors,
+    signature: Signature,
+    arithmetic: Arithmetic,
 ) -> list[Cell]:
     """Cells of a runner against the float64 reference, in order: names, shapes and dtypes, NaN and infinity, values."""
     specs = {spec.name: spec for spec in signature.outputs}
@@ -144,9 +149,7 @@ def judge_pair(
         score = pair_score(found, both[0], both[1]) if found and both[0] and both[1] else None
         if reason is None and score is None:
             reason = "no floor is known for this output"
-        cells.append(
-            _cell(names[0], names[1], output, family, "native", reason, score, PAIR_THRESHOLD, found, floor)
-        )
+        cells.append(_cell(names[0], names[1], output, family, "native", reason, score, PAIR_THRESHOLD, found, floor))
     return cells
 
 
@@ -154,7 +157,7 @@ def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec
     if got is None:
         return "missing output"
     if shapes(got) != shapes(wanted):
-        odd = next((g, w) for g, w in zip(shapes(got) + [()], shapes(wanted) + [()], strict=False) if g != w)
+        odd = next((g, w) for g, w in zip([*shapes(got), ()], [*shapes(wanted), ()], strict=False) if g != w)
         return f"shape {list(odd[0])}, expected {list(odd[1])}"
     if dtypes := {str(chunk.dtype) for chunk in got} - {spec.dtype}:
         return f"dtype {', '.join(sorted(dtypes))}, expected {spec.dtype}"

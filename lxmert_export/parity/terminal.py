@@ -17,40 +17,44 @@ ARITHMETIC = {
 }
 
 
+# Narrower than this, a table shows only what the verdict rests on.
+WIDE = 110
+
+
 def print_report(report: ParityReport, console: Console) -> None:
     """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst."""
     for (runner, against, arithmetic), cells in groupby(
         report.worst_cells(), key=lambda cell: (cell.runner, cell.against, cell.arithmetic)
     ):
-        table = Table(
-            title=f"{escape(runner)} against {escape(against)}{ARITHMETIC[arithmetic]}",
-            title_justify="left",
-            caption="score = error RMS / noise floor, of the input family that fares worst",
-            caption_justify="left",
+        console.print(
+            f"{runner} against {against}{ARITHMETIC[arithmetic]}", style="bold", markup=False, highlight=False
         )
-        for heading in ("output", "inputs"):
-            table.add_column(heading, overflow="fold")
-        for heading in ("score", "limit", "error RMS", "error max", "floor"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("", overflow="fold")
-        for cell in cells:
-            table.add_row(*_row(cell))
-        console.print(table)
+        console.print(_table(list(cells), wide=console.width >= WIDE))
+    console.print("score: error RMS over noise floor, of the inputs that fare worst", style="dim", highlight=False)
     for line in (*report.notes, *_not_run(report)):
-        console.print(line, style="dim", highlight=False)
+        console.print(line, style="dim", highlight=False, markup=False)
     console.print(report.summary(), style="bold green" if report.passed else "bold red", highlight=False, markup=False)
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
-    figures = (cell.error_rms, cell.error_max, cell.floor)
-    return (
-        escape(cell.output),
-        cell.family,
-        "-" if cell.score is None else f"{cell.score:.2f}",
-        f"{cell.threshold:g}",
-        *("-" if figure is None else f"{figure:.1e}" for figure in figures),
-        "[green]pass[/]" if cell.status == "pass" else f"[red]FAIL[/] {escape(cell.reason or '')}".strip(),
-    )
+def _table(cells: list[Cell], *, wide: bool) -> Table:
+    table = Table()
+    table.add_column("output", overflow="fold")
+    table.add_column("inputs", no_wrap=True)
+    for heading in ("score", "limit", "error RMS", *(("error max", "noise floor", "values") if wide else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for cell in cells:
+        figures = (cell.error_rms, cell.error_max, cell.floor) if wide else (cell.error_rms,)
+        table.add_row(
+            escape(cell.output),
+            cell.family,
+            "-" if cell.score is None else f"{cell.score:.2f}",
+            f"{cell.threshold:g}",
+            *("-" if figure is None else f"{figure:.1e}" for figure in figures),
+            *((f"{cell.values:,}",) if wide else ()),
+            "[green]pass[/]" if cell.status == "pass" else f"[red]FAIL[/] {escape(cell.reason or '')}".strip(),
+        )
+    return table
 
 
 def _not_run(report: ParityReport) -> list[str]:

@@ -67,7 +67,9 @@ def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signatu
     """Fills optional inputs that are left out, casts to the signature's dtypes, and checks names, shapes and ids."""
     known = {spec.name for spec in signature.inputs}
     if unknown := sorted(set(inputs) - known):
-        raise InputError(f"unknown input {', '.join(unknown)}; this takes {', '.join(s.name for s in signature.inputs)}")
+        raise InputError(
+            f"unknown input {', '.join(unknown)}; this takes {', '.join(s.name for s in signature.inputs)}"
+        )
     if missing := [s.name for s in signature.inputs if s.name not in inputs and not s.optional]:
         raise InputError(f"missing input {', '.join(missing)}")
     sizes = _axis_sizes(inputs, signature)

@@ -1,0 +1,61 @@
+# lxmert-export: everything a newcomer runs. Needs Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+ORACLE := .venv-tf
+BIN := $(VENV)/bin
+DEMO := build/demo-question-answering-onnx-fp16
+TEST_ARGS ?= -n 2
+
+export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, and show the proof
+	$(BIN)/lxmert-export onnx --fp16 -o $(DEMO) --overwrite
+	$(BIN)/lxmert-export verify $(DEMO)
+	$(BIN)/lxmert-export inspect $(DEMO)
+
+test: $(VENV)/.ready $(ORACLE)/.ready ## Run the test suite
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/generate.py --check
+
+docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
+	$(BIN)/python docs/generate.py
+
+parity: $(VENV)/.ready ## Full size (214 M parameters): export, gate, time and memory
+	$(BIN)/python -m benchmarks.full_size_parity
+
+study: $(VENV)/.ready ## Hundreds of correct checkpoints and every planted fault through the gate
+	$(BIN)/python -m benchmarks.study
+
+benchmark: $(VENV)/.ready ## Conversion and latency beside torch.onnx.export of transformers' model
+	$(BIN)/python -m benchmarks.beside_transformers
+
+clean: ## Remove the environments and everything built
+	rm -rf $(VENV) $(ORACLE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+# tf_keras asks for the full tensorflow package; tensorflow-cpu is the same for a test oracle.
+$(ORACLE)/.ready: constraints-tensorflow.txt
+	$(PYTHON) -m venv $(ORACLE)
+	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints-tensorflow.txt transformers tensorflow-cpu torch h5py
+	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
+	touch $@
+
+.PHONY: help demo test check docs parity study benchmark clean

@@ -1,0 +1,91 @@
+"""Writes docs/api.md and docs/cli.md from the code; ``--check`` fails where they are not what it would write."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import lxmert_export
+
+DOCS = Path(__file__).parent
+COMMANDS = ("onnx", "convert", "parity", "verify", "inspect", "doctor")
+
+
+def main() -> None:
+    """Writes both files, or compares them."""
+    pages = {"api.md": api_page(), "cli.md": cli_page()}
+    stale = [name for name, text in pages.items() if not _is_current(DOCS / name, text)]
+    if "--check" in sys.argv[1:]:
+        if stale:
+            sys.exit(f"docs/{', docs/'.join(stale)} are not what the code says: run 'make docs'")
+        return
+    for name in stale:
+        (DOCS / name).write_text(pages[name], encoding="utf-8")
+
+
+def api_page() -> str:
+    """Every public name: its signature, its docstring, and its public methods."""
+    sections = [
+        "# Python interface\n\nWritten by `make docs` from the docstrings. Everything is importable from `lxmert_export`.\n"
+    ]
+    for name in sorted(lxmert_export.__all__, key=str.lower):
+        if not name.startswith("__"):
+            sections.append(_section(name, getattr(lxmert_export, name)))
+    return "\n".join(sections)
+
+
+def cli_page() -> str:
+    """The help of the tool and of each of its commands."""
+    parts = ["# Command line\n\nWritten by `make docs` from `--help`. Exit codes: 0 done, 1 an error you can act on, 2 usage, "
+             "3 parity failed.\n"]  # fmt: skip
+    for arguments in ((), *((command,) for command in COMMANDS)):
+        parts.append(f"## `{' '.join(('lxmert-export', *arguments))}`\n\n```\n{_help(arguments)}\n```\n")
+    return "\n".join(parts)
+
+
+def _section(name: str, thing: object) -> str:
+    lines = [f"## `{name}`\n"]
+    if inspect.isfunction(thing) or inspect.isclass(thing):
+        lines.append(f"```python\n{name}{_signature(thing)}\n```\n")
+    lines.append(f"{inspect.cleandoc(thing.__doc__ or '')}\n")
+    if inspect.isclass(thing) and not issubclass(thing, Exception):
+        for method, function in inspect.getmembers(thing):
+            # What a class takes over from PyTorch or dataclasses is documented there.
+            if (
+                not method.startswith("_")
+                and "lxmert_export" in str(getattr(function, "__module__", ""))
+                and function.__doc__
+            ):
+                first = inspect.cleandoc(function.__doc__).split("\n\n")[0].replace("\n", " ")
+                lines.append(f"- `{method}{_signature(function)}`: {first}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _signature(thing: object) -> str:
+    try:
+        text = str(inspect.signature(thing)).replace("'", "")  # type: ignore[arg-type]
+        return re.sub(r"<function (\w+) at \w+>", r"\1", text)
+    except (TypeError, ValueError):
+        return ""
+
+
+def _help(arguments: tuple[str, ...]) -> str:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    code = "import sys; sys.argv[0] = 'lxmert-export'; from lxmert_export.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--help"], capture_output=True, text=True, check=True, env=environment
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    main()
