@@ -1,0 +1,117 @@
+"""Computes with our model everything that the golden files recorded, and scores the difference in units of float32 noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.api import load_checkpoint
+from lxmert_export.losses import classification_loss
+from lxmert_export.model import LxmertForNLVR2, LxmertForPreTraining, LxmertForQuestionAnswering
+from lxmert_export.outputs import LxmertModelOutput
+from lxmert_export.pretrained import PreTrainedLxmert
+from parity_tests.golden_files import TRANSFORMERS, model_inputs, original, recorded
+
+# The original's own rounding is one float32 floor, ours none (we compare in float64). Measured over all golden tensors: at
+# most 1.2 floors; the least of the planted faults, tanh GELU, moves some tensor by 132.
+LARGEST_SCORE = 5.0
+LEAST_FLOOR = 4 * 2.0**-23  # of the reference's RMS, as in the gate
+TARGETS = ("obj", "attr", "feat")
+
+
+def scores(name: str, plant: Callable[[nn.Module], None] = lambda model: None) -> dict[str, float]:
+    """For every recorded tensor of a golden directory: RMS of (recorded − ours in float64) over the float32 floor."""
+    directory = TRANSFORMERS if name == "transformers_4.57.6" else original(name)
+    inputs, outputs = recorded(directory)
+    computed = {}
+    for dtype in (torch.float64, torch.float32):
+        model = load_checkpoint(directory)
+        if name.startswith("pretraining"):
+            model.config = model.config.replace(visual_loss_normalizer=1 / 0.15)  # transformers rounds it to 6.67
+        plant(model)
+        with torch.no_grad():
+            computed[dtype] = compute(model.to(dtype), inputs, dtype)
+    missing = set(outputs) - set(computed[torch.float64])
+    assert not missing, f"recorded but not compared: {missing}"
+    return {key: _score(tensor, computed[torch.float64][key], computed[torch.float32][key]) for key, tensor in outputs.items()}
+
+
+def _score(recorded_tensor: Tensor, exact: Tensor, rounded: Tensor) -> float:
+    if recorded_tensor.shape != exact.shape:
+        return float("inf")
+    floor = max(_rms(rounded - exact), LEAST_FLOOR * _rms(exact))
+    return _rms(recorded_tensor - exact) / floor
+
+
+def compute(model: PreTrainedLxmert, inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor that a golden file of this model's task may hold, by the name that it has there."""
+    arguments = model_inputs(inputs, dtype)
+    if isinstance(model, LxmertForQuestionAnswering):
+        pooled = model.lxmert(**arguments).pooled_output
+        return {"logits": model(**arguments).question_answering_score, "pooled_output": pooled}
+    if isinstance(model, LxmertForNLVR2):
+        kept: list[Tensor] = []
+        hook = model.lxmert.register_forward_hook(lambda part, given, output: kept.append(output.pooled_output))
+        logits = model(**arguments).logits
+        hook.remove()
+        return {"logits": logits, "pooled_output": kept[0]}
+    assert isinstance(model, LxmertForPreTraining)
+    return _pretraining(model, arguments, inputs, dtype)
+
+
+def _pretraining(
+    model: LxmertForPreTraining, arguments: dict[str, Tensor], inputs: dict[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    labels: dict[str, Any] = {
+        "labels": inputs["masked_lm_labels"],
+        "matched_label": inputs["matched_label"],
+        "ans": inputs["ans"],
+        "obj_labels": {
+            "obj": (inputs["obj_labels.obj"], inputs["obj_conf.obj"].to(dtype)),
+            "attr": (inputs["obj_labels.attr"], inputs["obj_conf.attr"].to(dtype)),
+            "feat": (arguments["visual_feats"], inputs["obj_conf.feat"].to(dtype)),
+        },
+    }
+    output = model(
+        **arguments, **labels, output_object_heads=True, output_hidden_states=True, output_attentions=True
+    )
+    found = dict(_flat(model.lxmert(**arguments)))
+    found |= dict(_flat(output))
+    found |= {f"obj_scores.{t}": output[f"{n}"] for t, n in zip(TARGETS, OBJECT_FIELDS, strict=True)}
+    found |= {"total_loss": output.loss[None], "pt_loss": output.loss[None]}
+    found["losses"] = torch.stack(_single_losses(model, output, labels))[None]
+    if "partial_visual_attention_mask" in inputs:
+        mask = inputs["partial_visual_attention_mask"].to(dtype)
+        masked = model.lxmert(**arguments, visual_attention_mask=mask)
+        found |= {f"partial_mask.{name}": value for name, value in _flat(masked)}
+    return found
+
+
+OBJECT_FIELDS = ("object_logits", "attribute_logits", "feature_regression")
+
+
+def _single_losses(model: LxmertForPreTraining, output: Any, labels: dict[str, Any]) -> list[Tensor]:
+    """The six terms as the original stacks them: words, match, objects, attributes, features, answers."""
+    from lxmert_export.losses import visual_loss
+
+    objects = dict(zip(TARGETS, (output[name] for name in OBJECT_FIELDS), strict=True))
+    return [
+        classification_loss(output.prediction_logits, labels["labels"]),
+        classification_loss(output.cross_relationship_score, labels["matched_label"]),
+        *(visual_loss({target: objects[target]}, labels["obj_labels"], model.config) for target in TARGETS),
+        classification_loss(output.question_answering_score, labels["ans"]),
+    ]
+
+
+def _flat(output: LxmertModelOutput) -> list[tuple[str, Tensor]]:
+    flat = []
+    for name, value in output.items():
+        flat += [(f"{name}.{n}", v) for n, v in enumerate(value)] if isinstance(value, tuple) else [(name, value)]
+    return flat
+
+
+def _rms(tensor: Tensor) -> float:
+    return float(tensor.double().square().mean().sqrt())
