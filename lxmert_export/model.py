@@ -535,15 +535,6 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def cast_outside_islands(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Casts in place to ``dtype`` what computes in it; the parameters of LayerNorm, an island, stay float32 or wider."""
-    island = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            parameter.data = parameter.data.to(island if isinstance(module, LayerNorm) else dtype)
-    return model
-
-
 def _states_and_attentions(body: ModelOutput) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name.endswith(("_states", "_attentions"))}
 

@@ -1,0 +1,237 @@
+"""What the canonical model promises beside its numbers: states, attentions, precisions, training, resizing, invariances."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.errors import InputError
+from lxmert_export.model import MODELS, LxmertForPreTraining, LxmertModel
+from lxmert_export.recast import recast, recast_while_used
+from lxmert_export.signature import TASKS, Task
+from parity_tests.random_models import SMALL, lively_inputs, lively_model
+
+F64 = torch.float64
+
+
+def inputs_for(task: Task, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    drawn = lively_inputs(pairs=task == "nlvr2")
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in drawn.items()}
+
+
+@pytest.fixture
+def backbone() -> LxmertModel:
+    model = lively_model("model")
+    assert isinstance(model, LxmertModel)
+    return model.double()
+
+
+def test_hidden_states_count_layers_without_embeddings(backbone: LxmertModel) -> None:
+    output = backbone(**inputs_for("model", F64), output_hidden_states=True)
+    assert len(output.language_hidden_states) == SMALL.l_layers + SMALL.x_layers
+    assert len(output.vision_hidden_states) == SMALL.r_layers + SMALL.x_layers
+    assert torch.equal(output.language_hidden_states[-1], output.language_output)
+    assert torch.equal(output.vision_hidden_states[-1], output.vision_output)
+
+
+def test_lower_layers_see_their_own_modality_only(backbone: LxmertModel) -> None:
+    inputs = inputs_for("model", F64)
+    other_picture = {**inputs, "visual_feats": inputs["visual_feats"] + 1}
+    other_words = {**inputs, "input_ids": (inputs["input_ids"] + 1) % SMALL.vocab_size}
+    plain, seen, read = (backbone(**i, output_hidden_states=True) for i in (inputs, other_picture, other_words))
+    for n, (one, other) in enumerate(zip(plain.language_hidden_states, seen.language_hidden_states, strict=True)):
+        assert torch.equal(one, other) == (n < SMALL.l_layers)
+    for n, (one, other) in enumerate(zip(plain.vision_hidden_states, read.vision_hidden_states, strict=True)):
+        assert torch.equal(one, other) == (n < SMALL.r_layers)
+
+
+def test_attention_families(backbone: LxmertModel) -> None:
+    inputs = inputs_for("model", F64)
+    output = backbone(**inputs, output_attentions=True)
+    heads = SMALL.num_attention_heads
+    assert [a.shape for a in output.language_attentions] == [(3, heads, 7, 7)] * SMALL.l_layers
+    assert [a.shape for a in output.vision_attentions] == [(3, heads, 5, 5)] * SMALL.r_layers
+    assert [a.shape for a in output.cross_encoder_attentions] == [(3, heads, 7, 5)] * SMALL.x_layers
+    unseen = inputs["visual_attention_mask"] == 0
+    for attention in output.cross_encoder_attentions:  # language → vision: rows sum to one over the objects that are seen
+        torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention.sum(-1)))
+        assert attention.transpose(1, 3)[unseen].max() < 1e-12
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fused_attention_equals_explicit(task: Task) -> None:
+    model, inputs = lively_model(task).double(), inputs_for(task, F64)
+    fused, explicit = model(**inputs), model(**inputs, output_attentions=True)
+    for name, value in fused.items():
+        torch.testing.assert_close(value, explicit[name], rtol=1e-12, atol=1e-12)
+
+
+def test_train_mode_drops_out_and_eval_does_not() -> None:
+    model, inputs = lively_model("pretraining"), inputs_for("pretraining")
+    for attentions in (False, True):
+        once, again = (model.eval()(**inputs, output_attentions=attentions).prediction_logits for _ in range(2))
+        assert torch.equal(once, again)
+        once, again = (model.train()(**inputs, output_attentions=attentions).prediction_logits for _ in range(2))
+        assert not torch.equal(once, again)
+
+
+def test_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    model = MODELS["question-answering"](SMALL.replace(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(15):
+        loss = model(**inputs_for("question-answering"), labels=torch.tensor([0, 3, 6])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_precision_runs(task: Task, cast: object) -> None:
+    model = cast(lively_model(task))  # type: ignore[operator]
+    dtype = next(model.parameters()).dtype
+    reference = lively_model(task).double()(**inputs_for(task, F64))
+    output = model(**inputs_for(task, dtype))
+    for name, value in output.items():
+        assert value.dtype == dtype
+        error = (value.double() - reference[name]).abs().max()
+        assert error < 20 * torch.finfo(dtype).eps * reference[name].abs().max()
+
+
+def test_recast_keeps_layer_norms_wide_and_weights_tied() -> None:
+    model = lively_model("pretraining")
+    twin = recast(model, torch.float16)
+    assert twin.lxmert.embeddings.layer_norm.weight.dtype == torch.float32
+    assert twin.lxmert.pooler.weight.dtype == torch.float16
+    assert twin.masked_language_head.decoder.weight is twin.lxmert.embeddings.word.weight
+    assert model.lxmert.pooler.weight.dtype == torch.float32
+    assert recast(model, torch.float32).lxmert.pooler.weight.data_ptr() == model.lxmert.pooler.weight.data_ptr()
+    assert {p.device.type for p in recast(model, torch.float32, device="meta").parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_recast_while_used_computes_as_recast(task: Task) -> None:
+    model, inputs = lively_model(task), inputs_for(task, F64)
+    before = copy.deepcopy(model.state_dict())
+    wanted, got = recast(model, F64)(**inputs), recast_while_used(model, F64)(**inputs)
+    for name, value in wanted.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, got[name]) and value.dtype == F64
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("features", "boxes"), [(8, 4), (16, 6), (3, 1)])
+def test_any_visual_width(features: int, boxes: int) -> None:
+    config = SMALL.replace(visual_feat_dim=features, visual_pos_dim=boxes)
+    output = lively_model("model", config)(**lively_inputs(config))
+    assert output.vision_output.shape == (3, 5, SMALL.hidden_size)
+
+
+def test_layer_norm_eps_is_honoured() -> None:
+    outputs = [lively_model("model", SMALL.replace(layer_norm_eps=eps))(**lively_inputs()) for eps in (1e-12, 1e-2)]
+    assert not torch.allclose(outputs[0].pooled_output, outputs[1].pooled_output, atol=1e-4)
+
+
+def test_resizing_answers_keeps_the_first_rows() -> None:
+    model = lively_model("question-answering")
+    before = model.get_qa_logit_layer()
+    assert model.resize_num_qa_labels(None) is before
+    grown = model.resize_num_qa_labels(12)
+    assert torch.equal(grown.weight[:7], before.weight) and torch.equal(grown.bias[:7], before.bias)
+    assert grown.weight[7:].std() < 0.05  # N(0, 0.02), not lively
+    assert model.config.num_qa_labels == model.lxmert.config.num_qa_labels == 12
+    assert model(**inputs_for("question-answering")).question_answering_score.shape == (3, 12)
+    assert model.resize_num_qa_labels(2).weight.shape == (2, 64)
+
+
+def test_resizing_words_moves_embedding_decoder_and_bias() -> None:
+    model = lively_model("pretraining")
+    assert isinstance(model, LxmertForPreTraining)
+    bias = model.masked_language_head.bias.clone()
+    embedding = model.resize_token_embeddings(160)
+    assert embedding is model.get_input_embeddings() and embedding.num_embeddings == 160
+    assert model.masked_language_head.decoder.weight is embedding.weight
+    assert torch.equal(model.masked_language_head.bias[:150], bias)
+    assert model.masked_language_head.bias[150:].abs().sum() == 0
+    assert model(**inputs_for("pretraining")).prediction_logits.shape == (3, 7, 160)
+
+
+def test_untied_decoder_is_its_own_weight() -> None:
+    model = lively_model("pretraining", SMALL.replace(tie_word_embeddings=False))
+    assert isinstance(model, LxmertForPreTraining)
+    assert model.masked_language_head.decoder.weight is not model.lxmert.embeddings.word.weight
+    model.resize_token_embeddings(140)
+    assert model.masked_language_head.decoder.weight.shape == (140, 32)
+
+
+def test_disabled_heads_are_absent() -> None:
+    model = lively_model("pretraining", SMALL.replace(task_qa=False, task_obj_predict=False))
+    output = model(**inputs_for("pretraining"), output_object_heads=True)
+    assert output.question_answering_score is None and output.object_logits is None
+    assert model.get_qa_logit_layer() is None and model.resize_num_qa_labels(3) is None
+
+
+@pytest.mark.parametrize("given", [(), ("input_ids", "inputs_embeds")])
+def test_words_are_given_exactly_once(given: tuple[str, ...]) -> None:
+    inputs = inputs_for("model")
+    ids = inputs.pop("input_ids")
+    values = {"input_ids": ids, "inputs_embeds": torch.zeros(3, 7, 32)}
+    with pytest.raises(InputError, match="one of the two"):
+        lively_model("model")(**inputs, **{name: values[name] for name in given})
+
+
+def test_picture_is_needed() -> None:
+    with pytest.raises(InputError, match="visual_pos"):
+        lively_model("model")(torch.ones(1, 3, dtype=torch.long), torch.zeros(1, 2, 16))
+
+
+def test_padding_changes_nothing(backbone: LxmertModel) -> None:
+    inputs = inputs_for("model", F64)
+    padded = {name: nn.functional.pad(t, (0, 2) if t.dim() == 2 else (0, 0, 0, 2)) for name, t in inputs.items()}
+    short, long = backbone(**inputs), backbone(**padded)
+    torch.testing.assert_close(long.pooled_output, short.pooled_output, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(long.language_output[:, :7], short.language_output, rtol=1e-12, atol=1e-12)
+
+
+def test_boxes_come_in_any_order(backbone: LxmertModel) -> None:
+    inputs, order = inputs_for("model", F64), torch.tensor([3, 0, 4, 2, 1])
+    shuffled = {name: t[:, order] if name.startswith("visual") else t for name, t in inputs.items()}
+    plain, moved = backbone(**inputs), backbone(**shuffled)
+    torch.testing.assert_close(moved.pooled_output, plain.pooled_output, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(moved.vision_output, plain.vision_output[:, order], rtol=1e-12, atol=1e-12)
+
+
+def test_rows_of_a_batch_do_not_meet(backbone: LxmertModel) -> None:
+    inputs = inputs_for("model", F64)
+    together = backbone(**inputs).pooled_output
+    alone = torch.cat([backbone(**{n: t[i : i + 1] for n, t in inputs.items()}).pooled_output for i in range(3)])
+    torch.testing.assert_close(alone, together, rtol=1e-12, atol=1e-12)
+
+
+def test_fully_masked_row_attends_by_its_scores(backbone: LxmertModel) -> None:
+    """−10000 on every key shifts all scores alike: the softmax is that of no mask, not a uniform average."""
+    inputs = inputs_for("model", F64)
+    masked = backbone(**{**inputs, "attention_mask": torch.zeros(3, 7)}, output_attentions=True)
+    unmasked = backbone(**{**inputs, "attention_mask": torch.ones(3, 7)}, output_attentions=True)
+    # adding 10^4 in float64 costs four digits
+    torch.testing.assert_close(masked.pooled_output, unmasked.pooled_output, rtol=1e-9, atol=1e-9)
+
+
+def test_masks_left_out_are_ones_and_types_zeros(backbone: LxmertModel) -> None:
+    inputs = inputs_for("model", F64)
+    few = {name: inputs[name] for name in ("input_ids", "visual_feats", "visual_pos")}
+    spelled = {
+        **few,
+        "attention_mask": torch.ones(3, 7, dtype=torch.bool),
+        "visual_attention_mask": torch.ones(3, 5),
+        "token_type_ids": torch.zeros(3, 7, dtype=torch.long),
+    }
+    for one, other in zip(backbone(**few).to_tuple(), backbone(**spelled).to_tuple(), strict=True):
+        assert torch.equal(one, other)

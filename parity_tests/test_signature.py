@@ -1,0 +1,67 @@
+"""Signatures: what each task takes and gives, axes dynamic or fixed."""
+
+from __future__ import annotations
+
+import pytest
+
+from lxmert_export.errors import ConfigError
+from lxmert_export.signature import TASKS, Signature, Task, task_signature
+from parity_tests.random_models import INPUT_NAMES, SMALL
+
+OUTPUTS: dict[Task, list[str]] = {
+    "model": ["language_output", "vision_output", "pooled_output"],
+    "pretraining": ["prediction_logits", "cross_relationship_score", "question_answering_score"],
+    "question-answering": ["question_answering_score"],
+    "nlvr2": ["logits"],
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_names_and_dtypes(task: Task) -> None:
+    signature = task_signature(SMALL, task)
+    assert tuple(spec.name for spec in signature.inputs) == INPUT_NAMES
+    assert [spec.dtype for spec in signature.inputs] == ["int64"] * 3 + ["float32"] * 3
+    assert [spec.name for spec in signature.outputs] == OUTPUTS[task]
+    assert signature.fixed_sizes == {}
+
+
+def test_nlvr2_has_two_pictures_a_sentence() -> None:
+    signature = task_signature(SMALL, "nlvr2", hidden_states=True, fixed={"batch": 3})
+    assert signature.input("visual_feats").axes == (3, 2, "objects", 16)
+    states = next(s for s in signature.outputs if s.name == "vision_hidden_states.0")
+    assert states.axes == (6, "objects", 32)
+    free = task_signature(SMALL, "nlvr2", hidden_states=True)
+    assert free.outputs[1].shape({"batch": 4, "text": 5}) == (8, 5, 32)
+
+
+def test_everything_on_request() -> None:
+    names = [s.name for s in task_signature(
+        SMALL, "pretraining", hidden_states=True, attentions=True, object_heads=True
+    ).outputs]  # fmt: skip
+    assert names[3:6] == ["object_logits", "attribute_logits", "feature_regression"]
+    assert sum(name.startswith("language_hidden_states.") for name in names) == 4
+    assert sum(name.startswith("vision_hidden_states.") for name in names) == 3
+    assert [n for n in names if "attentions" in n] == [
+        "language_attentions.0", "language_attentions.1", "vision_attentions.0",
+        "cross_encoder_attentions.0", "cross_encoder_attentions.1",
+    ]  # fmt: skip
+
+
+def test_survives_the_manifest() -> None:
+    signature = task_signature(SMALL, "nlvr2", hidden_states=True, fixed={"text": 20})
+    assert Signature.from_dict(signature.to_dict()) == signature
+    assert signature.fixed_sizes == {"text": 20}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fixed": {"words": 3}}, "unknown axis 'words'"),
+        ({"fixed": {"batch": 0}}, "--batch must be 1 or more"),
+        ({"fixed": {"text": 33}}, "longer than the position table"),
+        ({"object_heads": True}, "no object heads"),
+    ],
+)
+def test_what_cannot_be(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        task_signature(SMALL, "question-answering", **options)
