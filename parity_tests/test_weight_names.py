@@ -51,7 +51,7 @@ def test_upstream_names_are_transformers(task: Task) -> None:
 def test_tensorflow_names_are_those_that_tflxmert_wrote() -> None:
     with h5py.File(TRANSFORMERS / "tf_model.h5") as file:
         written = {
-            name.decode().split("/", 1)[1].removesuffix(":0") for group in file for name in file[group].attrs["weight_names"]
+            name.split("/", 1)[1].removesuffix(":0") for group in file for name in file[group].attrs["weight_names"]
         }
     config = LxmertConfig.from_pretrained(TRANSFORMERS)
     rows = weight_names(config, "pretraining")

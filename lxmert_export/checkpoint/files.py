@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -152,8 +153,11 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
 
 def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
     try:
-        # weights_only: nothing is unpickled that could run code. Only the zip layout can be memory-mapped.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        with warnings.catch_warnings():
+            # About pickle protocols other than its own: what cannot be read is refused below, in one line.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            # weights_only: nothing is unpickled that could run code. Only the zip layout can be memory-mapped.
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors, and loading it could run code"
         if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):
