@@ -37,6 +37,7 @@ def make_lean(model: ir.Model, *, axis_names: Mapping[str, str], weights: Contai
     common.CommonSubexpressionEliminationPass(size_limit=LARGEST_FOLDED)(model)
     common.RemoveUnusedNodesPass()(model)
     store_transposed(model.graph)
+    common.OutputFixPass()(model)  # one value under two output names (the last hidden state) needs a node of its own
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
     name_after_modules(model.graph, wrapper)

@@ -61,6 +61,8 @@ def lean_graph(
         raise ConversionError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
     model = trace(module, signature, limits, precision, opset)
     make_lean(model, axis_names=_axis_names(model, signature), weights=module_state(module), wrapper=WRAPPER)
+    for value, spec in zip((*model.graph.inputs, *model.graph.outputs), signature, strict=True):
+        value.name = spec.name
     model.producer_name, model.producer_version = PRODUCER, None
     model.graph.name = signature.task
     return model
@@ -92,9 +94,6 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
         raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {reason}") from error
     assert exported is not None
     model: ir.Model = exported.model
-    values = (*model.graph.inputs, *model.graph.outputs)
-    for value, spec in zip(values, signature, strict=True):
-        value.name = spec.name
     return model
 
 

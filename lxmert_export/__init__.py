@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from lxmert_export.parity.report import Cell, ParityReport
     from lxmert_export.runners.runner import Runner
-    from lxmert_export.signature import Signature, TensorSpec, task_signature
+    from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
 
 __version__ = "0.1.0"
 
@@ -54,7 +54,7 @@ _HOMES = {
     "lxmert_export.outputs": (
         "LxmertModelOutput", "LxmertForPreTrainingOutput", "LxmertForQuestionAnsweringOutput", "LxmertForNLVR2Output",
     ),
-    "lxmert_export.signature": ("Signature", "TensorSpec", "task_signature"),
+    "lxmert_export.signature": ("Precision", "Signature", "TensorSpec", "task_signature"),
     "lxmert_export.artifact": ("Artifact", "Manifest"),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "Cell"),

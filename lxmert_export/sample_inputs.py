@@ -43,7 +43,7 @@ class Kind:
 
     def fits(self, fixed: Mapping[str, int]) -> bool:
         """Whether fixed axes leave room for what makes the family what it is."""
-        least = {"text": self.text or 2, "objects": 2 if self.ragged else 1}
+        least = {"text": self.text or (2 if self.ragged or self.token_types else 1), "objects": 2 if self.ragged else 1}
         return all(fixed.get(axis, size) >= size for axis, size in least.items())
 
 

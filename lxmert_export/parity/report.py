@@ -86,9 +86,10 @@ class ParityReport:
             found = cell.reason or f"score {cell.score:.3g} is above {cell.threshold:g}"
             more = f" (and {len(self.failures) - 1} more cells)" if len(self.failures) > 1 else ""
             return f"parity FAILED: {cell.runner}, {cell.output}, {cell.family} inputs: {found}{more}"
-        if not self.passed:
-            what = ", ".join(self.unproven) or "nothing"
-            return f"parity FAILED: no proof for {what}: a CPU's float32 arithmetic never passes alone"
+        if not self.cells:
+            return "parity FAILED: nothing was compared"
+        if self.unproven:
+            return f"parity FAILED: no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
         top = max(self.cells, key=_badness)
         return (
             f"parity passed: {len(self.cells)} cells, worst score {top.score:.2f} of {top.threshold:g} "
