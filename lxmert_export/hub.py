@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lxmert_export.errors import CheckpointError
@@ -28,6 +30,10 @@ FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".h5", ".json")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+class _UnreachableError(CheckpointError):
+    """A file is not in the cache, and the hub does not answer."""
+
+
 def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
     """The file or directory that a checkpoint's name stands for; a hub name is downloaded into huggingface_hub's cache.
 
@@ -39,19 +45,17 @@ def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) 
         return found
     repository = _hub_name(name_or_path)
     directory = _download(repository, CONFIG, revision).parent
-    for name in WEIGHT_FILES:
-        file = _download_if_there(repository, name, revision)
-        if file is None:
-            continue
-        if name.endswith(".index.json"):
-            for shard in _shards(file):
-                _download(repository, shard, revision)
+    # The commit that the branch stood at: if it moves on meanwhile, the files still belong together; and what the cache
+    # knows of a commit is final, so that a second use asks the hub for the config alone.
+    commit = directory.name
+    weights = _cached_weights(repository, commit) or _downloaded_weights(repository, commit)
+    if weights.name.endswith(".index.json"):
+        for shard in _shards(weights):
+            _download(repository, shard, commit)
+    with suppress(_UnreachableError):  # without a connection they are what the cache holds
         for optional in OPTIONAL_FILES:
-            _download_if_there(repository, optional, revision)
-        return directory
-    raise CheckpointError(
-        f"{repository}: no weights ({', '.join(WEIGHT_FILES)}) in the hub repository, or, offline, in the cache"
-    )
+            _download_if_there(repository, optional, commit)
+    return directory
 
 
 def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None = None) -> Path:
@@ -68,9 +72,12 @@ def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None
 
 
 def _on_disk(name_or_path: str | Path) -> Path | None:
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of a user who does not exist
+        raise CheckpointError(f"{name_or_path}: cannot be looked up: {error}") from error
     return DEMO_DIRECTORY if str(name_or_path) == DEMO else None
 
 
@@ -91,13 +98,33 @@ def _shards(index: Path) -> list[str]:
     return names
 
 
-def _download_if_there(repository: str, filename: str, revision: str | None) -> Path | None:
-    from huggingface_hub.errors import EntryNotFoundError
+def _cached_weights(repository: str, commit: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
 
+    for name in WEIGHT_FILES:
+        if isinstance(found := try_to_load_from_cache(repository, name, revision=commit), str):
+            return Path(found)
+    return None
+
+
+def _downloaded_weights(repository: str, commit: str) -> Path:
+    for name in WEIGHT_FILES:
+        if file := _download_if_there(repository, name, commit):
+            return file
+    raise CheckpointError(f"{repository}: the hub repository holds no weights ({', '.join(WEIGHT_FILES)})")
+
+
+def _download_if_there(repository: str, filename: str, commit: str) -> Path | None:
+    """The file, or None where the hub has said, now or earlier, that the commit has none."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    if try_to_load_from_cache(repository, filename, revision=commit) is _CACHED_NO_EXIST:
+        return None
     try:
-        return _download(repository, filename, revision)
+        return _download(repository, filename, commit)
     except CheckpointError as error:
-        if isinstance(error.__cause__, EntryNotFoundError):
+        if isinstance(error.__cause__, RemoteEntryNotFoundError):
             return None
         raise
 
@@ -105,45 +132,66 @@ def _download_if_there(repository: str, filename: str, revision: str | None) -> 
 def _download(repository: str, filename: str, revision: str | None) -> Path:
     """The file in huggingface_hub's cache, downloaded if it is not there, its hash checked when it is new."""
     # Imported here: it takes half a second, and most commands never reach the hub.
-    import httpx2 as httpx
-    from huggingface_hub import errors as hub_errors
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
-    try:
+    with _told_in_one_line(repository, filename, revision):
+        known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
         path = Path(hf_hub_download(repository, filename, revision=revision))
-    except hub_errors.LocalEntryNotFoundError as error:
-        reason = "it is not in the cache, and the hub cannot be reached (offline?)"
-        raise CheckpointError(f"{repository}: {filename}: {reason}") from error
-    except hub_errors.GatedRepoError as error:
-        raise CheckpointError(f"{repository}: access is restricted: accept its terms, then set HF_TOKEN") from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{repository}: no such file, directory or hub repository (if it is private, set HF_TOKEN)"
-        ) from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"{repository}: there is no revision {revision!r}") from error
-    except hub_errors.EntryNotFoundError as error:
-        raise CheckpointError(f"{repository}: the hub repository has no {filename}") from error
-    except (hub_errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{repository}: {filename} could not be downloaded: {reason}; try again") from error
-    if not known:
-        _check_hash(repository, filename, path)
+        if not known:
+            try:
+                _check_hash(repository, filename, path)
+            except BaseException:
+                # Ctrl-C included: what has not been checked must not look checked to the next run.
+                path.unlink(missing_ok=True)
+                raise
     return path
 
 
-def _check_hash(repository: str, filename: str, path: Path) -> None:
-    """huggingface_hub names a large file's blob after its announced sha256, and does not check it: here it is."""
-    blob = path.resolve()
-    if not SHA256.fullmatch(blob.name):
-        return  # a small file, named after its git hash
-    with blob.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != blob.name:
-        path.unlink()
-        blob.unlink()
+@contextmanager
+def _told_in_one_line(repository: str, filename: str, revision: str | None) -> Iterator[None]:
+    import httpx2  # huggingface_hub's own HTTP library, whose errors it lets through
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.LocalEntryNotFoundError as error:
+        reason = "it is not in the cache, and the hub cannot be reached (offline?)"
+        raise _UnreachableError(f"{repository}: {filename}: {reason}") from error
+    except errors.GatedRepoError as error:
+        raise CheckpointError(f"{repository}: access is restricted: accept its terms, then set HF_TOKEN") from error
+    except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"{repository}: {filename} arrived damaged (sha256 {digest[:12]}, announced {blob.name[:12]}); "
+            f"{repository}: no such file, directory or hub repository (if it is private, set HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repository}: there is no revision {revision!r}") from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(f"{repository}: the hub repository has no {filename}") from error
+    except errors.HFValidationError as error:
+        raise CheckpointError(f"{repository}: no such file or directory, and no legal name on the hub") from error
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{repository}: {filename} could not be downloaded: {reason}; try again") from error
+
+
+def _check_hash(repository: str, filename: str, path: Path) -> None:
+    """A large file's etag is its sha256, which huggingface_hub does not check: here it is."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if path.is_symlink():
+        # It leads to a blob named after the etag. One step only: that may be a link too, into the cache's shared store.
+        etag = path.readlink().name
+    else:  # a cache without links
+        etag = get_hf_file_metadata(hf_hub_url(repository, filename, revision=path.parent.name)).etag or ""
+    if not SHA256.fullmatch(etag):
+        return  # a small file, named after its git hash
+    stored = path.resolve()
+    with stored.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != etag:
+        path.unlink()
+        stored.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{repository}: {filename} arrived damaged (sha256 {digest[:12]}, announced {etag[:12]}); "
             "it has been removed from the cache: try again"
         )

@@ -18,9 +18,9 @@ IGNORE_INDEX = -100
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy over the labels that are not ignored; NaN where all are, as in PyTorch.
 
-    ``logits`` [..., classes], ``labels`` [...] int64 → scalar.
+    ``logits`` [..., classes], ``labels`` [...] int64 → scalar of at least float32.
     """
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE_INDEX)
+    return F.cross_entropy(_wide(logits).reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE_INDEX)
 
 
 def visual_loss(
@@ -38,7 +38,7 @@ def visual_loss(
             f"obj_labels lacks {', '.join(missing)}: give (labels, confidence) or switch visual_*_loss off"
         )
     weighted = (
-        (_loss_per_object(target, logits, obj_labels[target][0]) * obj_labels[target][1]).mean()
+        (_loss_per_object(target, _wide(logits), obj_labels[target][0]) * obj_labels[target][1]).mean()
         for target, logits in scores.items()
     )
     return sum((loss * config.visual_loss_normalizer for loss in weighted), start=torch.tensor(0.0))
@@ -49,3 +49,8 @@ def _loss_per_object(target: str, scores: Tensor, labels: Tensor) -> Tensor:
     if target == "feat":
         return F.smooth_l1_loss(scores, labels, reduction="none").mean(dim=-1)
     return F.cross_entropy(scores.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """At least float32: a sum of losses near 24 has a step of 1/64 in fp16, and of 1/8 in bf16."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -150,8 +150,8 @@ class LxmertForPreTraining(PreTrainedLxmert):
         ans: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        output_object_heads: bool = False,
         return_dict: bool | None = None,
+        output_object_heads: bool = False,
     ) -> LxmertForPreTrainingOutput | tuple[Any, ...]:
         """The heads' scores, and the sum of the losses whose labels are given and whose task is on.
 

@@ -20,6 +20,17 @@ def original(name: str) -> Path:
     return GOLDEN / "original" / name
 
 
+# Every checkpoint beside which outputs were recorded; the two of transformers hold the same weights.
+CHECKPOINTS = {
+    "pretraining": original("pretraining") / "model_LXRT.pth",
+    "pretraining_dataparallel": original("pretraining_dataparallel") / "model_LXRT.pth",
+    "vqa": original("vqa") / "BEST.pth",
+    "nlvr2": original("nlvr2") / "BEST.pth",
+    "transformers_4.57.6_bin": TRANSFORMERS / "pytorch_model.bin",
+    "transformers_4.57.6_h5": TRANSFORMERS / "tf_model.h5",
+}
+
+
 def recorded(directory: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Inputs (labels included, ignored ones made -100) and outputs."""
     inputs, outputs = (load_file(directory / f"{side}.safetensors") for side in ("inputs", "outputs"))

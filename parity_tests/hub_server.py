@@ -25,6 +25,8 @@ class Hub:
     gated: bool = False
     wrong_bytes: set[str] = field(default_factory=set)
     cut_once: set[str] = field(default_factory=set)
+    cut_always: set[str] = field(default_factory=set)
+    xet_hashes: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     endpoint: str = ""
 
@@ -86,12 +88,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if large:
                 self.send_header("X-Linked-Etag", f'"{etag}"')
                 self.send_header("X-Linked-Size", str(len(content)))
+            if name in hub.xet_hashes:
+                self.send_header("X-Xet-Hash", hub.xet_hashes[name])
+                self.send_header("X-Xet-Refresh-Route", f"{hub.endpoint}/xet-read-token")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             if not send_body:
                 return
-            if name in hub.cut_once:
+            if name in hub.cut_once | hub.cut_always:
                 hub.cut_once.discard(name)
                 self.wfile.write(content[start : start + (len(content) - start) // 2])
                 self.wfile.flush()

@@ -43,7 +43,7 @@ def hub(files: dict[str, bytes]) -> Iterator[Hub]:
 
 
 def locate(
-    hub: Hub, cache: Path, *, name: str = REPOSITORY, revision: str = "", **environment: str
+    hub: Hub, cache: Path, *, name: str = REPOSITORY, revision: str = "", code: str = LOCATE, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """In a process of its own, as huggingface_hub reads its settings once."""
     variables = {
@@ -51,7 +51,7 @@ def locate(
         "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(Path(__file__).parent.parent), **environment,
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-c", LOCATE, name, revision], capture_output=True, text=True, env=variables, check=False
+        [sys.executable, "-c", code, name, revision], capture_output=True, text=True, env=variables, check=False
     )
 
 
@@ -142,6 +142,79 @@ def test_interrupted_download(hub: Hub, files: dict[str, bytes], tmp_path: Path)
     assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
+def test_a_download_that_never_completes_is_one_line_and_leaves_nothing(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_always.add("model.safetensors")
+    assert "model.safetensors could not be downloaded" in error_of(locate(hub, tmp_path))
+    assert not [*tmp_path.rglob("*.incomplete"), *tmp_path.rglob("model.safetensors")]
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_cached_checkpoint_needs_no_server_and_no_patience(hub: Hub, weights: str, tmp_path: Path) -> None:
+    """What the hub has not got is remembered too: asking for it again would be minutes of retries."""
+    hub.files = {"config.json": b"{}", weights: b"w" * 20_000}
+    first = locate(hub, tmp_path)
+    again = locate(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:1")
+    assert again.stdout == first.stdout and again.stdout
+    assert "Retrying" not in again.stderr
+
+
+def test_a_second_use_asks_for_the_config_alone(hub: Hub, tmp_path: Path) -> None:
+    locate(hub, tmp_path)
+    hub.requests.clear()
+    locate(hub, tmp_path)
+    assert hub.requests == [f"HEAD /{REPOSITORY}/resolve/main/config.json"]
+
+
+def test_a_branch_that_moves_meanwhile_does_not_mix_commits(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
+    class Moving(dict[str, str]):
+        """``main`` stands elsewhere once the config has been asked for."""
+
+        def get(self, revision: str, default: object = None) -> str:  # type: ignore[override]
+            found = super().get(revision, str(default))
+            if revision == "main" and len(hub.requests) == 2:  # HEAD and GET of the config are over
+                self["main"] = "f" * 40
+            return found
+
+    hub.revisions = Moving(main=COMMIT, old=COMMIT)
+    directory = Path(locate(hub, tmp_path).stdout.strip())
+    assert hub.revisions["main"] == "f" * 40
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == files
+
+
+def test_wrong_hash_in_a_cache_without_links(hub: Hub, tmp_path: Path) -> None:
+    hub.wrong_bytes.add("model.safetensors")
+    assert "model.safetensors arrived damaged" in error_of(locate(hub, tmp_path, HF_HUB_DISABLE_SYMLINKS="1"))
+    hub.wrong_bytes.clear()
+    assert locate(hub, tmp_path, HF_HUB_DISABLE_SYMLINKS="1").returncode == 0
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_blobs_that_lead_on_into_the_shared_store(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path, damaged: bool
+) -> None:
+    """Files of the hub's xet storage lie in a store named after their xet hash, which is not their sha256."""
+    xet_hash = "ab" + "0" * 62
+    hub.xet_hashes["model.safetensors"] = xet_hash
+    content = files["model.safetensors"]
+    stored = tmp_path / "hub" / "blobs" / "ab" / xet_hash
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(content[:-1] + b"?" if damaged else content)
+    (stored.parent.parent / ".huggingface-shared-blobs").write_text("1\n")
+    done = locate(hub, tmp_path, HF_HUB_DISABLE_XET="0")
+    if damaged:
+        assert "arrived damaged" in error_of(done)
+        assert not stored.exists()
+    else:
+        assert (Path(done.stdout.strip()) / "model.safetensors").resolve() == stored, done.stderr
+
+
+def test_an_interrupted_check_is_made_up_for(hub: Hub, tmp_path: Path) -> None:
+    hub.wrong_bytes.add("model.safetensors")
+    interrupted = LOCATE.replace("import sys", "import hashlib, sys\nhashlib.file_digest = lambda *_: sys.exit(130)", 1)
+    assert locate(hub, tmp_path, code=interrupted).returncode == 130
+    assert "model.safetensors arrived damaged" in error_of(locate(hub, tmp_path))
+
+
 def test_what_is_on_disk_is_never_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "someone" / "lxmert-small").mkdir(parents=True)
     (tmp_path / "demo").mkdir()
@@ -155,12 +228,27 @@ def test_the_built_in_one() -> None:
     assert locate_file("demo", "config.json") == DEMO_DIRECTORY / "config.json"
 
 
-@pytest.mark.parametrize("name", ["gone.pth", "./gone", "/gone/gone", "~/gone", "a/b/c", "weights/gone.bin", "gone", ""])
+@pytest.mark.parametrize(
+    "name", ["gone.pth", "./gone", "/gone/gone", "~/gone", "a/b/c", "weights/gone.bin", "gone", ""]
+)
 def test_path_like_names_that_do_not_exist(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if name:
         with pytest.raises(CheckpointError, match="no such file or directory"):
             locate_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("~nobody-of-this-name/x", "cannot be looked up"),
+        ("a" * 300, "cannot be looked up"),
+        ("a/b--c", "no legal name"),
+    ],
+)
+def test_names_that_cannot_be(name: str, reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        locate_checkpoint(name)
 
 
 def test_a_missing_file_beside_a_checkpoint(tmp_path: Path) -> None:

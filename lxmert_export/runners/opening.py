@@ -14,19 +14,23 @@ from lxmert_export.runners.runner import InputLimits, Runner
 ONNX_FILE = "model.onnx"
 
 
-def judged_ways(artifact: Artifact, providers: Sequence[str]) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
+def judged_ways(
+    artifact: Artifact, providers: Sequence[str], *, emulate: bool = True
+) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
     """The ways in which an artifact is run to be judged, each with what its arithmetic proves.
 
     A half-precision graph that a provider computes in float32 is also emulated; bf16, for which the CPU has no kernels, is
-    emulated only.
+    emulated only. ``emulate=False`` leaves the emulator out where something else can be run.
     """
     precision = artifact.manifest.precision
     if computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers))]
-    plain: list[tuple[Arithmetic, Callable[[], Runner]]] = [
-        ("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers))
-    ]
-    return [*(plain if precision == "fp16" else []), ("emulated", lambda: open_emulator(artifact))]
+    ways: list[tuple[Arithmetic, Callable[[], Runner]]] = []
+    if precision == "fp16":
+        ways.append(("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers)))
+    if emulate or not ways:
+        ways.append(("emulated", lambda: open_emulator(artifact)))
+    return ways
 
 
 def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Runner:
