@@ -84,6 +84,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     twin = SignatureModule(
         recast(module, dtype, device="meta"), signature, dtype, getattr(torch, signature.outputs[0].dtype)
     ).eval()
+    _remove_dropout(twin)
     inputs, axes = _traced_inputs(signature), _dynamic_axes(signature, limits)
     try:
         with _quiet_exporter(), torch.no_grad():
@@ -95,6 +96,14 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     assert exported is not None
     model: ir.Model = exported.model
     return model
+
+
+def _remove_dropout(module: nn.Module) -> None:
+    """In eval mode dropout does nothing, yet each one is traced, decomposed and thrown away again: a tenth of the time."""
+    for part in list(module.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(part, name, nn.Identity())
 
 
 @contextmanager

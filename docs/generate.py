@@ -51,7 +51,10 @@ def _section(name: str, thing: object) -> str:
     lines = [f"## `{name}`\n"]
     if inspect.isfunction(thing) or inspect.isclass(thing):
         lines.append(f"```python\n{name}{_signature(thing)}\n```\n")
-    lines.append(f"{inspect.cleandoc(thing.__doc__ or '')}\n")
+        lines.append(f"{inspect.cleandoc(thing.__doc__ or '')}\n")
+    else:  # a type by another name
+        value = str(thing).removeprefix("typing.").replace("'", '"')
+        lines.append(f"```python\n{name} = {value}\n```\n")
     if inspect.isclass(thing) and not issubclass(thing, Exception):
         for method, function in inspect.getmembers(thing):
             # What a class takes over from PyTorch or dataclasses is documented there.

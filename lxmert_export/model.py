@@ -393,7 +393,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
-        self.head_size = config.head_size
+        self.heads, self.head_size = config.num_attention_heads, config.head_size
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
@@ -415,14 +415,15 @@ class Attention(nn.Module):
             probabilities = attention_probabilities(query, key, bias, dropout)
             mixed = probabilities @ value
         else:
-            bias = None if bias is None else bias.to(query.dtype)
+            bias = None if bias is None else as_dtype(bias, query.dtype)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        merged = mixed.transpose(1, 2).flatten(2)  # [B, Q, H]
+        merged = mixed.transpose(1, 2).reshape(hidden.shape)  # [B, Q, H]
         return self.layer_norm(self.dropout(self.output(merged)) + hidden), probabilities
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[B, S, H] → [B, N, S, D]."""
-        return projected.view(*projected.shape[:2], -1, self.head_size).transpose(1, 2)
+        # All sizes spelled out: a -1 would make the exporter solve for it, symbolically, a hundred times.
+        return projected.view(*projected.shape[:2], self.heads, self.head_size).transpose(1, 2)
 
 
 def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
@@ -431,7 +432,8 @@ def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None, dro
     scores = at_least_float32((query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2))
     if bias is not None:
         scores = scores + bias
-    return F.dropout(scores.softmax(dim=-1).to(query.dtype), dropout, training=dropout > 0)
+    probabilities = as_dtype(scores.softmax(dim=-1), query.dtype)
+    return F.dropout(probabilities, dropout) if dropout else probabilities
 
 
 def mask_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -439,7 +441,7 @@ def mask_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if mask is None:
         return None
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return ((1.0 - mask.to(wide)) * MASK_BIAS)[:, None, None, :]
+    return ((1.0 - as_dtype(mask, wide)) * MASK_BIAS)[:, None, None, :]
 
 
 class FeedForward(nn.Module):
@@ -521,18 +523,23 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, hidden: Tensor) -> Tensor:
         wide = at_least_float32(hidden)
-        gain, shift = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
-        return F.layer_norm(wide, self.normalized_shape, gain, shift, self.eps).to(hidden.dtype)
+        gain, shift = as_dtype(self.weight, wide.dtype), as_dtype(self.bias, wide.dtype)
+        return as_dtype(F.layer_norm(wide, self.normalized_shape, gain, shift, self.eps), hidden.dtype)
 
 
 def gelu(hidden: Tensor) -> Tensor:
     """The exact GELU, by erf, in at least float32: 1 + erf cancels in lower precisions."""
-    return F.gelu(at_least_float32(hidden)).to(hidden.dtype)
+    return as_dtype(F.gelu(at_least_float32(hidden)), hidden.dtype)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """fp16 and bf16 become float32; wider types stay. These are the float32 islands of every half-precision run."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A cast only where there is one to make: a traced graph would carry each of the others along."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _states_and_attentions(body: ModelOutput) -> dict[str, Any]:

@@ -10,7 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lxmert_export.model import Attention, CrossModalityLayer, FeedForward, LayerNorm, LxmertModel, VisualEmbeddings
+from lxmert_export.model import (
+    Attention,
+    CrossModalityLayer,
+    FeedForward,
+    LayerNorm,
+    LxmertModel,
+    MaskedLanguageHead,
+    VisualEmbeddings,
+)
 
 Plant = Callable[[nn.Module], None]
 
@@ -22,11 +30,11 @@ def parts(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
 
 def patch(part: nn.Module, forward: Callable[..., Any]) -> None:
     """Gives one part another forward; a deep copy of it keeps the fault."""
-    part.forward = MethodType(forward, part)  # type: ignore[method-assign]
+    part.forward = MethodType(forward, part)
 
 
 def gelu_tanh(model: nn.Module) -> None:
-    def forward(self: Any, hidden: Tensor) -> Tensor:
+    def forward(self: Any, hidden: Tensor) -> Any:
         inner = F.gelu(self.expand(hidden), approximate="tanh")
         return self.layer_norm(self.contract(inner) + hidden)
 
@@ -71,7 +79,7 @@ def sequential_cross_attention(model: nn.Module) -> None:
 
 
 def missing_half(model: nn.Module) -> None:
-    def forward(self: Any, visual_feats: Tensor, visual_pos: Tensor) -> Tensor:
+    def forward(self: Any, visual_feats: Tensor, visual_pos: Tensor) -> Any:
         return self.features_layer_norm(self.features(visual_feats)) + self.boxes_layer_norm(self.boxes(visual_pos))
 
     patch(parts(model, VisualEmbeddings)[0], forward)
@@ -89,12 +97,12 @@ def positions_off_by_one(model: nn.Module) -> None:
 
 def wrong_head_count(model: nn.Module) -> None:
     for part in parts(model, Attention):
-        part.head_size *= 2
+        part.heads, part.head_size = part.heads // 2, part.head_size * 2
 
 
 def last_token_pooled(model: nn.Module) -> None:
     def forward(self: Any, *arguments: Any, **options: Any) -> Any:
-        output = LxmertModel.forward(self, *arguments, **{**options, "return_dict": True})
+        output: Any = LxmertModel.forward(self, *arguments, **{**options, "return_dict": True})
         output.pooled_output = torch.tanh(self.pooler(output.language_output[:, -1]))
         return output
 
@@ -102,7 +110,7 @@ def last_token_pooled(model: nn.Module) -> None:
 
 
 def untied_decoder(model: nn.Module) -> None:
-    head = model.masked_language_head
+    head = parts(model, MaskedLanguageHead)[0]
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(head.decoder.weight.shape, generator=generator)
     head.decoder.weight = nn.Parameter(head.decoder.weight.detach() + 0.1 * noise, requires_grad=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.model import MODELS
-from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.signature import Task
 from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, weight_names
 
@@ -43,25 +44,59 @@ def lively_state(config: LxmertConfig, task: Task, seed: int = 0) -> dict[str, T
     return state
 
 
-def lively_model(task: Task, config: LxmertConfig = SMALL, seed: int = 0) -> PreTrainedLxmert:
-    """A model of a task with lively weights, in eval mode."""
+def lively_model(task: Task, config: LxmertConfig = SMALL, seed: int = 0) -> Any:
+    """A model of a task with lively weights, in eval mode; of the class that MODELS names, which mypy cannot tell."""
     prefix = BACKBONE if task == "model" else ""
     model = MODELS[task](config)
     model.load_state_dict({n.removeprefix(prefix): t for n, t in lively_state(config, task, seed).items()})
     return model.eval()
 
 
-def lively_inputs(config: LxmertConfig = SMALL, *, pairs: bool = False, seed: int = 0) -> dict[str, Tensor]:
-    """A batch of 3 with 7 words and 5 objects, masks ragged on both sides, mixed token types; float32 and int64."""
+def lively_inputs(
+    config: LxmertConfig = SMALL, *, pairs: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """A batch of 3 with 7 words and 5 objects, masks ragged on both sides, mixed token types; ``dtype`` and int64."""
     generator = torch.Generator().manual_seed(seed)
     rows, text, objects = 3, 7, 5
     visual = (rows, 2, objects) if pairs else (rows, objects)
     seen_objects = torch.arange(objects) < torch.tensor([5, 2, 3]).reshape(3, *[1] * (len(visual) - 1))
-    return {
+    drawn = {
         "input_ids": torch.randint(1, config.vocab_size, (rows, text), generator=generator),
         "attention_mask": (torch.arange(text) < torch.tensor([[7], [4], [2]])).long(),
         "token_type_ids": torch.randint(0, config.type_vocab_size, (rows, text), generator=generator),
         "visual_feats": torch.randn((*visual, config.visual_feat_dim), generator=generator),
         "visual_pos": torch.rand((*visual, config.visual_pos_dim), generator=generator),
         "visual_attention_mask": seen_objects.expand(visual).float(),
+    }
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in drawn.items()}
+
+
+def lively_labels(
+    task: Task = "pretraining", config: LxmertConfig = SMALL, *, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """Every label that a task takes, for ``lively_inputs``; some of each kind are ignored, but of the match."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(high: int, *shape: int) -> Tensor:
+        return torch.randint(0, high, shape, generator=generator)
+
+    if task == "model":
+        return {}
+    if task != "pretraining":
+        return {"labels": draw(2 if task == "nlvr2" else config.num_qa_labels, 3).index_fill(0, torch.tensor(1), -100)}
+    words = draw(config.vocab_size, 3, 7)
+    words[:, ::2] = -100
+    objects, attributes = draw(config.num_object_labels, 3, 5), draw(config.num_attr_labels, 3, 5)
+    objects[0, 1] = attributes[2, 3] = -100
+    confidence = torch.rand(3, 5, generator=generator).to(dtype)
+    features = torch.randn(3, 5, config.visual_feat_dim, generator=generator).to(dtype)
+    return {
+        "labels": words,
+        "matched_label": draw(2, 3),
+        "ans": torch.tensor([1, -100, 4]),
+        "obj_labels": {
+            "obj": (objects, confidence),
+            "attr": (attributes, confidence.flip(0)),
+            "feat": (features, confidence.roll(1, 1)),
+        },
     }

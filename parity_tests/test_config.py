@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def test_every_published_field_is_known_and_has_its_published_default() -> None:
+    for name, value in COMMON.items():
+        assert name == "model_type" or (name in FIELD_TYPES and getattr(LxmertConfig(), name) == value), name
+
+
 def test_defaults_are_transformers_defaults() -> None:
     theirs = transformers.LxmertConfig()
     for field in fields(LxmertConfig):
@@ -71,10 +77,73 @@ def test_transformers_reads_what_we_write(tmp_path: Path) -> None:
     assert (theirs.l_layers, theirs.num_qa_labels, theirs.layer_norm_eps) == (3, 17, 1e-12)
 
 
+def test_what_transformers_writes(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {
+        "l_layers": 3,
+        "num_qa_labels": 17,
+        "hidden_size": 48,
+        "num_attention_heads": 6,
+        "task_matched": False,
+    }
+    others: dict[str, Any] = {"output_attentions": True, "id2label": {0: "yes", 1: "no"}}
+    theirs = transformers.LxmertConfig(**sizes, **others)
+    theirs.save_pretrained(tmp_path)
+    for config in (LxmertConfig.from_pretrained(tmp_path), LxmertConfig.from_dict(theirs.to_dict())):
+        assert {name: getattr(config, name) for name in sizes} == sizes
+        assert config.output_attentions
+        assert config.extra["transformers_version"] == transformers.__version__
+        known = {name: getattr(theirs, name) for name in FIELD_TYPES if name != "layer_norm_eps"}
+        assert {name: getattr(config, name) for name in known} == known
+    assert LxmertConfig.from_pretrained(tmp_path).extra["id2label"] == {"0": "yes", "1": "no"}
+
+
+def test_unknown_fields_come_back_as_they_came(tmp_path: Path) -> None:
+    unknown = {"labels": ["no", "yes"], "nested": {"deep": [1, {"er": None}]}, "pad_token_id": None}
+    config = LxmertConfig.from_dict(unknown)
+    assert config.extra == unknown
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert {name: written[name] for name in unknown} == unknown
+    assert LxmertConfig.from_pretrained(tmp_path) == config
+
+
+def test_the_layer_dict_alone_gives_the_counts() -> None:
+    config = LxmertConfig.from_dict({"num_hidden_layers": {"language": 4, "cross_encoder": 3, "vision": 2}})
+    assert (config.l_layers, config.x_layers, config.r_layers) == (4, 3, 2)
+    assert LxmertConfig.from_dict({"num_hidden_layers": {"vision": 2}}).to_dict()["num_hidden_layers"] == {
+        "language": 9, "cross_encoder": 5, "vision": 2,
+    }  # fmt: skip
+
+
+def test_a_missing_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.json: cannot be read"):
+        LxmertConfig.from_json_file(tmp_path / "absent.json")
+
+
+def test_a_wrong_field_of_a_file_names_file_and_field(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"hidden_size": "768"}')
+    with pytest.raises(ConfigError, match=r"config\.json: hidden_size must be int, not '768'"):
+        LxmertConfig.from_json_file(tmp_path / "config.json")
+
+
+def test_a_copy_is_checked_like_a_new_one() -> None:
+    assert LxmertConfig().replace(num_qa_labels=3).num_qa_labels == 3
+    with pytest.raises(ConfigError, match=r"^num_qa_labels must be positive"):
+        LxmertConfig().replace(num_qa_labels=0)
+
+
+def test_sizes_that_follow_from_others() -> None:
+    config = LxmertConfig(hidden_size=60, num_attention_heads=5)
+    assert config.head_size == 12
+    assert config.visual_losses == ("obj", "attr", "feat")
+    assert [config.visual_target_size(target) for target in config.visual_losses] == [1600, 400, 2048]
+    assert config.replace(task_obj_predict=False).visual_losses == ()
+
+
 def test_the_old_revision_with_invalid_json_is_named(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"hidden_size": 768, output_attentions: true}')
-    with pytest.raises(ConfigError, match="config.json: cannot be read as JSON"):
+    with pytest.raises(ConfigError, match=re.escape(f"{file}: cannot be read as JSON")):
         LxmertConfig.from_json_file(file)
 
 
@@ -92,13 +161,27 @@ def test_a_wrong_type_names_its_field(name: str) -> None:
         LxmertConfig.from_dict({name: wrong})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("hidden_size", 0), ("l_layers", -1), ("x_layers", 0), ("hidden_dropout_prob", 1.0), ("layer_norm_eps", 0.0),
-     ("visual_feat_dim", True), ("initializer_range", float("nan")), ("visual_loss_normalizer", float("inf"))],
-)  # fmt: skip
-def test_a_wrong_range_names_its_field(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"^{name} must be"):
+NUMBERS = [name for name, kind in FIELD_TYPES.items() if kind in (int, float)]
+MAY_BE_ZERO = {"l_layers", "r_layers", "hidden_dropout_prob", "attention_probs_dropout_prob"}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_wrong_range_names_its_field(name: str) -> None:
+    wrong: list[object] = [-1, True, None, float("nan"), float("inf"), [1]]
+    wrong += [] if name in MAY_BE_ZERO else [0]
+    wrong += [1.0, 1, 1.5] if name.endswith("_prob") else []
+    wrong += [2.0] if FIELD_TYPES[name] is int else []
+    for value in wrong:
+        with pytest.raises(ConfigError, match=f"^{name} must be"):
+            LxmertConfig.from_dict({name: value})
+    if name in MAY_BE_ZERO:
+        assert getattr(LxmertConfig.from_dict({name: 0}), name) == 0
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "true"])
+@pytest.mark.parametrize("name", [name for name, kind in FIELD_TYPES.items() if kind is bool])
+def test_a_switch_is_true_or_false_and_nothing_else(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must be bool"):
         LxmertConfig.from_dict({name: value})
 
 
@@ -109,6 +192,7 @@ def test_a_wrong_range_names_its_field(name: str, value: object) -> None:
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ({"model_type": "bert"}, "another model's config"),
         ({"l_layers": 2, "num_hidden_layers": {"language": 3}}, "num_hidden_layers says 3"),
+        ({"num_hidden_layers": {"vision": "five"}}, "^r_layers must be int, not 'five'"),
     ],
 )
 def test_contradictions(values: dict[str, Any], message: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from parity_tests.golden_files import GOLDEN
-
 from lxmert_export.artifact import sha256
+from parity_tests.golden_files import GOLDEN
 
 PINNED = {
     "original/nlvr2/BEST.pth": "382219afb87eabb78270a8cb3132ed1cf8e8003be15186c14c569170dd293764",

@@ -169,7 +169,7 @@ def test_a_branch_that_moves_meanwhile_does_not_mix_commits(hub: Hub, files: dic
     class Moving(dict[str, str]):
         """``main`` stands elsewhere once the config has been asked for."""
 
-        def get(self, revision: str, default: object = None) -> str:  # type: ignore[override]
+        def get(self, revision: str, default: object = None) -> str:
             found = super().get(revision, str(default))
             if revision == "main" and len(hub.requests) == 2:  # HEAD and GET of the config are over
                 self["main"] = "f" * 40

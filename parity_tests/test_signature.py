@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+import torch
+
+from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConfigError
 from lxmert_export.signature import TASKS, Signature, Task, task_signature
-from parity_tests.random_models import INPUT_NAMES, SMALL
+from parity_tests.random_models import INPUT_NAMES, SMALL, lively_inputs, lively_model
 
 OUTPUTS: dict[Task, list[str]] = {
     "model": ["language_output", "vision_output", "pooled_output"],
@@ -62,6 +66,39 @@ def test_survives_the_manifest() -> None:
         ({"object_heads": True}, "no object heads"),
     ],
 )
-def test_what_cannot_be(options: dict, message: str) -> None:
+def test_what_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         task_signature(SMALL, "question-answering", **options)
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL.replace(task_qa=False, visual_obj_loss=False, visual_pos_dim=6)])
+@pytest.mark.parametrize("task", TASKS)
+def test_outputs_are_what_the_model_returns(task: Task, config: LxmertConfig) -> None:
+    """Names, shapes and dtypes of everything that can be asked for."""
+    pretraining = {"output_object_heads": True} if task == "pretraining" else {}
+    inputs = lively_inputs(config, pairs=task == "nlvr2")
+    output = lively_model(task, config)(**inputs, output_hidden_states=True, output_attentions=True, **pretraining)
+    returned: dict[str, torch.Tensor] = {}
+    for name, value in output.items():
+        returned |= {f"{name}.{n}": part for n, part in enumerate(value)} if isinstance(value, tuple) else {name: value}
+    signature = task_signature(config, task, hidden_states=True, attentions=True, object_heads=bool(pretraining))
+    sizes = {"batch": 3, "text": 7, "objects": 5}
+    assert {spec.name: spec.shape(sizes) for spec in signature.outputs} == {
+        n: tuple(t.shape) for n, t in returned.items()
+    }
+    assert {spec.name: spec.shape(sizes) for spec in signature.inputs} == {n: tuple(t.shape) for n, t in inputs.items()}
+    assert {t.dtype for t in returned.values()} == {torch.float32}
+
+
+def test_dtypes_and_fixed_axes_on_request() -> None:
+    fixed = {"batch": 1, "text": 20, "objects": 36}
+    signature = task_signature(SMALL, "model", float_dtype="float16", integer_dtype="int32", fixed=fixed)
+    assert signature.fixed_sizes == fixed
+    assert [spec.dtype for spec in signature] == ["int32"] * 3 + ["float16"] * 6
+    assert {axis for spec in signature for axis in spec.axes if isinstance(axis, str)} == set()
+    assert signature.outputs[1].axes == (1, 36, 32)
+
+
+def test_object_heads_need_a_config_that_has_one() -> None:
+    with pytest.raises(ConfigError, match="no object heads"):
+        task_signature(SMALL.replace(task_obj_predict=False), "pretraining", object_heads=True)

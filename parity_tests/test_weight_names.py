@@ -6,12 +6,15 @@ import h5py
 import pytest
 import torch
 import transformers
+from torch import nn
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.model import MODELS
 from lxmert_export.signature import TASKS, Task
-from lxmert_export.weight_names import BACKBONE, TIED_DECODER, weight_names
+from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, weight_names
 from parity_tests.golden_files import TRANSFORMERS
+from parity_tests.random_models import SMALL
+from parity_tests.their_models import their_model
 
 COUNTS: dict[Task, int] = {"model": 449, "pretraining": 473, "question-answering": 455, "nlvr2": 455}
 
@@ -46,6 +49,57 @@ def test_upstream_names_are_transformers(task: Task) -> None:
         names = list(theirs(transformers.LxmertConfig()).state_dict())
     prefix = BACKBONE if task == "model" else ""
     assert [row.upstream.removeprefix(prefix) for row in weight_names(LxmertConfig(), task)] == names
+
+
+ODD = (
+    SMALL,
+    SMALL.replace(l_layers=11, x_layers=1, r_layers=0, visual_pos_dim=6),
+    SMALL.replace(task_obj_predict=False, task_qa=False),
+    SMALL.replace(visual_attr_loss=False, visual_feat_loss=False),
+    SMALL.replace(tie_word_embeddings=False),
+)
+
+
+@pytest.mark.parametrize("config", ODD)
+@pytest.mark.parametrize("task", TASKS)
+def test_table_of_odd_configs_is_the_state_dict(task: Task, config: LxmertConfig) -> None:
+    with torch.device("meta"):
+        state = MODELS[task](config).state_dict()
+    prefix = BACKBONE if task == "model" else ""
+    rows = weight_names(config, task)
+    assert {row.ours: row.shape for row in rows} == {prefix + name: tuple(t.shape) for name, t in state.items()}
+    for column in ("ours", "upstream", "tensorflow"):
+        assert len({getattr(row, column) for row in rows}) == len(rows)
+    if task != "nlvr2":
+        with torch.device("meta"):
+            theirs = their_model(task, config).state_dict()
+        shapes = {row.upstream.removeprefix(prefix): row.shape for row in rows}
+        assert shapes == {name: tuple(tensor.shape) for name, tensor in theirs.items()}
+
+
+def test_kinds_are_what_the_modules_hold() -> None:
+    """From a row's kind follow its TensorFlow name, and whether it is stored transposed there."""
+    module_of = {"kernel": nn.Linear, "embedding": nn.Embedding, "word_embedding": nn.Embedding, "gain": nn.LayerNorm,
+                 "shift": nn.LayerNorm}  # fmt: skip
+    model = MODELS["pretraining"](SMALL)
+    for row in weight_names(SMALL, "pretraining"):
+        owner = model.get_submodule(row.ours.rpartition(".")[0])
+        if row.kind == "vector":
+            assert row.ours.endswith(".bias") and not isinstance(owner, nn.LayerNorm)
+        else:
+            assert isinstance(owner, module_of[row.kind]), row
+    assert [row.ours for row in weight_names(SMALL, "pretraining") if row.kind == "word_embedding"] == [WORD_EMBEDDING]
+
+
+def test_tensorflow_shapes_are_those_that_tflxmert_wrote() -> None:
+    with h5py.File(TRANSFORMERS / "tf_model.h5") as file:
+        shapes = {
+            name.split("/", 1)[1].removesuffix(":0"): file[group][name].shape
+            for group in file for name in file[group].attrs["weight_names"]
+        }  # fmt: skip
+    for row in weight_names(LxmertConfig.from_pretrained(TRANSFORMERS), "pretraining"):
+        if row.ours != TIED_DECODER:
+            assert shapes[row.tensorflow] == (row.shape[::-1] if row.kind == "kernel" else row.shape), row
 
 
 def test_tensorflow_names_are_those_that_tflxmert_wrote() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lxmert_export.errors import ConversionError
+from lxmert_export.model import as_dtype
 from lxmert_export.recast import recast, recast_while_used
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
@@ -37,12 +38,12 @@ class SignatureModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         cast = {
-            name: value.to(self.dtype) if value.is_floating_point() and not name.endswith("attention_mask") else value
+            name: as_dtype(value, self.dtype) if value.is_floating_point() and not name.endswith("attention_mask") else value
             for name, value in zip(self.input_names, inputs, strict=True)
         }
         outputs = named_outputs(self.model(**cast, **self.requests), self.output_names)
         return tuple(
-            output if self.output_dtype is None else output.to(self.output_dtype) for output in outputs.values()
+            output if self.output_dtype is None else as_dtype(output, self.output_dtype) for output in outputs.values()
         )
 
 

@@ -1,0 +1,134 @@
+"""Our conversion beside plain torch.onnx.export of transformers' model, full size, in one run: time, memory, latency, size.
+
+Writes benchmarks/beside_transformers.json and .md. Run: make benchmark
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from benchmarks.full_size_checkpoint import write_full_size
+from benchmarks.measuring import Run, in_turn, machine, run_process, spread
+
+HERE = Path(__file__).parent
+OURS, THEIRS = "lxmert-export onnx --no-parity", "torch.onnx.export(dynamo=True) of transformers"
+TEXT, OBJECTS = 20, 36
+
+
+def main() -> None:
+    """Measures everything and writes both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="conversions of each kind")
+    parser.add_argument("--calls", type=int, default=30, help="timed calls per batch size")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-benchmark-") as place:
+        results = measure(Path(place), arguments.runs, arguments.calls)
+    (HERE / "beside_transformers.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    page = report(results)
+    (HERE / "beside_transformers.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
+    """Conversions in turn, then the latency of both files in turn, then one conversion with its gate in each precision."""
+    checkpoint = str(write_full_size(place / "checkpoint", "question-answering"))
+    ours, theirs = place / "ours", place / "theirs"
+    export = ["-m", "lxmert_export.cli", "onnx", checkpoint, "--overwrite"]
+    conversions = in_turn(
+        {
+            OURS: [*export, "--no-parity", "-o", str(ours)],
+            THEIRS: ["-m", "benchmarks.export_of_transformers", checkpoint, str(theirs)],
+        },
+        runs,
+    )
+    latency = {str(batch): latencies(ours, theirs, batch, calls) for batch in (1, 8)}
+    gated = {}
+    for precision, flags in {"fp32": [], "fp16": ["--fp16"], "bf16": ["--bf16"]}.items():
+        gated[precision] = run_process([*export, *flags, "-o", str(place / precision)])
+        print(f"with the gate, {precision}: {gated[precision]}", flush=True)
+    sizes = {name: (place / name / "model.onnx.data").stat().st_size for name in ("fp32", "fp16", "bf16")}
+    return {
+        "machine": machine(),
+        "conversions": {name: [vars(run) for run in found] for name, found in conversions.items()},
+        "latency_ms": latency,
+        "with_gate": {precision: vars(run) for precision, run in gated.items()},
+        "data_bytes": {**sizes, "theirs": sum(f.stat().st_size for f in theirs.iterdir() if f.suffix == ".data")},
+        "graph_bytes": {"ours": (ours / "model.onnx").stat().st_size, "theirs": (theirs / "model.onnx").stat().st_size},
+    }
+
+
+def latencies(ours: Path, theirs: Path, batch: int, calls: int) -> dict[str, list[float]]:
+    """Milliseconds a call, ours and theirs in turn in one process."""
+    sessions = {name: onnxruntime.InferenceSession(path / "model.onnx") for name, path in (("ours", ours), ("theirs", theirs))}
+    generator = np.random.default_rng(0)
+    inputs = {
+        "input_ids": generator.integers(1, 30522, (batch, TEXT)),
+        "attention_mask": np.ones((batch, TEXT), np.int64),
+        "token_type_ids": np.zeros((batch, TEXT), np.int64),
+        "visual_feats": generator.random((batch, OBJECTS, 2048), np.float32),
+        "visual_pos": generator.random((batch, OBJECTS, 4), np.float32),
+        "visual_attention_mask": np.ones((batch, OBJECTS), np.float32),
+    }
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    answers = {name: session.run(None, inputs)[0] for name, session in sessions.items()}  # warm-up
+    np.testing.assert_allclose(answers["ours"], answers["theirs"], atol=1e-3)
+    for _ in range(calls):
+        for name, session in sessions.items():
+            started = time.perf_counter()
+            session.run(None, inputs)
+            times[name].append(1000 * (time.perf_counter() - started))
+    return times
+
+
+def report(results: dict[str, Any]) -> str:
+    """The page: medians, spreads and ratios."""
+    runs = {name: [Run(**run) for run in found] for name, found in results["conversions"].items()}
+    seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
+    peaks = {name: [run.peak_mib for run in found] for name, found in runs.items()}
+    lines = [
+        "# Beside torch.onnx.export of transformers' model",
+        "",
+        "Full size (9/5/5 layers, 768 wide, 3129 answers, 214 M lively random weights), measured by `make benchmark` on",
+        f"{results['machine']}. Median (least to largest); ratios are of medians, A and B in turn in one run.",
+        "",
+        "| conversion to fp32 ONNX | wall s | peak MiB |",
+        "|---|---|---|",
+        *(f"| {name} | {spread(seconds[name])} | {spread(peaks[name], 0)} |" for name in runs),
+        f"| ratio | {_ratio(seconds[OURS], seconds[THEIRS]):.2f} | {_ratio(peaks[OURS], peaks[THEIRS]):.2f} |",
+        "",
+        f"| onnxruntime latency, {TEXT} tokens, {OBJECTS} objects | ours, ms | theirs, ms | ratio |",
+        "|---|---|---|---|",
+        *(
+            f"| batch {batch} | {spread(t['ours'])} | {spread(t['theirs'])} | {_ratio(t['ours'], t['theirs']):.2f} |"
+            for batch, t in results["latency_ms"].items()
+        ),
+        "",
+        "| with its parity gate | wall s | peak MiB | data file, bytes |",
+        "|---|---|---|---|",
+        *(
+            f"| {p} | {run['seconds']:.1f} | {run['peak_mib']:.0f} | {results['data_bytes'][p]:,} |"
+            for p, run in results["with_gate"].items()
+        ),
+        "",
+        f"fp16 data over fp32 data: {results['data_bytes']['fp16'] / results['data_bytes']['fp32']:.4f}. "
+        f"Graph file: ours {results['graph_bytes']['ours']:,} bytes, theirs {results['graph_bytes']['theirs']:,}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _ratio(one: list[float], other: list[float]) -> float:
+    return statistics.median(one) / statistics.median(other)
+
+
+if __name__ == "__main__":
+    main()

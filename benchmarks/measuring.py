@@ -1,0 +1,59 @@
+"""Whole processes timed from outside, A and B in turn: wall seconds and peak memory by the operating system's own account."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished process: wall seconds, and its largest resident set in MiB (memory-mapped files included)."""
+
+    seconds: float
+    peak_mib: float
+
+
+def run_process(arguments: Sequence[str]) -> Run:
+    """Runs Python with arguments to its end; whatever it prints is passed on where it fails."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
+    return Run(time.perf_counter() - started, usage.ru_maxrss / 1024)
+
+
+def in_turn(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Run]]:
+    """A, B, A, B, …: so that a drift of the machine's speed meets both alike."""
+    found: dict[str, list[Run]] = {name: [] for name in commands}
+    for number in range(runs):
+        for name, arguments in commands.items():
+            found[name].append(run_process(arguments))
+            last = found[name][-1]
+            print(f"run {number + 1}: {name}: {last.seconds:.1f} s, {last.peak_mib:.0f} MiB", flush=True)
+    return found
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Median (least to largest)."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+    tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "onnx", "transformers"))
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {tools}"
