@@ -441,7 +441,7 @@ def mask_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if mask is None:
         return None
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return ((1.0 - as_dtype(mask, wide)) * MASK_BIAS)[:, None, None, :]
+    return ((as_dtype(mask, wide) - 1.0) * -MASK_BIAS)[:, None, None, :]
 
 
 class FeedForward(nn.Module):

@@ -71,6 +71,11 @@ def lively_inputs(
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in drawn.items()}
 
 
+def inputs_for(task: Task, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """``lively_inputs`` for a small model of a task."""
+    return lively_inputs(pairs=task == "nlvr2", dtype=dtype)
+
+
 def lively_labels(
     task: Task = "pretraining", config: LxmertConfig = SMALL, *, dtype: torch.dtype = torch.float32
 ) -> dict[str, Any]:

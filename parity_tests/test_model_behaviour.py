@@ -1,8 +1,6 @@
-"""What the canonical model promises beside its numbers: states, attentions, precisions, training, resizing, invariances."""
+"""What the canonical model promises beside its numbers: states, attentions, training, resizing, invariances."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
@@ -10,15 +8,10 @@ from torch import Tensor, nn
 
 from lxmert_export.errors import InputError
 from lxmert_export.model import MODELS, LxmertForPreTraining, LxmertModel, mask_bias
-from lxmert_export.recast import recast, recast_while_used
 from lxmert_export.signature import TASKS, Task
-from parity_tests.random_models import SMALL, lively_inputs, lively_labels, lively_model
+from parity_tests.random_models import SMALL, inputs_for, lively_inputs, lively_labels, lively_model
 
 F64 = torch.float64
-
-
-def inputs_for(task: Task, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    return lively_inputs(pairs=task == "nlvr2", dtype=dtype)
 
 
 @pytest.fixture
@@ -168,41 +161,6 @@ def test_training_lowers_the_loss() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
-
-
-@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("task", TASKS)
-def test_every_precision_runs(task: Task, cast: object) -> None:
-    model = cast(lively_model(task))  # type: ignore[operator]
-    dtype = next(model.parameters()).dtype
-    reference = lively_model(task).double()(**inputs_for(task, F64))
-    output = model(**inputs_for(task, dtype))
-    for name, value in output.items():
-        assert value.dtype == dtype
-        error = (value.double() - reference[name]).abs().max()
-        assert error < 20 * torch.finfo(dtype).eps * reference[name].abs().max()
-
-
-def test_recast_keeps_layer_norms_wide_and_weights_tied() -> None:
-    model = lively_model("pretraining")
-    twin = recast(model, torch.float16)
-    assert twin.lxmert.embeddings.layer_norm.weight.dtype == torch.float32
-    assert twin.lxmert.pooler.weight.dtype == torch.float16
-    assert twin.masked_language_head.decoder.weight is twin.lxmert.embeddings.word.weight
-    assert model.lxmert.pooler.weight.dtype == torch.float32
-    assert recast(model, torch.float32).lxmert.pooler.weight.data_ptr() == model.lxmert.pooler.weight.data_ptr()
-    assert {p.device.type for p in recast(model, torch.float32, device="meta").parameters()} == {"meta"}
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_recast_while_used_computes_as_recast(task: Task) -> None:
-    model, inputs = lively_model(task), inputs_for(task, F64)
-    before = copy.deepcopy(model.state_dict())
-    wanted, got = recast(model, F64)(**inputs), recast_while_used(model, F64)(**inputs)
-    for name, value in wanted.items():
-        if isinstance(value, Tensor):
-            assert torch.equal(value, got[name]) and value.dtype == F64
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("features", "boxes"), [(8, 4), (16, 6), (3, 1)])

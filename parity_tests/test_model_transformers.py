@@ -100,6 +100,17 @@ def test_float32_forward_losses_and_gradients(task: Task, weights: WeightsFrom, 
 
 
 @pytest.mark.parametrize("task", THEIRS)
+def test_train_mode_drops_out_where_theirs_does(task: Task) -> None:
+    """The same draws in the same order: the same places, shapes and probabilities of dropout."""
+    config = SMALL.replace(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.2)
+    found = []
+    for model in both(task, config=config):
+        torch.manual_seed(7)
+        found.append(model.train()(**lively_inputs(dtype=F64), **EVERYTHING).to_tuple())
+    assert_equal(*found)
+
+
+@pytest.mark.parametrize("task", THEIRS)
 def test_tuples_come_in_the_same_order(task: Task) -> None:
     ours, theirs = both(task)
     got, wanted = (model(**lively_inputs(dtype=F64), **EVERYTHING, return_dict=False) for model in (ours, theirs))

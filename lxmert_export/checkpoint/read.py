@@ -16,6 +16,7 @@ from lxmert_export.checkpoint.dialects import Dialect, Named, held_task, infer_c
 from lxmert_export.checkpoint.files import find_weight_file, read_weights, shortened
 from lxmert_export.config import CONFIG_FILE, LxmertConfig
 from lxmert_export.errors import CheckpointError, ConfigError
+from lxmert_export.mapped_memory import MappedFiles
 from lxmert_export.signature import TASKS, Task
 from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
@@ -80,7 +81,7 @@ def read_checkpoint(
         ours, unexpected = _under_our_names(named, config)
         chosen = task or held_task(ours)
         _check_heads(ours, config, chosen, fresh_heads)
-        tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads)
+        tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads, raw.paths)
     except CheckpointError as error:
         if str(error).startswith(str(path)) or str(path.parent) in str(error):
             raise
@@ -135,7 +136,13 @@ def _head(name: str) -> str:
 
 
 def _checked(
-    ours: dict[str, Tensor], unexpected: list[str], named: Named, config: LxmertConfig, task: Task, fresh_heads: bool
+    ours: dict[str, Tensor],
+    unexpected: list[str],
+    named: Named,
+    config: LxmertConfig,
+    task: Task,
+    fresh_heads: bool,
+    paths: tuple[Path, ...],
 ) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
     """The task's tensors in the table's order, unused heads, fresh names; or one error that names every fault."""
     rows = {row.ours: row for row in weight_names(config, task)}
@@ -151,7 +158,7 @@ def _checked(
         "mis-shaped": list(_misshapen(ours, rows)),
     }
     if not any(faults.values()):
-        faults["not finite"] = [name for name, tensor in ours.items() if name in rows and not _is_finite(tensor)]
+        faults["not finite"] = list(_not_finite({name: ours[name] for name in rows if name in ours}, paths))
         faults["untied"] = _untied(ours, rows, config)
     if any(faults.values()):
         told = "; ".join(f"{kind}: {shortened(names)}" for kind, names in faults.items() if names)
@@ -179,7 +186,11 @@ def _untied(ours: dict[str, Tensor], rows: dict[str, Weight], config: LxmertConf
     return [f"{TIED_DECODER} differs from {WORD_EMBEDDING} (set tie_word_embeddings to false if that is meant)"]
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    # aminmax passes NaN on, and needs no copy of the tensor, as isfinite() would.
-    low, high = torch.aminmax(tensor)
-    return bool(torch.isfinite(low) and torch.isfinite(high))
+def _not_finite(tensors: dict[str, Tensor], paths: tuple[Path, ...]) -> Iterator[str]:
+    mapped = MappedFiles(paths)
+    for name, tensor in tensors.items():
+        # aminmax passes NaN on, and needs no copy of the tensor, as isfinite() would.
+        low, high = torch.aminmax(tensor)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            yield name
+        mapped.forget()
