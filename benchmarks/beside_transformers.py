@@ -68,7 +68,9 @@ def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
 
 def latencies(ours: Path, theirs: Path, batch: int, calls: int) -> dict[str, list[float]]:
     """Milliseconds a call, ours and theirs in turn in one process."""
-    sessions = {name: onnxruntime.InferenceSession(path / "model.onnx") for name, path in (("ours", ours), ("theirs", theirs))}
+    sessions = {
+        name: onnxruntime.InferenceSession(path / "model.onnx") for name, path in (("ours", ours), ("theirs", theirs))
+    }
     generator = np.random.default_rng(0)
     inputs = {
         "input_ids": generator.integers(1, 30522, (batch, TEXT)),

@@ -27,6 +27,7 @@ class Answers(nn.Module):
         visual_pos: torch.Tensor,
         visual_attention_mask: torch.Tensor,
     ) -> torch.Tensor:
+        """The answers' scores."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -43,7 +44,7 @@ def main() -> None:
     """Exports CHECKPOINT to DIRECTORY/model.onnx."""
     checkpoint, directory = sys.argv[1], Path(sys.argv[2])
     directory.mkdir(parents=True, exist_ok=True)
-    model = transformers.LxmertForQuestionAnswering.from_pretrained(checkpoint).eval()
+    model: nn.Module = transformers.LxmertForQuestionAnswering.from_pretrained(checkpoint)
     words = {0: Dim("batch"), 1: Dim("text", max=512)}
     objects = {0: Dim("batch"), 1: Dim("objects")}
     arguments = {

@@ -135,7 +135,7 @@ def _spare_decomposition(program: torch.export.ExportedProgram) -> None:
     for node in nodes:
         if node.target is aten._assert_tensor_metadata.default:  # what tracing took note of on a cast; computes nothing
             program.graph.erase_node(node)
-    program.run_decompositions = lambda *table, **options: program  # type: ignore[method-assign,assignment]
+    program.run_decompositions = lambda *table, **options: program
 
 
 def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = "") -> Any:
@@ -220,7 +220,9 @@ def _stored(tensor: Tensor, value: ir.Value, transposed: bool) -> ir.Tensor[np.n
         low, high = torch.aminmax(cast)
         if not (torch.isfinite(low) and torch.isfinite(high)):
             largest = data.abs().max().item()
-            raise ConversionError(f"{value.name} does not fit {value.dtype.name.lower()}: its largest magnitude is {largest:.4g}")
+            raise ConversionError(
+                f"{value.name} does not fit {value.dtype.name.lower()}: its largest magnitude is {largest:.4g}"
+            )
     array = cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if cast.dtype == torch.bfloat16 else cast.numpy()
     if cast.data_ptr() != tensor.data_ptr():
         page_out(tensor.detach())  # copied; the original will not be read again soon

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from lxmert_export.checkpoint.write import Dialect
+    from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.exporting import Source
     from lxmert_export.pretrained import PreTrainedLxmert
 

@@ -85,7 +85,9 @@ def check_against_golden(
     emulator = find_spec("onnx_ir") is not None
     vouched = [] if emulator else [artifact for artifact in artifacts if _emulated_at_export(artifact)]
     judged = [
-        judge_artifact(a, g.samples, g.reference, g.floors, providers, golden=g, emulate=a not in vouched, progress=progress)
+        judge_artifact(
+            a, g.samples, g.reference, g.floors, providers, golden=g, emulate=a not in vouched, progress=progress
+        )
         for a, g in zip(artifacts, goldens, strict=True)
     ]
     cells = [cell for one in judged for cell in one.cells]

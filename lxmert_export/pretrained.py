@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from lxmert_export.checkpoint.read import Checkpoint, read_checkpoint
-from lxmert_export.checkpoint.write import Dialect, write_checkpoint
+from lxmert_export.checkpoint.dialects import Dialect
+from lxmert_export.checkpoint.write import write_checkpoint
 from lxmert_export.config import LxmertConfig
 from lxmert_export.outputs import ModelOutput
 from lxmert_export.signature import Task

@@ -166,13 +166,19 @@ def test_runner_fills_casts_and_refuses(exported: Artifact) -> None:
     spelled = {**few, "attention_mask": np.ones((3, 7)).astype(bool), "token_type_ids": np.zeros((3, 7), np.int32),
                "visual_attention_mask": np.ones((3, 5), np.int64)}  # fmt: skip
     wrong = {
-        "input_ids holds 150; it must be at least 0 and below vocab_size 150": {**few, "input_ids": few["input_ids"] * 0 + 150},
+        "input_ids holds 150; it must be at least 0 and below vocab_size 150": {
+            **few,
+            "input_ids": few["input_ids"] * 0 + 150,
+        },
         "input_ids holds -1": {**few, "input_ids": few["input_ids"] * 0 - 1},
         "token_type_ids holds 2": {**spelled, "token_type_ids": np.full((3, 7), 2)},
         "input_ids has 33 words; the position table ends at 32": {**few, "input_ids": np.ones((3, 33), np.int64)},
         "missing input visual_pos": {name: few[name] for name in ("input_ids", "visual_feats")},
         "unknown input pixels": {**few, "pixels": np.zeros(3)},
-        r"visual_feats has shape \[3, 5, 17\]; expected \[3, objects, 16\]": {**few, "visual_feats": np.zeros((3, 5, 17))},
+        r"visual_feats has shape \[3, 5, 17\]; expected \[3, objects, 16\]": {
+            **few,
+            "visual_feats": np.zeros((3, 5, 17)),
+        },
         r"visual_pos has shape \[2, 5, 4\]": {**few, "visual_pos": np.zeros((2, 5, 4))},
         r"input_ids has shape \[3, 0\]": {**few, "input_ids": np.zeros((3, 0), np.int64)},
         "input_ids must hold integers": {**few, "input_ids": few["input_ids"] * 1.0},
@@ -207,7 +213,9 @@ def test_verify_catches_a_fault_whose_hashes_fit(copy: Path) -> None:
     model = onnx.load(copy / "model.onnx")
     for tensor in model.graph.initializer:
         if tensor.name == "lxmert.embeddings.position.weight":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, 0), tensor.name))
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, 0), tensor.name)
+            )
     (copy / "model.onnx.data").unlink()
     onnx.save(model, copy / "model.onnx", save_as_external_data=True, location="model.onnx.data")
     files = json.loads((copy / MANIFEST_FILE).read_text())["files"]

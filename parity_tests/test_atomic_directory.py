@@ -62,7 +62,9 @@ def test_failure_changes_nothing(error: type[BaseException], existing: bool, tmp
 def test_full_disk_is_one_line(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
     with (
-        pytest.raises(ArtifactError, match=r"cannot be written: No space left on device; nothing was changed") as caught,
+        pytest.raises(
+            ArtifactError, match=r"cannot be written: No space left on device; nothing was changed"
+        ) as caught,
         atomic_directory(tmp_path / "out", overwrite=True),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lxmert_export.api import load_checkpoint, save_checkpoint
 from lxmert_export.checkpoint.read import read_checkpoint
-from lxmert_export.checkpoint.write import Dialect
+from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.config import LxmertConfig
 from lxmert_export.signature import TASKS, Task
 from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, weight_names
@@ -84,9 +84,11 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "hf": lambda name: name,
     "original": lambda name: name.replace("lxmert.", "bert."),
     "data-parallel": lambda name: "module." + name.replace("lxmert.", "bert."),
-    "gamma-beta": lambda name: name.replace("lxmert.", "bert.")
-    .replace("LayerNorm.weight", "LayerNorm.gamma")
-    .replace("LayerNorm.bias", "LayerNorm.beta"),
+    "gamma-beta": lambda name: (
+        name.replace("lxmert.", "bert.")
+        .replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta")
+    ),
 }
 
 
@@ -126,7 +128,9 @@ def test_bare_backbone(prefix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 def test_what_transformers_saves(safe: bool, sharded: bool, tmp_path: Path) -> None:
-    config = {k: v for k, v in CONFIG.to_dict().items() if k not in ("num_hidden_layers", "model_type", "layer_norm_eps")}
+    config = {
+        k: v for k, v in CONFIG.to_dict().items() if k not in ("num_hidden_layers", "model_type", "layer_norm_eps")
+    }
     theirs = transformers.LxmertForPreTraining(transformers.LxmertConfig(**config)).eval()
     if safe:
         theirs.save_pretrained(tmp_path, max_shard_size="100KB" if sharded else "1GB")
@@ -156,7 +160,8 @@ def test_tensorflow_safetensors(tmp_path: Path) -> None:
     rows = [row for row in weight_names(CONFIG, "pretraining") if row.ours != TIED_DECODER]
     state = lively_state(CONFIG, "pretraining")
     stored = {
-        f"{row.tensorflow}:0": (state[row.ours].t() if row.kind == "kernel" else state[row.ours]).contiguous() for row in rows
+        f"{row.tensorflow}:0": (state[row.ours].t() if row.kind == "kernel" else state[row.ours]).contiguous()
+        for row in rows
     }
     save_file(stored, tmp_path / "model.safetensors", metadata={"format": "tf"})
     checkpoint = read_checkpoint(tmp_path)

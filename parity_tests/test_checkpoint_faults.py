@@ -175,7 +175,9 @@ def test_another_model(tmp_path: Path) -> None:
 
 
 def test_a_layer_number_that_would_fill_the_memory(tmp_path: Path) -> None:
-    torch.save({"bert.encoder.x_layers.999999999.visual_attention.att.query.weight": torch.zeros(2, 2)}, tmp_path / "m.pth")
+    torch.save(
+        {"bert.encoder.x_layers.999999999.visual_attention.att.query.weight": torch.zeros(2, 2)}, tmp_path / "m.pth"
+    )
     refused(tmp_path / "m.pth", saying="not an LXMERT checkpoint")
 
 
@@ -212,7 +214,9 @@ def test_directories_without_or_with_too_many_weights(tmp_path: Path) -> None:
     refused(tmp_path, saying="several .pth files (a.pth, b.pth)")
 
 
-@pytest.mark.parametrize("link", [h5py.ExternalLink("/etc/passwd", "/"), h5py.SoftLink("/nowhere")], ids=["external", "soft"])
+@pytest.mark.parametrize(
+    "link", [h5py.ExternalLink("/etc/passwd", "/"), h5py.SoftLink("/nowhere")], ids=["external", "soft"]
+)
 def test_h5_links_are_refused(link: object, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "tf_model.h5", "w") as file:
         file.create_group("lxmert")["embeddings"] = link

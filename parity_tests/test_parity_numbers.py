@@ -119,7 +119,15 @@ def test_terminal_report(width: int) -> None:
     written = io.StringIO()
     print_report(ParityReport((good, bad), ("ragged",)), Console(file=written, width=width))
     text = " ".join(written.getvalue().split())
-    for part in ("x against float64", "y[bold] against float64", "3.00", "pass", "FAIL", "parity FAILED", "ragged inputs"):
+    for part in (
+        "x against float64",
+        "y[bold] against float64",
+        "3.00",
+        "pass",
+        "FAIL",
+        "parity FAILED",
+        "ragged inputs",
+    ):
         assert part in text
     assert all(len(line) <= width for line in written.getvalue().splitlines())
 
@@ -174,7 +182,9 @@ def test_fixed_axes_pad_or_leave_out_families() -> None:
     samples = sample_inputs(task_signature(SMALL, "model", fixed={"text": 20, "objects": 1, "batch": 3}), SMALL)
     assert samples.not_run == ("ragged",)
     two_tokens = next(family for family in samples.families if family.name == "two-tokens")
-    assert all(b["attention_mask"].shape == (3, 20) and (b["attention_mask"].sum(1) == 2).all() for b in two_tokens.batches)
+    assert all(
+        b["attention_mask"].shape == (3, 20) and (b["attention_mask"].sum(1) == 2).all() for b in two_tokens.batches
+    )
 
 
 def test_recording_keeps_what_is_pooled() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -101,46 +101,43 @@ def held_task(ours: Iterable[str]) -> Task:
     return "nlvr2" if "pair_head" in heads else "model"
 
 
+# Where each size is read off: a parameter's name and an axis of its shape.
+SIZE_PLACES = {
+    "vocab_size": ("lxmert.embeddings.word.weight", 0),
+    "hidden_size": ("lxmert.embeddings.word.weight", 1),
+    "max_position_embeddings": ("lxmert.embeddings.position.weight", 0),
+    "type_vocab_size": ("lxmert.embeddings.token_type.weight", 0),
+    "intermediate_size": ("lxmert.cross_modality_layers.0.language_feed_forward.expand.weight", 0),
+    "visual_feat_dim": ("lxmert.visual_embeddings.features.weight", 1),
+    "visual_pos_dim": ("lxmert.visual_embeddings.boxes.weight", 1),
+    "num_qa_labels": ("answer_head.answers.weight", 0),
+    "num_object_labels": ("object_head.targets.obj.weight", 0),
+    "num_attr_labels": ("object_head.targets.attr.weight", 0),
+}
+
+
 def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
     """Sizes from shapes, layer counts and switches from names. ``CheckpointError``: not an LXMERT."""
-    counts = _layer_counts(named)
-    table = our_name_table(named, LxmertConfig(**counts))
-    shapes = {
-        table[name].ours: tuple(tensor.shape[::-1] if named.dialect == "tf" and table[name].kind == "kernel"
-                                else tensor.shape)
-        for name, tensor in named.tensors.items() if name in table
-    }  # fmt: skip
-    places = {
-        "vocab_size": ("lxmert.embeddings.word.weight", 0),
-        "hidden_size": ("lxmert.embeddings.word.weight", 1),
-        "max_position_embeddings": ("lxmert.embeddings.position.weight", 0),
-        "type_vocab_size": ("lxmert.embeddings.token_type.weight", 0),
-        "intermediate_size": ("lxmert.cross_modality_layers.0.language_feed_forward.expand.weight", 0),
-        "visual_feat_dim": ("lxmert.visual_embeddings.features.weight", 1),
-        "visual_pos_dim": ("lxmert.visual_embeddings.boxes.weight", 1),
-        "num_qa_labels": ("answer_head.answers.weight", 0),
-        "num_object_labels": ("object_head.targets.obj.weight", 0),
-        "num_attr_labels": ("object_head.targets.attr.weight", 0),
-    }
-    sizes = {
-        field: shapes[name][axis]
-        for field, (name, axis) in places.items()
-        if name in shapes and len(shapes[name]) > axis
-    }
-    if missing := [places[field][0] for field in ("hidden_size", "visual_feat_dim") if field not in sizes]:
+    values: dict[str, Any] = _layer_counts(named)
+    table = our_name_table(named, LxmertConfig(**values))
+    shapes = {table[name].ours: _shape(named, name, table[name]) for name in named.tensors if name in table}
+    for field, (name, axis) in SIZE_PLACES.items():
+        if name in shapes and len(shapes[name]) > axis:
+            values[field] = shapes[name][axis]
+    if missing := [SIZE_PLACES[field][0] for field in ("hidden_size", "visual_feat_dim") if field not in values]:
         raise CheckpointError(f"not a whole LXMERT checkpoint: {shortened(missing)} not found")
-    sizes["num_attention_heads"] = num_attention_heads or max(1, sizes["hidden_size"] // HEAD_SIZE)
+    values["num_attention_heads"] = num_attention_heads or max(1, values["hidden_size"] // HEAD_SIZE)
     heads = {name.split(".")[0] for name in shapes}
-    return LxmertConfig(
-        **counts,
-        **sizes,
-        task_qa="answer_head" in heads,
-        task_obj_predict="object_head" in heads,
-        **{
-            f"visual_{target}_loss": f"object_head.targets.{target}.weight" in shapes
-            for target in ("obj", "attr", "feat")
-        },
-    )
+    values |= {"task_qa": "answer_head" in heads, "task_obj_predict": "object_head" in heads}
+    for target in ("obj", "attr", "feat"):
+        values[f"visual_{target}_loss"] = f"object_head.targets.{target}.weight" in shapes
+    return LxmertConfig(**values)
+
+
+def _shape(named: Named, name: str, row: Weight) -> tuple[int, ...]:
+    """The shape the PyTorch way round: outputs first."""
+    shape = tuple(named.tensors[name].shape)
+    return shape[::-1] if named.dialect == "tf" and row.kind == "kernel" else shape
 
 
 def _layer_counts(named: Named) -> dict[str, int]:

@@ -91,7 +91,9 @@ class ParityReport:
         if not self.cells:
             return "parity FAILED: nothing was compared"
         if self.unproven:
-            return f"parity FAILED: no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
+            return (
+                f"parity FAILED: no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
+            )
         top = max(self.cells, key=_badness)
         return (
             f"parity passed: {len(self.cells)} cells, worst score {top.score:.2f} of {top.threshold:g} "

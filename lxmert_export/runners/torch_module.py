@@ -38,7 +38,9 @@ class SignatureModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         cast = {
-            name: as_dtype(value, self.dtype) if value.is_floating_point() and not name.endswith("attention_mask") else value
+            name: as_dtype(value, self.dtype)
+            if value.is_floating_point() and not name.endswith("attention_mask")
+            else value
             for name, value in zip(self.input_names, inputs, strict=True)
         }
         outputs = named_outputs(self.model(**cast, **self.requests), self.output_names)
