@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import torch
 from torch import nn
 
-from lxmert_export.checkpoint.read import Checkpoint, read_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
+from lxmert_export.checkpoint.read import Checkpoint, read_checkpoint
 from lxmert_export.checkpoint.write import write_checkpoint
 from lxmert_export.config import LxmertConfig
 from lxmert_export.outputs import ModelOutput

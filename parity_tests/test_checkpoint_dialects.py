@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lxmert_export.api import load_checkpoint, save_checkpoint
-from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
+from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.config import LxmertConfig
 from lxmert_export.signature import TASKS, Task
 from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, weight_names
