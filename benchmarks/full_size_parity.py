@@ -41,7 +41,7 @@ def main() -> None:
             for precision, flags in PRECISIONS.items():
                 rows.append(row := gated_export(checkpoint, Path(place) / "artifact", task, precision, flags))
                 print(row, flush=True)
-    results = {"machine": machine(), "runs": rows, "published": published()}
+    results: dict[str, Any] = {"machine": machine(), "runs": rows, "published": published()}
     (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     page = report(results)
     (HERE / "full_size_parity.md").write_text(page, encoding="utf-8")
