@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
 
+import numpy as np
+
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, read_golden
@@ -82,6 +84,11 @@ def check_against_golden(
     proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file.
     """
     goldens = [_golden_of(artifact) for artifact in artifacts]
+    for artifact, golden in zip(artifacts[1:], goldens[1:], strict=True):
+        if not _same_inputs(goldens[0], golden):
+            raise ArtifactError(
+                f"{artifact.path}: its golden inputs are not those of {artifacts[0].path}; give --checkpoint to judge both by"
+            )
     emulator = find_spec("onnx_ir") is not None
     vouched = [] if emulator else [artifact for artifact in artifacts if _emulated_at_export(artifact)]
     judged = [
@@ -97,6 +104,19 @@ def check_against_golden(
         goldens[0].samples.not_run,
         notes=tuple(notes),
         vouched=tuple(artifact.name for artifact in vouched),
+    )
+
+
+def _same_inputs(one: Golden, other: Golden) -> bool:
+    return [family.name for family in one.samples.families] == [
+        family.name for family in other.samples.families
+    ] and all(
+        len(mine.batches) == len(theirs.batches)
+        and all(
+            a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+            for a, b in zip(mine.batches, theirs.batches, strict=True)
+        )
+        for mine, theirs in zip(one.samples.families, other.samples.families, strict=True)
     )
 
 
