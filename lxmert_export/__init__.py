@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         verify,
     )
     from lxmert_export.artifact import Artifact, Manifest
-    from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.config import LxmertConfig
     from lxmert_export.errors import (
         ArtifactError,
@@ -57,7 +56,6 @@ _HOMES = {
     ),
     "lxmert_export.signature": ("Precision", "Signature", "TensorSpec", "task_signature"),
     "lxmert_export.artifact": ("Artifact", "Manifest"),
-    "lxmert_export.checkpoint.dialects": ("Dialect",),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "Cell"),
     "lxmert_export.errors": (
@@ -67,7 +65,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # The modules that need PyTorch as soon as they are imported.
-_NEEDS_TORCH = ("lxmert_export.model", "lxmert_export.checkpoint.dialects")
+_NEEDS_TORCH = ("lxmert_export.model",)
 
 __all__ = [
     "__version__",

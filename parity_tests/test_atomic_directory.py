@@ -108,7 +108,8 @@ def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
 
 
 WRITER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would inherit its being ignored
 from pathlib import Path
 from lxmert_export.atomic_directory import atomic_directory
 with atomic_directory(Path(sys.argv[1]), overwrite=True) as temporary:

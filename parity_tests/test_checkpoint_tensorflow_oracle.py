@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import lxmert_export as lx
+from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.pretrained import PreTrainedLxmert
 from parity_tests.random_models import SMALL, lively_inputs, lively_model
 
@@ -60,7 +61,7 @@ def model() -> PreTrainedLxmert:
 
 @pytest.mark.parametrize(("framework", "dialect"), [("tensorflow", "tf"), ("pytorch", "hf")])
 def test_transformers_4_loads_ours_and_computes_the_same(
-    framework: str, dialect: lx.Dialect, python: str, model: PreTrainedLxmert, tmp_path: Path
+    framework: str, dialect: Dialect, python: str, model: PreTrainedLxmert, tmp_path: Path
 ) -> None:
     lx.save_checkpoint(model, tmp_path / "checkpoint", dialect=dialect)
     inputs = {name: tensor for name, tensor in lively_inputs(SMALL).items() if name != "visual_attention_mask"}

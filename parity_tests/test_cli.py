@@ -155,8 +155,11 @@ def test_a_folder_named_converters_is_not_taken_for_ours(place: Path) -> None:
 
 
 def test_ctrl_c_in_mid_export_leaves_nothing(place: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*COMMAND, "onnx", "checkpoint", "-o", "interrupted"], cwd=place, env=environment,
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "sys.argv = ['x', 'onnx', 'checkpoint', '-o', 'interrupted']; from lxmert_export.cli import main; main()"
+    )  # a shell's background job would inherit the signal's being ignored
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)},
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     for _ in range(600):
         if list(place.glob(".interrupted.writing*")):
