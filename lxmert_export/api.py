@@ -22,7 +22,8 @@ from lxmert_export.parity.report import ParityReport
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import Runner
-from lxmert_export.signature import Precision, Signature, Task, task_signature
+from lxmert_export.signature import TASKS, Precision, Signature, Task, task_signature
+from lxmert_export.weight_names import same_network
 
 if TYPE_CHECKING:
     import torch
@@ -151,8 +152,9 @@ def check_parity(
     from lxmert_export.gate import check_against_module
 
     first = opened[0].manifest
-    source = _source(checkpoint, None if first.task == "custom" else first.task, None, revision, num_attention_heads)  # type: ignore[arg-type]
-    if source.config.replace(extra={}) != first.config.replace(extra={}):
+    task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
+    source = _source(checkpoint, task, None, revision, num_attention_heads)
+    if not same_network(source.config, first.config, first.task):
         raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
     return check_against_module(opened, source.module, providers, progress)
 

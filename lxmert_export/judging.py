@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 
@@ -18,6 +18,7 @@ from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.sample_inputs import SampleInputs
 from lxmert_export.signature import Signature
+from lxmert_export.weight_names import same_network
 
 # Called with what is being run, how many batches are done, and how many there are.
 Progress = Callable[[str, int, int], None]
@@ -145,14 +146,13 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
     first, *others = artifacts
     for other in others:
         one, two = first.manifest, other.manifest
-        sizes = [replace(m.config, extra={}) for m in (one, two)]
         outputs = [{spec.name for spec in m.signature.outputs} for m in (one, two)]
         difference = next(
             (
                 what
                 for what, same in {
                     f"task ({one.task} and {two.task})": one.task == two.task,
-                    "config": sizes[0] == sizes[1],
+                    "config": same_network(one.config, two.config, one.task),
                     f"fixed axes ({one.signature.fixed_sizes or 'none'} and {two.signature.fixed_sizes or 'none'})": (
                         one.signature.fixed_sizes == two.signature.fixed_sizes
                     ),

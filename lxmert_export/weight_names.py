@@ -52,7 +52,7 @@ class Weight:
         return f"{path}/{TENSORFLOW_LEAVES[self.kind] or leaf}"
 
 
-def weight_names(config: LxmertConfig, task: Task) -> tuple[Weight, ...]:
+def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
     """Every parameter of a task's model, in the order of its ``state_dict`` and of the published files.
 
     The bare backbone (task ``model``) carries the prefix ``lxmert.`` too: dialects strip it where they do.
@@ -69,6 +69,15 @@ def weight_names(config: LxmertConfig, task: Task) -> tuple[Weight, ...]:
         inner = IMAGES_PER_SENTENCE * config.hidden_size
         rows += _answer_head("pair_head", "logit_fc", inner, inner, 2)
     return tuple(rows)
+
+
+def same_network(one: LxmertConfig, other: LxmertConfig, task: str) -> bool:
+    """Whether two configs make the same network for a task, whatever they say of training, losses and other heads.
+
+    Of a module of a user's own it is the backbone that is compared.
+    """
+    arithmetic = [(config.num_attention_heads, config.layer_norm_eps) for config in (one, other)]
+    return arithmetic[0] == arithmetic[1] and weight_names(one, task) == weight_names(other, task)
 
 
 _Rows = Iterator[Weight]

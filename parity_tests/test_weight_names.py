@@ -11,7 +11,7 @@ from torch import nn
 from lxmert_export.config import LxmertConfig
 from lxmert_export.model import MODELS
 from lxmert_export.signature import TASKS, Task
-from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, weight_names
+from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, same_network, weight_names
 from parity_tests.golden_files import TRANSFORMERS
 from parity_tests.random_models import SMALL
 from parity_tests.their_models import their_model
@@ -121,3 +121,13 @@ def test_unique_parameter_counts_are_the_published_ones() -> None:
     assert parameters("question-answering", 3129) == 213_930_297
     assert parameters("question-answering", 1842) == 211_952_178
     assert parameters("model", 9500) == 207_936_768
+
+
+def test_same_network_looks_at_what_computes() -> None:
+    config = LxmertConfig()
+    assert same_network(config, config.replace(task_qa=False, hidden_dropout_prob=0.0), "question-answering")
+    assert not same_network(config, config.replace(task_qa=False), "pretraining")
+    assert not same_network(config, config.replace(num_attention_heads=6), "model")
+    assert not same_network(config, config.replace(layer_norm_eps=1e-5), "model")
+    assert not same_network(config, config.replace(num_qa_labels=3), "question-answering")
+    assert same_network(config, config.replace(num_qa_labels=3), "retrieval")
