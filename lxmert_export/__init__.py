@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from lxmert_export.parity.report import Cell, ParityReport
     from lxmert_export.runners.runner import Runner
     from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
+    from lxmert_export.tokenizer.batch_encoding import BatchEncoding
+    from lxmert_export.tokenizer.fast import LxmertTokenizerFast
+    from lxmert_export.tokenizer.opening import load_tokenizer
+    from lxmert_export.tokenizer.pure import LxmertTokenizer
 
 __version__ = "0.1.0"
 
@@ -55,6 +59,10 @@ _HOMES = {
         "LxmertModelOutput", "LxmertForPreTrainingOutput", "LxmertForQuestionAnsweringOutput", "LxmertForNLVR2Output",
     ),
     "lxmert_export.signature": ("Precision", "Signature", "TensorSpec", "task_signature"),
+    "lxmert_export.tokenizer.opening": ("load_tokenizer",),
+    "lxmert_export.tokenizer.fast": ("LxmertTokenizerFast",),
+    "lxmert_export.tokenizer.pure": ("LxmertTokenizer",),
+    "lxmert_export.tokenizer.batch_encoding": ("BatchEncoding",),
     "lxmert_export.artifact": ("Artifact", "Manifest"),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "Cell"),

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
+from lxmert_export.hub import TOKENIZER_FILES
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.signature import Precision, Signature, Task
 
@@ -20,7 +21,7 @@ MANIFEST_FILE = "manifest.json"
 GOLDEN_FILE = "golden.safetensors"
 LABELS_FILE = "labels.json"
 # Carried over from the checkpoint's directory where they are known.
-COMPANION_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", LABELS_FILE)
+COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
 TOOLS = (PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "numpy")
 
 

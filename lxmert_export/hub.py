@@ -23,7 +23,9 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
     "tf_model.h5",
 )
-OPTIONAL_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "labels.json")
+VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has one of them, or both
+TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
+OPTIONAL_FILES = (*TOKENIZER_FILES, "labels.json")
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".h5", ".json")
@@ -71,6 +73,19 @@ def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None
     return file
 
 
+def locate_tokenizer(name_or_path: str | Path, *, revision: str | None = None) -> Path:
+    """The file or directory that a tokenizer's name stands for; from the hub come its files alone, all of one commit."""
+    found = _on_disk(name_or_path)
+    if found is not None:
+        return found
+    repository = _hub_name(name_or_path)
+    vocabulary = _downloaded_vocabulary(repository, revision)
+    with suppress(_UnreachableError):  # without a connection they are what the cache holds
+        for name in TOKENIZER_FILES:
+            _download_if_there(repository, name, vocabulary.parent.name)
+    return vocabulary.parent
+
+
 def _on_disk(name_or_path: str | Path) -> Path | None:
     try:
         path = Path(name_or_path).expanduser()
@@ -112,6 +127,23 @@ def _downloaded_weights(repository: str, commit: str) -> Path:
         if file := _download_if_there(repository, name, commit):
             return file
     raise CheckpointError(f"{repository}: the hub repository holds no weights ({', '.join(WEIGHT_FILES)})")
+
+
+def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    unreachable: CheckpointError | None = None
+    for name in VOCABULARY_FILES:
+        try:
+            return _download(repository, name, revision)
+        except _UnreachableError as error:  # the other one may be in the cache
+            unreachable = unreachable or error
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, RemoteEntryNotFoundError):
+                raise
+    if unreachable is not None:
+        raise unreachable
+    raise CheckpointError(f"{repository}: the hub repository holds no tokenizer ({' or '.join(VOCABULARY_FILES)})")
 
 
 def _download_if_there(repository: str, filename: str, commit: str) -> Path | None:

@@ -1,0 +1,244 @@
+"""The files of a tokenizer: whatever transformers writes is read, strictly; all four are written, safely."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.errors import CheckpointError, ConfigError
+from lxmert_export.hub import VOCABULARY_FILES, locate_tokenizer
+from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
+from lxmert_export.tokenizer.tokenizer_json import (
+    PLAIN_TOKEN,
+    check_added_token,
+    check_recipe,
+    from_tokenizer_json,
+    to_tokenizer_json,
+)
+
+VOCABULARY_FILE, TOKENIZER_FILE = VOCABULARY_FILES
+CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"
+ADDED_TOKENS_FILE = "added_tokens.json"  # what transformers' slow tokenizers wrote beside an extended vocabulary
+TOKENIZER_CLASS = "LxmertTokenizer"
+# The classes of tokenizer_config.json that are this tokenizer under another name; transformers 5 writes BertTokenizer.
+SAME_CLASSES = (
+    TOKENIZER_CLASS,
+    "LxmertTokenizerFast",
+    "BertTokenizer",
+    "BertTokenizerFast",
+    "PreTrainedTokenizerFast",
+    "TokenizersBackend",
+)
+# What else a tokenizer_config.json may ask for, with the only value that is supported.
+FIXED_OPTIONS: dict[str, Any] = {"padding_side": "right", "truncation_side": "right", "do_basic_tokenize": True}
+EMPTY_OPTIONS = ("never_split", "additional_special_tokens", "extra_special_tokens")
+
+
+def read_tokenizer(
+    name_or_path: str | Path, *, revision: str | None = None, keywords: Mapping[str, Any]
+) -> tuple[dict[str, int], TokenizerSettings]:
+    """Vocabulary and options of a directory, a vocab.txt or tokenizer.json file, or a hub name.
+
+    Options beside the vocabulary count; of two files, tokenizer_config.json wins over special_tokens_map.json and that over
+    tokenizer.json, and ``keywords`` over all. ``CheckpointError``: whatever is missing, contradictory, or not BERT's kind.
+    """
+    place = locate_tokenizer(name_or_path, revision=revision)
+    text_file, json_file = _vocabulary_files(place)
+    vocabulary = None if text_file is None else read_vocabulary(text_file)
+    recipe: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
+    if json_file is not None:
+        recipe = _read_object(json_file)
+        same, stated = from_tokenizer_json(recipe, json_file)
+        if vocabulary is not None and vocabulary != same:
+            raise CheckpointError(f"{json_file}: {_difference(vocabulary, same)}; remove the file that is wrong")
+        vocabulary = same
+    source = json_file or text_file
+    assert vocabulary is not None and source is not None
+    beside = {name: _read_if_there(source.parent / name) for name in (SPECIAL_TOKENS_FILE, CONFIG_FILE)}
+    for name, content in beside.items():
+        stated |= _stated_options(content, source.parent / name)
+    try:
+        settings = TokenizerSettings(**{**stated, **keywords})
+    except ConfigError as error:
+        raise CheckpointError(f"{source.parent}: {error}") from error
+    check_vocabulary(vocabulary, settings, source)
+    if json_file is not None:
+        check_recipe(recipe, vocabulary, settings, json_file)
+    _check_added_tokens(beside[CONFIG_FILE], vocabulary, settings, source.parent)
+    return vocabulary, settings
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Token: line number, counted from zero; ``CheckpointError`` where a line would not mean what it seems to."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path}: not a vocabulary in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if lines[-1] == "":  # the end of the last line
+        lines.pop()
+    if not lines:
+        raise CheckpointError(f"{path}: the vocabulary is empty")
+    if lines[0].startswith("\ufeff"):
+        raise CheckpointError(
+            f"{path}: begins with a byte order mark, which would be part of its first token; remove it"
+        )
+    vocabulary: dict[str, int] = {}
+    for number, token in enumerate(lines):
+        if "\r" in token:
+            raise CheckpointError(
+                f"{path}: line {number + 1} holds a carriage return (Windows line ends?); save it with Unix line ends"
+            )
+        if not token.strip():
+            raise CheckpointError(f"{path}: line {number + 1} is blank, and would count as a token; remove it")
+        if (first := vocabulary.setdefault(token, number)) != number:
+            raise CheckpointError(f"{path}: lines {first + 1} and {number + 1} are the same token, {token!r}; keep one")
+    return vocabulary
+
+
+def write_tokenizer(
+    directory: str | Path, vocabulary: Mapping[str, int], settings: TokenizerSettings
+) -> tuple[str, ...]:
+    """Writes all four files into a directory, beside what else is there; returns their paths.
+
+    Each file appears whole or not at all. On a failure the old ones are back: ``CheckpointError``.
+    """
+    place = Path(directory)
+    tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
+    special = {name: getattr(settings, name) for name in SPECIAL_TOKENS}
+    files = {
+        VOCABULARY_FILE: "".join(f"{token}\n" for token in tokens),
+        TOKENIZER_FILE: _json(to_tokenizer_json(vocabulary, settings)),
+        CONFIG_FILE: _json(_tokenizer_config(vocabulary, settings)),
+        SPECIAL_TOKENS_FILE: _json(special),
+    }
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        replace_files(place, {name: text.encode() for name, text in files.items()})
+    except OSError as error:
+        raise CheckpointError(f"{place}: cannot be written: {error.strerror or error}; nothing was changed") from error
+    return tuple(str(place / name) for name in files)
+
+
+def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails."""
+    mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
+    old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
+    moved: list[str] = []
+    try:
+        for name, content in files.items():
+            with (directory / f".{name}{mark}").open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk shows here, before an old file is touched
+        for name in files:
+            (directory / f".{name}{mark}").replace(directory / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            if name in old:
+                (directory / name).write_bytes(old[name])
+            else:
+                (directory / name).unlink()
+        raise
+    finally:
+        for name in files:
+            with suppress(OSError):
+                (directory / f".{name}{mark}").unlink(missing_ok=True)
+
+
+def _vocabulary_files(place: Path) -> tuple[Path | None, Path | None]:
+    """The vocab.txt and the tokenizer.json; a file that is named by its own path counts alone."""
+    if place.is_file() and place.suffix == ".txt":
+        return place, None
+    if place.is_file() and place.suffix == ".json":
+        return None, place
+    directory = place if place.is_dir() else place.parent
+    text_file, json_file = (directory / name if (directory / name).is_file() else None for name in VOCABULARY_FILES)
+    if text_file is None and json_file is None:
+        raise CheckpointError(f"{place}: there is no tokenizer with it ({' or '.join(VOCABULARY_FILES)})")
+    return text_file, json_file
+
+
+def _stated_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What one of the smaller files says of our options; ``CheckpointError`` for what it asks and we do not have."""
+    kind = content.get("tokenizer_class")
+    if kind not in (None, *SAME_CLASSES):
+        raise CheckpointError(f"{path}: tokenizer_class is {kind!r}, not {TOKENIZER_CLASS!r} or its like")
+    for name, wanted in FIXED_OPTIONS.items():
+        if content.get(name, wanted) != wanted:
+            raise CheckpointError(f"{path}: {name} is {content[name]!r}; only {wanted!r} is supported")
+    for name in EMPTY_OPTIONS:
+        if content.get(name):
+            raise CheckpointError(
+                f"{path}: {name} is {content[name]!r}, which is not supported; only the five special tokens are"
+            )
+    stated = {name: content[name] for name in OPTIONS if name in content}
+    for name in SPECIAL_TOKENS:
+        if isinstance(value := stated.get(name), dict):  # an AddedToken
+            if odd := [flag for flag in ("lstrip", "rstrip", "single_word") if value.get(flag)]:
+                raise CheckpointError(f"{path}: {name} has {', '.join(odd)} set, which is not supported")
+            stated[name] = value.get("content")
+    length = stated.get("model_max_length")
+    if isinstance(length, float) and length.is_integer():  # 1e30, as some programs write it
+        stated["model_max_length"] = int(length)
+    return stated
+
+
+def _check_added_tokens(
+    config: Mapping[str, Any], vocabulary: Mapping[str, int], settings: TokenizerSettings, directory: Path
+) -> None:
+    decoder = config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise CheckpointError(f"{directory / CONFIG_FILE}: added_tokens_decoder is not a JSON object")
+    for index, token in decoder.items():
+        number = int(index) if index.isdecimal() else index
+        check_added_token(token, number, vocabulary, settings, directory / CONFIG_FILE)
+    for token, index in _read_if_there(directory / ADDED_TOKENS_FILE).items():
+        check_added_token(token, index, vocabulary, settings, directory / ADDED_TOKENS_FILE)
+
+
+def _tokenizer_config(vocabulary: Mapping[str, int], settings: TokenizerSettings) -> dict[str, Any]:
+    options = {name: value for name, value in asdict(settings).items() if name != "clean_up_tokenization_spaces"}
+    if settings.clean_up_tokenization_spaces is not None:
+        options["clean_up_tokenization_spaces"] = settings.clean_up_tokenization_spaces
+    by_id = sorted(settings.special_tokens, key=lambda token: vocabulary[token])
+    added = {str(vocabulary[token]): {"content": token, **PLAIN_TOKEN} for token in by_id}
+    return {"added_tokens_decoder": added, **options, **FIXED_OPTIONS, "tokenizer_class": TOKENIZER_CLASS}
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return _read_object(path) if path.is_file() else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: a JSON object was expected, not {type(content).__name__}")
+    return content
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _difference(text: Mapping[str, int], other: Mapping[str, int]) -> str:
+    if len(text) != len(other):
+        return f"its vocabulary has {len(other)} tokens, {VOCABULARY_FILE} beside it {len(text)}"
+    token = next(token for token, index in text.items() if other.get(token) != index)
+    return f"its vocabulary gives {token!r} the id {other.get(token)}, {VOCABULARY_FILE} beside it {text[token]}"
