@@ -103,11 +103,10 @@ def read_examples(text: object, pair: object, split: bool) -> tuple[list[Text], 
     return [first for first, _ in examples], [second for _, second in examples], True
 
 
-def truncate(row: Row, limits: Limits, *, specials: int, equal_cuts_first: bool) -> None:
-    """Cuts a row to ``max_length``, ``specials`` included; of two texts, the longer loses its last token first.
+def truncate(row: Row, limits: Limits, *, specials: int, first_keeps_odd: bool) -> None:
+    """Cuts a row to ``max_length``, ``specials`` included, at the end of its texts.
 
-    ``equal_cuts_first``: whether of two texts of one length the first loses the odd token. ``InputError`` where the text
-    that is to be cut is too short, or the special tokens alone are too many.
+    ``InputError`` where the one text that may be cut is too short, or the special tokens alone are too many.
     """
     if limits.truncation == "do_not_truncate" or limits.max_length is None:
         return
@@ -119,21 +118,29 @@ def truncate(row: Row, limits: Limits, *, specials: int, equal_cuts_first: bool)
     if excess <= 0:
         return
     if limits.truncation == "longest_first":
-        shorter = min(n, m, room // 2)
-        longer = room - shorter
-        n, m = (longer, shorter) if n > m or (n == m and not equal_cuts_first) else (shorter, longer)
-    elif limits.truncation == "only_first":
-        n -= excess
+        n, m = _longest_cut_first(n, m, room, first_keeps_odd=first_keeps_odd)
     else:
-        m -= excess
-    if limits.truncation != "longest_first" and (n if limits.truncation == "only_first" else m) <= 0:
-        raise InputError(
-            f"truncation={limits.truncation!r} cannot cut {excess} tokens to reach max_length {limits.max_length}: "
-            "that text is too short; use 'longest_first'"
-        )
+        is_first = limits.truncation == "only_first"
+        n, m = (n - excess, m) if is_first else (n, m - excess)
+        if (n if is_first else m) <= 0:
+            raise InputError(
+                f"truncation={limits.truncation!r} cannot take {excess} tokens away to reach max_length "
+                f"{limits.max_length}: that text is too short; use 'longest_first'"
+            )
     del row.first[n:]
     if row.second is not None:
         del row.second[m:]
+
+
+def _longest_cut_first(n: int, m: int, room: int, *, first_keeps_odd: bool) -> tuple[int, int]:
+    """What is left of two texts when the longer one loses its last token, until both fit.
+
+    Where both are cut and the room is odd, the first keeps one more, or the one that was longer, the second if none was.
+    """
+    half = room // 2
+    if min(n, m) <= half:
+        return (n, room - n) if n <= m else (room - m, m)
+    return (room - half, half) if first_keeps_odd or n > m else (half, room - half)
 
 
 def padded_lengths(lengths: Sequence[int], limits: Limits) -> list[int]:

@@ -32,7 +32,7 @@ class LxmertTokenizerFast(PreTrainedLxmertTokenizer):
         is_fast=True,
         empty_pair_counts=False,
         second_type_without_special_tokens=1,
-        equal_cuts_first=True,
+        first_keeps_odd=False,
         cleans_up=False,
     )
 

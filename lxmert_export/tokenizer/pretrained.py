@@ -31,14 +31,14 @@ class Habits(NamedTuple):
     """Where transformers' fast and slow tokenizers differ in what a call does with the same pieces: each class keeps its own.
 
     ``empty_pair_counts``: a single ``text_pair=""`` is a second text; ``second_type_without_special_tokens``: its token type
-    where [CLS] and [SEP] are left out; ``equal_cuts_first``: of two texts of one length, the first loses the odd token;
+    where [CLS] and [SEP] are left out; ``first_keeps_odd``: where both texts of a pair are cut, the odd token is the first's;
     ``cleans_up``: ``decode`` removes the spaces before punctuation unless told otherwise.
     """
 
     is_fast: bool
     empty_pair_counts: bool
     second_type_without_special_tokens: int
-    equal_cuts_first: bool
+    first_keeps_odd: bool
     cleans_up: bool
 
 
@@ -299,7 +299,7 @@ class PreTrainedLxmertTokenizer(ABC):
             row.second, row.second_source = other.first, other.first_source
         for row in rows:
             around = self.num_special_tokens_to_add(row.second is not None) if special else 0
-            truncate(row, limits, specials=around, equal_cuts_first=self._habits.equal_cuts_first)
+            truncate(row, limits, specials=around, first_keeps_odd=self._habits.first_keeps_odd)
         return rows
 
     def _batch(self, rows: list[Row], limits: Limits, *, special: bool, wanted: dict[str, bool]) -> BatchEncoding:

@@ -22,7 +22,7 @@ class LxmertTokenizer(PreTrainedLxmertTokenizer):
         is_fast=False,
         empty_pair_counts=True,
         second_type_without_special_tokens=0,
-        equal_cuts_first=False,
+        first_keeps_odd=True,
         cleans_up=True,
     )
 
