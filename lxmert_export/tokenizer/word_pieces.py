@@ -96,17 +96,15 @@ class _Characters(dict[int, str | None]):
 
 
 class _Cleaning(_Characters):
-    """Control characters go, white space becomes a space, Chinese characters get one on either side."""
+    """Control characters go, Chinese characters get a space on either side; white space is left for ``str.split``."""
 
     def __init__(self, *, chinese: bool) -> None:
         super().__init__()
         self._chinese = chinese
 
     def replacement(self, character: str, code: int) -> str | None:
-        category = unicodedata.category(character)
-        if character in " \t\n\r" or category == "Zs":
-            return " "
-        if code == REPLACEMENT or category.startswith("C"):  # unassigned code points too
+        is_control = unicodedata.category(character).startswith("C") and character not in "\t\n\r"
+        if is_control or code == REPLACEMENT:  # unassigned code points count as control characters here
             return None
         if self._chinese and any(first <= code <= last for first, last in CHINESE):
             return f" {character} "
