@@ -139,7 +139,7 @@ def test_the_published_files_of_the_vqa_repository(ours: Ours, tmp_path: Path) -
         == transformers.LxmertTokenizerFast.from_pretrained(tmp_path).model_max_length
     )
     text = "dog " * 600
-    with pytest.warns(UserWarning, match=r"truncation=True has no effect: give max_length"):
+    with pytest.warns(UserWarning, match=r"truncation='longest_first' has no effect: give max_length"):
         assert len(tokenizer(text, truncation=True).input_ids) == 602
     with pytest.warns(UserWarning, match=r"padding='max_length' has no effect"):
         assert len(tokenizer("dog", padding="max_length").input_ids) == 3

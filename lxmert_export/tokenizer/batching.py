@@ -55,8 +55,8 @@ def read_limits(
 ) -> Limits:
     """What the keywords of a call come to, as in transformers; ``InputError`` where they are out of range or contradict.
 
-    A ``max_length`` alone means truncation. Where a length is needed and neither the call nor the tokenizer has one, rows
-    stay as they are, with a warning.
+    A ``max_length`` alone means truncation. What has no effect is told by a warning: a length where nothing uses one, or
+    truncation and padding where neither the call nor the tokenizer has a length.
     """
     for name, value in (("max_length", max_length), ("pad_to_multiple_of", multiple)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -65,13 +65,17 @@ def read_limits(
         truncation = max_length is not None and padding is False
     cut = _choice("truncation", truncation, {True: "longest_first", False: "do_not_truncate"}, get_args(Truncation))
     pad = _choice("padding", padding, {True: "longest", False: "do_not_pad"}, get_args(Padding))
+    if max_length is not None and cut == "do_not_truncate" and pad != "max_length":
+        _warn(f"max_length={max_length}", "truncation=True cuts to it, padding='max_length' pads to it")
+    if multiple is not None and pad == "do_not_pad":
+        _warn(f"pad_to_multiple_of={multiple}", "padding=True pads")
     if max_length is None and model_max_length < NO_LIMIT:
         max_length = model_max_length
-    if max_length is None and (cut != "do_not_truncate" or pad == "max_length"):
-        asked = f"truncation={truncation!r}" if cut != "do_not_truncate" else f"padding={padding!r}"
-        warnings.warn(f"{asked} has no effect: give max_length (the tokenizer has no model_max_length)", stacklevel=3)
-        cut = "do_not_truncate"
-        pad = "do_not_pad" if pad == "max_length" else pad
+    if max_length is None:
+        for name, choice in (("truncation", cut), ("padding", pad)):
+            if choice in ("longest_first", "only_first", "only_second", "max_length"):
+                _warn(f"{name}={choice!r}", "give max_length, for the tokenizer has no model_max_length")
+        cut, pad = "do_not_truncate", "do_not_pad" if pad == "max_length" else pad
     if cut != "do_not_truncate" and pad != "do_not_pad" and multiple and max_length and max_length % multiple:
         raise InputError(f"max_length {max_length} is not a multiple of pad_to_multiple_of {multiple}")
     return Limits(cut, pad, max_length, multiple or 1)
@@ -187,6 +191,10 @@ def check_unicode(texts: Sequence[Text]) -> None:
                     f"{part[:40]!a} holds a lone surrogate at {found.start()}, which is not Unicode text; "
                     "decode the bytes that it came from anew (errors='replace')"
                 )
+
+
+def _warn(what: str, remedy: str) -> None:
+    warnings.warn(f"{what} has no effect: {remedy}", stacklevel=4)  # at the line that called the tokenizer
 
 
 def _choice(name: str, value: object, by_bool: dict[bool, Any], names: tuple[str, ...]) -> Any:
