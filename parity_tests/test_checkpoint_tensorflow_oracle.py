@@ -19,7 +19,6 @@ from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.pretrained import PreTrainedLxmert
 from parity_tests.random_models import SMALL, lively_inputs, lively_model
 
-ROOT = Path(__file__).parent.parent
 OUTPUTS = ("prediction_logits", "cross_relationship_score", "question_answering_score")
 
 # Runs in the other environment. No visual mask: TFLxmert reshapes it with the text's length.
@@ -47,27 +46,19 @@ save_file({n: np.ascontiguousarray(np.asarray(found[n])) for n in names}, output
 
 
 @pytest.fixture(scope="module")
-def python() -> str:
-    """The interpreter of the other environment; without it the test fails, for then a set-up step is missing."""
-    path = Path(os.environ.get("LXMERT_TF_ORACLE_PYTHON", ROOT / ".venv-tf" / "bin" / "python"))
-    assert path.is_file(), f"{path} is not there: 'make test' sets it up"
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def model() -> PreTrainedLxmert:
     return lively_model("pretraining", SMALL)
 
 
 @pytest.mark.parametrize(("framework", "dialect"), [("tensorflow", "tf"), ("pytorch", "hf")])
 def test_transformers_4_loads_ours_and_computes_the_same(
-    framework: str, dialect: Dialect, python: str, model: PreTrainedLxmert, tmp_path: Path
+    framework: str, dialect: Dialect, oracle_python: str, model: PreTrainedLxmert, tmp_path: Path
 ) -> None:
     lx.save_checkpoint(model, tmp_path / "checkpoint", dialect=dialect)
     inputs = {name: tensor for name, tensor in lively_inputs(SMALL).items() if name != "visual_attention_mask"}
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in inputs.items()}, tmp_path / "inputs")
     done = subprocess.run(
-        [python, "-c", ORACLE, framework, str(tmp_path / "checkpoint"), str(tmp_path / "inputs"), str(tmp_path / "outputs")],
+        [oracle_python, "-c", ORACLE, framework, *(str(tmp_path / name) for name in ("checkpoint", "inputs", "outputs"))],
         capture_output=True, text=True, check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,28 @@ def test_words_instead_of_texts(fast: LxmertTokenizerFast, theirs: Any) -> None:
         wanted = theirs(*arguments, is_split_into_words=True, **EVERYTHING)
         assert dict(ours) == dict(wanted)
         assert ours.word_ids() == wanted.word_ids()
+
+
+# In the other environment, whose tokenizers is an older one (0.22.2).
+OLDER = """
+import sys
+from transformers import LxmertTokenizerFast as TheirTokenizer
+from lxmert_export.tokenizer.fast import LxmertTokenizerFast
+from parity_tests.tokenizer_corpus import strings
+keywords = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
+ours, theirs = (made(sys.argv[1])(strings(), **keywords) for made in (LxmertTokenizerFast, TheirTokenizer))
+print(len(ours.input_ids), dict(ours) == dict(theirs))
+"""
+
+
+def test_transformers_4_and_an_older_tokenizers_agree(oracle_python: str) -> None:
+    root = str(VOCABULARY.parents[3])
+    done = subprocess.run(
+        [oracle_python, "-c", OLDER, str(VOCABULARY)],
+        capture_output=True, text=True, check=False, env={**os.environ, "USE_TF": "0", "PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "20000 True\n"
 
 
 def test_a_single_text_and_what_its_encoding_tells(fast: LxmertTokenizerFast, theirs: Any) -> None:

@@ -23,7 +23,6 @@ from lxmert_export.tokenizer.pure import LxmertTokenizer
 from lxmert_export.tokenizer.settings import NO_LIMIT
 from parity_tests.tokenizer_recording import VOCABULARY
 
-ROOT = Path(__file__).parent.parent
 OURS = (LxmertTokenizerFast, LxmertTokenizer)
 Ours = type[LxmertTokenizerFast] | type[LxmertTokenizer]
 FOUR_FILES = {"vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
@@ -52,13 +51,6 @@ for name in ("LxmertTokenizer", "LxmertTokenizerFast"):
     tokenizer.save_pretrained(f"{out}/{name}")
 print("TOLD" + json.dumps(told))
 """
-
-
-@pytest.fixture(scope="module")
-def oracle_python() -> str:
-    path = Path(os.environ.get("LXMERT_TF_ORACLE_PYTHON", ROOT / ".venv-tf" / "bin" / "python"))
-    assert path.is_file(), f"{path} is not there: 'make test' sets it up"
-    return str(path)
 
 
 @pytest.mark.parametrize("number", range(len(OPTIONS)), ids=lambda number: " ".join(OPTIONS[number]) or "default")
@@ -156,7 +148,9 @@ def test_files_by_their_own_path(ours: Ours, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "vocab.txt", tmp_path / "words.txt")
     assert ours.from_pretrained(str(tmp_path / "words.txt"), do_lower_case=True).do_lower_case
     (tmp_path / "tokenizer_config.json").unlink()
+    # Its normalizer keeps capitals; transformers 5.23 takes the default instead of the file's word.
     assert ours.from_pretrained(tmp_path / "tokenizer.json").encode(TEXT) == tokenizer.encode(TEXT)
+    assert transformers.LxmertTokenizerFast.from_pretrained(tmp_path).tokenize("Dog") == ["dog"]
     assert ours.from_pretrained(tmp_path / "vocab.txt").encode(TEXT) == ours(VOCABULARY).encode(TEXT)
 
 
