@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         LxmertForQuestionAnsweringOutput,
         LxmertModelOutput,
     )
+    from lxmert_export.parity.decisions import Decisions
     from lxmert_export.parity.report import Cell, ParityReport
     from lxmert_export.runners.runner import Runner
     from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
@@ -66,6 +67,7 @@ _HOMES = {
     "lxmert_export.artifact": ("Artifact", "Manifest"),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "Cell"),
+    "lxmert_export.parity.decisions": ("Decisions",),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
         "ConversionError", "ParityError",

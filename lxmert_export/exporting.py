@@ -18,6 +18,7 @@ from lxmert_export.errors import ConversionError, ParityError
 from lxmert_export.gate import check_precision, pass_gate
 from lxmert_export.judging import Progress, silent
 from lxmert_export.model import MODELS, LxmertModel
+from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.runners.runner import InputLimits
@@ -115,7 +116,7 @@ def write_onnx_artifact(
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
-    """The manifest with the gate's figures: for each output those of the family that fared worst, in each arithmetic."""
+    """The manifest with the gate's figures, in each arithmetic: of each output where it fared worst, and of the decisions."""
     outputs: dict[str, Any] = {}
     for cell in report.worst_cells():
         outputs.setdefault(cell.output, {})[cell.arithmetic] = {
@@ -128,5 +129,15 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
             "samples": cell.samples,
             "values": cell.values,
         }
-    parity = {"passed": report.passed, "outputs": outputs, "families_not_run": list(report.families_not_run)}
+    parity = {
+        "passed": report.passed,
+        "outputs": outputs,
+        "families_not_run": list(report.families_not_run),
+        "decisions": {decisions.arithmetic: _figures(decisions) for decisions in report.decisions},
+    }
     return replace(manifest, parity=parity)
+
+
+def _figures(decisions: Decisions) -> dict[str, Any]:
+    named = ("runner", "arithmetic", "status", "reason")  # the manifest says these elsewhere, of the whole artifact
+    return {name: value for name, value in decisions.to_dict().items() if name not in named}

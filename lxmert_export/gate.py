@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
 from lxmert_export.golden import write_golden
-from lxmert_export.judging import Judged, Progress, judge_artifact, pair_cells, record_runner, silent
+from lxmert_export.held_out import HeldOut
+from lxmert_export.judging import Judged, Progress, counted, judge_artifact, record_runner, report_on, silent
 from lxmert_export.onnx_file import read_onnx_facts
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import Floors, ParityReport
@@ -19,7 +23,7 @@ from lxmert_export.runners.opening import ONNX_FILE
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import TorchRunner
 from lxmert_export.sample_inputs import SampleInputs, sample_inputs
-from lxmert_export.signature import Precision, Signature
+from lxmert_export.signature import Precision, Signature, task_signature
 
 
 def pass_gate(
@@ -31,7 +35,7 @@ def pass_gate(
     """
     judged, samples, reference = _judge(artifact, module, providers, progress)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
-    return ParityReport(tuple(judged.cells), samples.not_run)
+    return report_on([judged], samples)
 
 
 def check_against_module(
@@ -39,9 +43,7 @@ def check_against_module(
 ) -> ParityReport:
     """Judges artifacts of one task against a module in float64, and every pair of them against each other."""
     results = [_judge(artifact, module, providers, progress) for artifact in artifacts]
-    judged = [one for one, _, _ in results]
-    cells = [cell for one in judged for cell in one.cells]
-    return ParityReport(tuple(cells + pair_cells(judged)), results[0][1].not_run)
+    return report_on([judged for judged, _, _ in results], results[0][1])
 
 
 def _judge(
@@ -76,6 +78,22 @@ def run_floors(
     limits = InputLimits.of(config)
     computed = record_runner(lambda: TorchRunner(module, signature, limits, precision), samples, signature, progress)
     return {key: measure_floor(chunks, computed[key], precision) for key, chunks in reference.items()}
+
+
+def answer_held_out(
+    module: nn.Module, config: LxmertConfig, questions: HeldOut, progress: Progress = silent
+) -> HeldOut:
+    """Held-out questions with a module's float64 answers to them, and its floors in all of their precisions."""
+    signature, limits = task_signature(config, "question-answering"), InputLimits.of(config)
+
+    def answers(precision: str) -> list[NDArray[np.generic]]:
+        with TorchRunner(module, signature, limits, precision) as runner:
+            advance = counted(progress, runner.name, questions.batch_count(signature))
+            return questions.ask(runner.run, signature, advance)
+
+    reference = answers("fp64")
+    floors = [measure_floor(reference, answers(precision), precision).rms for precision in questions.precisions]
+    return replace(questions, reference=np.concatenate(reference).astype(np.float64), floors=np.array(floors))
 
 
 def check_precision(artifact: Artifact) -> None:

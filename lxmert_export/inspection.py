@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact import MANIFEST_FILE, open_artifact
+from lxmert_export.parity.decisions import percent
 from lxmert_export.runners.opening import ONNX_FILE
 
 
@@ -100,7 +101,13 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     if parity is None:
         return "not checked (written with --no-parity)"
     scores = [figures["score"] for ways in parity["outputs"].values() for figures in ways.values()]
-    return f"{'passed' if parity['passed'] else 'FAILED'}, worst score {max(scores):.2f}"
+    verdict = f"{'passed' if parity['passed'] else 'FAILED'}, worst score {max(scores):.2f}"
+    decisions = parity.get("decisions", {}).values()  # absent from what earlier versions wrote
+    if not decisions:
+        return verdict
+    least = min(decisions, key=lambda figures: int(figures["correct"]))
+    accuracy, reference = (percent(least[n], least["questions"]) for n in ("correct", "reference_correct"))
+    return f"{verdict}, accuracy {accuracy} (float64 {reference}) on {least['questions']:,} held-out questions"
 
 
 def _specs(specs: list[Mapping[str, Any]]) -> str:

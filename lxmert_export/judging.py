@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, read_golden
-from lxmert_export.parity.recording import Recording, batch_count, record
+from lxmert_export.held_out import SCENES, HeldOut, held_out_of
+from lxmert_export.parity.decisions import Decisions, decide
+from lxmert_export.parity.recording import Advance, Arithmetic, Recording, batch_count, record
 from lxmert_export.parity.report import Cell, Floors, ParityReport, judge, judge_pair
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.sample_inputs import SampleInputs
-from lxmert_export.signature import Signature
+from lxmert_export.signature import ANSWER_OUTPUT, Signature
 from lxmert_export.weight_names import same_network
 
 # Called with what is being run, how many batches are done, and how many there are.
@@ -30,12 +33,17 @@ def silent(step: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Judged:
-    """An artifact's cells, what it computed in the way that proves most, and the floors it was judged by."""
+    """An artifact's cells, what it computed in the way that proves most, and the floors it was judged by.
+
+    ``decisions`` are its answers to held-out questions in each way, ``not_run`` names these where there is no room for them.
+    """
 
     artifact: Artifact
     cells: Sequence[Cell]
     recording: Recording
     floors: Floors
+    decisions: Sequence[Decisions] = ()
+    not_run: tuple[str, ...] = ()
 
 
 def judge_artifact(
@@ -49,31 +57,65 @@ def judge_artifact(
     emulate: bool = True,
     progress: Progress = silent,
 ) -> Judged:
-    """Runs an artifact in every way that it is to be judged in; with ``golden``, compares at its sampled positions."""
+    """Runs an artifact in every way that it is to be judged in; with ``golden``, compares at its sampled positions.
+
+    One that was made from the built-in checkpoint is asked that one's held-out questions too.
+    """
     cells: list[Cell] = []
+    decisions: list[Decisions] = []
     signature = artifact.manifest.signature
     recording: Recording = {}
+    held_out = held_out_of(artifact)
+    asked = held_out if held_out is not None and held_out.fits(signature) else None
+    batches = batch_count(samples) + (asked.batch_count(signature) if asked else 0)
     for arithmetic, open_one in judged_ways(artifact, providers, emulate=emulate):
-        recording = record_runner(open_one, samples, signature, progress)
+        with open_one() as runner:
+            advance = counted(progress, runner.name, batches)
+            recording = record(runner.run, samples, signature, advance=advance)
+            answers = asked.ask(runner.run, signature, advance) if asked else None
         compared = recording if golden is None else at_sampled_positions(recording, golden)
         cells += judge(artifact.name, compared, reference, floors, signature, arithmetic)
-    return Judged(artifact, cells, recording, floors)
+        if asked and answers is not None:
+            of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
+            cells += of_answers
+            decisions.append(decided)
+    not_run = (SCENES,) if held_out is not None and asked is None else ()
+    return Judged(artifact, cells, recording, floors, decisions, not_run)
+
+
+def _judge_answers(
+    artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
+) -> tuple[list[Cell], Decisions]:
+    """The score of the answers to held-out questions, as of any other inputs, and what they come to as decisions."""
+    manifest = artifact.manifest
+    key, floor = held_out.key(manifest.signature), held_out.floor(manifest.precision)
+    place = (SCENES, ANSWER_OUTPUT)
+    cells = judge(
+        artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
+        manifest.signature, arithmetic,
+    )  # fmt: skip
+    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms)
 
 
 def record_runner(
     open_one: Callable[[], Runner], samples: SampleInputs, signature: Signature, progress: Progress
 ) -> Recording:
     """What a runner computes on every family; it is closed afterwards, and its memory with it."""
-    total, done = batch_count(samples), 0
     with open_one() as runner:
-        progress(runner.name, 0, total)
+        return record(runner.run, samples, signature, advance=counted(progress, runner.name, batch_count(samples)))
 
-        def advance(family: str) -> None:
-            nonlocal done
-            done += 1
-            progress(runner.name, done, total)
 
-        return record(runner.run, samples, signature, advance=advance)
+def counted(progress: Progress, step: str, total: int) -> Advance:
+    """Tells ``progress`` of a step's beginning now, and of one batch more at each call."""
+    done = 0
+    progress(step, done, total)
+
+    def advance(family: str) -> None:
+        nonlocal done
+        done += 1
+        progress(step, done, total)
+
+    return advance
 
 
 def check_against_golden(
@@ -98,13 +140,19 @@ def check_against_golden(
         )
         for a, g in zip(artifacts, goldens, strict=True)
     ]
-    cells = [cell for one in judged for cell in one.cells]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
+    report = report_on(judged, goldens[0].samples)
+    return replace(report, notes=tuple(notes), vouched=tuple(artifact.name for artifact in vouched))
+
+
+def report_on(judged: Sequence[Judged], samples: SampleInputs) -> ParityReport:
+    """One report on artifacts that were judged on the same inputs: their cells, every pair's, and their decisions."""
+    cells = [cell for one in judged for cell in one.cells]
+    not_run = (*samples.not_run, *(name for one in judged for name in one.not_run))
     return ParityReport(
         tuple(cells + pair_cells(judged)),
-        goldens[0].samples.not_run,
-        notes=tuple(notes),
-        vouched=tuple(artifact.name for artifact in vouched),
+        tuple(dict.fromkeys(not_run)),
+        decisions=tuple(decisions for one in judged for decisions in one.decisions),
     )
 
 

@@ -113,6 +113,8 @@ def task_signature(
     return _fix_axes(Signature(task, inputs, tuple(outputs)), dict(fixed or {}), config)
 
 
+ANSWER_OUTPUT = "question_answering_score"
+CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
 _NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
 OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}
 
@@ -126,7 +128,7 @@ def _head_outputs(config: LxmertConfig, task: Task, object_heads: bool) -> _Name
         yield "prediction_logits", ("batch", "text", config.vocab_size)
         yield "cross_relationship_score", ("batch", 2)
     if task == "question-answering" or (task == "pretraining" and config.task_qa):
-        yield "question_answering_score", ("batch", config.num_qa_labels)
+        yield ANSWER_OUTPUT, ("batch", config.num_qa_labels)
     if object_heads:
         for target in config.visual_losses:
             yield OBJECT_OUTPUTS[target], ("batch", "objects", config.visual_target_size(target))
@@ -148,7 +150,7 @@ def _attention_outputs(config: LxmertConfig, rows: str) -> _NamedAxes:
     for n in range(config.r_layers):
         yield f"vision_attentions.{n}", (rows, heads, "objects", "objects")
     for n in range(config.x_layers):
-        yield f"cross_encoder_attentions.{n}", (rows, heads, "text", "objects")
+        yield f"{CROSS_ATTENTIONS}.{n}", (rows, heads, "text", "objects")
 
 
 def _fix_axes(signature: Signature, fixed: dict[str, int], config: LxmertConfig) -> Signature:

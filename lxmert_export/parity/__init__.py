@@ -1,1 +1,1 @@
-"""Floors, scores and reports: the measured statement that two runners compute the same function. numpy only."""
+"""Floors, scores, decisions and reports: the measured statement that two runners compute the same function. numpy only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from lxmert_export.signature import Signature
 
 # (family, output) → one array per batch that the output is pooled over. An output that a runner lacks is absent.
 Recording = dict[tuple[str, str], list[NDArray[np.generic]]]
+# How a runner's numbers came about. `native`: the runtime computes in the artifact's precision. `emulated`: every
+# operator's result was rounded to it. `cpu-fp32-arithmetic`: a CPU computed a half-precision graph in float32, which is
+# more exact than any GPU will be, and so proves nothing alone.
+Arithmetic = Literal["native", "emulated", "cpu-fp32-arithmetic"]
 Run = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
 Advance = Callable[[str], None]
 

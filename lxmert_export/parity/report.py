@@ -8,16 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lxmert_export.parity.recording import Recording, shapes
+from lxmert_export.parity.decisions import Decisions, percent
+from lxmert_export.parity.recording import Arithmetic, Recording, shapes
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, Errors, Floor, errors, pair_score
 from lxmert_export.signature import Signature, TensorSpec
 
 FORMAT_VERSION = 1
 REFERENCE = "float64"
-# How a runner's numbers came about. `native`: the runtime computes in the artifact's precision. `emulated`: every
-# operator's result was rounded to it. `cpu-fp32-arithmetic`: a CPU computed a half-precision graph in float32, which is
-# more exact than any GPU will be, and so proves nothing alone.
-Arithmetic = Literal["native", "emulated", "cpu-fp32-arithmetic"]
 Floors = Mapping[tuple[str, str], Floor]
 
 
@@ -48,13 +45,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All cells of one check, and what was not run; ``passed`` needs every cell to pass and no proof to be missing."""
+    """All cells of one check, and what was not run; ``passed`` needs every cell to pass and no proof to be missing.
+
+    ``decisions`` are the answers of each runner to the built-in checkpoint's held-out questions, where it was made from that.
+    """
 
     cells: tuple[Cell, ...]
     families_not_run: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     # Runners whose precision the emulator proved when they were exported, over files of these very hashes.
     vouched: tuple[str, ...] = ()
+    decisions: tuple[Decisions, ...] = ()
 
     @property
     def unproven(self) -> list[str]:
@@ -70,7 +71,8 @@ class ParityReport:
     @property
     def passed(self) -> bool:
         """True only where something was compared, all of it passed, and no runner is left unproven."""
-        return bool(self.cells) and not self.failures and not self.unproven
+        decided = all(decisions.passed for decisions in self.decisions)
+        return bool(self.cells) and not self.failures and not self.unproven and decided
 
     def worst_cells(self) -> list[Cell]:
         """For each runner, opponent and output, the cell of the family that fares worst."""
@@ -82,7 +84,7 @@ class ParityReport:
         return list(worst.values())
 
     def summary(self) -> str:
-        """One line: the verdict, how much was compared, and the worst figure or the first failure."""
+        """One line: the verdict, how much was compared, and the worst figures or the first failure."""
         if self.failures:
             cell = max(self.failures, key=_badness)
             found = cell.reason or f"score {cell.score:.3g} is above {cell.threshold:g}"
@@ -94,10 +96,22 @@ class ParityReport:
             return (
                 f"parity FAILED: no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
             )
+        if failed := [decisions for decisions in self.decisions if not decisions.passed]:
+            return f"parity FAILED: {failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
         top = max(self.cells, key=_badness)
         return (
             f"parity passed: {len(self.cells)} cells, worst score {top.score:.2f} of {top.threshold:g} "
             f"({top.output}, {top.family} inputs)"
+        ) + self._least_accurate()
+
+    def _least_accurate(self) -> str:
+        if not self.decisions:
+            return ""
+        least = min((decisions.total for decisions in self.decisions), key=lambda total: total.correct)
+        return (
+            f"; {least.questions:,} held-out questions: accuracy {percent(least.correct, least.questions)} "
+            f"(float64 {percent(least.reference_correct, least.questions)}), "
+            f"agreement {percent(least.agreed, least.clear)} but for {least.near_ties} near-ties"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +123,7 @@ class ParityReport:
             "families_not_run": list(self.families_not_run),
             "notes": list(self.notes),
             "cells": [{k: _finite(v) for k, v in asdict(cell).items()} for cell in self.cells],
+            "decisions": [decisions.to_dict() for decisions in self.decisions],
         }
 
 

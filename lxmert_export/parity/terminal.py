@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lxmert_export.parity.decisions import Decisions, Tally, percent
 from lxmert_export.parity.report import Cell, ParityReport
 
 ARITHMETIC = {
@@ -31,6 +33,14 @@ def print_report(report: ParityReport, console: Console) -> None:
         )
         console.print(_table(list(cells), wide=console.width >= WIDE))
     console.print("score: error RMS over noise floor, of the inputs that fare worst", style="dim", highlight=False)
+    if report.decisions:
+        console.print("held-out questions about drawn scenes", style="bold", highlight=False)
+        console.print(_decisions_table(report.decisions, wide=console.width >= WIDE))
+        console.print(
+            "agreement: float64's answer, but for near-ties, which rounding may turn round; accuracy: the true answer",
+            style="dim",
+            highlight=False,
+        )
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
     console.print(report.summary(), style="bold green" if report.passed else "bold red", highlight=False, markup=False)
@@ -55,6 +65,34 @@ def _table(cells: list[Cell], *, wide: bool) -> Table:
             "[green]pass[/]" if cell.status == "pass" else f"[red]FAIL[/] {escape(cell.reason or '')}".strip(),
         )
     return table
+
+
+def _decisions_table(decided: Sequence[Decisions], *, wide: bool) -> Table:
+    table = Table()
+    table.add_column("runner", overflow="fold")
+    for heading in (*(("questions",) if wide else ()), "accuracy", "float64's", "agreement", "near-ties", "flips"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for decisions in decided:
+        # The arithmetic is the last thing to be squeezed out: a column of its own would be empty more often than not.
+        name = escape(decisions.runner) + (f" ({decisions.arithmetic})" if decisions.arithmetic != "native" else "")
+        verdict = "[green]pass[/]" if decisions.passed else f"[red]FAIL[/] {escape(decisions.reason or '')}"
+        table.add_row(name, *_counts(decisions.total, wide=wide), verdict)
+        for family, tally in decisions.families.items() if wide else ():
+            table.add_row(f"  {escape(family)}", *_counts(tally, wide=wide), "", style="dim")
+    return table
+
+
+def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
+    turned = f" ({tally.tied_flips} turned)" if tally.tied_flips else ""
+    return (
+        *((f"{tally.questions:,}",) if wide else ()),
+        percent(tally.correct, tally.questions),
+        percent(tally.reference_correct, tally.questions),
+        percent(tally.agreed, tally.clear),
+        f"{tally.near_ties:,}{turned}",
+        f"{tally.flips:,}",
+    )
 
 
 def _not_run(report: ParityReport) -> list[str]:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, MissingExtra
-from lxmert_export.parity.report import Arithmetic
+from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
 
