@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from lxmert_export.asking import Answered
     from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.exporting import Source
     from lxmert_export.pretrained import PreTrainedLxmert
@@ -162,6 +163,23 @@ def check_parity(
 def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
     """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
     return check_against_golden([open_artifact(path)], providers, progress)
+
+
+def ask(artifact: str | Path, question: str, picture: str | Path, *, providers: Sequence[str] = (CPU,)) -> Answered:
+    """Asks an artifact of the built-in checkpoint about a picture file; its answers with probabilities, the likeliest first.
+
+    ``ArtifactError``: an artifact that takes no pictures or gives no answers. ``InputError``: a picture or a question that it
+    cannot take. ``MissingExtra``: Pillow or scipy is not installed.
+    """
+    require_pictures()
+    from lxmert_export.asking import ask_about_picture
+
+    return ask_about_picture(artifact, question, picture, providers=providers)
+
+
+def require_pictures() -> None:
+    """``MissingExtra`` unless pictures can be read and drawn."""
+    require("reading and drawing pictures", PIL="demo", scipy="demo")
 
 
 def default_directory(name: str, task: str, target: str, precision: str) -> Path:

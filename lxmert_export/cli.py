@@ -190,6 +190,55 @@ def inspect(
 
 
 @app.command()
+def ask(
+    artifact: ArtifactArgument,
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to ask about.")],
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="Such as: how many red circles are there?")
+    ] = None,
+    draw_scene: Annotated[
+        int | None, typer.Option(metavar="SEED", help="First draw a scene into --image, and tell what could be asked.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the boxes shaded by the cross attention of --word, as PNG."),
+    ] = None,
+    word: Annotated[
+        str, typer.Option(help="Whose attention --save shows; by default the token that the answer is read from.")
+    ] = "[CLS]",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing picture files.")] = False,
+    provider: ProviderOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask an artifact of the built-in checkpoint about a picture; needs no PyTorch."""
+    from lxmert_export import api
+    from lxmert_export.runners.providers import CPU
+
+    if question is None and draw_scene is None:
+        raise typer.BadParameter("give a QUESTION, or --draw-scene SEED for a picture and what to ask about it")
+    api.require_pictures()
+    from lxmert_export import asking
+
+    if draw_scene is not None:
+        suggestions = asking.draw_picture(draw_scene, image, overwrite=overwrite)
+        _say(f"drew scene {draw_scene} into {image}; it has an answer to:")
+        for suggested in suggestions:
+            _say(f"  {suggested.text}  ({suggested.answer})")
+    if question is None:
+        return
+    answered = api.ask(artifact, question, image, providers=provider or (CPU,))
+    if save is not None:
+        asking.save_answer(answered, image, save, word=word, overwrite=overwrite)
+        _say(f"drew {save}")
+    if as_json:
+        _write_json(answered.to_dict(top), "-")
+        return
+    for answer, share in answered.answers[:top]:
+        typer.echo(f"{share:6.1%}  {answer}")
+
+
+@app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Tell what works on this machine, and the pip line for what does not."""
     from lxmert_export.doctor import machine

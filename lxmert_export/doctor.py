@@ -31,6 +31,7 @@ NEEDS = {
         "onnx": ("onnx", "onnx"),
         "onnxscript": ("onnxscript", "onnx"),
     },
+    "ask about pictures": {"PIL": ("pillow", "demo"), "scipy": ("scipy", "demo")},
     "run and verify ONNX artifacts": {"onnxruntime": ("onnxruntime", "onnx")},
     "judge fp16 and bf16 on a CPU (emulator)": {"onnxruntime": ("onnxruntime", "onnx"), "onnx_ir": ("onnx-ir", "onnx")},
 }

@@ -56,7 +56,7 @@ def test_default_names(place: Path) -> None:
     assert run("onnx", "checkpoint", "--no-parity", cwd=place).returncode == 0
     assert (place / "checkpoint-pretraining-onnx-fp32" / "model.onnx").is_file()
     assert run("onnx", "--no-parity", "--bf16", cwd=place).returncode == 0
-    assert (place / "demo-question-answering-onnx-bf16" / "model.onnx").is_file()
+    assert (place / "demo-pretraining-onnx-bf16" / "model.onnx").is_file()
 
 
 def test_verify_inspect_and_parity(place: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_failed_gate_is_exit_code_3_with_the_table_and_nothing_left(place: Pat
         (["onnx", "checkpoint", "--task", "nlvr2"], "lacks pair_head"),
         (["onnx", "checkpoint", "-o", "artifact"], "exists already"),
         (["onnx", "checkpoint", "--text", "33"], "longer than the position table"),
-        (["onnx", "demo", "--object-heads"], "no object heads"),
+        (["onnx", "demo", "--task", "model", "--object-heads"], "no object heads"),
         (["onnx", "checkpoint", "-o", "report.txt/x"], "cannot be written"),
         (["verify", "checkpoint"], "not an artifact directory"),
         (["verify", "gone"], "not an artifact directory"),

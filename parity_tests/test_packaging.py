@@ -21,7 +21,7 @@ from lxmert_export.api import export
 ROOT = Path(__file__).parent.parent
 # All that a build may read: a file that is needed and not listed here would be missing from a checkout's build as well.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "lxmert_export", "converters")
-EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers")
+EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers", "PIL", "scipy")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,9 @@ def test_what_the_sdist_holds(built: Path) -> None:
         "README.md",
         "LICENSE",
         "lxmert_export/demo/config.json",
+        "lxmert_export/demo/model.safetensors",
+        "lxmert_export/demo/held_out.safetensors",
+        "lxmert_export/demo/training/train.py",
         "converters/to_onnx.py",
     } <= names
 
@@ -99,7 +102,7 @@ def test_the_bare_install_holds_no_extra(bare: Path, tmp_path: Path) -> None:
 
 def test_the_bare_install_shows_its_help(bare: Path, tmp_path: Path) -> None:
     text = run(str(bare / "lxmert-export"), "--help", cwd=tmp_path).stdout
-    for command in ("onnx", "convert", "parity", "verify", "inspect", "doctor"):
+    for command in ("onnx", "convert", "parity", "verify", "inspect", "ask", "doctor"):
         assert re.search(rf"^\W*{command}\b", text, re.MULTILINE), text
 
 
@@ -131,6 +134,7 @@ print(json.dumps(told))
         (("verify", "ARTIFACT"), "onnx"),
         (("parity", "ARTIFACT"), "onnx"),
         (("parity", "ARTIFACT", "--checkpoint", "demo"), "torch"),
+        (("ask", "ARTIFACT", "how many?", "--image", "gone.png"), "demo"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -150,4 +154,4 @@ def test_the_bare_install_inspects_an_artifact_and_tells_what_it_lacks(
     facts = json.loads(run(str(bare / "lxmert-export"), "inspect", str(artifact), "--json", cwd=tmp_path).stdout)
     assert facts["manifest"]["target"] == "onnx"
     told = run(str(bare / "lxmert-export"), "doctor", cwd=tmp_path).stdout
-    assert all(f"pip install 'lxmert-export[{extra}]'" in told for extra in ("torch", "h5", "onnx"))
+    assert all(f"pip install 'lxmert-export[{extra}]'" in told for extra in ("torch", "h5", "onnx", "demo"))

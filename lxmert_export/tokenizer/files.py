@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lxmert_export.atomic_files import replace_files
 from lxmert_export.errors import CheckpointError, ConfigError
 from lxmert_export.hub import VOCABULARY_FILES, locate_tokenizer
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
@@ -128,33 +126,6 @@ def write_tokenizer(
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be written: {error.strerror or error}; nothing was changed") from error
     return tuple(str(place / name) for name in files)
-
-
-def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails."""
-    mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
-    old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
-    moved: list[str] = []
-    try:
-        for name, content in files.items():
-            with (directory / f".{name}{mark}").open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk shows here, before an old file is touched
-        for name in files:
-            (directory / f".{name}{mark}").replace(directory / name)
-            moved.append(name)
-    except BaseException:
-        for name in moved:
-            if name in old:
-                (directory / name).write_bytes(old[name])
-            else:
-                (directory / name).unlink()
-        raise
-    finally:
-        for name in files:
-            with suppress(OSError):
-                (directory / f".{name}{mark}").unlink(missing_ok=True)
 
 
 def _vocabulary_files(place: Path) -> tuple[Path | None, Path | None]:

@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all, beside what else is in their directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails."""
+    mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
+    old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
+    moved: list[str] = []
+    try:
+        for name, content in files.items():
+            with (directory / f".{name}{mark}").open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk shows here, before an old file is touched
+        for name in files:
+            (directory / f".{name}{mark}").replace(directory / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            if name in old:
+                (directory / name).write_bytes(old[name])
+            else:
+                (directory / name).unlink()
+        raise
+    finally:
+        for name in files:
+            with suppress(OSError):
+                (directory / f".{name}{mark}").unlink(missing_ok=True)

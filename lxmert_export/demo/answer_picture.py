@@ -1,0 +1,44 @@
+"""A picture with the boxes that were found in it, shaded by where a word of the question looks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from lxmert_export.demo.features import Objects
+
+WIDTH = 640  # pixels of the picture part; smaller pictures are enlarged to it
+MARGIN, LINE = 16, 26  # pixels
+SHADE = (255, 120, 0)
+DARKEST = 120  # opacity, of 255, of the box that most of the attention lies on
+OUTLINE = (60, 60, 60)
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def draw_answer(
+    picture: Image.Image, objects: Objects, attention: NDArray[np.float64], lines: list[str]
+) -> Image.Image:
+    """The picture with its boxes shaded by ``attention`` [objects], each with its share in percent, and lines of text below."""
+    height = round(picture.height * WIDTH / picture.width)
+    shaded = picture.resize((WIDTH, height), Image.Resampling.LANCZOS).convert("RGBA")
+    layer = Image.new("RGBA", shaded.size, (*SHADE, 0))
+    pencil = ImageDraw.Draw(layer)
+    font = ImageFont.load_default(size=13)
+    for box, share in zip(objects.boxes, attention, strict=True):
+        x1, y1, x2, y2 = (float(n) for n in box * (WIDTH, height, WIDTH, height))
+        corners = (x1 - 4, y1 - 4, x2 + 4, y2 + 4)
+        pencil.rectangle(
+            corners, fill=(*SHADE, round(DARKEST * float(share / attention.max()))), outline=(*OUTLINE, 255), width=1
+        )
+        below = y1 < 24
+        pencil.text((x1 - 4, y2 + 6 if below else y1 - 20), f"{share:.0%}", fill=(*INK, 255), font=font)
+    shaded.alpha_composite(layer)
+    page = Image.new("RGB", (WIDTH + 2 * MARGIN, height + 2 * MARGIN + LINE * len(lines) + MARGIN), PAPER)
+    page.paste(shaded.convert("RGB"), (MARGIN, MARGIN))
+    write = ImageDraw.Draw(page)
+    write.rectangle((MARGIN - 1, MARGIN - 1, MARGIN + WIDTH, MARGIN + height), outline=OUTLINE)
+    for number, line in enumerate(lines):
+        place = (MARGIN, height + 2 * MARGIN + number * LINE)
+        write.text(place, line, fill=INK, font=ImageFont.load_default(size=17))
+    return page

@@ -1,0 +1,298 @@
+"""A scene of the demo world → questions about it with their answers, and captions that are true or false of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+
+from lxmert_export.demo.scenes import CANVAS, Scene, Shape
+from lxmert_export.demo.words import COLORS, SHAPES, SIZES, plural
+
+LEAST_DISTANCE = CANVAS // 12  # pixels between two centres along the axis that a question asks about
+ANY_KIND = ("thing", "object", "shape")
+TRIES = 12  # to find something to ask of a family; a scene of equal shapes admits few
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its one right answer, and the family that it belongs to."""
+
+    text: str
+    answer: str
+    family: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """Some shapes, by what is said of them; what is None is left open."""
+
+    size: str | None = None
+    color: str | None = None
+    kind: str | None = None
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether a shape is one of those that are meant."""
+        return self.size in (None, shape.size) and self.color in (None, shape.color) and self.kind in (None, shape.kind)
+
+    def count(self, scene: Scene) -> int:
+        """How many shapes of a scene are meant."""
+        return sum(map(self.fits, scene.shapes))
+
+    def text(self, random: Random, *, many: bool = False) -> str:
+        """``small red circle``, or ``small red things`` where the kind is left open."""
+        noun = self.kind or random.choice(ANY_KIND)
+        return " ".join(word for word in (self.size, self.color, plural(noun) if many else noun) if word)
+
+    def with_article(self, random: Random) -> str:
+        """``a small circle``, ``an orange circle``."""
+        text = self.text(random)
+        return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something that a shape can be left of or above: another shape, so described that no other fits, or the middle."""
+
+    text: str
+    x: int
+    y: int
+    described: Description | None = None
+
+
+MIDDLE = Place("middle", CANVAS // 2, CANVAS // 2)
+Asker = Callable[[Scene, Random], Question | None]
+
+
+def draw_question(scene: Scene, random: Random, family: str | None = None) -> Question:
+    """A question about a scene, of a family drawn at random unless one is named; ``ValueError``: the scene admits none."""
+    families = [family] if family else random.sample(tuple(FAMILIES), len(FAMILIES))
+    for name in families:
+        for _ in range(TRIES):
+            if question := FAMILIES[name](scene, random):
+                return question
+    raise ValueError(f"scene {scene.seed} admits no question of family {family}")
+
+
+def ask_color(scene: Scene, random: Random) -> Question | None:
+    """What colour is the large circle?"""
+    shape, described = _one_shape(scene, random, leave_out="color")
+    if described is None:
+        return None
+    thing = described.text(random)
+    text = random.choice((
+        f"what color is the {thing} ?", f"what colour is the {thing} ?", f"what is the color of the {thing} ?",
+        f"which color does the {thing} have ?", f"tell me the color of the {thing} .",
+    ))  # fmt: skip
+    return Question(text, shape.color, "color")
+
+
+def ask_shape(scene: Scene, random: Random) -> Question | None:
+    """What shape is the small red thing?"""
+    shape, described = _one_shape(scene, random, leave_out="kind")
+    if described is None:
+        return None
+    thing = described.text(random).replace("shape", "thing")
+    text = random.choice((
+        f"what shape is the {thing} ?", f"what is the shape of the {thing} ?", f"which shape does the {thing} have ?",
+        f"what is the {thing} ?",
+    ))  # fmt: skip
+    return Question(text, shape.kind, "shape")
+
+
+def ask_size(scene: Scene, random: Random) -> Question | None:
+    """What size is the red circle?"""
+    shape, described = _one_shape(scene, random, leave_out="size")
+    if described is None:
+        return None
+    thing = described.text(random)
+    text = random.choice((
+        f"what size is the {thing} ?", f"what is the size of the {thing} ?", f"which size does the {thing} have ?",
+    ))  # fmt: skip
+    return Question(text, shape.size, "size")
+
+
+def ask_count(scene: Scene, random: Random) -> Question | None:
+    """How many red circles are there?"""
+    described = _absent(scene, random) if random.random() < 0.15 else _present(scene, random)
+    if described is None:
+        return None
+    things = described.text(random, many=True)
+    text = random.choice((
+        f"how many {things} are there ?", f"how many {things} are in the picture ?", f"count the {things} .",
+        f"how many {things} can you see ?", f"what is the number of {things} ?", f"how many {things} do you see ?",
+    ))  # fmt: skip
+    return Question(text, str(described.count(scene)), "count")
+
+
+def ask_existence(scene: Scene, random: Random) -> Question | None:
+    """Is there a red circle?"""
+    exists = random.random() < 0.5
+    # An absent description takes a few draws to find; without them, yes would be the answer more often than no.
+    draws = (_present(scene, random) if exists else _absent(scene, random) for _ in range(TRIES))
+    described = next((drawn for drawn in draws if drawn not in (None, Description())), None)
+    if described is None:
+        return None
+    thing = described.with_article(random)
+    things = described.text(random, many=True)
+    text = random.choice((
+        f"is there {thing} ?", f"is there {thing} in the picture ?", f"are there any {things} ?", f"do you see {thing} ?",
+        f"can you see any {things} ?", f"does the picture have {thing} ?",
+    ))  # fmt: skip
+    return Question(text, "yes" if exists else "no", "existence")
+
+
+def ask_left_right(scene: Scene, random: Random) -> Question | None:
+    """Is the red circle left of the blue square?"""
+    return _ask_place(scene, random, "left-right", ("left", "right"), _x)
+
+
+def ask_above_below(scene: Scene, random: Random) -> Question | None:
+    """Is the red circle above the blue square?"""
+    return _ask_place(scene, random, "above-below", ("above", "below"), _y)
+
+
+FAMILIES: dict[str, Asker] = {
+    "color": ask_color,
+    "shape": ask_shape,
+    "size": ask_size,
+    "count": ask_count,
+    "existence": ask_existence,
+    "left-right": ask_left_right,
+    "above-below": ask_above_below,
+}
+
+
+def questions_of_every_family(scene: Scene, random: Random) -> Iterator[Question]:
+    """One question of each family that a scene admits."""
+    for family in FAMILIES:
+        with suppress(ValueError):
+            yield draw_question(scene, random, family)
+
+
+def draw_caption(scene: Scene, other: Scene, random: Random, *, true: bool) -> str:
+    """A sentence that is true of ``scene``; or one that is true of ``other`` and false of ``scene``."""
+    told = scene if true else other
+    for _ in range(TRIES):
+        text, holds = _claim(told, random)
+        if true or not holds(scene):
+            return text
+    return f"there are {len(scene.shapes) % 9 + 2} things ."  # whatever the count is, it is not that
+
+
+def _claim(scene: Scene, random: Random) -> tuple[str, Callable[[Scene], bool]]:
+    """Something that is true of a scene, and whether it holds of another."""
+    pair = _two_places(scene, random, _x) if random.random() < 0.4 else None
+    if pair is not None:
+        first, second = pair
+        left = first.x < second.x
+        text = f"the {first.text} is {'left' if left else 'right'} of the {second.text} ."
+        return text, lambda other: _holds_of_pair(other, first, second, left)
+    described = _present(scene, random)
+    count = described.count(scene)
+    if count == 1:
+        return f"there is {described.with_article(random)} .", lambda other: described.count(other) > 0
+    return f"there are {count} {described.text(random, many=True)} .", lambda other: described.count(other) == count
+
+
+def _holds_of_pair(scene: Scene, first: Place, second: Place, left: bool) -> bool:
+    """Whether any two places so described stand so: a caption that is false of the scene is plainly false."""
+    firsts, seconds = (
+        [s for s in scene.shapes if place.described and place.described.fits(s)] for place in (first, second)
+    )
+    if second.described is None:
+        return any((shape.x < second.x) == left for shape in firsts)
+    return any((a.x < b.x) == left for a in firsts for b in seconds if a is not b)
+
+
+def _ask_place(
+    scene: Scene, random: Random, family: str, sides: tuple[str, str], along: Callable[[Place], int]
+) -> Question | None:
+    pair = _two_places(scene, random, along)
+    if pair is None:
+        return None
+    first, second = pair
+    side = sides[0] if along(first) < along(second) else sides[1]
+    a, b = f"the {first.text}", f"the {second.text}"
+    of = " of" if family == "left-right" else ""
+    if random.random() < 0.5:
+        names = random.sample(sides, 2)
+        return Question(f"is {a} {names[0]} or {names[1]}{of} {b} ?", side, family)
+    asked = random.choice(sides)
+    forms = (f"is {a} {asked}{of} {b} ?", f"is {a} to the {asked} of {b} ?", f"is {a} on the {asked} side of {b} ?")
+    text = random.choice(forms if family == "left-right" else forms[:1])
+    return Question(text, "yes" if asked == side else "no", family)
+
+
+def _two_places(scene: Scene, random: Random, along: Callable[[Place], int]) -> tuple[Place, Place] | None:
+    """A shape, described so that no other fits, and another such shape or the middle, far enough apart."""
+    shape, *others = random.sample(scene.shapes, min(2, len(scene.shapes)))
+    first = _place(scene, shape, random)
+    # The middle is the first thing that where a shape lies can be compared with: learnt before two shapes are.
+    second = MIDDLE if not others or random.random() < 0.3 else _place(scene, others[0], random)
+    if first is None or second is None or abs(along(first) - along(second)) < LEAST_DISTANCE:
+        return None
+    return first, second
+
+
+def _place(scene: Scene, shape: Shape, random: Random) -> Place | None:
+    described = _unique(scene, shape, random)
+    return None if described is None else Place(described.text(random), shape.x, shape.y, described)
+
+
+def _x(place: Place) -> int:
+    return place.x
+
+
+def _y(place: Place) -> int:
+    return place.y
+
+
+def _one_shape(scene: Scene, random: Random, leave_out: str) -> tuple[Shape, Description | None]:
+    """A shape, described so that no other fits without saying what is asked for; None where that cannot be done."""
+    shape = random.choice(scene.shapes)
+    return shape, _unique(scene, shape, random, leave_out)
+
+
+def _unique(scene: Scene, shape: Shape, random: Random, leave_out: str | None = None) -> Description | None:
+    """One of the descriptions that only this shape fits; mostly one of the shortest."""
+    full = {"size": shape.size, "color": shape.color, "kind": shape.kind}
+    full = {name: value for name, value in full.items() if name != leave_out}
+    choices = [
+        described
+        for names in _subsets(tuple(full))
+        if (described := Description(**{name: full[name] for name in names})).count(scene) == 1
+    ]
+    if not choices:
+        return None
+    return choices[0] if random.random() < 0.5 else random.choice(choices)
+
+
+def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """All but the empty one, the shortest first."""
+    found = [tuple(n for bit, n in enumerate(names) if mask >> bit & 1) for mask in range(1, 1 << len(names))]
+    return sorted(found, key=len)
+
+
+def _present(scene: Scene, random: Random) -> Description:
+    """A description that some shape fits."""
+    shape = random.choice(scene.shapes)
+    return Description(
+        size=shape.size if random.random() < 0.3 else None,
+        color=shape.color if random.random() < 0.5 else None,
+        kind=shape.kind if random.random() < 0.6 else None,
+    )
+
+
+def _absent(scene: Scene, random: Random) -> Description | None:
+    """A description that no shape fits; most of what it says is true of some shape."""
+    near = random.random() < 0.7
+    kinds = [s.kind for s in scene.shapes] if near else SHAPES
+    colors = [s.color for s in scene.shapes] if near else COLORS
+    described = Description(
+        size=random.choice(SIZES) if random.random() < 0.3 else None,
+        color=random.choice(colors) if random.random() < 0.8 else None,
+        kind=random.choice(kinds) if random.random() < 0.8 else None,
+    )
+    return described if described.count(scene) == 0 else None

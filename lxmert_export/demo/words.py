@@ -1,0 +1,42 @@
+"""Every word and every answer of the demo world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# What a part of a scene can be. The order is that of the object heads' classes, and part of the trained weights.
+SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart", "moon", "arrow")
+COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "gray", "cyan")
+SIZES = ("small", "medium", "large")
+MOST_SHAPES = 10
+
+ANSWERS = (
+    *COLORS, *SHAPES, *SIZES,
+    *(str(count) for count in range(MOST_SHAPES + 1)),
+    "yes", "no", "left", "right", "above", "below",
+)  # fmt: skip
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ENDINGS = ("##s", "##es")  # circle + ##s, cross + ##es
+WORDS = (
+    *COLORS, *SHAPES, *SIZES, *(str(count) for count in range(2, MOST_SHAPES + 1)),
+    "?", ".", "a", "an", "the", "is", "are", "there", "of", "to", "or", "in", "any", "on",
+    "what", "which", "how", "many", "number", "count", "color", "colour", "shape", "size", "thing", "object", "picture",
+    "left", "right", "above", "below", "side", "middle", "do", "does", "you", "see", "can", "have", "tell", "me",
+)  # fmt: skip
+VOCABULARY = (*SPECIAL_TOKENS, *WORDS, *ENDINGS)
+
+
+def plural(noun: str) -> str:
+    """``crosses`` of ``cross``."""
+    return f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+
+
+# A field of the checkpoint's config.json, kept by every conversion: it says that features are crops of this world's pictures.
+WORLD_FIELD, WORLD = "demo_world", "coloured shapes 1"
+
+
+def is_demo_world(fields: Mapping[str, Any]) -> bool:
+    """Whether a config's further fields say that the checkpoint looks at pictures of the demo world."""
+    return fields.get(WORLD_FIELD) == WORLD
