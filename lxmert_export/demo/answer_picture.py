@@ -11,7 +11,7 @@ from lxmert_export.demo.features import Objects
 WIDTH = 640  # pixels of the picture part; smaller pictures are enlarged to it
 MARGIN, LINE = 16, 26  # pixels
 SHADE = (255, 120, 0)
-DARKEST = 120  # opacity, of 255, of the box that most of the attention lies on
+DARKEST = 80  # opacity, of 255, of the box that most of the attention lies on
 OUTLINE = (60, 60, 60)
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
