@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 
 from lxmert_export.errors import CheckpointError, ConfigError, InputError, LxmertExportError
-from lxmert_export.tokenizer import files
 from lxmert_export.tokenizer.fast import LxmertTokenizerFast
 from lxmert_export.tokenizer.pure import LxmertTokenizer
 from parity_tests.tokenizer_recording import VOCABULARY
@@ -301,7 +301,7 @@ def test_a_failed_write_leaves_the_old_files(failing: int, saved: Path, monkeypa
 
         return step
 
-    monkeypatch.setattr(files.os, "fsync", failing_step(files.os.fsync))
+    monkeypatch.setattr(os, "fsync", failing_step(os.fsync))
     monkeypatch.setattr(Path, "replace", failing_step(Path.replace))
     other = LxmertTokenizer(VOCABULARY, do_lower_case=False, model_max_length=20)
     with pytest.raises(CheckpointError, match="cannot be written: No space left on device; nothing was changed"):
