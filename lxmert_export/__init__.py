@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxmert_export.api import (
+        ask,
         check_parity,
         export,
         load_artifact,
@@ -52,7 +53,7 @@ __version__ = "0.1.0"
 # Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
 _HOMES = {
     "lxmert_export.api": (
-        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify",
+        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
     ),
     "lxmert_export.config": ("LxmertConfig",),
     "lxmert_export.model": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"),

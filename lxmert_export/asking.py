@@ -24,6 +24,7 @@ from lxmert_export.demo.questions import Question, questions_of_every_family
 from lxmert_export.demo.scenes import scene_of_seed
 from lxmert_export.demo.words import MOST_SHAPES, WORDS, is_demo_world
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.hub import TOKENIZER_FILES
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import Arrays
@@ -33,6 +34,10 @@ from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
 if TYPE_CHECKING:
     from PIL import Image
+
+NO_ATTENTIONS = "the artifact gives no attentions: export it again with --attentions"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST_SIDE = 0.5  # of a box, over the picture's; a quarter is the most in training
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,8 @@ class Answered:
         ``InputError``: the artifact gives no attentions, or there is no such word.
         """
         if self.attention is None:
-            raise InputError("the artifact gives no attentions: export it again with --attentions")
-        words = _words(self.tokens)
-        rows = next((places for text, places in words if text == word.lower() or text == word), None)
-        if rows is None:
-            raise InputError(f"{word!r} is no word of the question; choose from {' '.join(text for text, _ in words)}")
-        return np.asarray(self.attention[rows].mean(axis=0))
+            raise InputError(NO_ATTENTIONS)
+        return np.asarray(self.attention[_pieces_of(word, self.tokens)].mean(axis=0))
 
     def to_dict(self, top: int) -> dict[str, Any]:
         """As JSON holds it, with the likeliest ``top`` answers."""
@@ -83,69 +84,104 @@ def ask_about_picture(
     _check_takes_pictures(opened)
     labels = _labels(opened)
     objects = find_shapes(picture)
-    ids, tokens = _tokens(question, load_tokenizer(opened.path), opened)
+    ids, tokens = _tokens(question, _tokenizer(opened), opened)
     # The way that comes first is the runtime's own; the emulator stands in where the CPU has no kernels (bf16).
     _, open_one = judged_ways(opened, providers)[0]
     with open_one() as runner:
         outputs = runner.run(_inputs(ids, objects, opened.manifest.signature))
-    probabilities = _softmax(outputs[ANSWER_OUTPUT][0].astype(np.float64))
+    scores = outputs[ANSWER_OUTPUT][0].astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise ArtifactError(f"{opened.path}: answers NaN or infinity; 'lxmert-export verify' tells what it computes")
+    probabilities = _softmax(scores)
     order = np.argsort(-probabilities, kind="stable")
     answers = tuple((labels[n], float(probabilities[n])) for n in order)
     return Answered(question, answers, tokens, objects, _last_attention(outputs, len(tokens), len(objects.boxes)))
 
 
-def save_answer(
-    answered: Answered, picture: str | Path, file: str | Path, *, word: str, overwrite: bool = False
+def check_request(artifact: str | Path, question: str | None, word: str | None) -> None:
+    """Refuses what can be refused before any file is drawn: the artifact, the question, and the word whose attention is wanted.
+
+    ``ArtifactError`` and ``InputError`` as of ``ask_about_picture`` and ``Answered.attention_of``.
+    """
+    opened = open_artifact(artifact)
+    _check_takes_pictures(opened)
+    if question is None:
+        return
+    _, tokens = _tokens(question, _tokenizer(opened), opened)
+    if word is None:
+        return
+    if not any(spec.name.startswith(CROSS_ATTENTIONS) for spec in opened.manifest.signature.outputs):
+        raise InputError(NO_ATTENTIONS)
+    _pieces_of(word, tokens)
+
+
+def check_destination(
+    file: str | Path, artifact: str | Path, *, overwrite: bool, picture: str | Path | None = None
 ) -> None:
+    """``ArtifactError`` where a picture must not be drawn: over the picture asked about, inside the artifact, over no PNG."""
+    place = Path(file)
+    try:
+        target = place.resolve()
+        if picture is not None and target == Path(picture).resolve():
+            raise ArtifactError(f"{place}: is the picture that is asked about; choose another name to save under")
+        if target.is_relative_to(Path(artifact).resolve()):
+            raise ArtifactError(f"{place}: lies inside the artifact {artifact}; choose another place")
+        if place.is_dir():
+            raise ArtifactError(f"{place}: is a directory; name a file")
+        if place.exists() and not overwrite:
+            raise ArtifactError(f"{place}: exists already; --overwrite replaces a PNG, another name keeps it")
+        if place.exists() and not place.read_bytes().startswith(PNG_SIGNATURE):
+            raise ArtifactError(f"{place}: exists and is no PNG, so it is not replaced; choose another name")
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{place}: cannot be written: {error}") from error
+
+
+def save_answer(answered: Answered, picture: str | Path, file: str | Path, *, word: str) -> None:
     """Draws the picture with its boxes shaded by where ``word`` looks, and the answer below, as PNG.
 
-    ``InputError``: the artifact gives no attentions, or the word is no token of the question. ``ArtifactError``: the file exists
-    or cannot be written.
+    ``InputError``: the artifact gives no attentions, or there is no such word. ``ArtifactError``: it cannot be written.
     """
     attention = answered.attention_of(word)
     (best, share), *_ = answered.answers
     lines = [answered.question, f"{best} ({share:.1%})", f"boxes: attention of {word}, last cross-modality layer"]
-    _write_picture(draw_answer(read_picture(picture), answered.objects, attention, lines), Path(file), overwrite)
+    _write_picture(draw_answer(read_picture(picture), answered.objects, attention, lines), Path(file))
 
 
-def draw_picture(seed: int, file: str | Path, *, overwrite: bool = False) -> list[Question]:
+def draw_picture(seed: int, file: str | Path) -> list[Question]:
     """Draws the scene of a seed into a PNG file, and returns a question of every family that it admits, with the answers.
 
-    ``ArtifactError``: another file is there, or it cannot be written.
+    ``InputError``: no such seed. ``ArtifactError``: it cannot be written.
     """
     if seed < 0:
         raise InputError(f"the seed of a scene is zero or more, not {seed}")
     scene = scene_of_seed(seed)
-    picture, place = draw_scene(scene), Path(file)
-    if not (place.is_file() and place.read_bytes() == _png(picture)):
-        _write_picture(picture, place, overwrite)
+    _write_picture(draw_scene(scene), Path(file))
     return list(questions_of_every_family(scene, Random(seed)))
 
 
-def _write_picture(picture: Image.Image, file: Path, overwrite: bool) -> None:
-    if file.is_dir() or (file.exists() and not overwrite):
-        raise ArtifactError(f"{file}: exists already; --overwrite replaces a file, another name keeps it")
-    try:
-        replace_files(file.parent, {file.name: _png(picture)})
-    except OSError as error:
-        raise ArtifactError(f"{file}: cannot be written: {error.strerror or error}") from error
-
-
-def _png(picture: Image.Image) -> bytes:
+def _write_picture(picture: Image.Image, file: Path) -> None:
     stream = BytesIO()
     picture.save(stream, format="PNG")
-    return stream.getvalue()
+    try:
+        replace_files(file.parent, {file.name: stream.getvalue()})
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: cannot be written: {error}") from error
 
 
 def find_shapes(picture: str | Path) -> Objects:
-    """The shapes of a picture file. ``InputError``: unreadable, no shape, or more than the demo world ever has."""
+    """The shapes of a picture file. ``InputError``: unreadable, no shape, or what the demo world never has."""
+    seen = read_picture(picture)
     try:
-        objects = find_objects(read_picture(picture))
+        objects = find_objects(seen)
     except InputError as error:
-        raise error if str(error).startswith(str(picture)) else InputError(f"{picture}: {error}") from error
+        raise InputError(f"{picture}: {error}") from error
     if len(objects.boxes) > MOST_SHAPES:
         raise InputError(
             f"{picture}: shows {len(objects.boxes)} separate shapes; the demo world has up to {MOST_SHAPES} in a picture"
+        )
+    if (objects.boxes[:, 2:] - objects.boxes[:, :2]).max() > LARGEST_SIDE:
+        raise InputError(
+            f"{picture}: one shape spans more than half of it; the demo world has small ones, apart, on a plain background"
         )
     return objects
 
@@ -170,9 +206,15 @@ def _labels(artifact: Artifact) -> list[str]:
         labels = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
-    if not isinstance(labels, list) or len(labels) != artifact.manifest.config.num_qa_labels:
-        raise ArtifactError(f"{file}: is no list of {artifact.manifest.config.num_qa_labels} answers; export it again")
-    return [str(label) for label in labels]
+    count = artifact.manifest.config.num_qa_labels
+    if (
+        LABELS_FILE not in artifact.manifest.files
+        or not isinstance(labels, list)
+        or len({label for label in labels if isinstance(label, str)}) != count
+        or len(labels) != count
+    ):
+        raise ArtifactError(f"{file}: is no list of {count} answers of its own; export it again")
+    return labels
 
 
 def _tokens(
@@ -192,12 +234,33 @@ def _tokens(
         raise InputError(
             f"the question has {len(ids)} tokens; {artifact.path} takes {longest} at most: ask a shorter one"
         )
-    unknown = [word for word in question.split() if tokenizer.unk_token in tokenizer.tokenize(word)]
+    words = [word.strip("?!.,;:") for word in question.split()]
+    unknown = [word for word in words if tokenizer.unk_token in tokenizer.tokenize(word)]
     if unknown:
         near = [match for word in unknown for match in get_close_matches(word.lower(), WORDS, n=1)]
         hint = f"did you mean {', '.join(near)}?" if near else f"it knows: {' '.join(w for w in WORDS if w.isalpha())}"
         raise InputError(f"the demo world has no word {', '.join(map(repr, unknown))}; {hint}")
-    return ids, tuple(tokenizer.convert_ids_to_tokens(ids))
+    tokens = tuple(tokenizer.convert_ids_to_tokens(ids))
+    if not any(token.isalpha() for token in tokens):
+        raise InputError("the question has no words; ask something, such as: how many circles are there?")
+    return ids, tokens
+
+
+def _tokenizer(artifact: Artifact) -> PreTrainedLxmertTokenizer:
+    """The artifact's own tokenizer. ``ArtifactError``: files that its manifest has no hash of would be read."""
+    strays = [n for n in TOKENIZER_FILES if artifact.file(n).exists() and n not in artifact.manifest.files]
+    if strays:
+        raise ArtifactError(f"{artifact.path}: {', '.join(strays)} did not come with it; take it out, or export again")
+    return load_tokenizer(artifact.path)
+
+
+def _pieces_of(word: str, tokens: Sequence[str]) -> list[int]:
+    """The places of a word's tokens. ``InputError``: it is not in the question."""
+    words = _words(tokens)
+    found = next((places for text, places in words if text in (word, word.lower())), None)
+    if found is None:
+        raise InputError(f"{word!r} is no word of the question; choose from {' '.join(text for text, _ in words)}")
+    return found
 
 
 def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:

@@ -93,8 +93,13 @@ def _is_running(process: int) -> bool:
 
 
 def _sync(directory: Path) -> None:
-    """Flushes every file to the disk: a full one shows here, before the old directory is touched."""
+    """Flushes every file to the disk: a full one shows here, before the old directory is touched.
+
+    All get the mode that the user's mask gives a new file: safetensors writes its own for the owner alone.
+    """
+    mode = directory.stat().st_mode & 0o666
     for file in directory.rglob("*"):
         if file.is_file():
+            file.chmod(mode)
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())

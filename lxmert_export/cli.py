@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -205,9 +206,9 @@ def ask(
         typer.Option(metavar="FILE", help="Draw the boxes shaded by the cross attention of --word, as PNG."),
     ] = None,
     word: Annotated[
-        str, typer.Option(help="Whose attention --save shows; by default the token that the answer is read from.")
-    ] = "[CLS]",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing picture files.")] = False,
+        str | None, typer.Option(help="Whose attention --save shows; default: [CLS], which the answer is read from.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing PNG files.")] = False,
     provider: ProviderOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -217,19 +218,31 @@ def ask(
 
     if question is None and draw_scene is None:
         raise typer.BadParameter("give a QUESTION, or --draw-scene SEED for a picture and what to ask about it")
+    if question is None and save is not None:
+        raise typer.BadParameter("--save draws an answer: give a QUESTION")
+    if save is None and word is not None:
+        raise typer.BadParameter("--word says whose attention --save draws: give both")
     api.require_pictures()
     from lxmert_export import asking
 
+    shown = word or "[CLS]"
+    asking.check_request(artifact, question, shown if save is not None else None)
+    if save is not None:
+        asking.check_destination(save, artifact, overwrite=overwrite, picture=image)
     if draw_scene is not None:
-        suggestions = asking.draw_picture(draw_scene, image, overwrite=overwrite)
+        asking.check_destination(image, artifact, overwrite=overwrite)
+        suggestions = asking.draw_picture(draw_scene, image)
         _say(f"drew scene {draw_scene} into {image}; it has an answer to:")
         for suggested in suggestions:
             _say(f"  {suggested.text}  ({suggested.answer})")
-    if question is None:
-        return
+        if question is None:
+            if as_json:
+                _write_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]}, "-")
+            return
+    assert question is not None  # or the options were refused above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
     if save is not None:
-        asking.save_answer(answered, image, save, word=word, overwrite=overwrite)
+        asking.save_answer(answered, image, save, word=shown)
         _say(f"drew {save}")
     if as_json:
         _write_json(answered.to_dict(top), "-")
@@ -265,6 +278,10 @@ def main() -> None:
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(ArtifactError("the output cannot be written: no space is left where it goes"), ERROR, debug)
 
 
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:

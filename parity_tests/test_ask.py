@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 from PIL import Image
 
 import lxmert_export as lx
-from lxmert_export import api, asking
+from lxmert_export import api
+from lxmert_export.artifact import sha256
 from lxmert_export.asking import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from parity_tests.random_models import SMALL, lively_model
-from parity_tests.test_cli import refused, run
+from parity_tests.test_cli import COMMAND, refused, run
 
 SEED = 7
 
@@ -55,7 +58,7 @@ def test_questions_about_a_scene_are_answered(artifact: str, place: Path) -> Non
 def test_people_write_as_they_like(place: Path) -> None:
     question = draw_picture(SEED, place / "scene.png")[0]
     for text in (question.text.upper(), question.text.replace(" ?", "?"), f"  {question.text} ", question.text[:-2]):
-        assert api.ask(place / "fp32", text, place / "scene.png").answers[0][0] == question.answer
+        assert lx.ask(place / "fp32", text, place / "scene.png").answers[0][0] == question.answer
 
 
 def test_fixed_axes_change_nothing(place: Path) -> None:
@@ -82,21 +85,83 @@ def test_the_picture_of_an_answer(place: Path, tmp_path: Path) -> None:
     save_answer(answered, place / "scene.png", tmp_path / "answer.png", word="[CLS]")
     with Image.open(tmp_path / "answer.png") as picture:
         assert picture.size[0] > 600 and picture.mode == "RGB"
-    with pytest.raises(ArtifactError, match="exists already"):
-        save_answer(answered, place / "scene.png", tmp_path / "answer.png", word="[CLS]")
-    save_answer(answered, place / "scene.png", tmp_path / "answer.png", word="many", overwrite=True)
+    save_answer(answered, place / "scene.png", tmp_path / "answer.png", word="many")
     assert [file.name for file in tmp_path.iterdir()] == ["answer.png"]
 
 
-def test_a_scene_is_drawn_once_and_never_over_another_file(place: Path, tmp_path: Path) -> None:
-    draw_picture(1, tmp_path / "scene.png")
-    first = (tmp_path / "scene.png").read_bytes()
-    draw_picture(1, tmp_path / "scene.png")  # the same picture may stay
-    with pytest.raises(ArtifactError, match="exists already"):
-        draw_picture(2, tmp_path / "scene.png")
-    assert (tmp_path / "scene.png").read_bytes() == first
-    draw_picture(2, tmp_path / "scene.png", overwrite=True)
-    assert (tmp_path / "scene.png").read_bytes() != first
+def test_nothing_of_the_user_s_is_drawn_over(place: Path, tmp_path: Path) -> None:
+    """Not the picture itself, whatever it is called by; not the artifact; no file that is no PNG; no other file unasked."""
+    scene, artifact = tmp_path / "scene.png", tmp_path / "artifact"
+    shutil.copytree(place / "fp16", artifact)
+    shutil.copy(place / "scene.png", scene)
+    (tmp_path / "link.png").symlink_to(scene)
+    (tmp_path / "photo.png").write_bytes(b"\xff\xd8\xff a photo")
+    shutil.copy(scene, tmp_path / "other.png")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    refusals = {
+        "scene.png": "is the picture that is asked about",
+        "./artifact/../scene.png": "is the picture that is asked about",
+        "link.png": "is the picture that is asked about",
+        "artifact/manifest.json": "lies inside the artifact",
+        "artifact/new.png": "lies inside the artifact",
+        "photo.png": "is no PNG",
+        "artifact/..": "is a directory",
+    }
+    for name, saying in refusals.items():
+        done = run(
+            "ask", "artifact", "how many things?", "--image", "scene.png", "--save", name, "--overwrite", cwd=tmp_path
+        )
+        refused(done, saying)
+    for arguments in (["--save", "other.png"], ["--save", "n" * 300 + ".png"]):
+        done = run("ask", "artifact", "how many things?", "--image", "scene.png", *arguments, cwd=tmp_path)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    for name in ("other.png", "artifact/scene.png"):
+        done = run("ask", "artifact", "--draw-scene", "1", "--image", name, cwd=tmp_path)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_all_is_checked_before_anything_is_drawn(place: Path, tmp_path: Path) -> None:
+    scene = str(tmp_path / "scene.png")
+    for arguments in (
+        ["fp16", "how many things?", "--save", str(tmp_path / "a.png"), "--word", "red"],
+        ["fp16", "how many dogs?"],
+        ["fixed", "how many things?", "--save", str(tmp_path / "a.png")],
+        ["other"],
+        ["nowhere"],
+    ):
+        done = run("ask", *arguments, "--draw-scene", "3", "--image", scene, cwd=place)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert not list(tmp_path.iterdir())
+
+
+def test_what_can_be_asked_as_json(place: Path, tmp_path: Path) -> None:
+    done = run("ask", "fp16", "--draw-scene", "3", "--image", str(tmp_path / "s.png"), "--json", cwd=place)
+    found = json.loads(done.stdout)
+    assert found["scene"] == 3 and {"text", "answer", "family"} == set(found["questions"][0])
+
+
+def test_scores_that_are_no_numbers_are_no_answer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an fp16 graph that overflows gives on a GPU."""
+    monkeypatch.setattr(OnnxRuntimeRunner, "compute", lambda *_: {"question_answering_score": np.full((1, 40), np.nan)})
+    with pytest.raises(ArtifactError, match="answers NaN or infinity"):
+        ask_about_picture(place / "fp32", "how many things are there?", place / "scene.png")
+
+
+def test_an_artifact_can_be_shared(place: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in (place / "fp32").iterdir()}
+    assert modes == {(place / "fp32").stat().st_mode & 0o666}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_output_is_one_line(place: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(lx.__file__).parent.parent)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "ask", "fp16", "how many things?", "--image", "scene.png"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=place, env=environment, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.splitlines()[0].startswith("error: the output cannot be written")
 
 
 @pytest.mark.parametrize(
@@ -104,13 +169,15 @@ def test_a_scene_is_drawn_once_and_never_over_another_file(place: Path, tmp_path
     [
         ("", "the question is empty"),
         ("  \n", "the question is empty"),
+        ("???", "has no words"),
+        ("[CLS] [MASK]", "has no words"),
         ("how many elephants are there?", "no word 'elephants'"),
         ("how many crcles are there?", "no word 'crcles'; did you mean circle"),
         ("¿cuántos círculos hay?", "no word"),
         ("is there a red circle " * 12, "takes 32 at most"),
         ("how many \udcff are there?", "UTF-8"),
     ],
-    ids=["empty", "blank", "unknown", "misspelt", "Spanish", "long", "not UTF-8"],
+    ids=["empty", "blank", "marks", "special tokens", "unknown", "misspelt", "Spanish", "long", "not UTF-8"],
 )
 def test_questions_that_cannot_be_asked(question: str, saying: str, place: Path) -> None:
     with pytest.raises(InputError, match=saying) as caught:
@@ -136,13 +203,28 @@ def test_artifacts_that_cannot_be_asked(place: Path) -> None:
         ask("nowhere")
 
 
-def test_the_labels_of_an_artifact_must_be_its_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LABELS_FILE", "manifest.json")
-    with pytest.raises(ArtifactError, match="is no list of 40 answers"):
-        ask_about_picture(place / "fp32", "how many things are there?", place / "scene.png")
-    monkeypatch.setattr(asking, "LABELS_FILE", "gone.json")
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        ask_about_picture(place / "fp32", "how many things are there?", place / "scene.png")
+@pytest.mark.parametrize("labels", ["{}", "[1, 2]", json.dumps(["red"] * 40), json.dumps(list(range(40))), "no JSON"])
+def test_the_labels_of_an_artifact_must_be_its_own(labels: str, place: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    shutil.copytree(place / "fp32", artifact)
+    (artifact / "labels.json").write_text(labels)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["files"]["labels.json"] = {"sha256": sha256(artifact / "labels.json"), "bytes": len(labels)}
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        ArtifactError, match=r"labels\.json: (is no list of 40 answers|the answers' names cannot be read)"
+    ):
+        ask_about_picture(artifact, "how many things are there?", place / "scene.png")
+
+
+def test_a_tokenizer_that_did_not_come_with_the_artifact_is_not_read(place: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    shutil.copytree(place / "fp32", artifact)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    del manifest["files"]["tokenizer.json"]
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json did not come with it"):
+        ask_about_picture(artifact, "how many things are there?", place / "scene.png")
 
 
 def test_the_command(place: Path, tmp_path: Path) -> None:
@@ -164,7 +246,7 @@ def test_the_command(place: Path, tmp_path: Path) -> None:
     ("arguments", "saying"),
     [
         (["fp16", "how many?", "--image", "gone.png"], "gone.png: no such picture file"),
-        (["fp16", "how many dogs?", "--image", "scene.png"], "no word 'dogs?'"),
+        (["fp16", "how many dogs?", "--image", "scene.png"], "no word 'dogs'"),
         (["other", "how many?", "--image", "scene.png"], "takes features, not pictures"),
         (["fp16", "--draw-scene", "8", "--image", "scene.png"], "scene.png: exists already"),
         (["fp16", "--draw-scene", "-1", "--image", "new.png"], "the seed of a scene is zero or more"),
@@ -191,7 +273,12 @@ def test_bytes_that_are_no_text(place: Path) -> None:
 
 
 def test_usage_is_exit_code_2(place: Path) -> None:
-    for arguments in (["fp16", "how many?"], ["fp16", "--image", "scene.png"], ["--image", "scene.png"]):
+    for arguments in (
+        ["fp16", "how many?"],
+        ["fp16", "--image", "scene.png"],
+        ["--image", "scene.png"],
+        ["fp16", "how many?", "--image", "scene.png", "--word", "many"],
+    ):
         assert run("ask", *arguments, cwd=place).returncode == 2
 
 

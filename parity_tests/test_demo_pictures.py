@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from lxmert_export.asking import find_shapes
 from lxmert_export.demo.drawing import draw_scene
@@ -77,6 +77,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.touch(), "is empty"),
     "text": (lambda path: path.write_text("hello"), "is no picture"),
     "cut short": (truncated, "cannot be read as a picture"),
+    "PostScript": (
+        lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n"),
+        "is no picture",
+    ),
+    "a strip": (lambda path: Image.new("RGB", (4000, 40), "white").save(path), "sides may differ 8 times"),
+    "one great shape": (lambda path: framed(path), "spans more than half"),
     "huge": (huge, "5000 x 4000 pixels; make it"),
     "a bomb": (bomb, "40000 x 40000 pixels; make it|too large a picture"),
     "tiny": (lambda path: Image.new("RGB", (8, 8)).save(path), "at least 32 x 32"),
@@ -102,6 +108,24 @@ def test_one_clear_line(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=saying) as caught:
         find_shapes(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+@pytest.mark.filterwarnings("error")
+def test_whatever_byte_is_wrong_it_is_one_line_or_a_picture(suffix: str, tmp_path: Path) -> None:
+    path, generator = tmp_path / f"scene.{suffix}", np.random.default_rng(3)
+    turned(path) if suffix == "jpg" else PICTURE.resize((64, 64)).save(path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(150):
+        broken = whole.copy()
+        broken[generator.integers(0, min(len(whole), 400), 4)] = generator.integers(0, 256, 4)
+        path.write_bytes(broken.tobytes())
+        told = ""
+        try:
+            read_picture(path)
+        except InputError as error:
+            told = str(error)
+        assert not told or (told.startswith(str(path)) and "\n" not in told)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +158,12 @@ def test_exact_formats_give_exactly_the_same(tmp_path: Path) -> None:
 def find_shapes_of(picture: Image.Image, directory: Path) -> object:
     picture.save(directory / "plain.png")
     return find_shapes(directory / "plain.png")
+
+
+def framed(path: Path) -> None:
+    picture = PICTURE.copy()
+    ImageDraw.Draw(picture).rectangle((3, 3, 252, 252), outline="black", width=3)
+    picture.save(path)
 
 
 def commented() -> PngImagePlugin.PngInfo:

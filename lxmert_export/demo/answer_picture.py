@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -12,6 +14,7 @@ WIDTH = 640  # pixels of the picture part; smaller pictures are enlarged to it
 MARGIN, LINE = 16, 26  # pixels
 SHADE = (255, 120, 0)
 DARKEST = 80  # opacity, of 255, of the box that most of the attention lies on
+LETTERS = 70  # of text in a line, at the most
 OUTLINE = (60, 60, 60)
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
@@ -20,6 +23,7 @@ def draw_answer(
     picture: Image.Image, objects: Objects, attention: NDArray[np.float64], lines: list[str]
 ) -> Image.Image:
     """The picture with its boxes shaded by ``attention`` [objects], each with its share in percent, and lines of text below."""
+    lines = [part for line in lines for part in wrap(line, LETTERS)]
     height = round(picture.height * WIDTH / picture.width)
     shaded = picture.resize((WIDTH, height), Image.Resampling.LANCZOS).convert("RGBA")
     layer = Image.new("RGBA", shaded.size, (*SHADE, 0))

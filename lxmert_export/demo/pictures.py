@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,6 +13,14 @@ from lxmert_export.errors import InputError
 
 MOST_PIXELS = 4096 * 4096
 LEAST_SIDE = 32
+LONGEST = 8  # times the shorter side
+# No others: some of Pillow's formats are handed to programs outside (EPS to Ghostscript).
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+# What Pillow raises for a damaged file depends on the format and on where the damage is.
+DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error, zlib.error,
+)  # fmt: skip
 OPAQUE = 255
 
 
@@ -23,18 +33,17 @@ def read_picture(path: str | Path) -> Image.Image:
         if file.stat().st_size == 0:
             raise InputError(f"{file}: is empty; it should be a picture (PNG, JPEG, …)")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a size of our own is checked below
-            with Image.open(file) as opened:
+            warnings.simplefilter("ignore")  # of sizes, which are checked below, and of damage that does not matter
+            with Image.open(file, formats=FORMATS) as opened:
                 _check_size(file, opened.size)
                 _check_depth(file, opened)
                 opened.load()
                 return _as_rgb(file, ImageOps.exif_transpose(opened))
     except UnidentifiedImageError as error:
-        raise InputError(f"{file}: is no picture that can be read (PNG, JPEG, … are)") from error
+        raise InputError(f"{file}: is no picture that can be read ({', '.join(FORMATS)} are)") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{file}: is too large a picture; make it {MOST_PIXELS:,} pixels or less") from error
-    # What Pillow raises for a damaged file depends on the format and on where the damage is.
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise InputError(f"{file}: cannot be read as a picture: {error}; save it again as PNG") from error
 
 
@@ -42,6 +51,8 @@ def _check_size(file: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MOST_PIXELS:
         raise InputError(f"{file}: has {width} x {height} pixels; make it {MOST_PIXELS:,} pixels or less")
+    if max(size) > LONGEST * min(size):
+        raise InputError(f"{file}: has {width} x {height} pixels; its sides may differ {LONGEST} times at most")
     if min(size) < LEAST_SIDE:
         raise InputError(f"{file}: has {width} x {height} pixels; at least {LEAST_SIDE} x {LEAST_SIDE} are needed")
 
