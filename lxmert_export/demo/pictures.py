@@ -19,6 +19,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 # What Pillow raises for a damaged file depends on the format and on where the damage is.
 DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    AttributeError,
     struct.error, zlib.error,
 )  # fmt: skip
 OPAQUE = 255
