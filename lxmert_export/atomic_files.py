@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails."""
+    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails.
+
+    What is undone are errors and interrupts; a process that is killed between two moves leaves whole files, old and new.
+    """
     mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
     old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
     moved: list[str] = []
@@ -21,14 +24,14 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())  # a full disk shows here, before an old file is touched
         for name in files:
-            (directory / f".{name}{mark}").replace(directory / name)
             moved.append(name)
+            (directory / f".{name}{mark}").replace(directory / name)
     except BaseException:
         for name in moved:
             if name in old:
                 (directory / name).write_bytes(old[name])
             else:
-                (directory / name).unlink()
+                (directory / name).unlink(missing_ok=True)
         raise
     finally:
         for name in files:

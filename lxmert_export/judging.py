@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
+from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, read_golden
 from lxmert_export.held_out import SCENES, HeldOut, held_out_of
@@ -79,7 +80,11 @@ def judge_artifact(
             of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
             decisions.append(decided)
-    not_run = (SCENES,) if held_out is not None and asked is None else ()
+    # What this version has no questions for is told of, like what there is no room for: a proof must not go missing unseen.
+    answers_scenes = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in {
+        s.name for s in signature.outputs
+    }
+    not_run = (SCENES,) if asked is None and (held_out is not None or answers_scenes) else ()
     return Judged(artifact, cells, recording, floors, decisions, not_run)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import lxmert_export as lx
 from lxmert_export import hub
 from lxmert_export.artifact import sha256
+from lxmert_export.demo.words import WORLD, WORLD_FIELD
 from lxmert_export.errors import ArtifactError
 from lxmert_export.gate import answer_held_out
 from lxmert_export.held_out import HELD_OUT_FILE, HeldOut, read_held_out, write_held_out
@@ -198,3 +199,10 @@ def test_a_damaged_file_is_one_line(checkpoint: Path) -> None:
     with pytest.raises(ArtifactError, match="damaged held-out questions: .*install lxmert-export again") as caught:
         lx.verify(checkpoint.parent / "artifact")
     assert "\n" not in str(caught.value)
+
+
+def test_a_demo_artifact_without_its_questions_says_so(checkpoint: Path) -> None:
+    """A proof that went missing, because the package carries the questions of other weights by now, is told of."""
+    model = lively_model("pretraining", SMALL.replace(extra={WORLD_FIELD: WORLD}))
+    report = lx.export("onnx", model, checkpoint.parent / "artifact").report
+    assert report is not None and not report.decisions and report.families_not_run == ("scenes",)

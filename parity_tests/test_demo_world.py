@@ -90,15 +90,25 @@ def test_the_other_program_can_disagree() -> None:
 def test_captions_are_true_or_false_as_asked() -> None:
     random = Random(5)
     counted = re.compile(r"there (?:are (\d+)|is an?) (.+) \.")
-    seen = Counter[bool]()
+    placed = re.compile(r"the (.+) is (left|right) of the (.+) \.")
+    middle = Shape("", "", "", CANVAS // 2, CANVAS // 2, 0)
+    seen = Counter[tuple[bool, bool]]()
     for seed in range(400):
         scene, other, true = scene_of_seed(seed), scene_of_seed(seed + 1000), random.random() < 0.5
-        match = counted.fullmatch(draw_caption(scene, other, random, true=true))
-        if match:
+        caption = draw_caption(scene, other, random, true=true)
+        if match := counted.fullmatch(caption):
             found = len(described(match[2], scene))
             assert (found == int(match[1]) if match[1] else found > 0) is true, seed
-            seen[true] += 1
-    assert min(seen[True], seen[False]) > 60
+        else:
+            match = placed.fullmatch(caption)
+            assert match, caption
+            ones, others = described(match[1], scene), described(match[3], scene)
+            others = [middle] if match[3] == "middle" else others
+            # Of a scene that the words do not single shapes out in, false means: no two so described stand so.
+            holds = any((a.x < b.x) is (match[2] == "left") for a in ones for b in others if a is not b)
+            assert holds is true, (seed, caption)
+        seen[true, bool(counted.fullmatch(caption))] += 1
+    assert len(seen) == 4 and min(seen.values()) > 20
 
 
 def test_everything_said_is_in_the_vocabulary_and_every_answer_has_a_label() -> None:

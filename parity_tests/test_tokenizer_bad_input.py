@@ -321,3 +321,9 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="cannot be written") as error:
             LxmertTokenizerFast(VOCABULARY).save_pretrained(place)
         assert told(error).startswith(str(place))
+
+
+def test_a_length_that_would_take_all_memory(saved: Path) -> None:
+    for kind in (LxmertTokenizer, LxmertTokenizerFast):
+        with pytest.raises(InputError, match="no model reads so many"):
+            kind.from_pretrained(saved)("a", padding="max_length", max_length=10**9)

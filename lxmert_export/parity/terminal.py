@@ -97,4 +97,5 @@ def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
 
 def _not_run(report: ParityReport) -> list[str]:
     names = ", ".join(report.families_not_run)
-    return [f"not run, for the fixed axes leave no room: {names} inputs"] if names else []
+    reason = "the fixed axes leave no room, or the held-out questions are of other weights"
+    return [f"not run: {names} inputs ({reason})"] if names else []

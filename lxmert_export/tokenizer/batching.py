@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 from lxmert_export.errors import InputError
 from lxmert_export.tokenizer.settings import NO_LIMIT
 
+LONGEST = 1_000_000  # tokens of a row; padding to a slip of the finger would take all memory
 Padding = Literal["longest", "max_length", "do_not_pad"]
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 Value = TypeVar("Value")
@@ -69,6 +70,8 @@ def read_limits(
         _warn(f"max_length={max_length}", "truncation=True cuts to it, padding='max_length' pads to it")
     if multiple is not None and pad == "do_not_pad":
         _warn(f"pad_to_multiple_of={multiple}", "padding=True pads")
+    if max_length is not None and max_length > LONGEST:
+        raise InputError(f"max_length {max_length} is more than {LONGEST:,}; no model reads so many tokens")
     if max_length is None and model_max_length < NO_LIMIT:
         max_length = model_max_length
     if max_length is None:

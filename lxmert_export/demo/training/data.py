@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lxmert_export.demo.scenes import CANVAS, Scene, scene_of_seed
 from lxmert_export.demo.words import ANSWERS, COLORS, MOST_SHAPES, SHAPES, VOCABULARY
 from lxmert_export.losses import IGNORE_INDEX
 
+WORLD_DIRECTORY = Path(__file__).parent.parent
 PAD, UNK, CLS, SEP, MASK = range(5)
 LONGEST = 20  # words with [CLS] and [SEP], as in the original code
 WORD_IDS = {word: number for number, word in enumerate(VOCABULARY)}
@@ -56,7 +58,7 @@ class Scenes:
 
 def look_at_scenes(seeds: range, cache: Path) -> Scenes:
     """Draws the scenes of the seeds and finds their shapes; read from ``cache`` where an earlier run left them."""
-    file = cache / f"scenes-{seeds.start}-{seeds.stop}.npz"
+    file = cache / f"scenes-{seeds.start}-{seeds.stop}-{sources_hash()[:12]}.npz"
     if not file.is_file():
         with ProcessPoolExecutor(max_workers=2) as pool:
             found = list(pool.map(look_at_scene, seeds, chunksize=250))
@@ -66,6 +68,14 @@ def look_at_scenes(seeds: range, cache: Path) -> Scenes:
         partial.rename(file)
     with np.load(file) as arrays:
         return Scenes(tuple(map(scene_of_seed, seeds)), **arrays)
+
+
+def sources_hash() -> str:
+    """The hash of this world's and its training's code: what an earlier run left is of use to the same code alone."""
+    digest = hashlib.sha256()
+    for file in sorted(WORLD_DIRECTORY.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def look_at_scene(seed: int) -> dict[str, NDArray[np.generic]]:

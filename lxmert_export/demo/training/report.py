@@ -36,8 +36,10 @@ def training_report(facts: Mapping[str, Any]) -> str:
             "|---|---|---|",
             *families,
             "",
-            f"## Training: {facts['minutes']:.0f} minutes on 2 cores ({facts['language_only_minutes']:.0f} more for the "
-            "baseline)",
+            f"## Training: {facts['minutes']:.0f} minutes of steps on 2 cores, and {facts['language_only_minutes']:.0f} for the "
+            "baseline",
+            "",
+            "Drawing the scenes, evaluating and recording come on top.",
             "",
             "The loss is the mean since the line before, of all five objectives; the accuracies are on other held-out scenes.",
             "",

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.demo.features import FEATURE_WIDTH, PIXEL_SCALE
-from lxmert_export.demo.training.data import Scenes, draw_questions, training_batch
+from lxmert_export.demo.training.data import Scenes, draw_questions, sources_hash, training_batch
 from lxmert_export.demo.training.evaluate import accuracy_by_family, answer_scores, scores_of
 from lxmert_export.demo.words import ANSWERS, COLORS, SHAPES, VOCABULARY
 from lxmert_export.model import LxmertForPreTraining
@@ -182,13 +182,18 @@ def _resume(
     if not file.is_file():
         return Progressed()
     state = torch.load(file, weights_only=True)
-    if state["plan"] != json.loads(json.dumps(asdict(plan))):
-        return Progressed()  # another plan's
+    if state["plan"] != _identity(plan):
+        return Progressed()  # another plan's, or of other code
     model.load_state_dict(state["model"])
     model.tie_weights()
     for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(kept)
     return Progressed(**state["progressed"])
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """What a run must have in common with the one that it goes on with."""
+    return {**json.loads(json.dumps(asdict(plan))), "sources": sources_hash()}
 
 
 def _save(
@@ -202,7 +207,7 @@ def _save(
     partial = directory / "state.part"
     torch.save(
         {
-            "plan": json.loads(json.dumps(asdict(plan))), "model": model.state_dict(),
+            "plan": _identity(plan), "model": model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers], "progressed": asdict(progressed),
         },
         partial,
@@ -216,6 +221,8 @@ def _bar(plan: Plan, done: int) -> Iterator[Callable[[Progressed | None], None]]
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        if done:
+            console.print(f"trained already: step {done} of {plan.steps}; remove its folder to begin anew")
         task = bars.add_task("training", total=plan.steps, completed=done)
 
         def advance(progressed: Progressed | None) -> None:
