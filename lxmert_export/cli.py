@@ -226,7 +226,8 @@ def ask(
     from lxmert_export import asking
 
     shown = word or "[CLS]"
-    asking.check_request(artifact, question, shown if save is not None else None)
+    if save is not None or draw_scene is not None:
+        asking.check_request(artifact, question, shown if save is not None else None)
     if save is not None:
         asking.check_destination(save, artifact, overwrite=overwrite, picture=image)
     if draw_scene is not None:

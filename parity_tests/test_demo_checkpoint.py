@@ -102,13 +102,14 @@ def test_all_heads_are_trained(scenes: Scenes) -> None:
     masked = (batch["visual_feats"] == 0).all(dim=-1) & seen
     visible = seen & ~masked
     kinds, colors = labels["obj_labels"]["obj"][0][visible], labels["obj_labels"]["attr"][0][visible]
+    # Measured on three seeds: 1.0, 1.0, 0.72 to 0.83 (about a hundred words, some of which nothing tells), 0.98 to 0.99, 0.03.
     assert share(out.object_logits[visible], kinds) > 0.98
     assert share(out.attribute_logits[visible], colors) > 0.98
     assert share(out.prediction_logits, labels["labels"]) > 0.6
-    assert share(out.cross_relationship_score, labels["matched_label"]) > 0.85
+    assert share(out.cross_relationship_score, labels["matched_label"]) > 0.95
     features = labels["obj_labels"]["feat"][0][visible]
     error = (out.feature_regression[visible] - features).square().mean()
-    assert error < 0.25 * (features - features.mean(dim=0)).square().mean()
+    assert error < 0.1 * (features - features.mean(dim=0)).square().mean()
 
 
 def test_training_goes_on_where_it_was_stopped(scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

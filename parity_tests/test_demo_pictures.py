@@ -146,7 +146,8 @@ def test_what_can_be_looked_at(name: str, save: Callable[[Path], object], tmp_pa
     found, wanted = find_shapes(path), find_shapes_of(PICTURE, tmp_path)
     assert len(found.boxes) == len(wanted.boxes)
     order, other = (np.lexsort(np.round(o.boxes.T, 1)) for o in (found, wanted))
-    assert np.abs(found.boxes[order] - wanted.boxes[other]).max() < 0.03
+    # JPEG moved an edge by one pixel of 256; the others by none.
+    assert np.abs(found.boxes[order] - wanted.boxes[other]).max() < 1.5 / 256
 
 
 def test_exact_formats_give_exactly_the_same(tmp_path: Path) -> None:

@@ -77,40 +77,25 @@ def draw_question(scene: Scene, random: Random, family: str | None = None) -> Qu
 
 def ask_color(scene: Scene, random: Random) -> Question | None:
     """What colour is the large circle?"""
-    shape, described = _one_shape(scene, random, leave_out="color")
-    if described is None:
-        return None
-    thing = described.text(random)
-    text = random.choice((
-        f"what color is the {thing} ?", f"what colour is the {thing} ?", f"what is the color of the {thing} ?",
-        f"which color does the {thing} have ?", f"tell me the color of the {thing} .",
-    ))  # fmt: skip
-    return Question(text, shape.color, "color")
+    forms = (
+        "what color is the {} ?", "what colour is the {} ?", "what is the color of the {} ?",
+        "which color does the {} have ?", "tell me the color of the {} .",
+    )  # fmt: skip
+    return _ask_of_one(scene, random, "color", "color", forms)
 
 
 def ask_shape(scene: Scene, random: Random) -> Question | None:
     """What shape is the small red thing?"""
-    shape, described = _one_shape(scene, random, leave_out="kind")
-    if described is None:
-        return None
-    thing = described.text(random).replace("shape", "thing")
-    text = random.choice((
-        f"what shape is the {thing} ?", f"what is the shape of the {thing} ?", f"which shape does the {thing} have ?",
-        f"what is the {thing} ?",
-    ))  # fmt: skip
-    return Question(text, shape.kind, "shape")
+    forms = (
+        "what shape is the {} ?", "what is the shape of the {} ?", "which shape does the {} have ?", "what is the {} ?",
+    )  # fmt: skip
+    return _ask_of_one(scene, random, "shape", "kind", forms)
 
 
 def ask_size(scene: Scene, random: Random) -> Question | None:
     """What size is the red circle?"""
-    shape, described = _one_shape(scene, random, leave_out="size")
-    if described is None:
-        return None
-    thing = described.text(random)
-    text = random.choice((
-        f"what size is the {thing} ?", f"what is the size of the {thing} ?", f"which size does the {thing} have ?",
-    ))  # fmt: skip
-    return Question(text, shape.size, "size")
+    forms = ("what size is the {} ?", "what is the size of the {} ?", "which size does the {} have ?")
+    return _ask_of_one(scene, random, "size", "size", forms)
 
 
 def ask_count(scene: Scene, random: Random) -> Question | None:
@@ -206,6 +191,18 @@ def _holds_of_pair(scene: Scene, first: Place, second: Place, left: bool) -> boo
     return any((a.x < b.x) == left for a in firsts for b in seconds if a is not b)
 
 
+def _ask_of_one(scene: Scene, random: Random, family: str, attribute: str, forms: Sequence[str]) -> Question | None:
+    """What one shape's attribute is; the shape is described so that no other fits, without saying what is asked for."""
+    shape = random.choice(scene.shapes)
+    described = _unique(scene, shape, random, leave_out=attribute)
+    if described is None:
+        return None
+    thing = described.text(random)
+    if family == "shape":
+        thing = thing.replace("shape", "thing")  # not: what shape is the red shape?
+    return Question(random.choice(forms).format(thing), getattr(shape, attribute), family)
+
+
 def _ask_place(
     scene: Scene, random: Random, family: str, sides: tuple[str, str], along: Callable[[Place], int]
 ) -> Question | None:
@@ -247,12 +244,6 @@ def _x(place: Place) -> int:
 
 def _y(place: Place) -> int:
     return place.y
-
-
-def _one_shape(scene: Scene, random: Random, leave_out: str) -> tuple[Shape, Description | None]:
-    """A shape, described so that no other fits without saying what is asked for; None where that cannot be done."""
-    shape = random.choice(scene.shapes)
-    return shape, _unique(scene, shape, random, leave_out)
 
 
 def _unique(scene: Scene, shape: Shape, random: Random, leave_out: str | None = None) -> Description | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from lxmert_export.tokenizer.settings import CONTINUATION, LONGEST_WORD, TokenizerSettings
@@ -84,15 +85,16 @@ class WordPieces:
         return pieces or [self._settings.unk_token]
 
 
-class _Characters(dict[int, str | None]):
+class _Characters(dict[int, str | None], ABC):
     """A table for ``str.translate`` that is filled when a character is first met; None removes it."""
 
     def __missing__(self, code: int) -> str | None:
         self[code] = replacement = self.replacement(chr(code), code)
         return replacement
 
+    @abstractmethod
     def replacement(self, character: str, code: int) -> str | None:
-        raise NotImplementedError
+        """What stands for a character; None for nothing."""
 
 
 class _Cleaning(_Characters):

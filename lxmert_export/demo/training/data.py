@@ -24,10 +24,9 @@ from lxmert_export.losses import IGNORE_INDEX
 
 WORLD_DIRECTORY = Path(__file__).parent.parent
 PAD, UNK, CLS, SEP, MASK = range(5)
-LONGEST = 20  # words with [CLS] and [SEP], as in the original code
 WORD_IDS = {word: number for number, word in enumerate(VOCABULARY)}
 ANSWER_IDS = {answer: number for number, answer in enumerate(ANSWERS)}
-# How often each family is asked in training. Which of two shapes is further left takes longest to learn.
+# How often each family is asked in training: where two shapes lie was, in trials, the last thing to be learnt.
 WEIGHTS = {family: 3 if family in ("left-right", "above-below") else 1 for family in FAMILIES}
 MASKED_SHARE = 0.15  # of words and of objects, in a sentence that is masked at all
 
