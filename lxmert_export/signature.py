@@ -51,6 +51,17 @@ class Signature:
         places = {"batch": ids.axes[0], "text": ids.axes[1], "objects": features.axes[-2]}
         return {name: size for name, size in places.items() if isinstance(size, int)}
 
+    @property
+    def requests(self) -> dict[str, bool]:
+        """The options with which a model must be called to give all outputs; none for those that it gives anyway."""
+        fields = {spec.name.partition(".")[0] for spec in self.outputs}
+        asked = {
+            "output_hidden_states": any(name.endswith("_hidden_states") for name in fields),
+            "output_attentions": any(name.endswith("_attentions") for name in fields),
+            "output_object_heads": not fields.isdisjoint(OBJECT_OUTPUTS.values()),
+        }
+        return {option: True for option, wanted in asked.items() if wanted}
+
     def input(self, name: str) -> TensorSpec:
         """The spec of one input."""
         return next(spec for spec in self.inputs if spec.name == name)

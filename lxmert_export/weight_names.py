@@ -51,6 +51,12 @@ class Weight:
         path = re.sub(r"(?<!_)\.(?!_)", "/", path).replace("decoder_dict/", "decoder_dict.")
         return f"{path}/{TENSORFLOW_LEAVES[self.kind] or leaf}"
 
+    @property
+    def variable(self) -> str:
+        """The path of the variable in our own Keras model: our name with TensorFlow's last component."""
+        path, _, leaf = self.ours.rpartition(".")
+        return "/".join((*path.split("."), TENSORFLOW_LEAVES[self.kind] or leaf))
+
 
 def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
     """Every parameter of a task's model, in the order of its ``state_dict`` and of the published files.

@@ -33,8 +33,7 @@ class SignatureModule(nn.Module):
         self.dtype, self.output_dtype = dtype, output_dtype
         self.input_names = tuple(spec.name for spec in signature.inputs)
         self.output_names = tuple(spec.name for spec in signature.outputs)
-        # Only pre-training gives its object heads on request; every other module is called with its inputs alone.
-        self.requests = _requests(self.output_names)
+        self.requests = signature.requests
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         cast = {
@@ -47,17 +46,6 @@ class SignatureModule(nn.Module):
         return tuple(
             output if self.output_dtype is None else as_dtype(output, self.output_dtype) for output in outputs.values()
         )
-
-
-def _requests(names: tuple[str, ...]) -> dict[str, bool]:
-    requests = {}
-    if any("hidden_states." in name for name in names):
-        requests["output_hidden_states"] = True
-    if any("attentions." in name for name in names):
-        requests["output_attentions"] = True
-    if any(name in ("object_logits", "attribute_logits", "feature_regression") for name in names):
-        requests["output_object_heads"] = True
-    return requests
 
 
 def named_outputs(result: Any, names: tuple[str, ...]) -> dict[str, Tensor]:

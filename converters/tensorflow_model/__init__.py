@@ -1,0 +1,25 @@
+"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model`` once more, same order, same names."""
+
+from converters.tensorflow_model.model import (
+    TFLxmertForNLVR2,
+    TFLxmertForPreTraining,
+    TFLxmertForQuestionAnswering,
+    TFLxmertModel,
+)
+from converters.tensorflow_model.outputs import (
+    TFLxmertForNLVR2Output,
+    TFLxmertForPreTrainingOutput,
+    TFLxmertForQuestionAnsweringOutput,
+    TFLxmertModelOutput,
+)
+
+__all__ = [
+    "TFLxmertForNLVR2",
+    "TFLxmertForNLVR2Output",
+    "TFLxmertForPreTraining",
+    "TFLxmertForPreTrainingOutput",
+    "TFLxmertForQuestionAnswering",
+    "TFLxmertForQuestionAnsweringOutput",
+    "TFLxmertModel",
+    "TFLxmertModelOutput",
+]

@@ -1,0 +1,335 @@
+"""The layers of the Keras models, big to small, as in ``lxmert_export/model.py``.
+
+Hidden states are matrices between them, [batch * length, hidden]: TensorFlow fuses matmul, bias and GELU of matrices only.
+Every layer casts for itself (``autocast=False``), so that the float32 islands are the same under any dtype policy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from lxmert_export.config import LxmertConfig
+
+# As in PyTorch: added to the attention scores of a masked key.
+MASK_BIAS = -10000.0
+
+
+class Side(NamedTuple):
+    """What every layer must know of the language or the vision side beside its hidden states."""
+
+    bias: tf.Tensor | None  # [B, 1, 1, S]: 0 where a key is seen, -10000 where it is not
+    heads: tf.Tensor  # int32 [4]: B, S, heads, head size, into which [B * S, H] falls
+
+
+class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """A layer whose weights are there once it is constructed, by the paths that ``weight_names`` gives them."""
+
+    def __init__(self, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name=name, dtype=policy, autocast=False)
+        self.built = True
+
+
+class LanguageEmbeddings(Block):
+    """Word + position + token type, normalised. Row 0 of each table gets no gradient, as upstream (padding_idx)."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        hidden = config.hidden_size
+        with keras.name_scope(name):
+            self.word = Embedding(config.vocab_size, hidden, config, "word", policy, variable="weight")
+            self.position = Embedding(config.max_position_embeddings, hidden, config, "position", policy)
+            self.token_type = Embedding(config.type_vocab_size, hidden, config, "token_type", policy)
+            self.layer_norm = LayerNorm(hidden, config.layer_norm_eps, "layer_norm", policy)
+        self.dropout_probability = config.hidden_dropout_prob
+
+    def call(self, words: tf.Tensor, token_type_ids: tf.Tensor | None, training: bool | None = None) -> tf.Tensor:
+        positions = tf.range(tf.shape(words)[1])  # [L]
+        if token_type_ids is None:
+            token_type_ids = tf.zeros(tf.shape(words)[:2], dtype=tf.int32)
+        summed = words + self.position(positions) + self.token_type(token_type_ids)
+        return dropout(self.layer_norm(rows_of(summed)), self.dropout_probability, training)
+
+
+class VisualEmbeddings(Block):
+    """The mean of the projected features and the projected boxes, each normalised (paper, equations 1 and 2)."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        hidden, eps = config.hidden_size, config.layer_norm_eps
+        with keras.name_scope(name):
+            self.features = Linear(config.visual_feat_dim, hidden, config, "features", policy)
+            self.features_layer_norm = LayerNorm(hidden, eps, "features_layer_norm", policy)
+            self.boxes = Linear(config.visual_pos_dim, hidden, config, "boxes", policy)
+            self.boxes_layer_norm = LayerNorm(hidden, eps, "boxes_layer_norm", policy)
+        self.dropout_probability = config.hidden_dropout_prob
+
+    def call(self, visual_feats: tf.Tensor, visual_pos: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        features = self.features_layer_norm(self.features(rows_of(as_dtype(visual_feats, self.compute_dtype))))
+        boxes = self.boxes_layer_norm(self.boxes(rows_of(as_dtype(visual_pos, self.compute_dtype))))
+        return dropout((features + boxes) / 2, self.dropout_probability, training)
+
+
+class CrossModalityLayer(Block):
+    """Cross attention both ways at once with one shared module, then self attention and feed forward on each side."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        with keras.name_scope(name):
+            self.cross_attention = Attention(config, "cross_attention", policy)
+            self.language_self_attention = Attention(config, "language_self_attention", policy)
+            self.vision_self_attention = Attention(config, "vision_self_attention", policy)
+            self.language_feed_forward = FeedForward(config, "language_feed_forward", policy)
+            self.vision_feed_forward = FeedForward(config, "vision_feed_forward", policy)
+
+    def call(
+        self, language: tf.Tensor, vision: tf.Tensor, words: Side, objects: Side, want: bool = False,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:  # fmt: skip
+        options = {"want": want, "training": training}
+        # Both directions read the layer's inputs: neither sees what the other has just written.
+        language_seeing, attention = self.cross_attention(language, words, vision, objects, **options)
+        vision_reading, _ = self.cross_attention(vision, objects, language, words, **options)
+        language, _ = self.language_self_attention(language_seeing, words, language_seeing, words, **options)
+        vision, _ = self.vision_self_attention(vision_reading, objects, vision_reading, objects, **options)
+        language = self.language_feed_forward(language, training=training)
+        return language, self.vision_feed_forward(vision, training=training), attention
+
+
+class EncoderLayer(Block):
+    """One single-modality layer: self attention, then feed forward, each with its residual and norm."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        with keras.name_scope(name):
+            self.self_attention = Attention(config, "self_attention", policy)
+            self.feed_forward = FeedForward(config, "feed_forward", policy)
+
+    def call(
+        self, hidden: tf.Tensor, side: Side, want: bool = False, training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        hidden, attention = self.self_attention(hidden, side, hidden, side, want=want, training=training)
+        return self.feed_forward(hidden, training=training), attention
+
+
+class Attention(Block):
+    """Multi-head attention from ``hidden`` to ``context``, with output projection, residual and norm."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        hidden = config.hidden_size
+        with keras.name_scope(name):
+            self.query = Linear(hidden, hidden, config, "query", policy)
+            self.key = Linear(hidden, hidden, config, "key", policy)
+            self.value = Linear(hidden, hidden, config, "value", policy)
+            self.output_projection = Linear(hidden, hidden, config, "output", policy)
+            self.layer_norm = LayerNorm(hidden, config.layer_norm_eps, "layer_norm", policy)
+        self.scale = 1 / math.sqrt(config.head_size)
+        self.dropout_probability = config.attention_probs_dropout_prob
+        self.hidden_dropout_probability = config.hidden_dropout_prob
+
+    def call(
+        self, hidden: tf.Tensor, side: Side, context: tf.Tensor, context_side: Side, want: bool = False,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:  # fmt: skip
+        """``hidden`` [B * Q, H], ``context`` [B * K, H] → [B * Q, H] and, if wanted, the probabilities [B, N, Q, K]."""
+        query = _split(self.query(hidden), side)  # [B, N, Q, D]
+        key = _split(self.key(context), context_side)  # [B, N, K, D]
+        value = _split(self.value(context), context_side)  # [B, N, K, D]
+        # Scaling the query, not the scores, keeps the product inside fp16's range.
+        scores = at_least_float32(tf.matmul(query * self.scale, key, transpose_b=True))
+        if context_side.bias is not None:
+            scores = scores + context_side.bias
+        probabilities = dropout(as_dtype(tf.nn.softmax(scores), query.dtype), self.dropout_probability, training)
+        mixed = rows_of(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), self.query.outputs)  # [B * Q, H]
+        projected = dropout(self.output_projection(mixed), self.hidden_dropout_probability, training)
+        return self.layer_norm(projected + hidden), probabilities if want else None
+
+
+def _split(rows: tf.Tensor, side: Side) -> tf.Tensor:
+    """[B * S, H] → [B, N, S, D]."""
+    return tf.transpose(tf.reshape(rows, side.heads), [0, 2, 1, 3])
+
+
+def mask_bias(mask: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | None:
+    """[B, K], 1 where a key is seen → [B, 1, 1, K], 0 where it is seen and -10000 where it is not; at least float32."""
+    if mask is None:
+        return None
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    shape = tf.shape(mask)
+    # reshape, as mask[:, None, None, :] does not convert to TFLite with dynamic axes
+    return tf.reshape((as_dtype(mask, wide) - 1.0) * -MASK_BIAS, tf.stack([shape[0], 1, 1, shape[1]]))
+
+
+class FeedForward(Block):
+    """Expand, GELU, contract, residual and norm."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        hidden, inner = config.hidden_size, config.intermediate_size
+        with keras.name_scope(name):
+            self.expand = Linear(hidden, inner, config, "expand", policy)
+            self.contract = Linear(inner, hidden, config, "contract", policy)
+            self.layer_norm = LayerNorm(hidden, config.layer_norm_eps, "layer_norm", policy)
+        self.dropout_probability = config.hidden_dropout_prob
+
+    def call(self, hidden: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        contracted = self.contract(gelu(self.expand(hidden)))
+        return self.layer_norm(dropout(contracted, self.dropout_probability, training) + hidden)
+
+
+class MaskedLanguageHead(Block):
+    """Scores over the vocabulary for every word; the decoder shares the word embedding, unless the config unties it."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        self.bias = self.add_weight(name="bias", shape=(config.vocab_size,), initializer="zeros")
+        with keras.name_scope(name):
+            self.transform = Transform(config, "transform", policy)
+            self.decoder = None
+            if not config.tie_word_embeddings:
+                self.decoder = Linear(
+                    config.hidden_size, config.vocab_size, config, "decoder", policy, use_bias=False
+                )  # fmt: skip
+
+    def call(self, language: tf.Tensor, word_embedding: tf.Tensor) -> tf.Tensor:
+        """[B, L, H] and the table [V, H] → [B, L, V]."""
+        transformed = self.transform(language)
+        if self.decoder is not None:
+            scores = self.decoder(transformed)
+        else:
+            # Three axes on purpose: a batched matmul with a transposed table takes 0.65 of the time of a plain one here.
+            scores = tf.matmul(transformed, as_dtype(word_embedding, transformed.dtype), transpose_b=True)
+        return scores + as_dtype(self.bias, scores.dtype)
+
+
+class ObjectHead(Block):
+    """For every object: its class, its attribute, and its features."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        with keras.name_scope(name):
+            self.transform = Transform(config, "transform", policy)
+            with keras.name_scope("targets"):
+                self.targets = {
+                    target: Linear(config.hidden_size, config.visual_target_size(target), config, target, policy)
+                    for target in config.visual_losses
+                }
+
+    def call(self, vision: tf.Tensor) -> dict[str, tf.Tensor]:
+        transformed = self.transform(vision)
+        return {target: linear(transformed) for target, linear in self.targets.items()}
+
+
+class AnswerHead(Block):
+    """Two linear layers with GELU and norm between them."""
+
+    def __init__(self, config: LxmertConfig, inputs: int, answers: int, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        inner = 2 * config.hidden_size
+        with keras.name_scope(name):
+            self.expand = Linear(inputs, inner, config, "expand", policy)
+            self.layer_norm = LayerNorm(inner, config.layer_norm_eps, "layer_norm", policy)
+            self.answers = Linear(inner, answers, config, "answers", policy)
+
+    def call(self, pooled: tf.Tensor) -> tf.Tensor:
+        return self.answers(self.layer_norm(gelu(self.expand(pooled))))
+
+
+class Transform(Block):
+    """Linear, GELU, norm: what the word and object heads begin with."""
+
+    def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
+        super().__init__(name, policy)
+        with keras.name_scope(name):
+            self.dense = Linear(config.hidden_size, config.hidden_size, config, "dense", policy)
+            self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps, "layer_norm", policy)
+
+    def call(self, hidden: tf.Tensor) -> tf.Tensor:
+        return self.layer_norm(gelu(self.dense(hidden)))
+
+
+class LayerNorm(Block):
+    """Layer normalisation in at least float32, its parameters too: the published eps of 1e-12 is zero in fp16."""
+
+    def __init__(self, width: int, eps: float, name: str, policy: keras.DTypePolicy) -> None:
+        wide = "float64" if policy.compute_dtype == "float64" else "float32"
+        super().__init__(name, keras.DTypePolicy(wide))
+        self.eps = eps
+        self.gain = self.add_weight(name="gamma", shape=(width,), initializer="ones")
+        self.shift = self.add_weight(name="beta", shape=(width,), initializer="zeros")
+
+    def call(self, hidden: tf.Tensor) -> tf.Tensor:
+        wide = at_least_float32(hidden)
+        centred = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        return as_dtype(centred * tf.math.rsqrt(variance + self.eps) * self.gain + self.shift, hidden.dtype)
+
+
+class Linear(Block):
+    """``x @ kernel + bias`` over the last axis."""
+
+    def __init__(
+        self, inputs: int, outputs: int, config: LxmertConfig, name: str, policy: keras.DTypePolicy,
+        *, use_bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(name, policy)
+        self.outputs = outputs
+        self.kernel = self.add_weight(name="kernel", shape=(inputs, outputs), initializer=_normal(config))
+        self.bias = self.add_weight(name="bias", shape=(outputs,), initializer="zeros") if use_bias else None
+
+    def call(self, hidden: tf.Tensor) -> tf.Tensor:
+        product = tf.matmul(hidden, as_dtype(self.kernel, hidden.dtype))
+        return product if self.bias is None else tf.nn.bias_add(product, as_dtype(self.bias, hidden.dtype))
+
+
+class Embedding(Block):
+    """Rows of a table by their number; row 0 gets no gradient."""
+
+    def __init__(
+        self, rows: int, width: int, config: LxmertConfig, name: str, policy: keras.DTypePolicy,
+        *, variable: str = "embeddings",
+    ) -> None:  # fmt: skip
+        super().__init__(name, policy)
+        self.weight = self.add_weight(name=variable, shape=(rows, width), initializer=_normal(config))
+
+    def call(self, numbers: tf.Tensor) -> tf.Tensor:
+        rows = as_dtype(tf.gather(self.weight, numbers), self.compute_dtype)
+        if not self.trainable:  # as served: no gradient to keep away, and no operators for it
+            return rows
+        return tf.where(tf.expand_dims(tf.equal(numbers, 0), -1), tf.stop_gradient(rows), rows)
+
+
+def _normal(config: LxmertConfig) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=config.initializer_range)
+
+
+def dropout(hidden: tf.Tensor, probability: float, training: bool | None) -> tf.Tensor:
+    """Dropout in training, nothing otherwise."""
+    return tf.nn.dropout(hidden, probability) if training and probability else hidden
+
+
+def gelu(hidden: tf.Tensor) -> tf.Tensor:
+    """The exact GELU, by erf, in at least float32: 1 + erf cancels in lower precisions."""
+    wide = at_least_float32(hidden)
+    # As tf.nn.gelu spells it, which is what TensorFlow and TFLite fuse; but that rounds sqrt(1/2) to float32 in float64.
+    return as_dtype(0.5 * wide * tf.math.erfc(-wide * math.sqrt(0.5)), hidden.dtype)
+
+
+def rows_of(tensor: tf.Tensor, width: int | None = None) -> tf.Tensor:
+    """[B, S, …] → [B * S, width]; the width is that of the last axis unless it is given."""
+    return tf.reshape(tensor, [-1, width or tensor.shape[-1]])
+
+
+def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
+    """fp16 and bf16 become float32; wider types stay. These are the float32 islands of every half-precision run."""
+    return tensor if tensor.dtype == tf.float64 else as_dtype(tensor, tf.float32)
+
+
+def as_dtype(tensor: tf.Tensor, dtype: tf.DType | str) -> tf.Tensor:
+    """A cast only where there is one to make."""
+    tensor = tf.convert_to_tensor(tensor)
+    return tensor if tensor.dtype == tf.as_dtype(dtype) else tf.cast(tensor, dtype)

@@ -1,0 +1,322 @@
+"""LXMERT in Keras 3: the arithmetic of ``lxmert_export/model.py`` in TensorFlow, in the same order and by the same names.
+
+Two things are other than there. Between the layers the hidden states are matrices, [batch * length, hidden]: TensorFlow fuses
+matmul, bias and GELU of matrices only. And every layer casts for itself (``autocast=False``), so that the float32 islands
+are the same under any dtype policy, ``mixed_float16`` and ``float16`` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from converters.tensorflow_model.layers import (
+    AnswerHead,
+    CrossModalityLayer,
+    EncoderLayer,
+    LanguageEmbeddings,
+    Linear,
+    MaskedLanguageHead,
+    ObjectHead,
+    Side,
+    VisualEmbeddings,
+    as_dtype,
+    mask_bias,
+)
+from converters.tensorflow_model.losses import classification_loss, visual_loss
+from converters.tensorflow_model.outputs import (
+    TFLxmertForNLVR2Output,
+    TFLxmertForPreTrainingOutput,
+    TFLxmertForQuestionAnsweringOutput,
+    TFLxmertModelOutput,
+)
+from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import InputError
+from lxmert_export.signature import IMAGES_PER_SENTENCE, OBJECT_OUTPUTS, Task
+
+
+@keras.saving.register_keras_serializable("lxmert_export")
+class TFLxmertModel(PreTrainedTFLxmert):
+    """The backbone: a language encoder, an object encoder, and a cross-modality encoder over both.
+
+    Source: paper section 2.2, transformers 4.57.6 ``TFLxmertModel``.
+    """
+
+    task = "model"
+    output_class = TFLxmertModelOutput
+
+    def __init__(self, config: LxmertConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        policy = self.dtype_policy
+        self.embeddings = LanguageEmbeddings(config, "embeddings", policy)
+        self.visual_embeddings = VisualEmbeddings(config, "visual_embeddings", policy)
+        with keras.name_scope("language_layers"):
+            self.language_layers = [EncoderLayer(config, str(n), policy) for n in range(config.l_layers)]
+        with keras.name_scope("cross_modality_layers"):
+            self.cross_modality_layers = [CrossModalityLayer(config, str(n), policy) for n in range(config.x_layers)]
+        with keras.name_scope("vision_layers"):
+            self.vision_layers = [EncoderLayer(config, str(n), policy) for n in range(config.r_layers)]
+        self.pooler = Linear(config.hidden_size, config.hidden_size, config, "pooler", policy)
+
+    def call(
+        self,
+        input_ids: tf.Tensor | None = None,
+        visual_feats: tf.Tensor | None = None,
+        visual_pos: tf.Tensor | None = None,
+        attention_mask: tf.Tensor | None = None,
+        visual_attention_mask: tf.Tensor | None = None,
+        token_type_ids: tf.Tensor | None = None,
+        inputs_embeds: tf.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """Encodes a batch of sentences, each with the objects of its picture: inputs and outputs as of ``LxmertModel``."""
+        if visual_feats is None or visual_pos is None:
+            raise InputError("visual_feats and visual_pos are both needed: LXMERT reads a sentence and its picture")
+        want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        options = {"want": want_attentions, "training": training}
+        words = self._words(input_ids, inputs_embeds)  # [B, L, H]
+        batch, length, objects = tf.shape(words)[0], tf.shape(words)[1], tf.shape(visual_feats)[1]
+        language = self.embeddings(words, token_type_ids, training=training)  # [B * L, H]
+        vision = self.visual_embeddings(visual_feats, visual_pos, training=training)  # [B * O, H]
+        split = (self.config.num_attention_heads, self.config.head_size)
+        words_side = Side(mask_bias(attention_mask, language.dtype), tf.stack([batch, length, *split]))
+        objects_side = Side(mask_bias(visual_attention_mask, vision.dtype), tf.stack([batch, objects, *split]))
+
+        language_states, vision_states = [], []
+        language_attentions, vision_attentions, cross_attentions = [], [], []
+        for layer in self.language_layers:
+            language, attention = layer(language, words_side, **options)
+            language_states.append(language)
+            language_attentions.append(attention)
+        for layer in self.vision_layers:
+            vision, attention = layer(vision, objects_side, **options)
+            vision_states.append(vision)
+            vision_attentions.append(attention)
+        for layer in self.cross_modality_layers:
+            language, vision, attention = layer(language, vision, words_side, objects_side, **options)
+            language_states.append(language)
+            vision_states.append(vision)
+            cross_attentions.append(attention)
+
+        outputs: dict[str, Any] = {
+            "language_output": self._unflatten(language, batch, length),
+            "vision_output": self._unflatten(vision, batch, objects),
+        }
+        outputs["pooled_output"] = tf.tanh(self.pooler(outputs["language_output"][:, 0]))  # [CLS]
+        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            outputs["language_hidden_states"] = tuple(self._unflatten(s, batch, length) for s in language_states)
+            outputs["vision_hidden_states"] = tuple(self._unflatten(s, batch, objects) for s in vision_states)
+        if want_attentions:
+            outputs["language_attentions"] = tuple(language_attentions)
+            outputs["vision_attentions"] = tuple(vision_attentions)
+            outputs["cross_encoder_attentions"] = tuple(cross_attentions)
+        return outputs
+
+    def _words(self, input_ids: tf.Tensor | None, inputs_embeds: tf.Tensor | None) -> tf.Tensor:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("give either input_ids or inputs_embeds, one of the two")
+        if inputs_embeds is not None:
+            return as_dtype(inputs_embeds, self.compute_dtype)
+        return self.embeddings.word(input_ids)
+
+    def _unflatten(self, rows: tf.Tensor, batch: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """[B * S, H] → [B, S, H]."""
+        return tf.reshape(rows, tf.stack([batch, length, self.config.hidden_size]))
+
+
+@keras.saving.register_keras_serializable("lxmert_export")
+class TFLxmertForPreTraining(PreTrainedTFLxmert):
+    """The backbone with the four pre-training heads: masked words, sentence-picture match, objects, answers.
+
+    Source: paper section 3.1, transformers 4.57.6 ``TFLxmertForPreTraining``.
+    """
+
+    task = "pretraining"
+    output_class = TFLxmertForPreTrainingOutput
+
+    def __init__(self, config: LxmertConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        policy = self.dtype_policy
+        with keras.name_scope("lxmert"):
+            self.lxmert = TFLxmertModel(config, name="lxmert", dtype=policy)
+        self.masked_language_head = MaskedLanguageHead(config, "masked_language_head", policy)
+        self.match_head = Linear(config.hidden_size, 2, config, "match_head", policy)
+        if config.task_obj_predict:
+            self.object_head = ObjectHead(config, "object_head", policy)
+        if config.task_qa:
+            self.answer_head = AnswerHead(config, config.hidden_size, config.num_qa_labels, "answer_head", policy)
+
+    def call(
+        self,
+        input_ids: tf.Tensor | None = None,
+        visual_feats: tf.Tensor | None = None,
+        visual_pos: tf.Tensor | None = None,
+        attention_mask: tf.Tensor | None = None,
+        visual_attention_mask: tf.Tensor | None = None,
+        token_type_ids: tf.Tensor | None = None,
+        inputs_embeds: tf.Tensor | None = None,
+        labels: tf.Tensor | None = None,
+        obj_labels: Mapping[str, tuple[tf.Tensor, tf.Tensor]] | None = None,
+        matched_label: tf.Tensor | None = None,
+        ans: tf.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_object_heads: bool = False,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """The heads' scores and the loss: inputs, labels and outputs as of ``LxmertForPreTraining``."""
+        body = self.lxmert(
+            input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
+            visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            training=training,
+        )  # fmt: skip
+        words = self.masked_language_head(body.language_output, word_embedding=self.lxmert.embeddings.word.weight)
+        match = self.match_head(body.pooled_output)  # [B, 2]
+        answers = self.answer_head(body.pooled_output) if self.config.task_qa else None  # [B, A]
+        want_objects = output_object_heads or obj_labels is not None
+        objects = self.object_head(body.vision_output) if want_objects and self.config.task_obj_predict else {}
+
+        losses = []
+        if labels is not None and self.config.task_mask_lm:
+            losses.append(classification_loss(words, labels))
+        if matched_label is not None and self.config.task_matched:
+            losses.append(classification_loss(match, matched_label))
+        if obj_labels is not None and self.config.task_obj_predict:
+            losses.append(visual_loss(objects, obj_labels, self.config))
+        if ans is not None and answers is not None:
+            losses.append(classification_loss(answers, ans))
+        any_label = any(label is not None for label in (labels, matched_label, obj_labels, ans))
+        return _present(
+            loss=(tf.add_n(losses) if losses else tf.zeros((), match.dtype)) if any_label else None,
+            prediction_logits=words,
+            cross_relationship_score=match,
+            question_answering_score=answers,
+            **_states_and_attentions(body),
+            **({OBJECT_OUTPUTS[target]: scores for target, scores in objects.items()} if output_object_heads else {}),
+        )
+
+
+@keras.saving.register_keras_serializable("lxmert_export")
+class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
+    """The backbone with an answer head over [CLS], as fine-tuned on VQA and GQA: a class that transformers never had.
+
+    Source: paper section 4, ``lxmert_export.model.LxmertForQuestionAnswering``.
+    """
+
+    task = "question-answering"
+    output_class = TFLxmertForQuestionAnsweringOutput
+
+    def __init__(self, config: LxmertConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        policy = self.dtype_policy
+        with keras.name_scope("lxmert"):
+            self.lxmert = TFLxmertModel(config, name="lxmert", dtype=policy)
+        self.answer_head = AnswerHead(config, config.hidden_size, config.num_qa_labels, "answer_head", policy)
+
+    def call(
+        self,
+        input_ids: tf.Tensor | None = None,
+        visual_feats: tf.Tensor | None = None,
+        visual_pos: tf.Tensor | None = None,
+        attention_mask: tf.Tensor | None = None,
+        visual_attention_mask: tf.Tensor | None = None,
+        token_type_ids: tf.Tensor | None = None,
+        inputs_embeds: tf.Tensor | None = None,
+        labels: tf.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """The answers' scores; with ``labels`` [batch] (answer ids, -100 ignored) their mean cross entropy too."""
+        body = self.lxmert(
+            input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
+            visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            training=training,
+        )  # fmt: skip
+        answers = self.answer_head(body.pooled_output)  # [B, A]
+        return _present(
+            loss=None if labels is None else classification_loss(answers, labels),
+            question_answering_score=answers,
+            **_states_and_attentions(body),
+        )
+
+
+@keras.saving.register_keras_serializable("lxmert_export")
+class TFLxmertForNLVR2(PreTrainedTFLxmert):
+    """The backbone with a head over two pictures: is the sentence true of the pair?
+
+    Source: airsplay/lxmert ``src/tasks/nlvr2_model.py``.
+    """
+
+    task = "nlvr2"
+    output_class = TFLxmertForNLVR2Output
+
+    def __init__(self, config: LxmertConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        policy = self.dtype_policy
+        with keras.name_scope("lxmert"):
+            self.lxmert = TFLxmertModel(config, name="lxmert", dtype=policy)
+        self.pair_head = AnswerHead(config, IMAGES_PER_SENTENCE * config.hidden_size, 2, "pair_head", policy)
+
+    def call(
+        self,
+        input_ids: tf.Tensor | None = None,
+        visual_feats: tf.Tensor | None = None,
+        visual_pos: tf.Tensor | None = None,
+        attention_mask: tf.Tensor | None = None,
+        visual_attention_mask: tf.Tensor | None = None,
+        token_type_ids: tf.Tensor | None = None,
+        inputs_embeds: tf.Tensor | None = None,
+        labels: tf.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """``logits`` [batch, 2]; each of the three visual inputs has an axis of two pictures after the batch."""
+        body = self.lxmert(
+            input_ids=_twice(input_ids), visual_feats=_flat_pairs(visual_feats), visual_pos=_flat_pairs(visual_pos),
+            attention_mask=_twice(attention_mask), visual_attention_mask=_flat_pairs(visual_attention_mask),
+            token_type_ids=_twice(token_type_ids), inputs_embeds=_twice(inputs_embeds),
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            training=training,
+        )  # fmt: skip
+        pairs = tf.reshape(body.pooled_output, [-1, IMAGES_PER_SENTENCE * self.config.hidden_size])  # [2B, H] → [B, 2H]
+        logits = self.pair_head(pairs)
+        return _present(
+            loss=None if labels is None else classification_loss(logits, labels),
+            logits=logits,
+            **_states_and_attentions(body),
+        )
+
+
+def _twice(tensor: tf.Tensor | None) -> tf.Tensor | None:
+    """[B, L, …] → [2B, L, …]: each sentence beside each of its two pictures."""
+    return None if tensor is None else tf.repeat(tensor, IMAGES_PER_SENTENCE, axis=0)
+
+
+def _flat_pairs(tensor: tf.Tensor | None) -> tf.Tensor | None:
+    """[B, 2, O, …] → [2B, O, …]."""
+    return None if tensor is None else tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+
+
+def _present(**outputs: Any) -> dict[str, Any]:
+    """Outputs that are there: Keras and tf.function carry dictionaries of tensors, not None."""
+    return {name: value for name, value in outputs.items() if value is not None}
+
+
+def _states_and_attentions(body: TFLxmertModelOutput) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name.endswith(("_states", "_attentions"))}
+
+
+MODELS: dict[Task, type[PreTrainedTFLxmert]] = {
+    model.task: model
+    for model in (TFLxmertModel, TFLxmertForPreTraining, TFLxmertForQuestionAnswering, TFLxmertForNLVR2)
+}

@@ -1,0 +1,194 @@
+"""What every Keras model class shares: calls by dict or keyword, losses in ``fit``, loading, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra
+from lxmert_export.outputs import ModelOutput
+from lxmert_export.signature import Task
+from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lxmert_export.checkpoint.dialects import Dialect
+    from lxmert_export.checkpoint.read import Checkpoint
+
+if keras.backend.backend() != "tensorflow":
+    raise ConversionError(
+        f"Keras runs on {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow before Keras is first imported"
+    )
+
+
+class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no types
+    """The base of the Keras models; ``config`` is an ``LxmertConfig``, ``task`` the task that the class serves.
+
+    Keras options are ``name`` and ``dtype``, a dtype policy such as ``"mixed_float16"``. All weights are there from the start.
+    """
+
+    task: ClassVar[Task]
+    output_class: ClassVar[type[ModelOutput]]
+
+    def __init__(self, config: LxmertConfig, **options: Any) -> None:
+        super().__init__(autocast=False, **options)
+        self.config = config
+        self.built = True
+
+    def __call__(self, inputs: Any = None, *arguments: Any, return_dict: bool | None = None, **keywords: Any) -> Any:
+        """Calls by keyword, in the order of the PyTorch model, or with one dictionary of the same names.
+
+        Returns an output class whose fields are those of the PyTorch model's; a tuple where ``return_dict`` is false.
+        """
+        if isinstance(inputs, Mapping):
+            if repeated := sorted(set(inputs) & set(keywords)):
+                raise InputError(f"{', '.join(repeated)} is both in the dictionary and a keyword")
+            keywords = {**inputs, **keywords}
+        elif inputs is not None:
+            arguments = (inputs, *arguments)
+        output = self.output_class(**super().__call__(*arguments, **keywords))
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """The model's own loss where labels are among the inputs; else the one that was given to ``compile``."""
+        if y_pred is not None and "loss" in y_pred:
+            if sample_weight is not None:
+                raise InputError("sample weights need a loss given to compile(), and the labels as y")
+            return y_pred["loss"]
+        return super().compute_loss(x, y, _for_keras(y_pred), sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Keras' metrics, over the outputs by name, or over the only one."""
+        return super().compute_metrics(x, y, _for_keras(y_pred), sample_weight)  # type: ignore[no-any-return]
+
+    def predict_step(self, data: Any) -> dict[str, Any]:
+        """What ``predict`` returns for a batch: a dictionary of outputs by name."""
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return dict(self(inputs, training=False).items())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: str | None = None,
+        revision: str | None = None,
+        num_attention_heads: int | None = None,
+        fresh_heads: bool = False,
+    ) -> Self:
+        """Loads a checkpoint of any dialect; ``dtype`` is a Keras dtype policy, by default the global one.
+
+        ``num_attention_heads`` is for files without a config; ``fresh_heads`` keeps the initial weights of a head that the
+        checkpoint lacks. ``CheckpointError``: whatever does not fit, all of it named at once.
+        """
+        try:
+            from lxmert_export.checkpoint.read import read_checkpoint
+        except ModuleNotFoundError as error:
+            raise MissingExtra("reading a checkpoint", "torch") from error
+        checkpoint = read_checkpoint(
+            name_or_path,
+            task=cls.task,
+            revision=revision,
+            num_attention_heads=num_attention_heads,
+            fresh_heads=fresh_heads,
+        )
+        return cls.from_checkpoint(checkpoint, dtype=dtype)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, dtype: str | None = None) -> Self:
+        """The model of a checkpoint that is read already."""
+        model = cls(checkpoint.config, dtype=dtype)
+        model.assign_weights(checkpoint.tensors, fresh=frozenset(checkpoint.fresh))
+        return model
+
+    def assign_weights(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        fresh: frozenset[str] = frozenset(),
+        after: Callable[[Tensor], None] = lambda tensor: None,
+    ) -> None:
+        """Fills the variables from PyTorch tensors by our names, the backbone's with ``lxmert.``; kernels are transposed.
+
+        ``after`` is called with each tensor once it has been copied: a place to let go of its memory.
+        ``CheckpointError``: a weight that is missing and not among ``fresh``, or that the variable's dtype cannot hold.
+        """
+        for weight, variable in self.named_variables():
+            if weight.ours in fresh:
+                continue
+            if weight.ours not in tensors:
+                raise CheckpointError(f"{weight.ours} is missing")
+            values = _to_numpy(tensors[weight.ours], transposed=weight.kind == "kernel")
+            with np.errstate(over="ignore"):  # an overflow is told of below, by name
+                cast = values.astype(variable.dtype)
+            if cast.dtype != values.dtype and not np.isfinite(cast).all():
+                largest = np.abs(values).max()
+                raise ConversionError(
+                    f"{weight.ours} does not fit {variable.dtype}: its largest magnitude is {largest:.4g}"
+                )
+            variable.assign(cast)
+            after(tensors[weight.ours])
+
+    def named_variables(self) -> list[tuple[Weight, keras.Variable]]:
+        """Every variable beside its names; a tied decoder is not among them."""
+        by_path = {variable.path: variable for variable in self.variables}
+        prefix = BACKBONE.replace(".", "/") if self.task == "model" else ""
+        return [
+            (weight, by_path[weight.variable.removeprefix(prefix)])
+            for weight in weight_names(self.config, self.task)
+            if not (weight.ours == TIED_DECODER and self.config.tie_word_embeddings)
+        ]
+
+    def save_pretrained(self, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False) -> None:
+        """Writes the weights and the config as a checkpoint: Hugging Face's, the original or the TensorFlow dialect."""
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            raise MissingExtra("writing a checkpoint", "torch") from error
+        from lxmert_export.checkpoint.write import write_checkpoint
+
+        tensors = {}
+        for weight, variable in self.named_variables():
+            tensor = torch.from_numpy(np.array(variable))
+            tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
+        if self.task == "pretraining" and self.config.tie_word_embeddings:
+            tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
+        write_checkpoint(tensors, self.config, self.task, directory, dialect=dialect, overwrite=overwrite)
+
+    def get_config(self) -> dict[str, Any]:
+        """What a ``.keras`` file says of the model; its weights lie beside it."""
+        return {
+            "config": self.config.to_dict(),
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Rebuilds what ``get_config`` described."""
+        policy = keras.dtype_policies.deserialize(config["dtype"])
+        return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
+
+
+def _for_keras(output: Any) -> Any:
+    """An output class as Keras' losses and metrics take it: a dictionary of tensors by name, or the only one of them."""
+    if not isinstance(output, ModelOutput):
+        return output
+    named = dict(output.items())
+    return next(iter(named.values())) if len(named) == 1 else named
+
+
+def _to_numpy(tensor: Tensor, *, transposed: bool) -> np.ndarray[Any, Any]:
+    data = tensor.detach().t() if transposed else tensor.detach()
+    # numpy has no bfloat16; float32 holds every value of it.
+    return (data.float() if str(data.dtype) == "torch.bfloat16" else data).numpy()

@@ -1,0 +1,90 @@
+"""PyTorch LXMERT → Keras model → SavedModel or ``.keras`` file: nothing of ours is needed to serve the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from torch import nn
+
+from converters.tensorflow_model.layers import as_dtype
+from converters.tensorflow_model.model import MODELS
+from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.config import LxmertConfig
+from lxmert_export.mapped_memory import page_out
+from lxmert_export.runners.torch_module import named_outputs
+from lxmert_export.signature import Signature, Task, TensorSpec
+from lxmert_export.weight_names import BACKBONE
+
+SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
+POLICIES = {"fp32": "float32", "fp16": "float16"}
+# What a client may call the SavedModel with: 32-bit ids, the 64-bit ones of most tokenizers, or the three inputs without which
+# there is no answer.
+DEFAULT, WIDE, MINIMAL = "serving_default", "serving_int64", "serving_minimal"
+
+
+def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:
+    """The frozen Keras model of a PyTorch one, its weights in a precision. ``ConversionError``: one that overflows it."""
+    model = MODELS[task](config, dtype=POLICIES[precision])
+    model.trainable = False
+    prefix = BACKBONE if task == "model" else ""
+    model.assign_weights({prefix + name: tensor for name, tensor in module.state_dict().items()}, after=page_out)
+    return model
+
+
+def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, directory: Path) -> Path:
+    """Writes ``saved_model/`` with its three signatures, and returns its path."""
+    server = tf.Module()
+    server.weights = [variable.value for variable in model.variables]
+    serve = _serving_function(model, signature)
+    inputs = {spec.name: _tensor_spec(spec) for spec in signature.inputs}
+    wide = {spec.name: _tensor_spec(spec, wide=True) for spec in signature.inputs}
+    needed = {spec.name: inputs[spec.name] for spec in signature.inputs if not spec.optional}
+    signatures = {
+        DEFAULT: serve.get_concrete_function(**inputs),
+        WIDE: tf.function(lambda **inputs: serve(**_narrowed(inputs))).get_concrete_function(**wide),
+        MINIMAL: tf.function(lambda **inputs: serve(**_filled(inputs, signature))).get_concrete_function(**needed),
+    }
+    path = directory / SAVED_MODEL
+    tf.saved_model.save(server, str(path), signatures=signatures)
+    return path
+
+
+def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:
+    """Writes ``model.keras``, which ``keras.saving.load_model`` reads where this package is installed."""
+    path = directory / KERAS_FILE
+    model.save(path)
+    return path
+
+
+def _serving_function(model: PreTrainedTFLxmert, signature: Signature) -> Any:
+    """All inputs by name → all outputs of the signature by name, in its dtypes."""
+    names = tuple(spec.name for spec in signature.outputs)
+
+    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = named_outputs(model(inputs, training=False, return_dict=True, **signature.requests), names)
+        return {spec.name: as_dtype(outputs[spec.name], spec.dtype) for spec in signature.outputs}
+
+    return tf.function(serve, autograph=False)
+
+
+def _tensor_spec(spec: TensorSpec, *, wide: bool = False) -> tf.TensorSpec:
+    dtype = "int64" if wide and spec.dtype == "int32" else spec.dtype
+    return tf.TensorSpec([axis if isinstance(axis, int) else None for axis in spec.axes], dtype, spec.name)
+
+
+def _narrowed(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: as_dtype(value, tf.int32) if value.dtype == tf.int64 else value for name, value in inputs.items()}
+
+
+def _filled(inputs: Mapping[str, tf.Tensor], signature: Signature) -> dict[str, tf.Tensor]:
+    """Masks left out are ones, token types zeros."""
+    text, objects = tf.shape(inputs["input_ids"]), tf.shape(inputs["visual_feats"])[:-1]
+    filled = dict(inputs)
+    for spec in signature.inputs:
+        if spec.name not in inputs:
+            shape = objects if spec.name.startswith("visual") else text
+            filled[spec.name] = (tf.ones if spec.name.endswith("attention_mask") else tf.zeros)(shape, spec.dtype)
+    return filled
