@@ -7,7 +7,7 @@ Every layer casts for itself (``autocast=False``), so that the float32 islands a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -18,11 +18,14 @@ from lxmert_export.config import LxmertConfig
 MASK_BIAS = -10000.0
 
 
-class Side(NamedTuple):
-    """What every layer must know of the language or the vision side beside its hidden states."""
+@dataclass(frozen=True)
+class Side:
+    """What every layer must know of the language or the vision side beside its hidden states; no tree to Keras."""
 
     bias: tf.Tensor | None  # [B, 1, 1, S]: 0 where a key is seen, -10000 where it is not
-    heads: tf.Tensor  # int32 [4]: B, S, heads, head size, into which [B * S, H] falls
+    heads: (
+        list[int | tf.Tensor] | None
+    )  # B, S, heads, head size, into which [B * S, H] falls; None where it is [B, S, H]
 
 
 class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -51,7 +54,7 @@ class LanguageEmbeddings(Block):
         if token_type_ids is None:
             token_type_ids = tf.zeros(tf.shape(words)[:2], dtype=tf.int32)
         summed = words + self.position(positions) + self.token_type(token_type_ids)
-        return dropout(self.layer_norm(rows_of(summed)), self.dropout_probability, training)
+        return dropout(self.layer_norm(summed), self.dropout_probability, training)
 
 
 class VisualEmbeddings(Block):
@@ -68,8 +71,8 @@ class VisualEmbeddings(Block):
         self.dropout_probability = config.hidden_dropout_prob
 
     def call(self, visual_feats: tf.Tensor, visual_pos: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        features = self.features_layer_norm(self.features(rows_of(as_dtype(visual_feats, self.compute_dtype))))
-        boxes = self.boxes_layer_norm(self.boxes(rows_of(as_dtype(visual_pos, self.compute_dtype))))
+        features = self.features_layer_norm(self.features(as_dtype(visual_feats, self.compute_dtype)))
+        boxes = self.boxes_layer_norm(self.boxes(as_dtype(visual_pos, self.compute_dtype)))
         return dropout((features + boxes) / 2, self.dropout_probability, training)
 
 
@@ -86,15 +89,15 @@ class CrossModalityLayer(Block):
             self.vision_feed_forward = FeedForward(config, "vision_feed_forward", policy)
 
     def call(
-        self, language: tf.Tensor, vision: tf.Tensor, words: Side, objects: Side, want: bool = False,
+        self, language: tf.Tensor, vision: tf.Tensor, *, words: Side, objects: Side, want: bool = False,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:  # fmt: skip
         options = {"want": want, "training": training}
         # Both directions read the layer's inputs: neither sees what the other has just written.
-        language_seeing, attention = self.cross_attention(language, words, vision, objects, **options)
-        vision_reading, _ = self.cross_attention(vision, objects, language, words, **options)
-        language, _ = self.language_self_attention(language_seeing, words, language_seeing, words, **options)
-        vision, _ = self.vision_self_attention(vision_reading, objects, vision_reading, objects, **options)
+        language_seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, **options)
+        vision_reading, _ = self.cross_attention(vision, language, side=objects, context_side=words, **options)
+        language, _ = self.language_self_attention(language_seeing, side=words, **options)
+        vision, _ = self.vision_self_attention(vision_reading, side=objects, **options)
         language = self.language_feed_forward(language, training=training)
         return language, self.vision_feed_forward(vision, training=training), attention
 
@@ -109,14 +112,14 @@ class EncoderLayer(Block):
             self.feed_forward = FeedForward(config, "feed_forward", policy)
 
     def call(
-        self, hidden: tf.Tensor, side: Side, want: bool = False, training: bool | None = None
+        self, hidden: tf.Tensor, *, side: Side, want: bool = False, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        hidden, attention = self.self_attention(hidden, side, hidden, side, want=want, training=training)
+        hidden, attention = self.self_attention(hidden, side=side, want=want, training=training)
         return self.feed_forward(hidden, training=training), attention
 
 
 class Attention(Block):
-    """Multi-head attention from ``hidden`` to ``context``, with output projection, residual and norm."""
+    """Multi-head attention from ``hidden`` to ``context``, or to itself, with output projection, residual and norm."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -127,31 +130,39 @@ class Attention(Block):
             self.value = Linear(hidden, hidden, config, "value", policy)
             self.output_projection = Linear(hidden, hidden, config, "output", policy)
             self.layer_norm = LayerNorm(hidden, config.layer_norm_eps, "layer_norm", policy)
-        self.scale = 1 / math.sqrt(config.head_size)
+        self.heads, self.scale = config.num_attention_heads, 1 / math.sqrt(config.head_size)
         self.dropout_probability = config.attention_probs_dropout_prob
         self.hidden_dropout_probability = config.hidden_dropout_prob
 
     def call(
-        self, hidden: tf.Tensor, side: Side, context: tf.Tensor, context_side: Side, want: bool = False,
-        training: bool | None = None,
+        self, hidden: tf.Tensor, context: tf.Tensor | None = None, *, side: Side, context_side: Side | None = None,
+        want: bool = False, training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:  # fmt: skip
         """``hidden`` [B * Q, H], ``context`` [B * K, H] → [B * Q, H] and, if wanted, the probabilities [B, N, Q, K]."""
-        query = _split(self.query(hidden), side)  # [B, N, Q, D]
-        key = _split(self.key(context), context_side)  # [B, N, K, D]
-        value = _split(self.value(context), context_side)  # [B, N, K, D]
+        context, context_side = hidden if context is None else context, context_side or side
+        query = self._split(self.query(hidden), side)  # [B, N, Q, D]
+        key = self._split(self.key(context), context_side)  # [B, N, K, D]
+        value = self._split(self.value(context), context_side)  # [B, N, K, D]
         # Scaling the query, not the scores, keeps the product inside fp16's range.
         scores = at_least_float32(tf.matmul(query * self.scale, key, transpose_b=True))
         if context_side.bias is not None:
             scores = scores + context_side.bias
         probabilities = dropout(as_dtype(tf.nn.softmax(scores), query.dtype), self.dropout_probability, training)
-        mixed = rows_of(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), self.query.outputs)  # [B * Q, H]
+        mixed = self._merge(tf.matmul(probabilities, value), side)  # [B * Q, H]
         projected = dropout(self.output_projection(mixed), self.hidden_dropout_probability, training)
         return self.layer_norm(projected + hidden), probabilities if want else None
 
+    def _split(self, hidden: tf.Tensor, side: Side) -> tf.Tensor:
+        """[B * S, H] → [B, N, S, D]; [B, S, H] too, without any reshape."""
+        if side.heads is None:
+            return tf.stack(tf.split(hidden, self.heads, axis=-1), axis=1)
+        return tf.transpose(tf.reshape(hidden, side.heads), [0, 2, 1, 3])
 
-def _split(rows: tf.Tensor, side: Side) -> tf.Tensor:
-    """[B * S, H] → [B, N, S, D]."""
-    return tf.transpose(tf.reshape(rows, side.heads), [0, 2, 1, 3])
+    def _merge(self, mixed: tf.Tensor, side: Side) -> tf.Tensor:
+        """[B, N, S, D] → [B * S, H], or [B, S, H]."""
+        if side.heads is None:
+            return tf.concat(tf.unstack(mixed, axis=1), axis=-1)
+        return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, self.query.outputs])
 
 
 def mask_bias(mask: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | None:
@@ -159,9 +170,8 @@ def mask_bias(mask: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | None:
     if mask is None:
         return None
     wide = tf.float64 if dtype == tf.float64 else tf.float32
-    shape = tf.shape(mask)
-    # reshape, as mask[:, None, None, :] does not convert to TFLite with dynamic axes
-    return tf.reshape((as_dtype(mask, wide) - 1.0) * -MASK_BIAS, tf.stack([shape[0], 1, 1, shape[1]]))
+    # expand_dims twice: [:, None, None, :] does not convert to TFLite
+    return tf.expand_dims(tf.expand_dims((as_dtype(mask, wide) - 1.0) * -MASK_BIAS, 1), 1)
 
 
 class FeedForward(Block):
@@ -319,9 +329,15 @@ def gelu(hidden: tf.Tensor) -> tf.Tensor:
     return as_dtype(0.5 * wide * tf.math.erfc(-wide * math.sqrt(0.5)), hidden.dtype)
 
 
-def rows_of(tensor: tf.Tensor, width: int | None = None) -> tf.Tensor:
-    """[B, S, …] → [B * S, width]; the width is that of the last axis unless it is given."""
-    return tf.reshape(tensor, [-1, width or tensor.shape[-1]])
+def rows_of(tensor: tf.Tensor) -> tf.Tensor:
+    """[B, S, …] → [B * S, …]."""
+    return tf.reshape(tensor, [-1, tensor.shape[-1]])
+
+
+def leading_sizes(tensor: tf.Tensor) -> list[int | tf.Tensor]:
+    """The first two sizes of a tensor, to reshape to: numbers where they are known, -1 for an only unknown one."""
+    sizes = [-1 if size is None else size for size in tensor.shape[:2]]
+    return [tf.shape(tensor)[0], tf.shape(tensor)[1]] if sizes == [-1, -1] else sizes
 
 
 def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:

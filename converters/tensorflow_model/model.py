@@ -24,7 +24,9 @@ from converters.tensorflow_model.layers import (
     Side,
     VisualEmbeddings,
     as_dtype,
+    leading_sizes,
     mask_bias,
+    rows_of,
 )
 from converters.tensorflow_model.losses import classification_loss, visual_loss
 from converters.tensorflow_model.outputs import (
@@ -52,6 +54,9 @@ class TFLxmertModel(PreTrainedTFLxmert):
     def __init__(self, config: LxmertConfig, **options: Any) -> None:
         super().__init__(config, **options)
         policy = self.dtype_policy
+        # Whether hidden states are matrices between the layers. TFLite cannot tell the shape of what comes back from one
+        # before it runs, unless all sizes but one are fixed (converters/to_tflite.py).
+        self.matrices = True
         self.embeddings = LanguageEmbeddings(config, "embeddings", policy)
         self.visual_embeddings = VisualEmbeddings(config, "visual_embeddings", policy)
         with keras.name_scope("language_layers"):
@@ -81,37 +86,38 @@ class TFLxmertModel(PreTrainedTFLxmert):
         want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         options = {"want": want_attentions, "training": training}
         words = self._words(input_ids, inputs_embeds)  # [B, L, H]
-        batch, length, objects = tf.shape(words)[0], tf.shape(words)[1], tf.shape(visual_feats)[1]
-        language = self.embeddings(words, token_type_ids, training=training)  # [B * L, H]
-        vision = self.visual_embeddings(visual_feats, visual_pos, training=training)  # [B * O, H]
-        split = (self.config.num_attention_heads, self.config.head_size)
-        words_side = Side(mask_bias(attention_mask, language.dtype), tf.stack([batch, length, *split]))
-        objects_side = Side(mask_bias(visual_attention_mask, vision.dtype), tf.stack([batch, objects, *split]))
+        language_sizes, vision_sizes = leading_sizes(words), leading_sizes(visual_feats)  # B, L and B, O
+        language = self._rows(self.embeddings(words, token_type_ids, training=training))  # [B * L, H]
+        vision = self.visual_embeddings(
+            self._rows(visual_feats), self._rows(visual_pos), training=training
+        )  # [B * O, H]
+        words_side = Side(mask_bias(attention_mask, language.dtype), self._head_shape(language_sizes))
+        objects_side = Side(mask_bias(visual_attention_mask, vision.dtype), self._head_shape(vision_sizes))
 
         language_states, vision_states = [], []
         language_attentions, vision_attentions, cross_attentions = [], [], []
         for layer in self.language_layers:
-            language, attention = layer(language, words_side, **options)
+            language, attention = layer(language, side=words_side, **options)
             language_states.append(language)
             language_attentions.append(attention)
         for layer in self.vision_layers:
-            vision, attention = layer(vision, objects_side, **options)
+            vision, attention = layer(vision, side=objects_side, **options)
             vision_states.append(vision)
             vision_attentions.append(attention)
         for layer in self.cross_modality_layers:
-            language, vision, attention = layer(language, vision, words_side, objects_side, **options)
+            language, vision, attention = layer(language, vision, words=words_side, objects=objects_side, **options)
             language_states.append(language)
             vision_states.append(vision)
             cross_attentions.append(attention)
 
         outputs: dict[str, Any] = {
-            "language_output": self._unflatten(language, batch, length),
-            "vision_output": self._unflatten(vision, batch, objects),
+            "language_output": self._unflatten(language, language_sizes),
+            "vision_output": self._unflatten(vision, vision_sizes),
         }
         outputs["pooled_output"] = tf.tanh(self.pooler(outputs["language_output"][:, 0]))  # [CLS]
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
-            outputs["language_hidden_states"] = tuple(self._unflatten(s, batch, length) for s in language_states)
-            outputs["vision_hidden_states"] = tuple(self._unflatten(s, batch, objects) for s in vision_states)
+            outputs["language_hidden_states"] = tuple(self._unflatten(s, language_sizes) for s in language_states)
+            outputs["vision_hidden_states"] = tuple(self._unflatten(s, vision_sizes) for s in vision_states)
         if want_attentions:
             outputs["language_attentions"] = tuple(language_attentions)
             outputs["vision_attentions"] = tuple(vision_attentions)
@@ -125,9 +131,16 @@ class TFLxmertModel(PreTrainedTFLxmert):
             return as_dtype(inputs_embeds, self.compute_dtype)
         return self.embeddings.word(input_ids)
 
-    def _unflatten(self, rows: tf.Tensor, batch: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    def _rows(self, tensor: tf.Tensor) -> tf.Tensor:
+        """[B, S, …] → [B * S, …], where hidden states are to be matrices."""
+        return rows_of(tensor) if self.matrices else tensor
+
+    def _unflatten(self, rows: tf.Tensor, sizes: list[int | tf.Tensor]) -> tf.Tensor:
         """[B * S, H] → [B, S, H]."""
-        return tf.reshape(rows, tf.stack([batch, length, self.config.hidden_size]))
+        return tf.reshape(rows, [*sizes, self.config.hidden_size]) if self.matrices else rows
+
+    def _head_shape(self, sizes: list[int | tf.Tensor]) -> list[int | tf.Tensor] | None:
+        return [*sizes, self.config.num_attention_heads, self.config.head_size] if self.matrices else None
 
 
 @keras.saving.register_keras_serializable("lxmert_export")
