@@ -20,6 +20,7 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from converters.onnx_graph import TRANSPOSED, make_lean
+from lxmert_export.artifact import ONNX_FILE
 from lxmert_export.errors import ConversionError
 from lxmert_export.mapped_memory import page_out
 from lxmert_export.model import as_dtype
@@ -28,7 +29,6 @@ from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import DTYPES, SignatureModule, module_state
 from lxmert_export.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Signature
 
-ONNX_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 OPSETS = range(18, 26)
 DEFAULT_OPSET = 18

@@ -12,17 +12,17 @@ from torch import nn
 from converters.tensorflow_model.layers import as_dtype
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.artifact import KERAS_FILE, SAVED_MODEL
 from lxmert_export.config import LxmertConfig
 from lxmert_export.mapped_memory import page_out
 from lxmert_export.runners.torch_module import named_outputs
 from lxmert_export.signature import Signature, Task, TensorSpec
 from lxmert_export.weight_names import BACKBONE
 
-SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 POLICIES = {"fp32": "float32", "fp16": "float16"}
 # What a client may call the SavedModel with: 32-bit ids, the 64-bit ones of most tokenizers, or the three inputs without which
 # there is no answer.
-DEFAULT, WIDE, MINIMAL = "serving_default", "serving_int64", "serving_minimal"
+DEFAULT, WIDE, MINIMAL = SIGNATURES = ("serving_default", "serving_int64", "serving_minimal")
 
 
 def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:

@@ -16,12 +16,14 @@ from lxmert_export import hub
 from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory
 from lxmert_export.config import LxmertConfig
-from lxmert_export.errors import ArtifactError, ConversionError, MissingExtra
+from lxmert_export.demo.words import is_demo_world
+from lxmert_export.errors import ArtifactError, ConversionError, InputError, MissingExtra
+from lxmert_export.graph_facts import READERS
 from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
-from lxmert_export.runners.runner import Runner
+from lxmert_export.runners.runner import InputLimits, Runner
 from lxmert_export.signature import TASKS, Precision, Signature, Task, task_signature
 from lxmert_export.weight_names import same_network
 
@@ -30,13 +32,24 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lxmert_export.asking import Answered
+    from lxmert_export.calibration import Calibration
     from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.exporting import Source
     from lxmert_export.pretrained import PreTrainedLxmert
 
-TARGETS = ("onnx",)
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+# What each target comes in, and what conversion and gate need beside PyTorch: module → extra.
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16", "bf16"),
+    "tensorflow": ("fp32", "fp16"),
+    "tflite": ("fp32", "fp16", "int8"),
+}
+NEEDS: dict[str, dict[str, str]] = {
+    "onnx": {"onnx": "onnx", "onnxscript": "onnx"},
+    "tensorflow": {"tensorflow": "tensorflow"},
+    "tflite": {"tensorflow": "tensorflow", "ai_edge_litert": "tflite"},
+}
 IO_DTYPES = ("float32", "float16")
+FILE_FORMATS = ("saved-model", "keras")
 
 
 def load_checkpoint(
@@ -84,6 +97,9 @@ def export(
     object_heads: bool = False,
     io_dtype: str = "float32",
     opset: int | None = None,
+    file_format: str = "saved-model",
+    full_integer: bool = False,
+    calibration: str | Path | None = None,
     revision: str | None = None,
     num_attention_heads: int | None = None,
     parity: bool = True,
@@ -95,27 +111,30 @@ def export(
 
     ``checkpoint``: a file, a directory, a hub name, one of our models, or any module that holds an ``LxmertModel``; the last
     needs a ``signature`` of its own, whose inputs are passed by keyword, and whose outputs are picked from what it returns.
-    ``fixed`` gives sizes to some of batch, text and objects. ``ParityError`` carries the report of a gate that failed;
-    the directory is then as it was before.
+    ``fixed`` gives sizes to some of batch, text and objects. ``opset`` and ``io_dtype`` are ONNX's, ``file_format`` is
+    TensorFlow's. ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on
+    ``calibration``, a file of real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate
+    that failed; the directory is then as it was before.
     """
-    _check_choices(target, precision, io_dtype)
-    require("converting to ONNX", torch="torch", onnx="onnx", onnxscript="onnx")
-    if parity:
+    _check_choices(target, precision, io_dtype, opset, file_format, full_integer, calibration)
+    require(f"converting to {target}", torch="torch", **NEEDS[target])
+    if parity and target == "onnx":
         require("the parity gate", onnxruntime="onnx")
     _check_own_converters()
-    from lxmert_export.exporting import write_onnx_artifact
+    from lxmert_export.exporting import Request, write_artifact
 
     source = _source(checkpoint, task, config, revision, num_attention_heads)
-    signature = signature or _own_signature(source, fixed, hidden_states, attentions, object_heads, io_dtype)
+    signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
+    real = _calibration(source, signature, calibration) if full_integer else None
+    request = Request(target, precision, opset=opset, file_format=file_format, calibration=real)
     final = Path(directory or default_directory(source.name, signature.task, target, precision))
     with atomic_directory(final, overwrite=overwrite) as temporary:
-        written = write_onnx_artifact(
+        written = write_artifact(
             source,
+            request,
             signature,
             temporary,
             name=final.resolve().name,
-            precision=precision,
-            opset=opset,
             parity=parity,
             providers=providers,
             progress=progress,
@@ -148,7 +167,9 @@ def check_parity(
     check_comparable(opened)
     if checkpoint is None:
         return check_against_golden(opened, providers, progress)
-    require("the reference", torch="torch", onnx="onnx")
+    for artifact in opened:
+        module, extra = READERS[artifact.manifest.target]
+        require("the reference", **{"torch": "torch", module: extra})
     _check_own_converters()
     from lxmert_export.gate import check_against_module
 
@@ -196,14 +217,46 @@ def require(what: str, **modules: str) -> None:
             raise MissingExtra(what, extra)
 
 
-def _check_choices(target: str, precision: str, io_dtype: str) -> None:
+def _check_choices(
+    target: str,
+    precision: str,
+    io_dtype: str,
+    opset: int | None,
+    file_format: str,
+    full_integer: bool,
+    calibration: str | Path | None,
+) -> None:
     for what, value, choices in (
-        ("target", target, TARGETS),
-        ("precision", precision, PRECISIONS),
+        ("target", target, tuple(PRECISIONS)),
+        ("precision", precision, PRECISIONS.get(target, ())),
         ("io_dtype", io_dtype, IO_DTYPES),
+        ("format", file_format, FILE_FORMATS),
     ):
         if value not in choices:
-            raise ConversionError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+            of = f" of target {target}" if what == "precision" else ""
+            raise ConversionError(f"unknown {what}{of} {value!r}; choose from {', '.join(choices)}")
+    misplaced = {
+        "opset": opset is not None and target != "onnx",
+        "io_dtype": io_dtype != "float32" and target != "onnx",
+        "format": file_format != "saved-model" and target != "tensorflow",
+        "full_integer": full_integer and (target, precision) != ("tflite", "int8"),
+        "calibration": calibration is not None and not full_integer,
+    }
+    if wrong := [name for name, is_so in misplaced.items() if is_so]:
+        raise ConversionError(f"{', '.join(wrong)}: not an option of {precision} {target}; leave it out")
+
+
+def _calibration(source: Source, signature: Signature, file: str | Path | None) -> Calibration:
+    from lxmert_export.calibration import demo_calibration, read_calibration
+
+    if file is not None:
+        return read_calibration(file, signature, InputLimits.of(source.config))
+    if not is_demo_world(source.config.extra) or signature.task == "nlvr2":
+        raise InputError(
+            "full-integer needs real inputs of yours to measure ranges on: --calibration FILE (.npz or .safetensors)"
+        )
+    require_pictures()
+    return demo_calibration(signature)
 
 
 def _check_own_converters() -> None:
@@ -234,6 +287,7 @@ def _source(
 
 def _own_signature(
     source: Source,
+    target: str,
     fixed: Mapping[str, int] | None,
     hidden_states: bool,
     attentions: bool,
@@ -252,4 +306,5 @@ def _own_signature(
         object_heads=object_heads,
         fixed=fixed,
         float_dtype=io_dtype,
+        integer_dtype="int64" if target == "onnx" else "int32",
     )

@@ -18,11 +18,19 @@ from lxmert_export.signature import Precision, Signature, Task
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+# What each target's runtime opens; SAVED_MODEL is a directory.
+ONNX_FILE = "model.onnx"
+SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
+TFLITE_FILE = "model.tflite"
 GOLDEN_FILE = "golden.safetensors"
 LABELS_FILE = "labels.json"
+FULL_INTEGER = "full-integer"  # among `options`: the quantization that is right for inputs like its calibration's alone
 # Carried over from the checkpoint's directory where they are known.
 COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
-TOOLS = (PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "numpy")
+TOOLS = (
+    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",
+    "ai-edge-litert", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

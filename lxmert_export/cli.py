@@ -5,16 +5,24 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from lxmert_export.cli_conversions import (
+    HeadsOption,
+    OverwriteOption,
+    ProviderOption,
+    RevisionOption,
+    TaskOption,
+    onnx,
+    tensorflow,
+    tflite,
+)
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
-from lxmert_export.hub import DEMO
-from lxmert_export.signature import Task
+from lxmert_export.terminal import say, show_report, shown_progress
 
 app = typer.Typer(
     name="lxmert-export",
@@ -28,26 +36,7 @@ app = typer.Typer(
 ERROR, PARITY_FAILED = 1, 3
 
 
-CheckpointArgument = Annotated[
-    str, typer.Argument(metavar="[CHECKPOINT]", help="A file, a directory, a hub name (owner/name), or 'demo'.")
-]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
-TaskOption = Annotated[Task | None, typer.Option(help="Which head; by default the fullest that the checkpoint holds.")]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", metavar="DIR", help="Default: ./<checkpoint>-<task>-<target>-<precision>."),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output directory.")]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub name.")]
-HeadsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--num-attention-heads", min=1, help="For checkpoints without config.json; default: hidden size / 64."
-    ),
-]
-ProviderOption = Annotated[
-    list[str] | None, typer.Option("--provider", help="onnxruntime execution provider; repeat in order of preference.")
-]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
 
@@ -58,51 +47,8 @@ def options(
     """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
 
 
-@app.command()
-def onnx(
-    checkpoint: CheckpointArgument = DEMO,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
-    task: TaskOption = None,
-    output: OutputOption = None,
-    opset: Annotated[int, typer.Option(min=18, max=25, help="ONNX operator set.")] = 18,
-    batch: Annotated[int | None, typer.Option(min=1, help="Fix the batch axis; dynamic by default.")] = None,
-    text: Annotated[int | None, typer.Option(min=1, help="Fix the text axis; dynamic by default.")] = None,
-    objects: Annotated[int | None, typer.Option(min=1, help="Fix the objects axis; dynamic by default.")] = None,
-    hidden_states: Annotated[bool, typer.Option("--hidden-states", help="Add every layer's hidden states.")] = False,
-    attentions: Annotated[bool, typer.Option("--attentions", help="Add the attention probabilities.")] = False,
-    object_heads: Annotated[bool, typer.Option("--object-heads", help="Add pre-training's object heads.")] = False,
-    io_dtype: Annotated[
-        Literal["float32", "float16"], typer.Option(help="Dtype of floating-point inputs and outputs.")
-    ] = "float32",
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    no_parity: Annotated[bool, typer.Option("--no-parity", help="Skip the gate; the manifest then says so.")] = False,
-    overwrite: OverwriteOption = False,
-    provider: ProviderOption = None,
-) -> None:
-    """Convert a checkpoint to ONNX, and prove it."""
-    from lxmert_export import api
-    from lxmert_export.runners.providers import CPU
-
-    if fp16 and bf16:
-        raise typer.BadParameter("--fp16 and --bf16 exclude each other")
-    fixed = {axis: size for axis, size in (("batch", batch), ("text", text), ("objects", objects)) if size is not None}
-    with _progress() as progress:
-        artifact = api.export(
-            "onnx", checkpoint, output,
-            precision="fp16" if fp16 else "bf16" if bf16 else "fp32", task=task, fixed=fixed,
-            hidden_states=hidden_states, attentions=attentions, object_heads=object_heads, io_dtype=io_dtype,
-            opset=opset, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
-            overwrite=overwrite, providers=provider or (CPU,), progress=progress,
-        )  # fmt: skip
-    origin = artifact.manifest.checkpoint
-    _say(f"checkpoint {origin['name']} ({origin['dialect']} dialect, sha256 {origin['sha256'][:12]})")
-    if origin["unused_heads"]:
-        _say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
-    _print_report(artifact.report)
-    size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
-    typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
+for conversion in (onnx, tensorflow, tflite):
+    app.command()(conversion)
 
 
 @app.command()
@@ -144,7 +90,7 @@ def parity(
     from lxmert_export import api
     from lxmert_export.runners.providers import CPU
 
-    with _progress() as progress:
+    with shown_progress() as progress:
         report = api.check_parity(
             artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
             providers=provider or (CPU,), progress=progress,
@@ -160,7 +106,7 @@ def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json:
     from lxmert_export import api
     from lxmert_export.runners.providers import CPU
 
-    with _progress() as progress:
+    with shown_progress() as progress:
         report = api.verify(artifact, providers=provider or (CPU,), progress=progress)
     if as_json:
         _write_json(report.to_dict(), "-")
@@ -233,9 +179,9 @@ def ask(
     if draw_scene is not None:
         asking.check_destination(image, artifact, overwrite=overwrite)
         suggestions = asking.draw_picture(draw_scene, image)
-        _say(f"drew scene {draw_scene} into {image}; it has an answer to:")
+        say(f"drew scene {draw_scene} into {image}; it has an answer to:")
         for suggested in suggestions:
-            _say(f"  {suggested.text}  ({suggested.answer})")
+            say(f"  {suggested.text}  ({suggested.answer})")
         if question is None:
             if as_json:
                 _write_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]}, "-")
@@ -244,7 +190,7 @@ def ask(
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
     if save is not None:
         asking.save_answer(answered, image, save, word=shown)
-        _say(f"drew {save}")
+        say(f"drew {save}")
     if as_json:
         _write_json(answered.to_dict(top), "-")
         return
@@ -275,7 +221,7 @@ def main() -> None:
     try:
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
-        _print_report(error.report)
+        show_report(error.report)
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)
@@ -288,29 +234,15 @@ def main() -> None:
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:
     if debug:
         raise error
-    _say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
+    say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
     sys.exit(code)
 
 
 def _conclude(report: Any, *, quiet: bool) -> None:
     if not quiet:
-        _print_report(report)
+        show_report(report)
     if not report.passed:
         raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
-
-
-def _print_report(report: Any) -> None:
-    if report is None:
-        return
-    from rich.console import Console
-
-    from lxmert_export.parity.terminal import print_report
-
-    print_report(report, Console(stderr=True))
 
 
 def _write_json(values: Mapping[str, Any], file: str) -> None:
@@ -322,28 +254,6 @@ def _write_json(values: Mapping[str, Any], file: str) -> None:
         Path(file).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar on stderr where that is a terminal; silence elsewhere."""
-    from lxmert_export.judging import silent
-
-    if not sys.stderr.isatty():
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def advance(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield advance
 
 
 if __name__ == "__main__":

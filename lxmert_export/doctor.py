@@ -22,6 +22,8 @@ class Capability:
     mend: str | None
 
 
+# The same module in another distribution.
+SAME_AS = {"tensorflow": ("tensorflow-cpu",)}
 # What each capability needs: module → distribution and extra.
 NEEDS = {
     "read .pth, .bin and .safetensors checkpoints": {"torch": ("torch", "torch")},
@@ -31,9 +33,23 @@ NEEDS = {
         "onnx": ("onnx", "onnx"),
         "onnxscript": ("onnxscript", "onnx"),
     },
+    "convert to TensorFlow (SavedModel, .keras)": {
+        "torch": ("torch", "torch"),
+        "tensorflow": ("tensorflow", "tensorflow"),
+    },
+    "convert to TFLite": {
+        "torch": ("torch", "torch"),
+        "tensorflow": ("tensorflow", "tensorflow"),
+        "ai_edge_litert": ("ai-edge-litert", "tflite"),
+    },
     "ask about pictures": {"PIL": ("pillow", "demo"), "scipy": ("scipy", "demo")},
     "run and verify ONNX artifacts": {"onnxruntime": ("onnxruntime", "onnx")},
-    "judge fp16 and bf16 on a CPU (emulator)": {"onnxruntime": ("onnxruntime", "onnx"), "onnx_ir": ("onnx-ir", "onnx")},
+    "run and verify TensorFlow artifacts": {"tensorflow": ("tensorflow", "tensorflow")},
+    "run and verify TFLite artifacts": {"ai_edge_litert": ("ai-edge-litert", "tflite")},
+    "judge fp16 and bf16 of ONNX on a CPU (emulator)": {
+        "onnxruntime": ("onnxruntime", "onnx"),
+        "onnx_ir": ("onnx-ir", "onnx"),
+    },
 }
 
 
@@ -42,7 +58,7 @@ def examine() -> list[Capability]:
     found = []
     for what, needs in NEEDS.items():
         missing = [module for module in needs if find_spec(module) is None]
-        versions = tool_versions(distribution for distribution, _ in needs.values())
+        versions = tool_versions(alias for name, _ in needs.values() for alias in (name, *SAME_AS.get(name, ())))
         extras = sorted({needs[module][1] for module in missing})
         found.append(
             Capability(

@@ -1,4 +1,7 @@
-"""From a checkpoint or a module to an artifact on disk: load, convert, carry companions over, pass the gate, describe."""
+"""From a checkpoint or a module to an artifact on disk: load, convert, carry companions over, pass the gate, describe.
+
+Each converter is imported when its target is asked for: nobody needs the other targets' frameworks.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,28 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from converters.to_onnx import DEFAULT_OPSET, convert_to_onnx
 from lxmert_export.artifact import COMPANION_FILES, Artifact, Manifest, write_manifest
+from lxmert_export.calibration import Calibration
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError, ParityError
-from lxmert_export.gate import check_precision, pass_gate
+from lxmert_export.gate import pass_gate
+from lxmert_export.graph_facts import check_precision, delegation
 from lxmert_export.judging import Progress, silent
 from lxmert_export.model import MODELS, LxmertModel
+from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import Precision, Signature, Task
+
+if TYPE_CHECKING:
+    from converters.to_tflite import Quantization
 
 
 @dataclass(frozen=True)
@@ -73,46 +81,117 @@ def source_of_module(module: nn.Module, config: LxmertConfig | None) -> Source:
     )
 
 
-def write_onnx_artifact(
+@dataclass(frozen=True)
+class Request:
+    """What an artifact is to be: its target and precision, and the options that each target has of its own.
+
+    ``opset`` is ONNX's; ``file_format`` TensorFlow's, ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite
+    full-integer.
+    """
+
+    target: str
+    precision: Precision
+    opset: int | None = None
+    file_format: str = "saved-model"
+    calibration: Calibration | None = None
+
+
+def write_artifact(
     source: Source,
+    request: Request,
     signature: Signature,
     directory: Path,
     *,
     name: str,
-    precision: Precision,
-    opset: int | None,
     parity: bool,
     providers: Sequence[str],
     progress: Progress = silent,
 ) -> Artifact:
-    """Fills an empty directory with an ONNX artifact; ``ParityError`` where it does not pass its gate.
+    """Fills an empty directory with an artifact; ``ParityError`` where it does not pass its gate.
 
     ``name`` is what reports call it: the directory is a temporary one.
     """
-    opset = opset or DEFAULT_OPSET
-    progress(f"converting {source.name} to ONNX {precision}", 0, 1)
-    limits = InputLimits.of(source.config)
-    convert_to_onnx(source.module, signature, limits, directory, precision=precision, opset=opset)
-    progress(f"converting {source.name} to ONNX {precision}", 1, 1)
+    step = f"converting {source.name} to {request.target} {request.precision}"
+    progress(step, 0, 1)
+    options = CONVERTERS[request.target](source, request, signature, directory)
+    progress(step, 1, 1)
     for file in source.companions:
         shutil.copyfile(file, directory / file.name)
     manifest = Manifest(
-        target="onnx",
-        precision=precision,
+        target=request.target,
+        precision=request.precision,
         task=signature.task,
         config=source.config,
         signature=signature,
         checkpoint=source.checkpoint,
-        options={"opset": opset, "io_dtype": signature.outputs[0].dtype},
+        options={**options, "io_dtype": signature.outputs[0].dtype},
     )
     artifact = Artifact(directory, manifest, name)
-    check_precision(artifact)
+    facts = check_precision(artifact)
+    if request.target == "tflite":  # what runs where on a device that has only the file
+        manifest = replace(manifest, options={**manifest.options, **delegation(facts)})
+        artifact = replace(artifact, manifest=manifest)
     if not parity:
         return replace(artifact, manifest=write_manifest(directory, manifest))
-    report = pass_gate(artifact, source.module, providers, progress)
+    samples = request.calibration.judged(signature) if request.calibration else None
+    report = pass_gate(artifact, source.module, providers, progress, samples=samples)
     if not report.passed:
         raise ParityError(report.summary(), report)
     return replace(artifact, manifest=write_manifest(directory, _with_parity(manifest, report)), report=report)
+
+
+def _convert_to_onnx(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+    from converters.to_onnx import DEFAULT_OPSET, convert_to_onnx
+
+    opset = request.opset or DEFAULT_OPSET
+    limits = InputLimits.of(source.config)
+    convert_to_onnx(source.module, signature, limits, directory, precision=request.precision, opset=opset)
+    return {"opset": opset}
+
+
+def _convert_to_tensorflow(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+    with quiet_native_logs():
+        from converters.to_tensorflow import SIGNATURES, convert_to_keras, convert_to_saved_model, keras_twin
+
+        model = keras_twin(source.module, source.config, _own_task(source), request.precision)
+        if request.file_format == "keras":
+            convert_to_keras(model, directory)
+            return {"format": "keras"}
+        convert_to_saved_model(model, signature, directory)
+    return {"format": "saved-model", "signatures": list(SIGNATURES)}
+
+
+def _convert_to_tflite(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+    calibration, integer = request.calibration, request.calibration is not None
+    quantization: Quantization = "full-integer" if integer else TFLITE_QUANTIZATION[request.precision]
+    with quiet_native_logs():
+        from converters.to_tensorflow import keras_twin
+        from converters.to_tflite import INTEGER_MASK_BIAS, convert_to_tflite
+
+        model = keras_twin(source.module, source.config, _own_task(source), "fp32")
+        if integer:
+            model.backbone().mask_bias = INTEGER_MASK_BIAS
+        batches = calibration.batches(signature) if calibration else ()
+        convert_to_tflite(model, signature, directory, quantization=quantization, calibration=batches)
+    return {
+        "quantization": quantization,
+        # What matmuls compute in: only full-integer has no float32 arithmetic left.
+        "arithmetic": "int8" if integer else "fp32",
+        "calibration": calibration.described if calibration else None,
+    }
+
+
+TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16", "int8": "dynamic-range"}
+CONVERTERS = {"onnx": _convert_to_onnx, "tensorflow": _convert_to_tensorflow, "tflite": _convert_to_tflite}
+
+
+def _own_task(source: Source) -> Task:
+    """``ConversionError``: a module of the user's own, of which there is no Keras twin."""
+    if source.task is None:
+        raise ConversionError(
+            f"{source.name} is a module of your own: only ONNX takes such; TensorFlow and TFLite take LXMERT's own classes"
+        )
+    return source.task
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:

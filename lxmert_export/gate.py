@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lxmert_export.artifact import GOLDEN_FILE, Artifact
+from lxmert_export.artifact import FULL_INTEGER, GOLDEN_FILE, Artifact
 from lxmert_export.config import LxmertConfig
-from lxmert_export.errors import ConversionError
-from lxmert_export.golden import write_golden
+from lxmert_export.golden import read_golden, write_golden
+from lxmert_export.graph_facts import check_precision
 from lxmert_export.held_out import HeldOut
 from lxmert_export.judging import Judged, Progress, counted, judge_artifact, record_runner, report_on, silent
-from lxmert_export.onnx_file import read_onnx_facts
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import Floors, ParityReport
 from lxmert_export.parity.scores import measure_floor
-from lxmert_export.runners.opening import ONNX_FILE
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import TorchRunner
 from lxmert_export.sample_inputs import SampleInputs, sample_inputs
@@ -27,13 +25,20 @@ from lxmert_export.signature import Precision, Signature, task_signature
 
 
 def pass_gate(
-    artifact: Artifact, module: nn.Module, providers: Sequence[str], progress: Progress = silent
+    artifact: Artifact,
+    module: nn.Module,
+    providers: Sequence[str],
+    progress: Progress = silent,
+    *,
+    samples: SampleInputs | None = None,
 ) -> ParityReport:
     """Judges an artifact against the module it was made from, and writes its golden file.
 
-    The report is returned whatever it says; the caller refuses an artifact that did not pass.
+    ``samples`` are real inputs, for an artifact that was calibrated for such alone; all others are judged on drawn ones. The
+    report is returned whatever it says; the caller refuses an artifact that did not pass.
     """
-    judged, samples, reference = _judge(artifact, module, providers, progress)
+    samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
+    judged, reference = _judge(artifact, module, samples, providers, progress)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
     return report_on([judged], samples)
 
@@ -42,19 +47,27 @@ def check_against_module(
     artifacts: Sequence[Artifact], module: nn.Module, providers: Sequence[str], progress: Progress = silent
 ) -> ParityReport:
     """Judges artifacts of one task against a module in float64, and every pair of them against each other."""
-    results = [_judge(artifact, module, providers, progress) for artifact in artifacts]
-    return report_on([judged for judged, _, _ in results], results[0][1])
+    samples = [_samples_for(artifact) for artifact in artifacts]
+    judged = [_judge(a, module, s, providers, progress)[0] for a, s in zip(artifacts, samples, strict=True)]
+    return report_on(judged, samples[0])
+
+
+def _samples_for(artifact: Artifact) -> SampleInputs:
+    """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
+    manifest = artifact.manifest
+    if manifest.options.get("quantization") == FULL_INTEGER:
+        return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
+    return sample_inputs(manifest.signature, manifest.config)
 
 
 def _judge(
-    artifact: Artifact, module: nn.Module, providers: Sequence[str], progress: Progress
-) -> tuple[Judged, SampleInputs, Recording]:
+    artifact: Artifact, module: nn.Module, samples: SampleInputs, providers: Sequence[str], progress: Progress
+) -> tuple[Judged, Recording]:
     check_precision(artifact)
     manifest = artifact.manifest
-    samples = sample_inputs(manifest.signature, manifest.config)
     reference = run_reference(module, manifest.signature, manifest.config, samples, progress)
     floors = run_floors(module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress)
-    return judge_artifact(artifact, samples, reference, floors, providers, progress=progress), samples, reference
+    return judge_artifact(artifact, samples, reference, floors, providers, progress=progress), reference
 
 
 def run_reference(
@@ -74,7 +87,12 @@ def run_floors(
     precision: Precision,
     progress: Progress = silent,
 ) -> Floors:
-    """The noise floor of a precision for every output and family: the module's own error in that precision."""
+    """The noise floor of a precision for every output and family: the module's own error in that precision.
+
+    PyTorch has no int8 of the kind: its floor is the least that a floor may be.
+    """
+    if precision == "int8":
+        return {key: measure_floor(chunks, chunks, precision) for key, chunks in reference.items()}
     limits = InputLimits.of(config)
     computed = record_runner(lambda: TorchRunner(module, signature, limits, precision), samples, signature, progress)
     return {key: measure_floor(chunks, computed[key], precision) for key, chunks in reference.items()}
@@ -94,14 +112,3 @@ def answer_held_out(
     reference = answers("fp64")
     floors = [measure_floor(reference, answers(precision), precision).rms for precision in questions.precisions]
     return replace(questions, reference=np.concatenate(reference).astype(np.float64), floors=np.array(floors))
-
-
-def check_precision(artifact: Artifact) -> None:
-    """``ConversionError`` unless every matmul of the file computes in the manifest's precision, its weights stored so."""
-    precision = artifact.manifest.precision
-    facts = read_onnx_facts(artifact.file(ONNX_FILE))
-    if set(facts.matmuls) != {precision} or set(facts.matmul_weights) != {precision}:
-        raise ConversionError(
-            f"{artifact.path}: called {precision}, but its matmuls compute in {facts.matmuls} over weights stored in "
-            f"{facts.matmul_weights}"
-        )

@@ -36,7 +36,7 @@ from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.decisions import AnswerKey
 from lxmert_export.parity.recording import Advance, Run
-from lxmert_export.parity.scores import Floor, rms
+from lxmert_export.parity.scores import Floor, measure_floor, rms
 from lxmert_export.sample_inputs import Arrays
 from lxmert_export.signature import ANSWER_OUTPUT, Signature
 
@@ -119,7 +119,9 @@ class HeldOut:
         return AnswerKey(reference, self.answer, self.family, self.families)
 
     def floor(self, precision: str) -> Floor:
-        """The noise floor of a precision; ``ArtifactError`` where it was not measured."""
+        """The noise floor of a precision, int8's the least there is; ``ArtifactError`` where it was not measured."""
+        if precision == "int8":
+            return measure_floor([self.reference], [self.reference], precision)
         if precision not in self.precisions:
             raise ArtifactError(f"{HELD_OUT_FILE} of the built-in checkpoint has no floor for {precision}: measure one")
         measured = float(self.floors[self.precisions.index(precision)])

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact import MANIFEST_FILE, open_artifact
+from lxmert_export.graph_facts import READERS, read_graph_facts
 from lxmert_export.parity.decisions import percent
-from lxmert_export.runners.opening import ONNX_FILE
 
 
 def inspect_artifact(path: str | Path) -> dict[str, Any]:
-    """The manifest of an artifact, its sizes, and what its ONNX file really computes in.
+    """The manifest of an artifact, its sizes, and what its graph really computes in.
 
-    ``graph`` is read from the file where the ``onnx`` package is installed, else None: the manifest alone proves nothing.
+    ``graph`` is read from the file where its library is installed, else None: the manifest alone proves nothing.
     """
     artifact = open_artifact(path)
-    manifest = artifact.manifest
+    manifest, graph = artifact.manifest, read_graph_facts(artifact)
     return {
         "kind": "artifact",
         "path": str(path),
         "bytes": sum(facts["bytes"] for facts in manifest.files.values()),
-        "graph": _graph_facts(artifact.file(ONNX_FILE)) if manifest.target == "onnx" else None,
+        "graph": None if graph is None else vars(graph),
         "manifest": manifest.to_dict(),
     }
-
-
-def _graph_facts(path: Path) -> dict[str, Any] | None:
-    if find_spec("onnx") is None:
-        return None
-    from lxmert_export.onnx_file import read_onnx_facts
-
-    return vars(read_onnx_facts(path))
 
 
 def inspect_checkpoint(
@@ -79,22 +70,29 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{facts['bytes']:,} bytes in {len(manifest['files'])} files"),
         ("inputs", _specs(manifest["signature"]["inputs"])),
         ("outputs", _specs(manifest["signature"]["outputs"])),
-        *_graph_rows(facts["graph"], manifest["precision"]),
+        *_graph_rows(facts["graph"], manifest),
         ("parity", _parity(manifest["parity"])),
     ]
     return rows
 
 
-def _graph_rows(graph: Mapping[str, Any] | None, precision: str) -> list[tuple[str, str]]:
+def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     if graph is None:
-        return [("graph", "not read: pip install 'lxmert-export[onnx]'")]
+        return [("graph", f"not read: pip install 'lxmert-export[{READERS[manifest['target']][1]}]'")]
+    precision = manifest["precision"]
+    arithmetic = manifest["options"].get("arithmetic", precision)
     weights, matmuls = graph["matmul_weights"], graph["matmuls"]
-    return [
-        ("opset", str(graph["opset"])),
-        ("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())),
+    rows = [("opset", str(graph["opset"]))] if "opset" in graph else []
+    if graph["operators"]:
+        rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
+    rows += [
         ("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"),
-        ("matmuls", f"{matmuls.get(precision, 0)} of {sum(matmuls.values())} compute in {precision}"),
+        ("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} compute in {arithmetic}"),
     ]
+    if "xnnpack_left" in graph:
+        left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
+        rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))
+    return rows
 
 
 def _parity(parity: Mapping[str, Any] | None) -> str:

@@ -99,7 +99,7 @@ def _judge_answers(
         artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
         manifest.signature, arithmetic,
     )  # fmt: skip
-    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms)
+    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
 
 
 def record_runner(
@@ -186,8 +186,11 @@ def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
         common = {s.name for s in one.artifact.manifest.signature.outputs} & {
             s.name for s in other.artifact.manifest.signature.outputs
         }
+        # An artifact that was calibrated for real inputs is judged on those alone, and so shares none with the others.
+        families = {family for family, _ in one.recording} & {family for family, _ in other.recording}
         recordings = tuple(
-            {key: chunks for key, chunks in side.recording.items() if key[1] in common} for side in (one, other)
+            {key: chunks for key, chunks in side.recording.items() if key[1] in common and key[0] in families}
+            for side in (one, other)
         )
         names = (one.artifact.name, other.artifact.name)
         cells += judge_pair(names, (recordings[0], recordings[1]), (one.floors, other.floors))

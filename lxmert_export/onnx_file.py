@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from lxmert_export.graph_facts import GraphFacts, count_precisions
+
 MATMULS = ("MatMul", "Gemm")
-PRECISION_NAMES = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64"}
 
 
 @dataclass(frozen=True)
-class OnnxFacts:
-    """Counts of an ONNX file: its opset, its operators by name, its matmuls and their stored weights by precision."""
+class OnnxFacts(GraphFacts):
+    """The graph's facts, and the operator set it is written in."""
 
     opset: int
-    operators: dict[str, int]
-    matmuls: dict[str, int]
-    matmul_weights: dict[str, int]
 
 
 def read_onnx_facts(path: Path) -> OnnxFacts:
@@ -40,6 +39,5 @@ def read_onnx_facts(path: Path) -> OnnxFacts:
     )
 
 
-def _by_precision(types: object) -> dict[str, int]:
-    names = (onnx.TensorProto.DataType.Name(kind) for kind in types)  # type: ignore[attr-defined]
-    return dict(Counter(PRECISION_NAMES.get(name, name.lower()) for name in names))
+def _by_precision(types: Iterable[int]) -> dict[str, int]:
+    return count_precisions(onnx.TensorProto.DataType.Name(kind) for kind in types)

@@ -165,13 +165,13 @@ class Attention(Block):
         return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, self.query.outputs])
 
 
-def mask_bias(mask: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | None:
-    """[B, K], 1 where a key is seen → [B, 1, 1, K], 0 where it is seen and -10000 where it is not; at least float32."""
+def mask_bias(mask: tf.Tensor | None, masked: float, dtype: tf.DType) -> tf.Tensor | None:
+    """[B, K], 1 where a key is seen → [B, 1, 1, K], 0 where it is seen and ``masked`` where not; at least float32."""
     if mask is None:
         return None
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     # expand_dims twice: [:, None, None, :] does not convert to TFLite
-    return tf.expand_dims(tf.expand_dims((as_dtype(mask, wide) - 1.0) * -MASK_BIAS, 1), 1)
+    return tf.expand_dims(tf.expand_dims((as_dtype(mask, wide) - 1.0) * -masked, 1), 1)
 
 
 class FeedForward(Block):

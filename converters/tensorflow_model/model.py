@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from converters.tensorflow_model.layers import (
+    MASK_BIAS,
     AnswerHead,
     CrossModalityLayer,
     EncoderLayer,
@@ -57,6 +58,7 @@ class TFLxmertModel(PreTrainedTFLxmert):
         # Whether hidden states are matrices between the layers. TFLite cannot tell the shape of what comes back from one
         # before it runs, unless all sizes but one are fixed (converters/to_tflite.py).
         self.matrices = True
+        self.mask_bias = MASK_BIAS
         self.embeddings = LanguageEmbeddings(config, "embeddings", policy)
         self.visual_embeddings = VisualEmbeddings(config, "visual_embeddings", policy)
         with keras.name_scope("language_layers"):
@@ -91,8 +93,10 @@ class TFLxmertModel(PreTrainedTFLxmert):
         vision = self.visual_embeddings(
             self._rows(visual_feats), self._rows(visual_pos), training=training
         )  # [B * O, H]
-        words_side = Side(mask_bias(attention_mask, language.dtype), self._head_shape(language_sizes))
-        objects_side = Side(mask_bias(visual_attention_mask, vision.dtype), self._head_shape(vision_sizes))
+        words_side = Side(mask_bias(attention_mask, self.mask_bias, language.dtype), self._head_shape(language_sizes))
+        objects_side = Side(
+            mask_bias(visual_attention_mask, self.mask_bias, vision.dtype), self._head_shape(vision_sizes)
+        )
 
         language_states, vision_states = [], []
         language_attentions, vision_attentions, cross_attentions = [], [], []

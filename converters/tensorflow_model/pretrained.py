@@ -139,6 +139,10 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             variable.assign(cast)
             after(tensors[weight.ours])
 
+    def backbone(self) -> Any:
+        """The ``TFLxmertModel``: this one, or the one inside. No property: Keras would walk through it without end."""
+        return getattr(self, "lxmert", self)
+
     def named_variables(self) -> list[tuple[Weight, keras.Variable]]:
         """Every variable beside its names; a tied decoder is not among them."""
         by_path = {variable.path: variable for variable in self.variables}

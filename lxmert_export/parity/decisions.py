@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from lxmert_export.parity.recording import Arithmetic, shapes
 from lxmert_export.parity.scores import THRESHOLD, Chunks
 
+# int8 turns answers round: how many it may. Accuracy is the rule of MLPerf Inference for quantised models, 99 % of the
+# reference's; three answers in a hundred may be others than float64's, near-ties apart.
+LEAST_INT8_AGREEMENT, LEAST_INT8_ACCURACY = 0.97, 0.99
 NO_ANSWER = -1  # a row that is missing or not finite
 
 
@@ -103,10 +106,18 @@ def near_tie_margin(floor: float) -> float:
     return THRESHOLD * floor * float(np.sqrt(2))
 
 
-def decide(runner: str, arithmetic: Arithmetic, computed: Chunks | None, key: AnswerKey, floor: float) -> Decisions:
+def decide(
+    runner: str,
+    arithmetic: Arithmetic,
+    computed: Chunks | None,
+    key: AnswerKey,
+    floor: float,
+    *,
+    precision: str = "fp32",
+) -> Decisions:
     """Compares a runner's answer scores with the key; ``computed`` is None where the output is missing.
 
-    ``floor`` is the noise floor of the runner's precision on these questions.
+    ``floor`` is the noise floor of the runner's precision on these questions. int8 is allowed a few flips, others none.
     """
     margin = near_tie_margin(floor)
     reference = np.concatenate([np.asarray(chunk, np.float64) for chunk in key.reference] or [np.zeros((0, 2))])
@@ -126,7 +137,7 @@ def decide(runner: str, arithmetic: Arithmetic, computed: Chunks | None, key: An
     }
     total = _tally(facts, np.full(len(best), True))
     families = {name: _tally(facts, key.family == number) for number, name in enumerate(key.families)}
-    reason = _structural_fault(computed, key.reference) or _wrong_decisions(total)
+    reason = _structural_fault(computed, key.reference) or _wrong_decisions(total, precision)
     return Decisions(runner, arithmetic, reason, margin, total, families)
 
 
@@ -152,10 +163,20 @@ def _structural_fault(computed: Chunks | None, reference: Chunks) -> str | None:
     return None if all(np.isfinite(chunk).all() for chunk in computed) else "NaN or infinity"
 
 
-def _wrong_decisions(total: Tally) -> str | None:
-    if total.flips:
-        return f"{total.flips:,} of {total.questions:,} answers are not float64's, nor tied with them"
-    return None if total.clear else "nothing was compared: no question but near-ties"
+def _wrong_decisions(total: Tally, precision: str) -> str | None:
+    if not total.clear:
+        return "nothing was compared: no question but near-ties"
+    if precision != "int8":
+        return (
+            f"{total.flips:,} of {total.questions:,} answers are not float64's, nor tied with them"
+            if total.flips
+            else None
+        )
+    if total.agreed < LEAST_INT8_AGREEMENT * total.clear:
+        return f"only {total.agreed:,} of {total.clear:,} clear answers are float64's; {LEAST_INT8_AGREEMENT:.0%} are needed"
+    if total.correct < LEAST_INT8_ACCURACY * total.reference_correct:
+        return f"{total.correct:,} right answers are less than {LEAST_INT8_ACCURACY:.0%} of float64's {total.reference_correct:,}"
+    return None
 
 
 def _tally(facts: Mapping[str, NDArray[np.bool_]], chosen: NDArray[np.bool_]) -> Tally:

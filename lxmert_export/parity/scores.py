@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# The distance from 1 to the next number: numpy's finfo.eps, and bfloat16's, which numpy does not have.
-EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7}
+# The distance from 1 to the next number: numpy's finfo.eps, and bfloat16's, which numpy does not have. One step of int8, of
+# the largest value that its scale holds.
+EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7, "int8": 2.0**-7}
 # A floor is never below this many eps of the reference's RMS: an output that happens to be exact leaves no room at all.
 LEAST_FLOOR = 4.0
 # Above these a score fails. Measured by `make study` (benchmarks/study.md): no score of 320 random correct checkpoints, each

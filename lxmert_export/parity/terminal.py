@@ -97,5 +97,7 @@ def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
 
 def _not_run(report: ParityReport) -> list[str]:
     names = ", ".join(report.families_not_run)
-    reason = "the fixed axes leave no room, or the held-out questions are of other weights"
+    reason = (
+        "no room in the fixed axes, other inputs than it was calibrated for, or held-out questions of other weights"
+    )
     return [f"not run: {names} inputs ({reason})"] if names else []

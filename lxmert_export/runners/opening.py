@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from lxmert_export.artifact import Artifact
+from lxmert_export.artifact import KERAS_FILE, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
 from lxmert_export.errors import ArtifactError, MissingExtra
+from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
-
-ONNX_FILE = "model.onnx"
 
 
 def judged_ways(
@@ -23,6 +22,8 @@ def judged_ways(
     emulated only. ``emulate=False`` leaves the emulator out where something else can be run.
     """
     precision = artifact.manifest.precision
+    if artifact.manifest.target != "onnx":  # these runtimes compute in the precision of their files, on a CPU too
+        return [("native", lambda: open_runner(artifact))]
     if computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers))]
     ways: list[tuple[Arithmetic, Callable[[], Runner]]] = []
@@ -34,9 +35,14 @@ def judged_ways(
 
 
 def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Runner:
-    """The artifact in its own runtime."""
-    if artifact.manifest.target != "onnx":
-        raise ArtifactError(f"{artifact.path}: this version has no runner for target {artifact.manifest.target!r}")
+    """The artifact in its own runtime. ``MissingExtra``: it is not installed, with the line that installs it."""
+    target = artifact.manifest.target
+    if target not in OPENERS:
+        raise ArtifactError(f"{artifact.path}: this version has no runner for target {target!r}")
+    return OPENERS[target](artifact, providers)
+
+
+def _open_onnx(artifact: Artifact, providers: Sequence[str]) -> Runner:
     if find_spec("onnxruntime") is None:
         raise MissingExtra("running an ONNX artifact", "onnx")
     from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
@@ -50,6 +56,39 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Run
         providers=providers,
         name=artifact.name,
     )
+
+
+def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
+    if find_spec("tensorflow") is None:
+        raise MissingExtra("running a TensorFlow artifact", "tensorflow")
+    signature, limits = artifact.manifest.signature, InputLimits.of(artifact.manifest.config)
+    with quiet_native_logs():
+        if artifact.file(KERAS_FILE).is_file():
+            from lxmert_export.runners.keras_model import KerasRunner
+
+            return KerasRunner(artifact.file(KERAS_FILE), signature, limits, name=artifact.name)
+        from lxmert_export.runners.saved_model import SavedModelRunner
+
+        return SavedModelRunner(artifact.file(SAVED_MODEL), signature, limits, name=artifact.name)
+
+
+def _open_tflite(artifact: Artifact, providers: Sequence[str]) -> Runner:
+    if find_spec("ai_edge_litert") is None:
+        raise MissingExtra("running a TFLite artifact", "tflite")
+    manifest = artifact.manifest
+    with quiet_native_logs():
+        from lxmert_export.runners.litert import LiteRtRunner
+
+        return LiteRtRunner(
+            artifact.file(TFLITE_FILE), manifest.signature, InputLimits.of(manifest.config), name=artifact.name
+        )
+
+
+OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {
+    "onnx": _open_onnx,
+    "tensorflow": _open_tensorflow,
+    "tflite": _open_tflite,
+}
 
 
 def open_emulator(artifact: Artifact) -> Runner:

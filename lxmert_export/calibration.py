@@ -1,0 +1,125 @@
+"""Real inputs for full-integer TFLite: what activations range over is measured on some, and judged on others.
+
+They come from a file of the user's, or are questions about scenes of the demo world that nothing else asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from lxmert_export import hub
+from lxmert_export.errors import InputError
+from lxmert_export.runners.runner import InputLimits, prepare_inputs
+from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, Arrays, Family, SampleInputs
+from lxmert_export.signature import Signature
+from lxmert_export.tokenizer.opening import load_tokenizer
+
+# Scenes that neither training (10,000 to 39,999), validation nor the held-out questions (0 to 1,999) have seen.
+SCENE_SEEDS = range(50_000, 50_400)
+JUDGED_SHARE = 4  # one row in so many is kept back to judge by
+LEAST_ROWS = LEAST_SAMPLES * JUDGED_SHARE
+BATCH = 16
+FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Rows of real inputs by name, and where they came from."""
+
+    rows: Arrays
+    described: str
+
+    def batches(self, signature: Signature) -> list[Arrays]:
+        """The rows to measure ranges on, in batches that the signature takes."""
+        return list(self._batches(signature, kept_back=False))
+
+    def judged(self, signature: Signature) -> SampleInputs:
+        """The rows kept back, as the only family: on other inputs, ranges say nothing."""
+        return SampleInputs((Family(FAMILY, tuple(self._batches(signature, kept_back=True))),), tuple(KINDS))
+
+    def _batches(self, signature: Signature, *, kept_back: bool) -> Iterator[Arrays]:
+        count = len(next(iter(self.rows.values())))
+        chosen = np.array([n for n in range(count) if (n % JUDGED_SHARE == 0) == kept_back])
+        size = signature.fixed_sizes.get("batch", BATCH)
+        for first in range(0, len(chosen) - size + 1, size):
+            part = chosen[first : first + size]
+            yield {spec.name: self.rows[spec.name][part] for spec in signature.inputs}
+
+
+def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
+    """Rows from a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each input, masks and token types optional.
+
+    ``InputError``: a file that cannot be read, rows that the signature does not take, or too few of them.
+    """
+    file = Path(path)
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as stored:
+                arrays: Arrays = dict(stored)
+        elif file.suffix == ".safetensors":
+            arrays = dict(load_file(file))
+        else:
+            raise InputError(f"{file}: calibration inputs are a .npz or .safetensors file")
+    except (OSError, ValueError, SafetensorError, EOFError) as error:
+        raise InputError(f"{file}: cannot be read as calibration inputs: {error}") from error
+    try:
+        rows = prepare_inputs(arrays, _of_any_batch(signature), limits)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    return _checked(Calibration(rows, file.name), str(file), signature)
+
+
+def demo_calibration(signature: Signature) -> Calibration:
+    """Questions about scenes of the demo world, as the built-in checkpoint is asked them."""
+    from lxmert_export.demo.drawing import draw_scene
+    from lxmert_export.demo.features import find_objects
+    from lxmert_export.demo.questions import draw_question
+    from lxmert_export.demo.scenes import scene_of_seed
+    from lxmert_export.demo.words import MOST_SHAPES
+
+    tokenizer = load_tokenizer(hub.DEMO_DIRECTORY)
+    scenes = [scene_of_seed(seed) for seed in SCENE_SEEDS]
+    objects = [find_objects(draw_scene(scene)) for scene in scenes]
+    ids = [
+        tokenizer.encode(draw_question(scene, Random(seed)).text)
+        for scene, seed in zip(scenes, SCENE_SEEDS, strict=True)
+    ]
+    fixed = signature.fixed_sizes
+    text, room = fixed.get("text", max(map(len, ids))), fixed.get("objects", MOST_SHAPES)
+    kept = [n for n in range(len(ids)) if len(ids[n]) <= text and len(objects[n].boxes) <= room]
+
+    def padded(arrays: list[NDArray[np.generic]], size: int) -> NDArray[np.generic]:
+        return np.stack([np.pad(a, [(0, size - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays])
+
+    rows: Arrays = {
+        "input_ids": padded([np.array(ids[n]) for n in kept], text),
+        "attention_mask": padded([np.ones(len(ids[n])) for n in kept], text),
+        "token_type_ids": np.zeros((len(kept), text)),
+        "visual_feats": padded([objects[n].features for n in kept], room),
+        "visual_pos": padded([objects[n].boxes for n in kept], room),
+        "visual_attention_mask": padded([np.ones(len(objects[n].boxes)) for n in kept], room),
+    }  # fmt: skip
+    typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
+    described = f"{len(kept)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
+    return _checked(Calibration(typed, described), described, signature)
+
+
+def _of_any_batch(signature: Signature) -> Signature:
+    """The signature with its batch axis dynamic: a file holds as many rows as it does."""
+    return replace(signature, inputs=tuple(replace(s, axes=("batch", *s.axes[1:])) for s in signature.inputs))
+
+
+def _checked(calibration: Calibration, described: str, signature: Signature) -> Calibration:
+    rows = len(next(iter(calibration.rows.values())))
+    needed = max(LEAST_ROWS, JUDGED_SHARE * signature.fixed_sizes.get("batch", 1))
+    if rows < needed:
+        raise InputError(f"{described}: has {rows} rows; full-integer needs {needed} or more that fit the fixed axes")
+    return calibration

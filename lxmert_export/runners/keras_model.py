@@ -1,0 +1,48 @@
+"""Runs a ``.keras`` file with Keras on TensorFlow and the classes of ``converters.tensorflow_model``."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import converters.tensorflow_model.model  # noqa: F401  (Keras finds the classes by the names that it registers)
+from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.runners.runner import Arrays, InputLimits, Runner
+from lxmert_export.signature import Signature
+
+
+class KerasRunner(Runner):
+    """A Keras model under a signature, in one compiled function. ``ArtifactError``: a file that is none of our models."""
+
+    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
+        super().__init__(name, signature, limits)
+        try:
+            model = keras.saving.load_model(path)
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, LxmertExportError) as error:
+            raise ArtifactError(f"{path}: Keras cannot load it: {str(error).strip().splitlines()[0]}") from error
+        if not isinstance(model, PreTrainedTFLxmert):
+            raise ArtifactError(f"{path}: holds a {type(model).__name__}, not an LXMERT of this package")
+        self._model: Any = tf.function(
+            lambda inputs: dict(model(inputs, training=False, return_dict=True, **signature.requests).items()),
+            autograph=False,
+            reduce_retracing=True,
+        )
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        found = self._model({name: tf.constant(array) for name, array in inputs.items()})
+        outputs = {}
+        for spec in self.signature.outputs:
+            field, _, entry = spec.name.partition(".")
+            if field in found:
+                value = found[field][int(entry)] if entry else found[field]
+                outputs[spec.name] = np.asarray(value).astype(spec.dtype)
+        return outputs
+
+    def close(self) -> None:
+        del self._model

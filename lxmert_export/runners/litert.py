@@ -1,0 +1,34 @@
+"""Runs a TFLite file with ai-edge-litert, XNNPACK on, and nothing else: no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ai_edge_litert.interpreter import Interpreter
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.runners.runner import Arrays, InputLimits, Runner
+from lxmert_export.signature import Signature
+
+SERVED = "serving_default"
+
+
+class LiteRtRunner(Runner):
+    """The signature ``serving_default`` of a TFLite file. ``ArtifactError``: one that the interpreter cannot load."""
+
+    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "LiteRT") -> None:
+        super().__init__(name, signature, limits)
+        try:
+            # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
+            interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+            self._serve = interpreter.get_signature_runner(SERVED)
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        outputs = self._serve(**inputs)
+        return {spec.name: outputs[spec.name] for spec in self.signature.outputs if spec.name in outputs}
+
+    def close(self) -> None:
+        del self._serve
