@@ -75,7 +75,9 @@ def judge_artifact(
             recording = record(runner.run, samples, signature, advance=advance)
             answers = asked.ask(runner.run, signature, advance) if asked else None
         compared = recording if golden is None else at_sampled_positions(recording, golden)
-        cells += judge(artifact.name, compared, reference, floors, signature, arithmetic)
+        cells += judge(
+            artifact.name, compared, reference, floors, signature, arithmetic, precision=artifact.manifest.precision
+        )
         if asked and answers is not None:
             of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers

@@ -125,6 +125,8 @@ def task_signature(
 
 
 ANSWER_OUTPUT = "question_answering_score"
+# Outputs whose last axis holds the scores of what is to be chosen from.
+CHOICE_OUTPUTS = frozenset((ANSWER_OUTPUT, "prediction_logits", "cross_relationship_score", "logits"))
 CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
 _NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
 OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}

@@ -139,7 +139,7 @@ def test_external_data_cannot_lie_outside(copy: Path) -> None:
         ({"signature": {}}, "no field"),
         ({"config": {"hidden_size": "wide"}}, "hidden_size must be int"),
         ({"files": []}, "cannot be read as a manifest"),
-        ({"target": "tflite"}, "no runner for target 'tflite'"),
+        ({"target": "coreml"}, "no runner for target 'coreml'"),
     ],
 )
 def test_odd_manifests(changes: dict[str, Any], message: str, copy: Path) -> None:

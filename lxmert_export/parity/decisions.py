@@ -141,6 +141,24 @@ def decide(
     return Decisions(runner, arithmetic, reason, margin, total, families)
 
 
+def wrong_choices(computed: Chunks, reference: Chunks, floor: float) -> str | None:
+    """Why int8's choices among the last axis' entries will not do, where there are choices: too few of the clear ones agree.
+
+    This is for checkpoints without labels; of rows that a golden file has flattened, nothing is said.
+    """
+    agreed = clear = 0
+    for found, wanted in zip(computed, reference, strict=True):
+        if wanted.ndim < 2 or wanted.shape[-1] < 2:
+            return None
+        second, first = np.sort(wanted.astype(np.float64), axis=-1)[..., -2:].T
+        apart = (first - second >= near_tie_margin(floor)).T
+        agreed += int((apart & (found.argmax(axis=-1) == wanted.argmax(axis=-1))).sum())
+        clear += int(apart.sum())
+    if agreed >= LEAST_INT8_AGREEMENT * clear:
+        return None
+    return f"only {agreed:,} of {clear:,} clear choices are float64's; {LEAST_INT8_AGREEMENT:.0%} are needed"
+
+
 def percent(part: int, whole: int) -> str:
     """A share for people to read, cut and not rounded: only all of them are 100 %."""
     return f"{part * 1000 // whole / 10:g} %" if whole else "-"

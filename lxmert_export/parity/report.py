@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lxmert_export.parity.decisions import Decisions, percent
+from lxmert_export.parity.decisions import Decisions, percent, wrong_choices
 from lxmert_export.parity.recording import Arithmetic, Recording, shapes
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, Errors, Floor, errors, pair_score
-from lxmert_export.signature import Signature, TensorSpec
+from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
 FORMAT_VERSION = 1
 REFERENCE = "float64"
@@ -134,14 +134,21 @@ def judge(
     floors: Floors,
     signature: Signature,
     arithmetic: Arithmetic,
+    *,
+    precision: str = "fp32",
 ) -> list[Cell]:
-    """Cells of a runner against the float64 reference, in order: names, shapes and dtypes, NaN and infinity, values."""
+    """Cells of a runner against the float64 reference, in order: names, shapes and dtypes, NaN and infinity, values.
+
+    int8 is judged by its choices too, where an output holds the scores of some.
+    """
     specs = {spec.name: spec for spec in signature.outputs}
     cells = []
     for (family, output), wanted in reference.items():
         got = recording.get((family, output))
         floor = floors[family, output]
         reason = _structural_fault(got, wanted, specs[output])
+        if precision == "int8" and output in CHOICE_OUTPUTS and got is not None and reason is None:
+            reason = wrong_choices(got, wanted, floor.rms)
         found = errors(wanted, got) if got is not None and reason is None else None
         score = None if found is None else found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
         cells.append(_cell(runner, REFERENCE, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
