@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,10 @@ def convert_to_tflite(
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT])
         _quantize(converter, quantization, calibration)
         try:
-            content = converter.convert()
+            with warnings.catch_warnings():
+                # the converter's own use, while it calibrates, of its own deprecated class
+                warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+                content = converter.convert()
         except (ConverterError, ValueError, RuntimeError) as error:
             raise ConversionError(f"TFLite cannot express it: {str(error).strip().splitlines()[0]}") from error
     path = directory / TFLITE_FILE
