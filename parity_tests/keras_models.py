@@ -39,3 +39,8 @@ def flat(output: Any) -> dict[str, NDArray[np.generic]]:
         for place, entry in entries.items():
             arrays[place] = entry.detach().numpy() if isinstance(entry, torch.Tensor) else np.asarray(entry)
     return arrays
+
+
+def as_torch(output: Any) -> dict[str, torch.Tensor]:
+    """``flat``, as PyTorch's tensors."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in flat(output).items()}
