@@ -13,6 +13,8 @@ from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.weight_names import BACKBONE
 
+Arrays = dict[str, NDArray[np.floating]]
+
 
 def twin_of(model: PreTrainedLxmert, dtype: str = "float64") -> PreTrainedTFLxmert:
     """The Keras model with a PyTorch model's config and weights."""
@@ -31,7 +33,7 @@ def as_numpy(value: Any) -> Any:
     return value.detach().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def flat(output: Any) -> dict[str, NDArray[np.generic]]:
+def flat(output: Any) -> Arrays:
     """Every tensor of an output class, PyTorch's or ours, entries of tuples as ``name.3``."""
     arrays = {}
     for name, value in output.items():
@@ -39,8 +41,3 @@ def flat(output: Any) -> dict[str, NDArray[np.generic]]:
         for place, entry in entries.items():
             arrays[place] = entry.detach().numpy() if isinstance(entry, torch.Tensor) else np.asarray(entry)
     return arrays
-
-
-def as_torch(output: Any) -> dict[str, torch.Tensor]:
-    """``flat``, as PyTorch's tensors."""
-    return {name: torch.from_numpy(np.array(array)) for name, array in flat(output).items()}

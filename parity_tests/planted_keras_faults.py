@@ -222,11 +222,11 @@ def one_weight_changed(model: PreTrainedTFLxmert) -> None:
 
 
 def _change(variable: keras.Variable, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-    variable.assign(change(np.array(variable)))
+    variable.assign(change(variable.numpy()))
 
 
 def _exchange(one: keras.Variable, other: keras.Variable) -> None:
-    values = np.array(one), np.array(other)
+    values = one.numpy(), other.numpy()
     one.assign(values[1])
     other.assign(values[0])
 

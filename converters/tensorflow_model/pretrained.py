@@ -159,7 +159,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
 
         tensors = {}
         for weight, variable in self.named_variables():
-            tensor = torch.from_numpy(np.array(variable))
+            tensor = torch.from_numpy(variable.numpy())
             tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
         if self.task == "pretraining" and self.config.tie_word_embeddings:
             tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
