@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.config import LxmertConfig
+from lxmert_export.outputs import ModelOutput
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.weight_names import BACKBONE
 
@@ -22,6 +24,34 @@ def twin_of(model: PreTrainedLxmert, dtype: str = "float64") -> PreTrainedTFLxme
     prefix = BACKBONE if model.task == "model" else ""
     twin.assign_weights({prefix + name: tensor for name, tensor in model.state_dict().items()})
     return twin
+
+
+class CalledAsInPytorch:
+    """A Keras model that takes and gives PyTorch's tensors, so that what was written for PyTorch's can ask it."""
+
+    def __init__(self, model: PreTrainedTFLxmert) -> None:
+        self.model = model
+        self.task = model.task
+
+    def __call__(self, **given: Any) -> ModelOutput:
+        output = self.model(**as_numpy(given))
+        return self.model.output_class(**{name: _as_torch(value) for name, value in output.items()})
+
+    @property
+    def config(self) -> LxmertConfig:
+        return self.model.config
+
+    @config.setter
+    def config(self, config: LxmertConfig) -> None:
+        self.model.config = config
+
+    @property
+    def lxmert(self) -> CalledAsInPytorch:
+        return CalledAsInPytorch(self.model.lxmert)
+
+
+def _as_torch(value: Any) -> Any:
+    return tuple(map(_as_torch, value)) if isinstance(value, tuple) else torch.from_numpy(np.array(value))
 
 
 def as_numpy(value: Any) -> Any:

@@ -96,7 +96,9 @@ def ignored_vision_mask(model: PreTrainedTFLxmert) -> None:
 def objects_masked_as_words(model: PreTrainedTFLxmert) -> None:
     """The visual mask is the language side's, cut or lengthened to the number of objects."""
 
-    def masks(words: tf.Tensor, objects: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def masks(words: tf.Tensor, objects: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        if objects is None:
+            return words, objects
         missing = tf.maximum(tf.shape(objects)[1] - tf.shape(words)[1], 0)
         return words, tf.pad(words, [[0, 0], [0, missing]])[:, : tf.shape(objects)[1]]
 
