@@ -51,6 +51,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             if repeated := sorted(set(inputs) & set(keywords)):
                 raise InputError(f"{', '.join(repeated)} is both in the dictionary and a keyword")
             keywords = {**inputs, **keywords}
+            return_dict = keywords.pop("return_dict", return_dict)
         elif inputs is not None:
             arguments = (inputs, *arguments)
         output = self.output_class(**super().__call__(*arguments, **keywords))
@@ -65,16 +66,24 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             if sample_weight is not None:
                 raise InputError("sample weights need a loss given to compile(), and the labels as y")
             return y_pred["loss"]
-        return super().compute_loss(x, y, _for_keras(y_pred), sample_weight, training)
+        return super().compute_loss(x, y, _compared(y_pred, y), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Keras' metrics, over the outputs by name, or over the only one."""
-        return super().compute_metrics(x, y, _for_keras(y_pred), sample_weight)  # type: ignore[no-any-return]
+        """Keras' metrics, over the outputs that ``y`` names, or over the only one."""
+        return super().compute_metrics(x, y, _compared(y_pred, y), sample_weight)  # type: ignore[no-any-return]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of ``fit``."""
+        return super().train_step(_asking_for_names(data))  # type: ignore[no-any-return]
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One step of ``evaluate``."""
+        return super().test_step(_asking_for_names(data))  # type: ignore[no-any-return]
 
     def predict_step(self, data: Any) -> dict[str, Any]:
         """What ``predict`` returns for a batch: a dictionary of outputs by name."""
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return dict(self(inputs, training=False).items())
+        return dict(self(inputs, training=False, return_dict=True).items())
 
     @classmethod
     def from_pretrained(
@@ -180,12 +189,22 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
 
 
-def _for_keras(output: Any) -> Any:
-    """An output class as Keras' losses and metrics take it: a dictionary of tensors by name, or the only one of them."""
+def _compared(output: Any, y: Any) -> Any:
+    """What Keras' losses and metrics compare with ``y``: the outputs that it names, or the only one that there is."""
     if not isinstance(output, ModelOutput):
         return output
-    named = dict(output.items())
+    named = {name: value for name, value in output.items() if name != "loss" and not isinstance(value, tuple)}
+    if isinstance(y, Mapping):
+        if unknown := sorted(set(y) - set(named)):
+            raise InputError(f"y names {', '.join(unknown)}; the outputs are {', '.join(named)}")
+        return {name: named[name] for name in y}
     return next(iter(named.values())) if len(named) == 1 else named
+
+
+def _asking_for_names(data: Any) -> Any:
+    """A batch whose outputs come by name, whatever the config's ``return_dict`` says."""
+    inputs, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    return {**inputs, "return_dict": True}, y, sample_weight
 
 
 def _to_numpy(tensor: Tensor, *, transposed: bool) -> np.ndarray[Any, Any]:
