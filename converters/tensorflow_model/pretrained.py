@@ -46,7 +46,12 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Calls by keyword, in the order of the PyTorch model, or with one dictionary of the same names.
 
         Returns an output class whose fields are those of the PyTorch model's; a tuple where ``return_dict`` is false.
+        ``InputError``: an input missing, or given twice.
         """
+        if isinstance(inputs, list | tuple):
+            raise InputError(
+                "give inputs by keyword, in the order of call, or in one dictionary: not in a list or tuple"
+            )
         if isinstance(inputs, Mapping):
             if repeated := sorted(set(inputs) & set(keywords)):
                 raise InputError(f"{', '.join(repeated)} is both in the dictionary and a keyword")
@@ -54,7 +59,10 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             return_dict = keywords.pop("return_dict", return_dict)
         elif inputs is not None:
             arguments = (inputs, *arguments)
-        output = self.output_class(**super().__call__(*arguments, **keywords))
+        try:
+            output = self.output_class(**super().__call__(*arguments, **keywords))
+        except InputError as error:
+            raise _as_it_was_raised(error) from None
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
@@ -187,6 +195,13 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Rebuilds what ``get_config`` described."""
         policy = keras.dtype_policies.deserialize(config["dtype"])
         return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
+
+
+def _as_it_was_raised(error: InputError) -> InputError:
+    """The error without the list of all arguments that Keras wraps around it: one line again."""
+    while isinstance(error.__context__, InputError):
+        error = error.__context__
+    return InputError(str(error))
 
 
 def _compared(output: Any, y: Any) -> Any:
