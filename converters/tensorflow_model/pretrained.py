@@ -138,7 +138,8 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Fills the variables from PyTorch tensors by our names, the backbone's with ``lxmert.``; kernels are transposed.
 
         ``after`` is called with each tensor once it has been copied: a place to let go of its memory.
-        ``CheckpointError``: a weight that is missing and not among ``fresh``, or that the variable's dtype cannot hold.
+        ``CheckpointError``: a weight that is missing and not among ``fresh``. ``ConversionError``: one whose values the
+        variable's dtype cannot hold.
         """
         for weight, variable in self.named_variables():
             if weight.ours in fresh:
@@ -176,7 +177,9 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
 
         tensors = {}
         for weight, variable in self.named_variables():
-            tensor = torch.from_numpy(variable.numpy())
+            values = variable.numpy()
+            brain = variable.dtype == "bfloat16"  # float32 holds every value of it, and PyTorch takes that from numpy
+            tensor = torch.from_numpy(values.astype(np.float32)).bfloat16() if brain else torch.from_numpy(values)
             tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
         if self.task == "pretraining" and self.config.tie_word_embeddings:
             tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
