@@ -59,6 +59,10 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             return_dict = keywords.pop("return_dict", return_dict)
         elif inputs is not None:
             arguments = (inputs, *arguments)
+        if any(isinstance(value, keras.KerasTensor) for value in (*arguments, *keywords.values())):
+            raise InputError(
+                "the functional API cannot hold this model's outputs: call it in a layer or model of your own"
+            )
         try:
             output = self.output_class(**super().__call__(*arguments, **keywords))
         except InputError as error:
