@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lxmert_export.api import load_checkpoint
-from lxmert_export.losses import classification_loss, visual_loss
-from lxmert_export.model import LxmertForNLVR2, LxmertForPreTraining, LxmertForQuestionAnswering
-from lxmert_export.outputs import LxmertModelOutput
+from lxmert_export.outputs import ModelOutput
 from lxmert_export.pretrained import PreTrainedLxmert
 from parity_tests.golden_files import CHECKPOINTS, model_inputs, recorded
 
@@ -24,18 +23,29 @@ LARGEST_FLOOR = 12 * 2.0**-23  # of the reference's RMS
 OBJECT_FIELDS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}
 
 
-def scores(name: str, plant: Callable[[nn.Module], None] = lambda model: None) -> dict[str, float]:
-    """For every recorded tensor beside a checkpoint: RMS of (recorded − ours in float64) over the float32 floor."""
+def load_in_pytorch(checkpoint: Path, dtype: torch.dtype) -> PreTrainedLxmert:
+    return load_checkpoint(checkpoint).to(dtype)
+
+
+def scores(
+    name: str,
+    plant: Callable[[Any], None] = lambda model: None,
+    load: Callable[[Path, torch.dtype], Any] = load_in_pytorch,
+) -> dict[str, float]:
+    """For every recorded tensor beside a checkpoint: RMS of (recorded − ours in float64) over the float32 floor.
+
+    ``load`` gives a model that is called as those in PyTorch are, ``plant`` puts a fault into it.
+    """
     checkpoint = CHECKPOINTS[name]
     inputs, outputs = recorded(checkpoint.parent)
     computed = {}
     for dtype in (torch.float64, torch.float32):
-        model = load_checkpoint(checkpoint)
+        model = load(checkpoint, dtype)
         if name.startswith("pretraining"):
             model.config = model.config.replace(visual_loss_normalizer=1 / 0.15)  # transformers rounds it to 6.67
         plant(model)
         with torch.no_grad():
-            computed[dtype] = compute(model.to(dtype), inputs, dtype)
+            computed[dtype] = compute(model, inputs, dtype)
     missing = set(outputs) - set(computed[torch.float64])
     assert not missing, f"recorded but not compared: {missing}"
     return {
@@ -58,24 +68,29 @@ def rms(tensor: Tensor) -> float:
     return float(tensor.detach().double().square().mean().sqrt())
 
 
-def compute(model: PreTrainedLxmert, inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def compute(model: Any, inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Every tensor that a golden file of this model's task may hold, by the name that it has there."""
     arguments = model_inputs(inputs, dtype)
-    if isinstance(model, LxmertForQuestionAnswering):
+    if model.task == "question-answering":
         pooled = model.lxmert(**arguments).pooled_output
         return {"logits": model(**arguments).question_answering_score, "pooled_output": pooled}
-    if isinstance(model, LxmertForNLVR2):
-        kept: list[Tensor] = []
-        hook = model.lxmert.register_forward_hook(lambda part, given, output: kept.append(output.pooled_output))
-        logits = model(**arguments).logits
-        hook.remove()
-        return {"logits": logits, "pooled_output": kept[0]}
-    assert isinstance(model, LxmertForPreTraining)
+    if model.task == "nlvr2":
+        pooled = model.lxmert(**_one_picture_each(arguments)).pooled_output
+        return {"logits": model(**arguments).logits, "pooled_output": pooled}
+    assert model.task == "pretraining"
     return _pretraining(model, arguments, inputs, dtype)
 
 
+def _one_picture_each(arguments: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each sentence beside its first picture, then beside its second: [batch, 2, …] → [2 x batch, …]."""
+    return {
+        name: tensor.flatten(0, 1) if name.startswith("visual") else tensor.repeat_interleave(2, dim=0)
+        for name, tensor in arguments.items()
+    }
+
+
 def _pretraining(
-    model: LxmertForPreTraining, arguments: dict[str, Tensor], inputs: dict[str, Tensor], dtype: torch.dtype
+    model: Any, arguments: dict[str, Tensor], inputs: dict[str, Tensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
     labels: dict[str, Any] = {
         "labels": inputs["masked_lm_labels"],
@@ -92,7 +107,7 @@ def _pretraining(
     found |= dict(_flat(output))
     found |= {f"obj_scores.{target}": output[name] for target, name in OBJECT_FIELDS.items()}
     found |= {"total_loss": output.loss[None], "pt_loss": output.loss[None]}
-    found["losses"] = torch.stack(_single_losses(model, output, labels))[None]
+    found["losses"] = torch.stack([model(**arguments, **term).loss for term in _single_terms(labels)])[None]
     if "partial_visual_attention_mask" in inputs:
         mask = inputs["partial_visual_attention_mask"].to(dtype)
         masked = model.lxmert(**arguments, visual_attention_mask=mask)
@@ -100,18 +115,24 @@ def _pretraining(
     return found
 
 
-def _single_losses(model: LxmertForPreTraining, output: Any, labels: dict[str, Any]) -> list[Tensor]:
-    """The six terms of the five losses as the original stacks them: words, match, objects (three targets), answers."""
-    objects = {target: output[name] for target, name in OBJECT_FIELDS.items()}
+def _single_terms(labels: dict[str, Any]) -> list[dict[str, Any]]:
+    """Labels of each of the six terms alone, as the original stacks them: words, match, objects (three targets), answers."""
+    objects: list[dict[str, Any]] = [
+        {  # an object whose label is of no confidence counts for nothing
+            other: (given, confidence if other == target else torch.zeros_like(confidence))
+            for other, (given, confidence) in labels["obj_labels"].items()
+        }
+        for target in OBJECT_FIELDS
+    ]
     return [
-        classification_loss(output.prediction_logits, labels["labels"]),
-        classification_loss(output.cross_relationship_score, labels["matched_label"]),
-        *(visual_loss({target: objects[target]}, labels["obj_labels"], model.config) for target in OBJECT_FIELDS),
-        classification_loss(output.question_answering_score, labels["ans"]),
+        {"labels": labels["labels"]},
+        {"matched_label": labels["matched_label"]},
+        *({"obj_labels": alone} for alone in objects),
+        {"ans": labels["ans"]},
     ]
 
 
-def _flat(output: LxmertModelOutput) -> list[tuple[str, Tensor]]:
+def _flat(output: ModelOutput) -> list[tuple[str, Tensor]]:
     flat = []
     for name, value in output.items():
         flat += [(f"{name}.{n}", v) for n, v in enumerate(value)] if isinstance(value, tuple) else [(name, value)]

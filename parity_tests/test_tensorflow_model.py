@@ -11,7 +11,7 @@ from parity_tests.keras_models import as_numpy, flat, twin_of
 from parity_tests.random_models import inputs_for, lively_labels, lively_model
 
 # Sums in another order: 1e-15 each, over some hundreds. A fault of any size shows: the least planted one moves 1e-4.
-EXACT = {"rtol": 1e-11, "atol": 1e-11}
+EXACT = 1e-11
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -26,4 +26,4 @@ def test_every_output_is_pytorchs(task: Task) -> None:
     found = flat(twin(as_numpy(inputs), **as_numpy(labels), **options))
     assert list(found) == list(wanted)
     for name, array in wanted.items():
-        np.testing.assert_allclose(found[name], array, **EXACT, err_msg=name)
+        np.testing.assert_allclose(found[name], array, rtol=EXACT, atol=EXACT, err_msg=name)

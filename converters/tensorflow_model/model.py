@@ -25,6 +25,7 @@ from converters.tensorflow_model.layers import (
     Side,
     VisualEmbeddings,
     as_dtype,
+    at_least_float32,
     leading_sizes,
     mask_bias,
     rows_of,
@@ -205,13 +206,13 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
             losses.append(classification_loss(words, labels))
         if matched_label is not None and self.config.task_matched:
             losses.append(classification_loss(match, matched_label))
-        if obj_labels is not None and self.config.task_obj_predict:
+        if obj_labels is not None and objects:
             losses.append(visual_loss(objects, obj_labels, self.config))
         if ans is not None and answers is not None:
             losses.append(classification_loss(answers, ans))
         any_label = any(label is not None for label in (labels, matched_label, obj_labels, ans))
         return _present(
-            loss=(tf.add_n(losses) if losses else tf.zeros((), match.dtype)) if any_label else None,
+            loss=(tf.add_n(losses) if losses else tf.zeros((), at_least_float32(match).dtype)) if any_label else None,
             prediction_logits=words,
             cross_relationship_score=match,
             question_answering_score=answers,

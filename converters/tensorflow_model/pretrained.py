@@ -46,14 +46,27 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Calls by keyword, in the order of the PyTorch model, or with one dictionary of the same names.
 
         Returns an output class whose fields are those of the PyTorch model's; a tuple where ``return_dict`` is false.
+        ``InputError``: an input missing, or given twice.
         """
+        if isinstance(inputs, list | tuple):
+            raise InputError(
+                "give inputs by keyword, in the order of call, or in one dictionary: not in a list or tuple"
+            )
         if isinstance(inputs, Mapping):
             if repeated := sorted(set(inputs) & set(keywords)):
                 raise InputError(f"{', '.join(repeated)} is both in the dictionary and a keyword")
             keywords = {**inputs, **keywords}
+            return_dict = keywords.pop("return_dict", return_dict)
         elif inputs is not None:
             arguments = (inputs, *arguments)
-        output = self.output_class(**super().__call__(*arguments, **keywords))
+        if any(isinstance(value, keras.KerasTensor) for value in (*arguments, *keywords.values())):
+            raise InputError(
+                "the functional API cannot hold this model's outputs: call it in a layer or model of your own"
+            )
+        try:
+            output = self.output_class(**super().__call__(*arguments, **keywords))
+        except InputError as error:
+            raise _as_it_was_raised(error) from None
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
@@ -65,16 +78,24 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             if sample_weight is not None:
                 raise InputError("sample weights need a loss given to compile(), and the labels as y")
             return y_pred["loss"]
-        return super().compute_loss(x, y, _for_keras(y_pred), sample_weight, training)
+        return super().compute_loss(x, y, _compared(y_pred, y), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Keras' metrics, over the outputs by name, or over the only one."""
-        return super().compute_metrics(x, y, _for_keras(y_pred), sample_weight)  # type: ignore[no-any-return]
+        """Keras' metrics, over the outputs that ``y`` names, or over the only one."""
+        return super().compute_metrics(x, y, _compared(y_pred, y), sample_weight)  # type: ignore[no-any-return]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of ``fit``."""
+        return super().train_step(_asking_for_names(data))  # type: ignore[no-any-return]
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One step of ``evaluate``."""
+        return super().test_step(_asking_for_names(data))  # type: ignore[no-any-return]
 
     def predict_step(self, data: Any) -> dict[str, Any]:
         """What ``predict`` returns for a batch: a dictionary of outputs by name."""
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return dict(self(inputs, training=False).items())
+        return dict(self(inputs, training=False, return_dict=True).items())
 
     @classmethod
     def from_pretrained(
@@ -121,7 +142,8 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Fills the variables from PyTorch tensors by our names, the backbone's with ``lxmert.``; kernels are transposed.
 
         ``after`` is called with each tensor once it has been copied: a place to let go of its memory.
-        ``CheckpointError``: a weight that is missing and not among ``fresh``, or that the variable's dtype cannot hold.
+        ``CheckpointError``: a weight that is missing and not among ``fresh``. ``ConversionError``: one whose values the
+        variable's dtype cannot hold.
         """
         for weight, variable in self.named_variables():
             if weight.ours in fresh:
@@ -163,7 +185,9 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
 
         tensors = {}
         for weight, variable in self.named_variables():
-            tensor = torch.from_numpy(np.array(variable))
+            values = variable.numpy()
+            brain = variable.dtype == "bfloat16"  # float32 holds every value of it, and PyTorch takes that from numpy
+            tensor = torch.from_numpy(values.astype(np.float32)).bfloat16() if brain else torch.from_numpy(values)
             tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
         if self.task == "pretraining" and self.config.tie_word_embeddings:
             tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
@@ -184,12 +208,29 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
 
 
-def _for_keras(output: Any) -> Any:
-    """An output class as Keras' losses and metrics take it: a dictionary of tensors by name, or the only one of them."""
+def _as_it_was_raised(error: InputError) -> InputError:
+    """The error without the list of all arguments that Keras wraps around it: one line again."""
+    while isinstance(error.__context__, InputError):
+        error = error.__context__
+    return InputError(str(error))
+
+
+def _compared(output: Any, y: Any) -> Any:
+    """What Keras' losses and metrics compare with ``y``: the outputs that it names, or the only one that there is."""
     if not isinstance(output, ModelOutput):
         return output
-    named = dict(output.items())
+    named = {name: value for name, value in output.items() if name != "loss" and not isinstance(value, tuple)}
+    if isinstance(y, Mapping):
+        if unknown := sorted(set(y) - set(named)):
+            raise InputError(f"y names {', '.join(unknown)}; the outputs are {', '.join(named)}")
+        return {name: named[name] for name in y}
     return next(iter(named.values())) if len(named) == 1 else named
+
+
+def _asking_for_names(data: Any) -> Any:
+    """A batch whose outputs come by name, whatever the config's ``return_dict`` says."""
+    inputs, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    return {**inputs, "return_dict": True}, y, sample_weight
 
 
 def _to_numpy(tensor: Tensor, *, transposed: bool) -> np.ndarray[Any, Any]:
