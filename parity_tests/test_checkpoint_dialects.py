@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,22 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lxmert_export.api import load_checkpoint, save_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import read_checkpoint
-from lxmert_export.config import LxmertConfig
 from lxmert_export.signature import TASKS, Task
 from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, weight_names
+from parity_tests.checkpoint_spellings import CONFIG, DIALECTS, SPELLINGS, same, save_bin, upstream_state
 from parity_tests.golden_files import ORIGINALS, TRANSFORMERS, original
-from parity_tests.random_models import SMALL, lively_inputs, lively_model, lively_state
+from parity_tests.random_models import lively_inputs, lively_model, lively_state
 
-DIALECTS: tuple[Dialect, ...] = ("hf", "original", "tf")
-CONFIG = SMALL.replace(hidden_size=64, num_attention_heads=1)  # heads as inferred: hidden size / 64
 GOLDEN_TASKS: dict[str, tuple[Task, Dialect]] = {
     "pretraining": ("pretraining", "original"),
     "pretraining_dataparallel": ("pretraining", "original"),
     "vqa": ("question-answering", "original"),
     "nlvr2": ("nlvr2", "original"),
 }
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
-    )
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
@@ -72,24 +61,6 @@ def test_stored_dtype_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
         save_checkpoint(model, tmp_path / dialect, dialect=dialect)
         assert same(dict(load_checkpoint(tmp_path / dialect).state_dict()), dict(model.state_dict()))
     assert next(load_checkpoint(tmp_path / "hf", dtype=torch.float32).parameters()).dtype == torch.float32
-
-
-def upstream_state(task: Task = "pretraining", config: LxmertConfig = CONFIG) -> dict[str, Tensor]:
-    ours = lively_state(config, task)
-    return {row.upstream: ours[row.ours] for row in weight_names(config, task)}
-
-
-# How the names of one and the same checkpoint have been spelled by one program or another.
-SPELLINGS: dict[str, Callable[[str], str]] = {
-    "hf": lambda name: name,
-    "original": lambda name: name.replace("lxmert.", "bert."),
-    "data-parallel": lambda name: "module." + name.replace("lxmert.", "bert."),
-    "gamma-beta": lambda name: (
-        name.replace("lxmert.", "bert.")
-        .replace("LayerNorm.weight", "LayerNorm.gamma")
-        .replace("LayerNorm.bias", "LayerNorm.beta")
-    ),
-}
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -136,24 +107,12 @@ def test_what_transformers_saves(safe: bool, sharded: bool, tmp_path: Path) -> N
         theirs.save_pretrained(tmp_path, max_shard_size="100KB" if sharded else "1GB")
     else:  # as 4.x saved it: transformers 5 writes safetensors only
         theirs.config.save_pretrained(tmp_path)
-        _save_bin(theirs.state_dict(), tmp_path, sharded)
+        save_bin(theirs.state_dict(), tmp_path, sharded)
     checkpoint = read_checkpoint(tmp_path)
     assert len(checkpoint.source.paths) > 1 if sharded else len(checkpoint.source.paths) == 1
     state = theirs.state_dict()
     assert all(torch.equal(checkpoint.tensors[r.ours], state[r.upstream]) for r in weight_names(CONFIG, "pretraining"))
     assert checkpoint.tensors[TIED_DECODER] is checkpoint.tensors[WORD_EMBEDDING]
-
-
-def _save_bin(state: dict[str, Tensor], directory: Path, sharded: bool) -> None:
-    if not sharded:
-        torch.save(state, directory / "pytorch_model.bin")
-        return
-    names = list(state)
-    halves = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
-    for file, part in halves.items():
-        torch.save({name: state[name].clone() for name in part}, directory / file)
-    places = {name: file for file, part in halves.items() for name in part}
-    (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 def test_tensorflow_safetensors(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Every layer casts for itself (``autocast=False``), so that the float32 islands a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -304,7 +305,7 @@ class Embedding(Block):
         *, variable: str = "embeddings",
     ) -> None:  # fmt: skip
         super().__init__(name, policy)
-        self.weight = self.add_weight(name=variable, shape=(rows, width), initializer=_normal(config))
+        self.weight = self.add_weight(name=variable, shape=(rows, width), initializer=_normal_but_in_row_0(config))
 
     def call(self, numbers: tf.Tensor) -> tf.Tensor:
         rows = as_dtype(tf.gather(self.weight, numbers), self.compute_dtype)
@@ -315,6 +316,15 @@ class Embedding(Block):
 
 def _normal(config: LxmertConfig) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=config.initializer_range)
+
+
+def _normal_but_in_row_0(config: LxmertConfig) -> Callable[..., tf.Tensor]:
+    """What pads a sentence is zero, as in PyTorch, and as it gets no gradient it stays so."""
+
+    def initialize(shape: tuple[int, int], dtype: str) -> tf.Tensor:
+        return tf.pad(_normal(config)((shape[0] - 1, shape[1]), dtype), [[1, 0], [0, 0]])
+
+    return initialize
 
 
 def dropout(hidden: tf.Tensor, probability: float, training: bool | None) -> tf.Tensor:
