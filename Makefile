@@ -45,8 +45,9 @@ parity: $(VENV)/.ready ## Full size (214 M parameters): export, gate, time and m
 study: $(VENV)/.ready ## Hundreds of correct checkpoints and every planted fault through the gate
 	$(BIN)/python -m benchmarks.study
 
-benchmark: $(VENV)/.ready ## Conversion, latency and tokenizers beside transformers' own
+benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers beside transformers' own
 	$(BIN)/python -m benchmarks.beside_transformers
+	$(BIN)/python -m benchmarks.beside_tensorflow
 	$(BIN)/python -m benchmarks.tokenizers
 
 clean: ## Remove the environments and everything built

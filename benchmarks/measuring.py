@@ -50,10 +50,10 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def machine() -> str:
-    """What the figures were measured on."""
+def machine(distributions: Sequence[str] = ("torch", "onnxruntime", "onnx", "transformers")) -> str:
+    """What the figures were measured on, and with which versions."""
     model = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "onnx", "transformers"))
+    tools = ", ".join(f"{name} {version(name)}" for name in distributions)
     return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {tools}"
