@@ -27,8 +27,8 @@ from lxmert_export.sample_inputs import Arrays
 from lxmert_export.signature import ANSWER_OUTPUT, task_signature
 
 # Scenes that neither the checkpoint nor its held-out questions have ever seen: seeds far from theirs.
-SEEDS = range(90_000_000, 90_000_300)
-STEPS, BATCH, RATE = 45, 64, 1e-3
+SEEDS = range(90_000_000, 90_000_200)
+STEPS, BATCH, RATE = 40, 64, 1e-3
 HELD_OUT = read_held_out(hub.DEMO_DIRECTORY / HELD_OUT_FILE)
 INPUTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
 
@@ -92,14 +92,18 @@ def test_the_checkpoint_answers_in_keras_as_it_does_in_pytorch() -> None:
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist for variables.*vision_:UserWarning")
 def test_fine_tuning_raises_the_held_out_accuracy(tmp_path: Path) -> None:
-    """Measured over 1,001 questions: none with the fresh head, 90 % after 45 steps; the whole checkpoint answers 97.6 %."""
+    """Measured over 1,001 questions: none with the fresh head, 94 % after 40 steps; the whole checkpoint answers 97.6 %."""
     model = with_a_fresh_head()
     before = accuracy(held_out_scores(model))
+    for part in (model.lxmert.embeddings, model.lxmert.visual_embeddings, *model.lxmert.language_layers):
+        part.trainable = False  # as is usual, and less for the optimizer to trace, which takes longer than the steps
+    frozen = [variable.numpy() for variable in model.lxmert.embeddings.variables]
     model.compile(optimizer=keras.optimizers.Adam(RATE))
     history = model.fit(dataset(), shuffle=False, verbose=0).history
     scores = held_out_scores(model)
+    assert all(map(np.array_equal, frozen, [variable.numpy() for variable in model.lxmert.embeddings.variables]))
     assert before < 0.2
-    assert accuracy(scores) > 0.75
+    assert accuracy(scores) > 0.8
     assert history["loss"][0] < 1.5  # the mean over all steps; that of guessing is log(answers), 3.7
     dialects: tuple[Dialect, ...] = ("hf", "original", "tf")
     for dialect in dialects:
@@ -115,5 +119,5 @@ def assert_pytorch_computes_the_same(directory: Path, model: TFLxmertForQuestion
     with torch.no_grad():
         wanted = loaded(**given).question_answering_score.numpy()
     found = model(inputs).question_answering_score.numpy()
-    # Two float32 programs over the same weights. Measured: 9e-7 of the largest score.
+    # Two float32 programs over the same weights. About 1e-6 of the largest score was seen.
     assert np.abs(found - wanted).max() <= 2e-5 * np.abs(wanted).max()
