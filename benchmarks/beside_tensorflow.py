@@ -68,8 +68,8 @@ def measure(place: Path, oracle: str, runs: int, calls: int) -> dict[str, Any]:
         "graph_bytes": {task: (path / "saved_model.pb").stat().st_size for task, path in saved.items()},
         "latency_ms": {
             task: latencies(
-                {"ours": [sys.executable, WORKER, "saved-model", str(path)],
-                 "theirs": [oracle, WORKER, "transformers", str(peer)]},
+                {"ours": [sys.executable, "-P", WORKER, "saved-model", str(path)],
+                 "theirs": [oracle, "-P", WORKER, "transformers", str(peer)]},
                 BATCHES, calls, place,
             )
             for task, path in saved.items()
@@ -102,7 +102,7 @@ def measure_tflite(place: Path, checkpoint: Path, calls: int) -> dict[str, Any]:
             "conversion": vars(made), "file": str(file), "bytes": file.stat().st_size,
             "xnnpack_share": options["xnnpack_share"], "demo": _demo_accuracy(place, name, flags),
         }  # fmt: skip
-    commands = {name: [sys.executable, WORKER, "tflite", facts.pop("file")] for name, facts in found.items()}
+    commands = {name: [sys.executable, "-P", WORKER, "tflite", facts.pop("file")] for name, facts in found.items()}
     for name, times in latencies(commands, (1,), calls, place)["1"].items():
         found[name]["latency_ms"] = times
     return found
