@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,10 @@ def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, dire
         MINIMAL: tf.function(lambda **inputs: serve(**_filled(inputs, signature))).get_concrete_function(**needed),
     }
     path = directory / SAVED_MODEL
-    tf.saved_model.save(server, str(path), signatures=signatures)
+    try:
+        tf.saved_model.save(server, str(path), signatures=signatures)
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     return path
 
 

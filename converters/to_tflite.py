@@ -65,7 +65,9 @@ def _make_shapes_static(model: PreTrainedTFLxmert, signature: Signature) -> None
     fixed = signature.fixed_sizes
     one_unknown = "batch" in fixed or {"text", "objects"} <= set(fixed)
     if signature.task == "nlvr2" and not one_unknown:
-        raise ConversionError("the two pictures of nlvr2 need a fixed batch in TFLite: add --batch N")
+        raise ConversionError(
+            "the two pictures of nlvr2 need fixed axes in TFLite: add --batch N, or --text N --objects N"
+        )
     model.backbone().matrices = one_unknown
 
 

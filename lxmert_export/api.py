@@ -18,7 +18,7 @@ from lxmert_export.atomic_directory import atomic_directory
 from lxmert_export.config import LxmertConfig
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ArtifactError, ConversionError, InputError, MissingExtra
-from lxmert_export.graph_facts import READERS
+from lxmert_export.graph_facts import reader_of
 from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.runners.opening import open_runner
@@ -127,7 +127,8 @@ def export(
     signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
     real = _calibration(source, signature, calibration) if full_integer else None
     request = Request(target, precision, opset=opset, file_format=file_format, calibration=real)
-    final = Path(directory or default_directory(source.name, signature.task, target, precision))
+    variant = "-full-integer" if full_integer else "-keras" if file_format == "keras" else ""
+    final = Path(directory or f"{default_directory(source.name, signature.task, target, precision)}{variant}")
     with atomic_directory(final, overwrite=overwrite) as temporary:
         written = write_artifact(
             source,
@@ -168,7 +169,7 @@ def check_parity(
     if checkpoint is None:
         return check_against_golden(opened, providers, progress)
     for artifact in opened:
-        module, extra = READERS[artifact.manifest.target]
+        module, extra = reader_of(artifact)
         require("the reference", **{"torch": "torch", module: extra})
     _check_own_converters()
     from lxmert_export.gate import check_against_module

@@ -103,6 +103,16 @@ class Artifact:
         """The path of one of its files."""
         return self.path / name
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it is right for inputs like its calibration's alone."""
+        return self.manifest.options.get("quantization") == FULL_INTEGER
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether a TensorFlow artifact is a ``.keras`` file rather than a SavedModel: as the manifest says, not the disk."""
+        return self.manifest.options.get("format") == "keras"
+
     def check_files(self) -> None:
         """Compares sizes, then hashes, of all files; ``ArtifactError`` names all that are missing or changed at once."""
         faults = []
@@ -115,6 +125,9 @@ class Artifact:
                 faults.append(f"{name} has {size} bytes instead of {facts['bytes']}")
             elif sha256(self.file(name)) != facts["sha256"]:
                 faults.append(f"{name} has changed since it was written (sha256 differs)")
+        # TensorFlow reads whatever lies in its directory, so that nothing may lie there but what was written.
+        strays = {p.relative_to(self.path).as_posix() for p in self.file(SAVED_MODEL).rglob("*") if not p.is_dir()}
+        faults += [f"{name} did not come with it" for name in sorted(strays - set(self.manifest.files))]
         if faults:
             raise ArtifactError(f"{self.path}: {'; '.join(faults)}. Export it again, or copy it again from its source")
 

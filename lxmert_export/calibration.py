@@ -5,10 +5,13 @@ They come from a file of the user's, or are questions about scenes of the demo w
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +21,13 @@ from safetensors.numpy import load_file
 from lxmert_export import hub
 from lxmert_export.errors import InputError
 from lxmert_export.runners.runner import InputLimits, prepare_inputs
-from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, Arrays, Family, SampleInputs
+from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, Arrays, Family, SampleInputs
 from lxmert_export.signature import Signature
 from lxmert_export.tokenizer.opening import load_tokenizer
 
 # Scenes that neither training (10,000 to 39,999), validation nor the held-out questions (0 to 1,999) have seen.
-SCENE_SEEDS = range(50_000, 50_400)
+SCENE_SEEDS = range(50_000, 50_530)
 JUDGED_SHARE = 4  # one row in so many is kept back to judge by
-LEAST_ROWS = LEAST_SAMPLES * JUDGED_SHARE
 BATCH = 16
 FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
 
@@ -47,7 +49,8 @@ class Calibration:
 
     def _batches(self, signature: Signature, *, kept_back: bool) -> Iterator[Arrays]:
         count = len(next(iter(self.rows.values())))
-        chosen = np.array([n for n in range(count) if (n % JUDGED_SHARE == 0) == kept_back])
+        # Two rows at a time: a row and its masked copy stay together.
+        chosen = np.array([n for n in range(count) if (n // 2 % JUDGED_SHARE == 0) == kept_back])
         size = signature.fixed_sizes.get("batch", BATCH)
         for first in range(0, len(chosen) - size + 1, size):
             part = chosen[first : first + size]
@@ -62,19 +65,24 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     file = Path(path)
     try:
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as stored:
+            stored = np.load(file, allow_pickle=False)
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise ValueError("it is one array, not an archive of named ones")
+            with stored:
                 arrays: Arrays = dict(stored)
         elif file.suffix == ".safetensors":
             arrays = dict(load_file(file))
         else:
             raise InputError(f"{file}: calibration inputs are a .npz or .safetensors file")
-    except (OSError, ValueError, SafetensorError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
         raise InputError(f"{file}: cannot be read as calibration inputs: {error}") from error
     try:
         rows = prepare_inputs(arrays, _of_any_batch(signature), limits)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    return _checked(Calibration(rows, file.name), str(file), signature)
+    if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
+        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity; full-integer can measure no range of it")
+    return _checked(Calibration(_with_masked_copies(rows), file.name), str(file), signature)
 
 
 def demo_calibration(signature: Signature) -> Calibration:
@@ -117,9 +125,31 @@ def _of_any_batch(signature: Signature) -> Signature:
     return replace(signature, inputs=tuple(replace(s, axes=("batch", *s.axes[1:])) for s in signature.inputs))
 
 
+def _with_masked_copies(rows: Arrays) -> Arrays:
+    """Rows that mask nothing, again with the later half of their words or objects masked.
+
+    An int8 artifact that has never met a masked key takes none for masked, and would not be judged on any either.
+    """
+    masks = [name for name, array in rows.items() if name.endswith("attention_mask") and array.all()]
+    if not masks:
+        return rows
+    copies = dict(rows)
+    for name in masks:
+        length = rows[name].shape[-1]
+        copies[name] = (np.arange(length) < max(length // 2, 1)) * rows[name]
+    # Each row and its copy side by side, so that both halves get some of either.
+    return {
+        name: np.stack([rows[name], copies[name].astype(rows[name].dtype)], axis=1).reshape(-1, *rows[name].shape[1:])
+        for name in rows
+    }
+
+
 def _checked(calibration: Calibration, described: str, signature: Signature) -> Calibration:
     rows = len(next(iter(calibration.rows.values())))
-    needed = max(LEAST_ROWS, JUDGED_SHARE * signature.fixed_sizes.get("batch", 1))
+    smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
+    batch = signature.fixed_sizes.get("batch", BATCH)
+    batches = math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch)  # as many as other families have
+    needed = JUDGED_SHARE * batches * batch
     if rows < needed:
         raise InputError(f"{described}: has {rows} rows; full-integer needs {needed} or more that fit the fixed axes")
     return calibration

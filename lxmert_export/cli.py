@@ -22,6 +22,7 @@ from lxmert_export.cli_conversions import (
     tflite,
 )
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
+from lxmert_export.native_logs import show_native_logs
 from lxmert_export.terminal import say, show_report, shown_progress
 
 app = typer.Typer(
@@ -218,6 +219,8 @@ def main() -> None:
     """The console script: every error that a user can act on is one line on stderr and an exit code."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    if debug:
+        show_native_logs()
     try:
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:

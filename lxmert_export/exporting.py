@@ -178,6 +178,7 @@ def _convert_to_tflite(source: Source, request: Request, signature: Signature, d
         # What matmuls compute in: only full-integer has no float32 arithmetic left.
         "arithmetic": "int8" if integer else "fp32",
         "calibration": calibration.described if calibration else None,
+        "mask_bias": model.backbone().mask_bias,
     }
 
 

@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lxmert_export.artifact import FULL_INTEGER, GOLDEN_FILE, Artifact
+from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import read_golden, write_golden
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.held_out import HeldOut
 from lxmert_export.judging import Judged, Progress, counted, judge_artifact, record_runner, report_on, silent
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import Floors, ParityReport
-from lxmert_export.parity.scores import measure_floor
+from lxmert_export.parity.scores import int8_floor, measure_floor
+from lxmert_export.recast import with_rounded_weights
 from lxmert_export.runners.runner import InputLimits
-from lxmert_export.runners.torch_module import TorchRunner
+from lxmert_export.runners.torch_module import DTYPES, TorchRunner
 from lxmert_export.sample_inputs import SampleInputs, sample_inputs
 from lxmert_export.signature import Precision, Signature, task_signature
 
@@ -40,7 +42,7 @@ def pass_gate(
     samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
     judged, reference = _judge(artifact, module, samples, providers, progress)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
-    return report_on([judged], samples)
+    return report_on([judged], [samples])
 
 
 def check_against_module(
@@ -49,13 +51,17 @@ def check_against_module(
     """Judges artifacts of one task against a module in float64, and every pair of them against each other."""
     samples = [_samples_for(artifact) for artifact in artifacts]
     judged = [_judge(a, module, s, providers, progress)[0] for a, s in zip(artifacts, samples, strict=True)]
-    return report_on(judged, samples[0])
+    return report_on(judged, samples)
 
 
 def _samples_for(artifact: Artifact) -> SampleInputs:
     """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
     manifest = artifact.manifest
-    if manifest.options.get("quantization") == FULL_INTEGER:
+    if artifact.is_calibrated:
+        if GOLDEN_FILE not in manifest.files:
+            raise ArtifactError(
+                f"{artifact.path}: written with --no-parity, so the real inputs that it is right for are lost; export it again"
+            )
         return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
     return sample_inputs(manifest.signature, manifest.config)
 
@@ -66,7 +72,10 @@ def _judge(
     check_precision(artifact)
     manifest = artifact.manifest
     reference = run_reference(module, manifest.signature, manifest.config, samples, progress)
-    floors = run_floors(module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress)
+    floors = run_floors(
+        module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress,
+        arithmetic=manifest.options.get("arithmetic"),
+    )  # fmt: skip
     return judge_artifact(artifact, samples, reference, floors, providers, progress=progress), reference
 
 
@@ -86,16 +95,21 @@ def run_floors(
     reference: Recording,
     precision: Precision,
     progress: Progress = silent,
+    *,
+    arithmetic: str | None = None,
 ) -> Floors:
     """The noise floor of a precision for every output and family: the module's own error in that precision.
 
-    PyTorch has no int8 of the kind: its floor is the least that a floor may be.
+    ``arithmetic`` is what it computes in, where its weights alone are of the precision. int8's floor is not measured.
     """
     if precision == "int8":
-        return {key: measure_floor(chunks, chunks, precision) for key, chunks in reference.items()}
+        return {key: int8_floor(chunks) for key, chunks in reference.items()}
+    arithmetic = arithmetic or precision
+    if arithmetic != precision:
+        module = with_rounded_weights(module, DTYPES[precision])
     limits = InputLimits.of(config)
-    computed = record_runner(lambda: TorchRunner(module, signature, limits, precision), samples, signature, progress)
-    return {key: measure_floor(chunks, computed[key], precision) for key, chunks in reference.items()}
+    computed = record_runner(lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress)
+    return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
 
 
 def answer_held_out(

@@ -2,7 +2,7 @@
 
 Tensors by name, in safetensors:
 
-    input/FAMILY/BATCH/NAME           as the signature has it; features and boxes as float16, which holds them exactly
+    input/FAMILY/BATCH/NAME           as the signature has it, or as float16 where that holds every value exactly
     reference/FAMILY/OUTPUT/BATCH     float64 values of the canonical model at ``sampled_positions`` of the output
     shape/FAMILY/OUTPUT/BATCH         int64 shape of the whole output
     floor/FAMILY/OUTPUT               float64 [floor RMS, reference RMS, samples, values]
@@ -11,6 +11,7 @@ Tensors by name, in safetensors:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,11 @@ from lxmert_export.signature import Signature
 FORMAT = "lxmert-export golden 1"
 # Word logits of a full-size model would fill 70 MB; this many of them per batch, spread evenly, tell the same.
 LARGEST_SAMPLE = 8192
-STORED_AS_FLOAT16 = ("visual_feats", "visual_pos", "visual_attention_mask")
 
 
 @dataclass(frozen=True)
 class Golden:
-    """What a golden file holds; the reference has the values at ``sampled_positions`` of each output, flat."""
+    """What a golden file holds; of large outputs the reference has the values at ``sampled_positions`` alone, flat."""
 
     samples: SampleInputs
     reference: Recording
@@ -47,11 +47,19 @@ def sampled_positions(size: int) -> NDArray[np.int64]:
     return np.linspace(0, size - 1, min(size, LARGEST_SAMPLE)).astype(np.int64)
 
 
+def is_whole(shape: tuple[int, ...]) -> bool:
+    """Whether the golden file keeps every value of an output of this shape."""
+    return math.prod(shape) <= LARGEST_SAMPLE
+
+
 def at_sampled_positions(recording: Recording, golden: Golden) -> Recording:
-    """A recording cut to the positions that the golden file keeps; arrays of another shape stay whole, to be refused."""
+    """A recording cut to the positions that the golden file keeps, flat where those are not all.
+
+    Arrays of another shape than the reference's stay whole, to be refused.
+    """
     return {
         key: [
-            chunk.reshape(-1)[sampled_positions(chunk.size)] if chunk.shape == shape else chunk
+            chunk.reshape(-1)[sampled_positions(chunk.size)] if chunk.shape == shape and not is_whole(shape) else chunk
             for chunk, shape in zip(chunks, golden.shapes.get(key, [c.shape for c in chunks]), strict=True)
         ]
         for key, chunks in recording.items()
@@ -72,8 +80,7 @@ def write_golden(
     for family in first_batches(samples).families:
         for number, batch in enumerate(family.batches):
             for name, array in batch.items():
-                exact = name in STORED_AS_FLOAT16
-                tensors[f"input/{family.name}/{number}/{name}"] = array.astype(np.float16) if exact else array
+                tensors[f"input/{family.name}/{number}/{name}"] = _smallest(array)
     batches = {family.name: family.first_batches for family in samples.families}
     for (family_name, output), chunks in reference.items():
         for number, chunk in enumerate(chunks[: batches[family_name]]):
@@ -86,6 +93,14 @@ def write_golden(
         )
     metadata = {"format": FORMAT, "not_run": json.dumps(samples.not_run)}
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata)
+
+
+def _smallest(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # what overflows is not equal, and stays as it is
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(array.dtype), array) else array
 
 
 def read_golden(path: Path, signature: Signature) -> Golden:
@@ -120,12 +135,18 @@ def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
     families = tuple(Family(name, tuple(b for _, b in sorted(batches.items()))) for name, batches in inputs.items())
     if not families or not floors or set(floors) != set(by_batch["reference"]):
         raise ValueError("inputs, reference outputs or floors are missing")
+    shapes = {
+        key: [tuple(array.tolist()) for _, array in sorted(found.items())] for key, found in by_batch["shape"].items()
+    }
     return Golden(
         samples=SampleInputs(families, tuple(not_run)),
-        reference={key: [array for _, array in sorted(found.items())] for key, found in by_batch["reference"].items()},
-        shapes={
-            key: [tuple(array.tolist()) for _, array in sorted(found.items())]
-            for key, found in by_batch["shape"].items()
+        reference={
+            key: [
+                array.reshape(shape) if is_whole(shape) else array
+                for (_, array), shape in zip(sorted(found.items()), shapes[key], strict=True)
+            ]
+            for key, found in by_batch["reference"].items()
         },
+        shapes=shapes,
         floors=floors,
     )

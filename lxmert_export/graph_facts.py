@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lxmert_export.artifact import KERAS_FILE, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.native_logs import quiet_native_logs
 
 # Precisions by the names that files and libraries have for them.
@@ -38,23 +38,31 @@ READERS = {"onnx": ("onnx", "onnx"), "tensorflow": ("tensorflow", "tensorflow"),
 
 def read_graph_facts(artifact: Artifact) -> GraphFacts | None:
     """Reads the graph of an artifact; None where the library that reads it is not installed."""
-    module, _ = READERS[artifact.manifest.target]
+    module, _ = reader_of(artifact)
     if find_spec(module) is None:
         return None
-    with quiet_native_logs():
-        if artifact.manifest.target == "onnx":
-            from lxmert_export.onnx_file import read_onnx_facts
+    if artifact.manifest.target == "onnx":
+        from lxmert_export.onnx_file import read_onnx_facts
 
-            return read_onnx_facts(artifact.file(ONNX_FILE))
+        return read_onnx_facts(artifact.file(ONNX_FILE))
+    with quiet_native_logs():
         if artifact.manifest.target == "tflite":
             from lxmert_export.tflite_file import read_tflite_facts
 
             return read_tflite_facts(artifact.file(TFLITE_FILE))
         from lxmert_export.tensorflow_files import read_keras_facts, read_saved_model_facts
 
-        if artifact.file(KERAS_FILE).is_file():
+        if artifact.is_keras:
             return read_keras_facts(artifact.file(KERAS_FILE))
         return read_saved_model_facts(artifact.file(SAVED_MODEL))
+
+
+def reader_of(artifact: Artifact) -> tuple[str, str]:
+    """The module that reads an artifact's graph, and its extra; ``ArtifactError``: a target that this version has not."""
+    target = artifact.manifest.target
+    if target not in READERS:
+        raise ArtifactError(f"{artifact.path}: this version has no runner for target {target!r}")
+    return READERS[target]
 
 
 def check_precision(artifact: Artifact) -> GraphFacts:
@@ -65,7 +73,7 @@ def check_precision(artifact: Artifact) -> GraphFacts:
     arithmetic = artifact.manifest.options.get("arithmetic", precision)
     if set(facts.matmuls) != {arithmetic} or set(facts.matmul_weights) != {precision}:
         raise ConversionError(
-            f"{artifact.path}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
+            f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
             f"over weights stored in {facts.matmul_weights}"
         )
     return facts

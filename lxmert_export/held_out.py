@@ -36,7 +36,7 @@ from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.decisions import AnswerKey
 from lxmert_export.parity.recording import Advance, Run
-from lxmert_export.parity.scores import Floor, measure_floor, rms
+from lxmert_export.parity.scores import Floor, int8_floor, rms
 from lxmert_export.sample_inputs import Arrays
 from lxmert_export.signature import ANSWER_OUTPUT, Signature
 
@@ -121,7 +121,7 @@ class HeldOut:
     def floor(self, precision: str) -> Floor:
         """The noise floor of a precision, int8's the least there is; ``ArtifactError`` where it was not measured."""
         if precision == "int8":
-            return measure_floor([self.reference], [self.reference], precision)
+            return int8_floor([self.reference])
         if precision not in self.precisions:
             raise ArtifactError(f"{HELD_OUT_FILE} of the built-in checkpoint has no floor for {precision}: measure one")
         measured = float(self.floors[self.precisions.index(precision)])

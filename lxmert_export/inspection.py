@@ -85,10 +85,11 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
     rows = [("opset", str(graph["opset"]))] if "opset" in graph else []
     if graph["operators"]:
         rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
-    rows += [
-        ("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"),
-        ("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} compute in {arithmetic}"),
-    ]
+    rows.append(("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"))
+    if graph["operators"]:
+        rows.append(("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} compute in {arithmetic}"))
+    else:  # a .keras file holds layers, no graph
+        rows.append(("dtype policy", ", ".join(matmuls)))
     if "xnnpack_left" in graph:
         left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
         rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))

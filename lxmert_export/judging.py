@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ArtifactError
-from lxmert_export.golden import Golden, at_sampled_positions, read_golden
+from lxmert_export.golden import Golden, at_sampled_positions, is_whole, read_golden
 from lxmert_export.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.decisions import Decisions, decide
 from lxmert_export.parity.recording import Advance, Arithmetic, Recording, batch_count, record
 from lxmert_export.parity.report import Cell, Floors, ParityReport, judge, judge_pair
-from lxmert_export.runners.opening import judged_ways
+from lxmert_export.parity.scores import exact_floor
+from lxmert_export.runners.opening import judged_ways, open_signature
 from lxmert_export.runners.runner import Runner
 from lxmert_export.sample_inputs import SampleInputs
-from lxmert_export.signature import ANSWER_OUTPUT, Signature
+from lxmert_export.signature import ANSWER_OUTPUT, CHOICE_OUTPUTS, Signature
 from lxmert_export.weight_names import same_network
 
+PLAIN = "plain"  # the family without a masked key or a second token type
+SAMPLED_CHOICES = (
+    "its choices were judged when it was exported; its golden file holds too few of their scores to do so here"
+)
 # Called with what is being run, how many batches are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
@@ -82,6 +87,7 @@ def judge_artifact(
             of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
             decisions.append(decided)
+    cells += _judge_other_signatures(artifact, samples, recording)
     # What this version has no questions for is told of, like what there is no room for: a proof must not go missing unseen.
     answers_scenes = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in {
         s.name for s in signature.outputs
@@ -99,9 +105,22 @@ def _judge_answers(
     place = (SCENES, ANSWER_OUTPUT)
     cells = judge(
         artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
-        manifest.signature, arithmetic,
+        manifest.signature, arithmetic, precision=manifest.precision,
     )  # fmt: skip
     return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
+
+
+def _judge_other_signatures(artifact: Artifact, samples: SampleInputs, recording: Recording) -> list[Cell]:
+    """A SavedModel's further signatures beside its first, on inputs that all of them can take: to the bit, or nearly so."""
+    plain = [family for family in samples.families if family.name == PLAIN]
+    cells: list[Cell] = []
+    for name in artifact.manifest.options.get("signatures", [])[1:] if plain else []:
+        with open_signature(artifact, name) as runner:
+            found = record(runner.run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
+        wanted = {key: chunks for key, chunks in recording.items() if key[0] == PLAIN}
+        exact = {key: exact_floor(chunks) for key, chunks in wanted.items()}
+        cells += judge(f"{artifact.name} {name}", found, wanted, exact, artifact.manifest.signature, "native")
+    return cells
 
 
 def record_runner(
@@ -148,19 +167,33 @@ def check_against_golden(
         for a, g in zip(artifacts, goldens, strict=True)
     ]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
-    report = report_on(judged, goldens[0].samples)
-    return replace(report, notes=tuple(notes), vouched=tuple(artifact.name for artifact in vouched))
+    notes += [f"{a.name}: {SAMPLED_CHOICES}" for a, g in zip(artifacts, goldens, strict=True) if _samples_choices(a, g)]
+    report = report_on(judged, [golden.samples for golden in goldens])
+    return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
 
 
-def report_on(judged: Sequence[Judged], samples: SampleInputs) -> ParityReport:
-    """One report on artifacts that were judged on the same inputs: their cells, every pair's, and their decisions."""
+def report_on(judged: Sequence[Judged], samples: Sequence[SampleInputs]) -> ParityReport:
+    """One report on artifacts, each judged on its own inputs: their cells, every pair's, and their decisions."""
     cells = [cell for one in judged for cell in one.cells]
-    not_run = (*samples.not_run, *(name for one in judged for name in one.not_run))
+    not_run = [name for inputs in samples for name in inputs.not_run] + [n for one in judged for n in one.not_run]
+    apart = [
+        f"{one.artifact.name} and {other.artifact.name}: not compared, as one is right for its calibration's inputs alone"
+        for one, other in combinations(judged, 2)
+        if not _shared_families(one, other)
+    ]
     return ParityReport(
         tuple(cells + pair_cells(judged)),
         tuple(dict.fromkeys(not_run)),
+        tuple(apart),
         decisions=tuple(decisions for one in judged for decisions in one.decisions),
     )
+
+
+def _shared_families(one: Judged, other: Judged) -> set[str]:
+    """Families that both were run on: all, unless one of them was calibrated for inputs of its own."""
+    families = [{family for family, _ in side.recording} for side in (one, other)]
+    calibrated = one.artifact.is_calibrated or other.artifact.is_calibrated
+    return families[0] & families[1] if calibrated else families[0] | families[1]
 
 
 def _same_inputs(one: Golden, other: Golden) -> bool:
@@ -188,8 +221,7 @@ def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
         common = {s.name for s in one.artifact.manifest.signature.outputs} & {
             s.name for s in other.artifact.manifest.signature.outputs
         }
-        # An artifact that was calibrated for real inputs is judged on those alone, and so shares none with the others.
-        families = {family for family, _ in one.recording} & {family for family, _ in other.recording}
+        families = _shared_families(one, other)
         recordings = tuple(
             {key: chunks for key, chunks in side.recording.items() if key[1] in common and key[0] in families}
             for side in (one, other)
@@ -222,6 +254,16 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
         )
         if difference:
             raise ArtifactError(f"{first.path} and {other.path} cannot be compared: they differ in {difference}")
+
+
+def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
+    """Whether an int8 artifact's golden file lacks scores of something that is chosen from."""
+    if artifact.manifest.precision != "int8":
+        return False
+    return any(
+        output in CHOICE_OUTPUTS and not all(map(is_whole, shapes))
+        for (_, output), shapes in golden.shapes.items()
+    )  # fmt: skip
 
 
 def _golden_of(artifact: Artifact) -> Golden:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lxmert_export.model import LayerNorm, LxmertModel
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+UNEVEN = 2**0.5
 
 
 def recast(module: ModuleT, dtype: torch.dtype, *, device: str = "cpu") -> ModuleT:
@@ -25,6 +26,21 @@ def recast(module: ModuleT, dtype: torch.dtype, *, device: str = "cpu") -> Modul
         for tensor in _own_tensors(part):
             # setdefault: a weight that two modules share gets one twin, under the first one's rule.
             twins.setdefault(id(tensor), _twin(tensor, _dtype_within(part, dtype), device))
+    return _explicit_attention(copy.deepcopy(module, twins))
+
+
+def with_rounded_weights(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """A copy whose weights went through ``dtype`` and back, as one that stores them in it and computes in their own.
+
+    They are scaled meanwhile by a number that spares none the rounding: a converter folds gains into weights before it rounds
+    them, so that weights that come in ``dtype`` are not kept as they are either.
+    """
+    twins: dict[int, object] = {}
+    for part in module.modules():
+        for tensor in _own_tensors(part):
+            if tensor.is_floating_point():
+                rounded = (tensor.detach() * UNEVEN).to(dtype).to(tensor.dtype) / UNEVEN
+                twins.setdefault(id(tensor), _twin(nn.Parameter(rounded), tensor.dtype, "cpu"))
     return _explicit_attention(copy.deepcopy(module, twins))
 
 

@@ -54,11 +54,12 @@ class Signature:
     @property
     def requests(self) -> dict[str, bool]:
         """The options with which a model must be called to give all outputs; none for those that it gives anyway."""
-        fields = {spec.name.partition(".")[0] for spec in self.outputs}
+        names = [spec.name for spec in self.outputs]
         asked = {
-            "output_hidden_states": any(name.endswith("_hidden_states") for name in fields),
-            "output_attentions": any(name.endswith("_attentions") for name in fields),
-            "output_object_heads": not fields.isdisjoint(OBJECT_OUTPUTS.values()),
+            # with the dot: a module of a user's own may have an output that only ends alike
+            "output_hidden_states": any("_hidden_states." in name for name in names),
+            "output_attentions": any("_attentions." in name for name in names),
+            "output_object_heads": not OBJECT_HEADS.isdisjoint(names),
         }
         return {option: True for option, wanted in asked.items() if wanted}
 
@@ -125,11 +126,14 @@ def task_signature(
 
 
 ANSWER_OUTPUT = "question_answering_score"
-# Outputs whose last axis holds the scores of what is to be chosen from.
-CHOICE_OUTPUTS = frozenset((ANSWER_OUTPUT, "prediction_logits", "cross_relationship_score", "logits"))
+# Outputs whose last axis holds the scores of what one entry is to be chosen from.
+CHOICE_OUTPUTS = frozenset(
+    (ANSWER_OUTPUT, "prediction_logits", "cross_relationship_score", "logits", "object_logits", "attribute_logits")
+)
 CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
 _NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
 OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}
+OBJECT_HEADS = frozenset(OBJECT_OUTPUTS.values())
 
 
 def _head_outputs(config: LxmertConfig, task: Task, object_heads: bool) -> _NamedAxes:

@@ -31,7 +31,7 @@ def read_saved_model_facts(path: Path) -> GraphFacts:
 
 
 def read_keras_facts(path: Path) -> GraphFacts:
-    """The dtype policy that a ``.keras`` file computes under, and the dtypes of its weights of two axes; no graph."""
+    """The dtype policy that a ``.keras`` file computes under, as its matmuls; dtypes of its weights of two axes."""
     dtypes: list[str] = []
     with zipfile.ZipFile(path) as file, TemporaryDirectory() as directory:
         policy = json.loads(file.read("config.json"))["config"]["dtype"]["config"]["name"]

@@ -193,3 +193,10 @@ def test_a_wrong_precision_in_the_manifest_is_seen(saved: Artifact) -> None:
     lying = replace(saved, manifest=replace(saved.manifest, precision="fp16"))
     with pytest.raises(ConversionError, match="called fp16 with fp16 arithmetic, but its matmuls compute in {'fp32'"):
         check_precision(lying)
+
+
+@pytest.mark.parametrize("target", ["tensorflow", "tflite"])
+def test_other_sizes_than_the_published(target: str, tmp_path: Path) -> None:
+    config = SMALL.replace(visual_pos_dim=6, tie_word_embeddings=False, layer_norm_eps=1e-3, r_layers=0, task_qa=False)
+    artifact = export(target, lively_model("pretraining", config), tmp_path / "out", object_heads=True)
+    assert artifact.report is not None and artifact.report.passed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from lxmert_export.parity.decisions import Decisions, percent, wrong_choices
+from lxmert_export.parity.decisions import Decisions, clear_choices, percent, wrong_choices
 from lxmert_export.parity.recording import Arithmetic, Recording, shapes
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, Errors, Floor, errors, pair_score
 from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
@@ -147,12 +147,23 @@ def judge(
         got = recording.get((family, output))
         floor = floors[family, output]
         reason = _structural_fault(got, wanted, specs[output])
-        if precision == "int8" and output in CHOICE_OUTPUTS and got is not None and reason is None:
-            reason = wrong_choices(got, wanted, floor.rms)
         found = errors(wanted, got) if got is not None and reason is None else None
         score = None if found is None else found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
         cells.append(_cell(runner, REFERENCE, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
-    return cells
+    return [_with_choices(cell, recording, reference, floors) for cell in cells] if precision == "int8" else cells
+
+
+def _with_choices(cell: Cell, recording: Recording, reference: Recording, floors: Floors) -> Cell:
+    """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
+    if cell.output not in CHOICE_OUTPUTS or cell.reason:
+        return cell
+    keys = [key for key in reference if key[1] == cell.output and key in recording]
+    counted = [clear_choices(recording[key], reference[key], floors[key].rms) for key in keys]
+    known = [counts for counts in counted if counts is not None]
+    if len(known) < len(counted):
+        return cell
+    reason = wrong_choices(sum(agreed for agreed, _ in known), sum(clear for _, clear in known))
+    return replace(cell, status="FAIL", reason=reason) if reason else cell
 
 
 def judge_pair(

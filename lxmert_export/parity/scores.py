@@ -56,6 +56,26 @@ def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
     )
 
 
+def int8_floor(reference: Chunks) -> Floor:
+    """The floor of int8: four of its steps, of how much each entry of the last axis differs from its own mean.
+
+    What all rows have in common says nothing of a model: a constant answer must not come near to passing.
+    """
+    count = sum(chunk[..., 0].size for chunk in reference)
+    mean = sum(chunk.astype(np.float64).reshape(-1, chunk.shape[-1]).sum(axis=0) for chunk in reference) / max(count, 1)
+    return Floor(
+        rms=LEAST_FLOOR * EPS["int8"] * rms([chunk.astype(np.float64) - mean for chunk in reference]),
+        reference_rms=rms(reference),
+        samples=sum(len(chunk) for chunk in reference),
+        values=sum(chunk.size for chunk in reference),
+    )
+
+
+def exact_floor(reference: Chunks) -> Floor:
+    """The least floor of float32, for what ought to be the same computation."""
+    return measure_floor(reference, reference, "fp32")
+
+
 def errors(reference: Chunks, computed: Chunks) -> Errors:
     """Errors pooled over batches, in float64; NaN if anything is NaN."""
     total, largest, values = 0.0, 0.0, 0

@@ -45,4 +45,4 @@ class KerasRunner(Runner):
         return outputs
 
     def close(self) -> None:
-        del self._model
+        self._model = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 
@@ -22,7 +23,7 @@ class LiteRtRunner(Runner):
         try:
             # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
             interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
-            self._serve = interpreter.get_signature_runner(SERVED)
+            self._serve: Any = interpreter.get_signature_runner(SERVED)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
 
@@ -31,4 +32,4 @@ class LiteRtRunner(Runner):
         return {spec.name: outputs[spec.name] for spec in self.signature.outputs if spec.name in outputs}
 
     def close(self) -> None:
-        del self._serve
+        self._serve = None

@@ -22,7 +22,9 @@ def judged_ways(
     emulated only. ``emulate=False`` leaves the emulator out where something else can be run.
     """
     precision = artifact.manifest.precision
-    if artifact.manifest.target != "onnx":  # these runtimes compute in the precision of their files, on a CPU too
+    if (
+        artifact.manifest.target != "onnx"
+    ):  # these compute on a CPU as the manifest's `arithmetic` says, which the file shows
         return [("native", lambda: open_runner(artifact))]
     if computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers))]
@@ -40,6 +42,20 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Run
     if target not in OPENERS:
         raise ArtifactError(f"{artifact.path}: this version has no runner for target {target!r}")
     return OPENERS[target](artifact, providers)
+
+
+def open_signature(artifact: Artifact, serve: str) -> Runner:
+    """A SavedModel under another of its signatures than the first."""
+    with quiet_native_logs():
+        from lxmert_export.runners.saved_model import SavedModelRunner
+
+        return SavedModelRunner(
+            artifact.file(SAVED_MODEL),
+            artifact.manifest.signature,
+            InputLimits.of(artifact.manifest.config),
+            name=f"{artifact.name} {serve}",
+            serve=serve,
+        )
 
 
 def _open_onnx(artifact: Artifact, providers: Sequence[str]) -> Runner:
@@ -63,7 +79,7 @@ def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
         raise MissingExtra("running a TensorFlow artifact", "tensorflow")
     signature, limits = artifact.manifest.signature, InputLimits.of(artifact.manifest.config)
     with quiet_native_logs():
-        if artifact.file(KERAS_FILE).is_file():
+        if artifact.is_keras:
             from lxmert_export.runners.keras_model import KerasRunner
 
             return KerasRunner(artifact.file(KERAS_FILE), signature, limits, name=artifact.name)

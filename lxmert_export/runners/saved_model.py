@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,20 +15,26 @@ SERVED = "serving_default"
 
 
 class SavedModelRunner(Runner):
-    """The signature ``serving_default`` of a SavedModel. ``ArtifactError``: one that TensorFlow cannot load, or without it."""
+    """One of a SavedModel's signatures, given as much of the inputs as it takes, in its own dtypes.
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow") -> None:
+    ``ArtifactError``: a SavedModel that TensorFlow cannot load, or that has no such signature.
+    """
+
+    def __init__(
+        self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow", serve: str = SERVED
+    ) -> None:
         super().__init__(name, signature, limits)
         try:
             # The functions live only as long as what was loaded is held.
-            self._loaded = tf.saved_model.load(str(path))
-            self._serve = self._loaded.signatures[SERVED]
+            self._loaded: Any = tf.saved_model.load(str(path))
+            self._serve: Any = self._loaded.signatures[serve]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise ArtifactError(f"{path}: TensorFlow cannot serve it: {str(error).splitlines()[0]}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
-        outputs = self._serve(**{name: tf.constant(array) for name, array in inputs.items()})
+        _, taken = self._serve.structured_input_signature
+        outputs = self._serve(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in taken.items()})
         return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs if spec.name in outputs}
 
     def close(self) -> None:
-        del self._loaded, self._serve
+        self._loaded = self._serve = None
