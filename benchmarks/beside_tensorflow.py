@@ -60,8 +60,8 @@ def measure(place: Path, oracle: str, runs: int, calls: int) -> dict[str, Any]:
     conversions = in_turn(commands, runs)
     saved = {task: place / task / "saved_model" for task in TASKS}
     results: dict[str, Any] = {
-        "machine": machine(("tensorflow-cpu", "ai-edge-litert", "torch")),
-        "peer": "transformers 4.57.6 TFLxmertForPreTraining in tf.function",
+        "machine": machine(("tensorflow", "tensorflow-cpu", "ai-edge-litert", "torch")),
+        "peer": f"TFLxmertForPreTraining in tf.function ({_versions(oracle)})",
         "weight_bytes": weights,
         "conversions": {task: [vars(run) for run in found] for task, found in conversions.items()},
         "saved_model_bytes": {task: _directory_bytes(path) for task, path in saved.items()},
@@ -164,9 +164,15 @@ def _check_agreement(files: Sequence[Path]) -> None:
     """Float files answer alike; an int8 one is only asked to answer: its own gate judges how well."""
     first, *others = [np.load(file) for file in files]
     for file, other in zip(files[1:], others, strict=True):
-        for name in set(first) & set(other):
-            if not file.name.startswith("int8"):
-                np.testing.assert_allclose(other[name], first[name], atol=0.05, err_msg=f"{file.name}: {name}")
+        shared = set(first) & set(other)
+        assert shared, f"{file.name} shares no output with {files[0].name}"
+        for name in shared if not file.name.startswith("int8") else ():
+            np.testing.assert_allclose(other[name], first[name], atol=0.05, err_msg=f"{file.name}: {name}")
+
+
+def _versions(python: str) -> str:
+    code = "from importlib.metadata import version as v; print(*(f'{n} {v(n)}' for n in ('transformers', 'tensorflow-cpu')))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _unique_bytes(checkpoint: Path) -> dict[str, int]:

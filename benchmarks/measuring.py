@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+
+from lxmert_export.artifact import tool_versions
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,5 @@ def machine(distributions: Sequence[str] = ("torch", "onnxruntime", "onnx", "tra
     model = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    tools = ", ".join(f"{name} {version(name)}" for name in distributions)
+    tools = ", ".join(f"{name} {number}" for name, number in tool_versions(distributions).items())
     return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {tools}"

@@ -65,10 +65,10 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     file = Path(path)
     try:
         if file.suffix == ".npz":
-            stored = np.load(file, allow_pickle=False)
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array, not an archive of named ones")
-            with stored:
+            with file.open("rb") as stream:  # numpy leaves a file open that it cannot read
+                stored = np.load(stream, allow_pickle=False)
+                if not isinstance(stored, np.lib.npyio.NpzFile):
+                    raise ValueError("it is one array, not an archive of named ones")
                 arrays: Arrays = dict(stored)
         elif file.suffix == ".safetensors":
             arrays = dict(load_file(file))

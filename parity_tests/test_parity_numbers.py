@@ -12,10 +12,19 @@ from rich.console import Console
 
 from lxmert_export.parity.recording import Recording, record
 from lxmert_export.parity.report import Cell, ParityReport, judge, judge_pair
-from lxmert_export.parity.scores import EPS, PAIR_THRESHOLD, THRESHOLD, Floor, errors, measure_floor, pair_score
+from lxmert_export.parity.scores import (
+    EPS,
+    PAIR_THRESHOLD,
+    THRESHOLD,
+    Floor,
+    errors,
+    int8_floor,
+    measure_floor,
+    pair_score,
+)
 from lxmert_export.parity.terminal import print_report
 from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, sample_inputs
-from lxmert_export.signature import TASKS, Signature, Task, TensorSpec, task_signature
+from lxmert_export.signature import ANSWER_OUTPUT, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.random_models import SMALL
 
 SIGNATURE = Signature("custom", (), (TensorSpec("out", "float32", ("batch", 4)),))
@@ -49,6 +58,23 @@ def test_a_floor_is_the_canonical_models_own_error() -> None:
 def test_a_floor_is_at_least_four_eps(precision: str) -> None:
     assert measure_floor([np.full((16, 4), 3.0)], [np.full((16, 4), 3.0)], precision).rms == 12 * EPS[precision]
     assert EPS["fp32"] == np.finfo(np.float32).eps and EPS["fp16"] == np.finfo(np.float16).eps
+
+
+def test_a_constant_never_passes_as_int8() -> None:
+    """Answers far from zero that differ little from one another, as a sigmoid-trained head gives them."""
+    generator = np.random.default_rng(0)
+    signature = task_signature(SMALL.replace(num_qa_labels=300), "question-answering")
+    reference = {("plain", ANSWER_OUTPUT): [generator.normal(-9, 1.5, (16, 300))]}
+    floors = {key: int8_floor(chunks) for key, chunks in reference.items()}
+    for constant in (-9.0, -7.0, 0.0):
+        got = {key: [np.full((16, 300), constant, np.float32)] for key in reference}
+        (cell,) = judge("int8", got, reference, floors, signature, "native", precision="int8")
+        assert cell.status == "FAIL"
+    noise = {
+        key: [(chunks[0] + generator.normal(0, 0.05, (16, 300))).astype(np.float32)]
+        for key, chunks in reference.items()
+    }
+    assert judge("int8", noise, reference, floors, signature, "native", precision="int8")[0].status == "pass"
 
 
 def test_score_is_error_over_floor() -> None:

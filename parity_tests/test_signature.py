@@ -9,7 +9,7 @@ import torch
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConfigError
-from lxmert_export.signature import TASKS, Signature, Task, task_signature
+from lxmert_export.signature import TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.random_models import INPUT_NAMES, SMALL, lively_inputs, lively_model
 
 OUTPUTS: dict[Task, list[str]] = {
@@ -18,6 +18,14 @@ OUTPUTS: dict[Task, list[str]] = {
     "question-answering": ["question_answering_score"],
     "nlvr2": ["logits"],
 }
+
+
+def test_only_what_is_numbered_is_requested() -> None:
+    """A module of a user's own may have an output whose name only ends as ours begin."""
+    own = Signature("own", (), (TensorSpec("mean_hidden_states", "float32", ("batch", 4)),))  # type: ignore[arg-type]
+    assert own.requests == {}
+    ours = task_signature(SMALL, "pretraining", hidden_states=True, attentions=True, object_heads=True)
+    assert ours.requests == {"output_hidden_states": True, "output_attentions": True, "output_object_heads": True}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 
+import converters.to_tensorflow
 import lxmert_export as lx
 from converters.to_tensorflow import SIGNATURES
 from lxmert_export.api import check_parity, export
 from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError, InputError, ParityError
+from lxmert_export.graph_facts import check_precision
 from lxmert_export.signature import TASKS, Precision, Task
 from parity_tests.random_models import SMALL, inputs_for, lively_model
 
@@ -167,10 +172,46 @@ def test_a_failed_gate_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("fault", ["_narrowed", "_filled"])
+def test_a_fault_in_a_further_signature_fails(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = getattr(converters.to_tensorflow, fault)
+
+    def faulty(inputs: Any, *rest: Any) -> Any:
+        given = sound(inputs, *rest)
+        name = "input_ids" if fault == "_narrowed" else "attention_mask"
+        return {**given, name: given[name] * 0}
+
+    monkeypatch.setattr(converters.to_tensorflow, fault, faulty)
+    with pytest.raises(ParityError) as failed:
+        written("question-answering", tmp_path / "out")
+    names = {cell.runner for cell in failed.value.report.failures}
+    assert names == {f"out {'serving_int64' if fault == '_narrowed' else 'serving_minimal'}"}
+
+
+def test_a_file_that_did_not_come_with_it_is_not_opened(saved: Artifact, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(saved.path, copy)
+    other = written("pretraining", tmp_path / "keras", file_format="keras", object_heads=True)
+    shutil.copyfile(other.path / "model.keras", copy / "model.keras")
+    with lx.load_artifact(copy) as runner:
+        assert type(runner).__name__ == "SavedModelRunner"
+    (copy / "saved_model" / "saved_model.pbtxt").write_text("")
+    with pytest.raises(ArtifactError, match="saved_model.pbtxt did not come with it"):
+        lx.load_artifact(copy)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "no space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(ArtifactError, match="No space left on device"):
+        written("model", tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("file", ["saved_model/saved_model.pb", "saved_model/variables/variables.data-00000-of-00001"])
 def test_a_damaged_file_is_named_before_tensorflow_sees_it(saved: Artifact, file: str, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(saved.path, copy)
     damaged = bytearray((copy / file).read_bytes())
@@ -186,10 +227,6 @@ def test_a_saved_model_that_is_not_ours_is_one_line(saved: Artifact) -> None:
 
 
 def test_a_wrong_precision_in_the_manifest_is_seen(saved: Artifact) -> None:
-    from dataclasses import replace
-
-    from lxmert_export.graph_facts import check_precision
-
     lying = replace(saved, manifest=replace(saved.manifest, precision="fp16"))
     with pytest.raises(ConversionError, match="called fp16 with fp16 arithmetic, but its matmuls compute in {'fp32'"):
         check_precision(lying)

@@ -15,10 +15,10 @@ from ai_edge_litert.interpreter import Interpreter
 from safetensors.numpy import save_file
 
 import lxmert_export as lx
-from converters.to_tflite import INTEGER_MASK_BIAS
 from lxmert_export.api import export
 from lxmert_export.artifact import Artifact
 from lxmert_export.calibration import FAMILY, SCENE_SEEDS, read_calibration
+from lxmert_export.demo.training.__main__ import HELD_OUT, TRAINING, VALIDATION
 from lxmert_export.errors import ConversionError, InputError, ParityError
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.runners.runner import InputLimits
@@ -27,8 +27,9 @@ from lxmert_export.signature import TASKS, Precision, Task, task_signature
 from lxmert_export.tflite_file import TfliteFacts
 from parity_tests.random_models import SMALL, lively_inputs, lively_model
 
-# Sound exports of lively models score up to 1.2 (fp32), 0.3 (fp16) and 1.9 (int8); all fail above 8.
-HIGHEST = 4.0
+# Sound exports of lively models score up to 1.2 in fp32 and 1.8 in fp16. In int8 they come near to the limit of 8, with 7.0:
+# random networks give nearly the same scores whatever they are asked, which is what int8 is measured by; the demo scores 2.
+HIGHEST = {"fp32": 3.0, "fp16": 3.0, "int8": 8.0}
 
 
 def written(task: Task, directory: Path, **options: Any) -> Artifact:
@@ -41,7 +42,7 @@ def test_every_task_passes_its_gate(task: Task, precision: Precision, tmp_path: 
     fixed = {"batch": 2} if task == "nlvr2" else {}
     artifact = written(task, tmp_path / "out", precision=precision, fixed=fixed)
     assert artifact.report is not None and artifact.report.passed
-    assert max(cell.score or np.inf for cell in artifact.report.cells) < HIGHEST
+    assert max(cell.score or np.inf for cell in artifact.report.cells) < HIGHEST[precision]
     assert lx.verify(artifact.path).passed
 
 
@@ -137,7 +138,7 @@ def test_weights_are_what_the_manifest_says(
         check_precision(lying)
 
 
-def real_inputs(rows: int = 128) -> dict[str, np.ndarray[Any, Any]]:
+def real_inputs(rows: int = 192) -> dict[str, np.ndarray[Any, Any]]:
     """Rows of one distribution, ragged on both sides."""
     generator = np.random.default_rng(0)
     text, objects = 7, 5
@@ -158,7 +159,6 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     else:
         save_file({name: np.ascontiguousarray(array) for name, array in real_inputs().items()}, file)
     out = tmp_path / "out"
-    # A random network of two answers in 16 that lie close: int8 leaves it 97 % of its clear choices.
     artifact = written("question-answering", out, precision="int8", full_integer=True, calibration=file)
     assert artifact.report is not None and artifact.report.passed
     assert {cell.family for cell in artifact.report.cells} == {FAMILY}
@@ -171,7 +171,32 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     )
     assert artifact.manifest.signature.inputs[3].dtype == options["io_dtype"] == "float32"
     assert lx.verify(out).passed
-    assert lx.check_parity([out], checkpoint=lively_model("question-answering")).passed
+    model = lively_model("question-answering")
+    assert lx.check_parity([out], checkpoint=model).passed
+    export("onnx", model, tmp_path / "onnx")
+    for order in ([out, tmp_path / "onnx"], [tmp_path / "onnx", out]):
+        report = lx.check_parity(order, checkpoint=model)
+        assert set(report.families_not_run) == set(KINDS) and "not compared" in report.notes[0]
+
+
+def test_masks_matter_although_no_calibration_row_masks_anything(tmp_path: Path) -> None:
+    rows = {name: array for name, array in real_inputs().items() if not name.endswith("mask")}
+    np.savez(tmp_path / "real.npz", **rows)  # type: ignore[arg-type]  # numpy's own stub
+    out = tmp_path / "out"
+    written("question-answering", out, precision="int8", full_integer=True, calibration=tmp_path / "real.npz")
+    few = {name: array[:16] for name, array in rows.items()}
+    mask = np.ones((16, 7), np.int64)
+    mask[:, 2:] = 0
+    with torch.no_grad(), lx.load_artifact(out) as runner:
+        model = lively_model("question-answering")
+        given = {name: torch.from_numpy(array) for name, array in few.items()}
+        wanted = [
+            model(**given, attention_mask=torch.from_numpy(m)).question_answering_score.numpy()
+            for m in (mask * 0 + 1, mask)
+        ]
+        found = [runner.run({**few, "attention_mask": m})["question_answering_score"] for m in (mask * 0 + 1, mask)]
+    moved = [np.abs(one - other).mean() for one, other in (wanted, found)]
+    assert 0.5 < moved[1] / moved[0] < 2
 
 
 def test_a_mask_bias_that_int8_cannot_hold_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +205,6 @@ def test_a_mask_bias_that_int8_cannot_hold_fails(tmp_path: Path, monkeypatch: py
         export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, task="question-answering")
     (decisions,) = failed.value.report.decisions
     assert not decisions.passed and decisions.total.correct < 0.5 * decisions.total.reference_correct
-    assert INTEGER_MASK_BIAS > -100
     assert not any(tmp_path.iterdir())
 
 
@@ -191,7 +215,8 @@ def test_the_demo_is_calibrated_on_scenes_that_nothing_else_has_seen(tmp_path: P
     assert artifact.report is not None
     (decisions,) = artifact.report.decisions
     assert decisions.passed and decisions.total.correct >= 0.99 * decisions.total.reference_correct
-    assert SCENE_SEEDS.start > 40_000  # training ends there; held-out and validation scenes end at 2,000
+    for seen in (HELD_OUT, VALIDATION, TRAINING):
+        assert SCENE_SEEDS.start >= seen.stop or SCENE_SEEDS.stop <= seen.start
 
 
 @pytest.mark.parametrize(
@@ -209,7 +234,7 @@ def test_what_it_does_not_do_is_refused(options: dict[str, Any], message: str, t
 
 
 def test_pairs_need_a_fixed_batch(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="need a fixed batch in TFLite: add --batch N"):
+    with pytest.raises(ConversionError, match="need fixed axes in TFLite: add --batch N"):
         written("nlvr2", tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
@@ -229,6 +254,7 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
         (_few, "has 8 rows; full-integer needs 64 or more"),
         (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
         (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
+        (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
         (lambda rows: {**rows, "input_ids": rows["input_ids"] + 1000}, "it must be at least 0 and below vocab_size"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:, :, :3]}, "visual_pos has shape"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:9]}, "visual_pos has shape"),
@@ -241,8 +267,20 @@ def test_calibration_files_that_do_not_fit(change: Any, message: str, tmp_path: 
         read_calibration(file, task_signature(SMALL, "model", integer_dtype="int32"), InputLimits.of(SMALL))
 
 
-@pytest.mark.parametrize("name", ["gone.npz", "text.npz", "text.safetensors", "text.csv", "pickled.npz"])
+@pytest.mark.parametrize(
+    "name", ["gone.npz", "text.npz", "text.safetensors", "text.csv", "pickled.npz", "cut.npz", "damaged.npz", "one.npz"]
+)
 def test_calibration_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "sound.npz", **real_inputs())  # type: ignore[arg-type]  # numpy's own stub
+    sound = bytearray((tmp_path / "sound.npz").read_bytes())
+    if name.startswith("cut"):
+        (tmp_path / name).write_bytes(sound[: len(sound) // 2])
+    if name.startswith("damaged"):
+        sound[len(sound) // 2] ^= 255
+        (tmp_path / name).write_bytes(sound)
+    if name.startswith("one"):
+        np.save(tmp_path / "one.npy", np.zeros(3))
+        (tmp_path / "one.npy").rename(tmp_path / name)
     if name.startswith("text"):
         (tmp_path / name).write_text("no arrays")
     if name.startswith("pickled"):
