@@ -160,7 +160,7 @@ def test_norms_in_half_precision_are_seen() -> None:
 
 def test_masks_of_the_least_number_are_seen(exact: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault: where everything is masked, transformers' finfo.min swallows the scores, which should decide."""
-    monkeypatch.setattr(layers, "MASK_BIAS", -3.4e38)
+    monkeypatch.setattr("converters.tensorflow_model.model.MASK_BIAS", -3.4e38)
     assert (
         max(scores(twin_of(lively_model("pretraining"), "mixed_float16"), exact, "fp16").values()) > 20 * LARGEST_SCORE
     )
