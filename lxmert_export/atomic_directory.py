@@ -15,14 +15,17 @@ from lxmert_export.errors import ArtifactError
 # Both stand beside the final directory, so that renaming never crosses a file system: `.NAME.writing-PID-…` is being
 # filled, `.NAME.replaced-PID-…` is the old one, set aside for the instant in which the new one takes its place.
 WRITING, REPLACED = "writing", "replaced"
+# What tells a directory that a command of ours wrote from any other.
+REPLACEABLE = frozenset(("manifest.json", "config.json"))
 
 
 @contextmanager
 def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yields an empty directory beside ``final``; on success it becomes ``final``, on any failure nothing has changed.
 
-    With ``overwrite`` an existing ``final`` is set aside, restored on failure, removed on success. What a killed run left is
-    tidied up first: an old directory that was set aside comes back. ``ArtifactError``: ``final`` exists, or cannot be written.
+    With ``overwrite`` an existing ``final`` is set aside, restored on failure, removed on success; one that holds no artifact
+    and no checkpoint is not replaced. What a killed run left is tidied up first: an old directory that was set aside comes
+    back. ``ArtifactError``: ``final`` exists, or cannot be written.
     """
     final = final.absolute()
     try:
@@ -36,6 +39,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        _refuse_existing(final, overwrite)  # another run may have finished meanwhile
         _put_in_place(temporary, final)
     except OSError as error:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
@@ -48,6 +52,16 @@ def _refuse_existing(final: Path, overwrite: bool) -> None:
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output")
     if final.exists() and not overwrite:
         raise ArtifactError(f"{final}: exists already; --overwrite replaces it, -o names another")
+    if not final.exists():
+        return
+    if final == Path.cwd():
+        raise ArtifactError(f"{final}: is the current directory, which is not replaced; name another output")
+    held = {entry.name for entry in final.iterdir()}
+    if held and not held & REPLACEABLE:
+        raise ArtifactError(
+            f"{final}: holds no artifact and no checkpoint (neither {' nor '.join(sorted(REPLACEABLE))}), so that --overwrite "
+            "does not replace it; name another output, or remove it yourself"
+        )
 
 
 def _put_in_place(temporary: Path, final: Path) -> None:

@@ -18,6 +18,7 @@ from lxmert_export.errors import ArtifactError
 
 def write(final: Path, text: str, *, overwrite: bool = False) -> None:
     with atomic_directory(final, overwrite=overwrite) as temporary:
+        (temporary / "manifest.json").touch()  # what tells a directory of ours
         (temporary / "file").write_text(text)
 
 
@@ -42,7 +43,7 @@ def test_overwrite_replaces_all_of_it(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
     (tmp_path / "out" / "stray").touch()
     write(tmp_path / "out", "new", overwrite=True)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["file", "manifest.json"]
     assert not leftovers(tmp_path)
 
 
@@ -99,6 +100,28 @@ def test_what_is_no_directory_is_never_replaced(existing: str, tmp_path: Path) -
     with pytest.raises(ArtifactError, match="not a directory"):
         write(tmp_path / "out", "new", overwrite=True)
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    write(out, "an empty one may go", overwrite=True)
+    (out / "manifest.json").rename(out / "mine")
+    with pytest.raises(ArtifactError, match="holds no artifact and no checkpoint"):
+        write(out, "new", overwrite=True)
+    (out / "mine").rename(out / "manifest.json")
+    monkeypatch.chdir(out)
+    for name in ("", "."):
+        with pytest.raises(ArtifactError, match="is the current directory"):
+            write(Path(name), "new", overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["file", "manifest.json"]
+
+
+def test_of_two_runs_at_once_the_later_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="exists already"), atomic_directory(tmp_path / "out", overwrite=False):
+        write(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "file").read_text() == "first"
+    assert not leftovers(tmp_path)
 
 
 def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:

@@ -199,3 +199,15 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out() -> None:
     twin.fit(given, verbose=0)
     assert all(np.array_equal(one, other) for one, other in zip(before, map(np.asarray, twin.variables), strict=True))
     assert float(scaled.dynamic_scale) == 2.0**39
+
+
+def test_a_gradient_that_overflows_in_one_occurrence_of_a_word_is_left_out() -> None:
+    """Of a sparse gradient Keras' loss scaling sees one occurrence of a row alone, and let the step through that held NaN."""
+    twin = twin_of(lively_model("question-answering", TINY), "mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01))
+    flowing_back = tf.constant([[np.inf], [1.0]], tf.float16)  # to the first and the second occurrence of word 3
+    with tf.GradientTape() as tape:
+        rows = twin.backbone().embeddings.word(tf.constant([3, 3]))
+        loss = tf.reduce_sum(rows * flowing_back)
+    gradient = tape.gradient(loss, twin.backbone().embeddings.word.weight.value)
+    assert not bool(optimizer.check_finite([gradient]))

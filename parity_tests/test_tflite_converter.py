@@ -55,6 +55,13 @@ def test_every_way_to_fix_axes(fixed: dict[str, int], tmp_path: Path) -> None:
     assert {cell.output for cell in artifact.report.cells} == {s.name for s in artifact.manifest.signature.outputs}
 
 
+def test_int8_gives_every_output_on_request(tmp_path: Path) -> None:
+    options = {"hidden_states": True, "attentions": True, "object_heads": True}
+    artifact = written("pretraining", tmp_path / "out", precision="int8", **options)
+    assert artifact.report is not None and artifact.report.passed
+    assert {cell.output for cell in artifact.report.cells} == {s.name for s in artifact.manifest.signature.outputs}
+
+
 @pytest.fixture(scope="module")
 def resizable(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return written("question-answering", tmp_path_factory.mktemp("resizable") / "out")

@@ -59,12 +59,16 @@ def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
 def int8_floor(reference: Chunks) -> Floor:
     """The floor of int8: four of its steps, of how much each entry of the last axis differs from its own mean.
 
-    What all rows have in common says nothing of a model: a constant answer must not come near to passing.
+    What all rows have in common says nothing of a model: a constant answer must not come near to passing. Batches whose last
+    axes differ (attention over other lengths) have means of their own. What never varies at all (attention over one object)
+    has the floor of float32.
     """
-    count = sum(chunk[..., 0].size for chunk in reference)
-    mean = sum(chunk.astype(np.float64).reshape(-1, chunk.shape[-1]).sum(axis=0) for chunk in reference) / max(count, 1)
+    centred = []
+    for width in {chunk.shape[-1] for chunk in reference}:
+        rows = np.concatenate([c.astype(np.float64).reshape(-1, width) for c in reference if c.shape[-1] == width])
+        centred.append(rows - rows.mean(axis=0))
     return Floor(
-        rms=LEAST_FLOOR * EPS["int8"] * rms([chunk.astype(np.float64) - mean for chunk in reference]),
+        rms=max(LEAST_FLOOR * EPS["int8"] * rms(centred), exact_floor(reference).rms),
         reference_rms=rms(reference),
         samples=sum(len(chunk) for chunk in reference),
         values=sum(chunk.size for chunk in reference),
