@@ -60,7 +60,7 @@ def _make_shapes_static(model: PreTrainedTFLxmert, signature: Signature) -> None
     """Where a reshape would have two unknown sizes, hidden states keep their axes and are never reshaped.
 
     A shape that TFLite computes while it runs makes tensors dynamic, and XNNPACK on two threads then gave wrong numbers from
-    the second call on (ai-edge-litert 2.3.0; RMS error 5 where 1e-6 is usual). It needs no fault of the user's to go unseen.
+    the second call on (ai-edge-litert 2.3.0; in a trial an RMS error of 5 where 1e-6 is usual), without a word.
     """
     fixed = signature.fixed_sizes
     one_unknown = "batch" in fixed or {"text", "objects"} <= set(fixed)

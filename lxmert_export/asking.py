@@ -35,6 +35,10 @@ from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 if TYPE_CHECKING:
     from PIL import Image
 
+_LEFT_BEHIND = (
+    ", as there was none beside its weights: save_pretrained writes the model alone. Copy vocab.txt and labels.json of the "
+    "checkpoint that it came from beside them, and export the directory again"
+)
 NO_ATTENTIONS = "the artifact gives no attentions: export it again with --attentions"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST_SIDE = 0.5  # of a box, over the picture's; a quarter is the most in training
@@ -202,14 +206,15 @@ def _check_takes_pictures(artifact: Artifact) -> None:
 
 def _labels(artifact: Artifact) -> list[str]:
     file = artifact.file(LABELS_FILE)
+    if LABELS_FILE not in artifact.manifest.files:
+        raise ArtifactError(f"{artifact.path}: has no {LABELS_FILE}{_LEFT_BEHIND}")
     try:
         labels = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
     count = artifact.manifest.config.num_qa_labels
     if (
-        LABELS_FILE not in artifact.manifest.files
-        or not isinstance(labels, list)
+        not isinstance(labels, list)
         or len({label for label in labels if isinstance(label, str)}) != count
         or len(labels) != count
     ):
@@ -251,6 +256,8 @@ def _tokenizer(artifact: Artifact) -> PreTrainedLxmertTokenizer:
     strays = [n for n in TOKENIZER_FILES if artifact.file(n).exists() and n not in artifact.manifest.files]
     if strays:
         raise ArtifactError(f"{artifact.path}: {', '.join(strays)} did not come with it; take it out, or export again")
+    if not any(artifact.file(name).exists() for name in TOKENIZER_FILES):
+        raise ArtifactError(f"{artifact.path}: has no tokenizer{_LEFT_BEHIND}")
     return load_tokenizer(artifact.path)
 
 

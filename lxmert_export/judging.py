@@ -80,9 +80,8 @@ def judge_artifact(
             recording = record(runner.run, samples, signature, advance=advance)
             answers = asked.ask(runner.run, signature, advance) if asked else None
         compared = recording if golden is None else at_sampled_positions(recording, golden)
-        cells += judge(
-            artifact.name, compared, reference, floors, signature, arithmetic, precision=artifact.manifest.precision
-        )
+        chosen_of = samples if artifact.manifest.precision == "int8" else None
+        cells += judge(artifact.name, compared, reference, floors, signature, arithmetic, choices_of=chosen_of)
         if asked and answers is not None:
             of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
@@ -105,7 +104,7 @@ def _judge_answers(
     place = (SCENES, ANSWER_OUTPUT)
     cells = judge(
         artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
-        manifest.signature, arithmetic, precision=manifest.precision,
+        manifest.signature, arithmetic,
     )  # fmt: skip
     return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
 

@@ -126,10 +126,16 @@ def task_signature(
 
 
 ANSWER_OUTPUT = "question_answering_score"
-# Outputs whose last axis holds the scores of what one entry is to be chosen from.
-CHOICE_OUTPUTS = frozenset(
-    (ANSWER_OUTPUT, "prediction_logits", "cross_relationship_score", "logits", "object_logits", "attribute_logits")
-)
+# Outputs whose last axis holds the scores of what one entry is to be chosen from, and the mask that says for which words or
+# objects there is a choice at all: what is said of a masked one means nothing.
+CHOICE_OUTPUTS: dict[str, str | None] = {
+    ANSWER_OUTPUT: None,
+    "prediction_logits": "attention_mask",
+    "cross_relationship_score": None,
+    "logits": None,
+    "object_logits": "visual_attention_mask",
+    "attribute_logits": "visual_attention_mask",
+}
 CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
 _NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
 OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}

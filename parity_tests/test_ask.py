@@ -18,6 +18,7 @@ from lxmert_export import api
 from lxmert_export.artifact import sha256
 from lxmert_export.asking import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.hub import DEMO_DIRECTORY
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.test_cli import COMMAND, refused, run
@@ -225,6 +226,20 @@ def test_a_tokenizer_that_did_not_come_with_the_artifact_is_not_read(place: Path
     (artifact / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=r"tokenizer\.json did not come with it"):
         ask_about_picture(artifact, "how many things are there?", place / "scene.png")
+
+
+def test_what_a_saved_model_leaves_behind_can_be_put_beside_it(place: Path, tmp_path: Path) -> None:
+    """save_pretrained writes the model alone, as Hugging Face's does; what ask needs beside it is named, and is enough."""
+    tuned, artifact = tmp_path / "tuned", tmp_path / "artifact"
+    lx.load_checkpoint("demo", task="question-answering").save_pretrained(tuned)
+    for copied, lacking in (((), "no labels.json"), (("labels.json",), "no tokenizer"), (("vocab.txt",), None)):
+        for name in copied:
+            shutil.copyfile(DEMO_DIRECTORY / name, tuned / name)
+        lx.export("onnx", tuned, artifact, parity=False, overwrite=True)
+        if lacking:
+            with pytest.raises(ArtifactError, match=f"has {lacking}.*Copy vocab.txt and labels.json"):
+                ask_about_picture(artifact, "how many things are there?", place / "scene.png")
+    assert ask_about_picture(artifact, "how many things are there?", place / "scene.png").answers
 
 
 def test_the_command(place: Path, tmp_path: Path) -> None:

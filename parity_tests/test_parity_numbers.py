@@ -23,11 +23,12 @@ from lxmert_export.parity.scores import (
     pair_score,
 )
 from lxmert_export.parity.terminal import print_report
-from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, sample_inputs
+from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, Family, SampleInputs, sample_inputs
 from lxmert_export.signature import ANSWER_OUTPUT, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.random_models import SMALL
 
 SIGNATURE = Signature("custom", (), (TensorSpec("out", "float32", ("batch", 4)),))
+NO_SAMPLES = SampleInputs((Family("plain", ()),), ())
 FLOORS = {("plain", "out"): Floor(rms=0.1, reference_rms=1.0, samples=16, values=64)}
 
 
@@ -68,13 +69,35 @@ def test_a_constant_never_passes_as_int8() -> None:
     floors = {key: int8_floor(chunks) for key, chunks in reference.items()}
     for constant in (-9.0, -7.0, 0.0):
         got = {key: [np.full((16, 300), constant, np.float32)] for key in reference}
-        (cell,) = judge("int8", got, reference, floors, signature, "native", precision="int8")
+        (cell,) = judge("int8", got, reference, floors, signature, "native", choices_of=NO_SAMPLES)
         assert cell.status == "FAIL"
     noise = {
         key: [(chunks[0] + generator.normal(0, 0.05, (16, 300))).astype(np.float32)]
         for key, chunks in reference.items()
     }
-    assert judge("int8", noise, reference, floors, signature, "native", precision="int8")[0].status == "pass"
+    assert judge("int8", noise, reference, floors, signature, "native", choices_of=NO_SAMPLES)[0].status == "pass"
+
+
+def test_what_int8_chooses_for_a_masked_word_does_not_count() -> None:
+    """Padding has the scores of no word; an int8 artifact of the demo that answers all questions right differs there alone."""
+    generator = np.random.default_rng(0)
+    signature = task_signature(SMALL, "pretraining")
+    wanted = generator.normal(0, 3, (16, 4, SMALL.vocab_size))
+    mask = np.tile([1, 1, 0, 0], (16, 1))
+    samples = SampleInputs((Family("plain", ({"input_ids": mask, "attention_mask": mask},)),), ())
+    place = ("plain", "prediction_logits")
+    reference, floors = {place: [wanted]}, {place: int8_floor([wanted])}
+
+    def turned(word: int) -> str:
+        found = wanted.copy()
+        best, second = np.argsort(wanted[:, word], axis=-1)[:, [-1, -2]].T
+        rows = np.arange(16)
+        found[rows, word, best], found[rows, word, second] = wanted[rows, word, second], wanted[rows, word, best]
+        got = {place: [found.astype(np.float32)]}
+        return judge("int8", got, reference, floors, signature, "native", choices_of=samples)[0].status
+
+    assert (turned(2), turned(3)) == ("pass", "pass")
+    assert (turned(0), turned(1)) == ("FAIL", "FAIL")
 
 
 def test_score_is_error_over_floor() -> None:

@@ -172,6 +172,46 @@ def test_what_is_missing_or_given_twice_is_one_line(task: Task, change: dict[str
     assert "\n" not in str(told.value)
 
 
+ILL_FITTING: dict[str, tuple[str, Any, str]] = {
+    "id too large": ("input_ids", np.full((3, 7), SMALL.vocab_size), f"input_ids holds {SMALL.vocab_size}; it must be"),
+    "negative id": ("input_ids", np.full((3, 7), -1), "input_ids holds -1; it must be"),
+    "token type": ("token_type_ids", np.full((3, 7), 2), "token_type_ids holds 2; it must be at least 0 and below 2"),
+    "ids that are no integers": ("input_ids", np.ones((3, 7), np.float32), "input_ids must hold integers, not float32"),
+    "text too long": ("input_ids", np.ones((3, 99), np.int32), "the text has 99 words; the position table ends at"),
+    "narrow features": (
+        "visual_feats",
+        np.zeros((3, 5, 2)),
+        r"visual_feats has shape \[3, 5, 2\]; expected \[3, objects",
+    ),
+    "flat features": ("visual_feats", np.zeros((3, 5)), r"visual_feats has shape \[3, 5\]; expected \[3, objects"),
+    "another batch": ("visual_pos", np.zeros((2, 5, 4)), r"visual_pos has shape \[2, 5, 4\]; expected \[3, 5, "),
+    "long mask": ("attention_mask", np.ones((3, 8)), r"attention_mask has shape \[3, 8\]; expected \[3, 7\]"),
+    "mask of other objects": ("visual_attention_mask", np.ones((3, 4)), r"visual_attention_mask has shape \[3, 4\]"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), ILL_FITTING.values(), ids=ILL_FITTING)
+@pytest.mark.parametrize("task", ["model", "question-answering"])
+def test_what_does_not_fit_is_one_line(task: Task, name: str, value: Any, message: str) -> None:
+    model, given = twin(task), inputs(task)
+    given["visual_feats"], given["visual_pos"] = given["visual_feats"][:, :5], given["visual_pos"][:, :5]
+    given["visual_attention_mask"] = given["visual_attention_mask"][:, :5]
+    if name == "input_ids" and value.shape != (3, 7):
+        del given["attention_mask"], given["token_type_ids"]
+    with pytest.raises(InputError, match=f"^{message}[^\n]*$"):
+        model({**given, name: value})
+    if "holds" not in message:  # ids are known outside of a graph alone
+        with pytest.raises(InputError, match=message):  # within lines of TensorFlow's own
+            tf.function(model)({**given, name: value})
+
+
+def test_a_mask_of_one_row_serves_all_rows() -> None:
+    model, given = twin(), inputs()
+    masks = {name: given[name][:1] for name in ("attention_mask", "token_type_ids", "visual_attention_mask")}
+    whole = {name: np.repeat(mask, 3, axis=0) for name, mask in masks.items()}
+    assert same(model({**given, **masks}), model({**given, **whole}))
+
+
 def test_other_misuse_is_told_in_one_line() -> None:
     model, given = twin(), inputs()
     with pytest.raises(InputError, match="^input_ids is both in the dictionary and a keyword$"):

@@ -90,6 +90,18 @@ def test_an_output_that_is_not_there_is_named() -> None:
         twin.evaluate(with_labels("model"), {"answers": ANSWERS}, verbose=0)
 
 
+def test_labels_where_they_are_not_looked_for_are_told_of() -> None:
+    name, inputs = "question_answering_score", with_labels("model")
+    twin = compiled("question-answering", loss={name: answer_loss()}, run_eagerly=True)
+    with pytest.raises(
+        InputError, match="^the loss was given to compile.. by name: give y by name too, question_answer"
+    ):
+        twin.evaluate(inputs, ANSWERS, verbose=0)
+    twin = compiled("question-answering", metrics=["accuracy"], run_eagerly=True)
+    with pytest.raises(InputError, match="^metrics compare with y: give the labels as y"):
+        twin.evaluate({**inputs, "labels": ANSWERS}, verbose=0)
+
+
 def test_sample_weights_weigh_keras_loss_and_no_other() -> None:
     inputs, weights = with_labels("model"), np.array([1.0, 0.0, 0.0])
     twin = compiled("question-answering", loss=answer_loss())

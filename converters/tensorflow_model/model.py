@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from converters.tensorflow_model.inputs import check_inputs
 from converters.tensorflow_model.layers import (
     MASK_BIAS,
     AnswerHead,
@@ -86,6 +87,10 @@ class TFLxmertModel(PreTrainedTFLxmert):
         """Encodes a batch of sentences, each with the objects of its picture: inputs and outputs as of ``LxmertModel``."""
         if visual_feats is None or visual_pos is None:
             raise InputError("visual_feats and visual_pos are both needed: LXMERT reads a sentence and its picture")
+        check_inputs(
+            self.config, input_ids=input_ids, inputs_embeds=inputs_embeds, visual_feats=visual_feats, visual_pos=visual_pos,
+            attention_mask=attention_mask, token_type_ids=token_type_ids, visual_attention_mask=visual_attention_mask,
+        )  # fmt: skip
         want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         options = {"want": want_attentions, "training": training}
         words = self._words(input_ids, inputs_embeds)  # [B, L, H]

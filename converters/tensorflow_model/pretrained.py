@@ -78,10 +78,16 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             if sample_weight is not None:
                 raise InputError("sample weights need a loss given to compile(), and the labels as y")
             return y_pred["loss"]
+        if isinstance(self.loss, Mapping) and not isinstance(y, Mapping):
+            raise InputError(f"the loss was given to compile() by name: give y by name too, {', '.join(self.loss)}")
         return super().compute_loss(x, y, _compared(y_pred, y), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Keras' metrics, over the outputs that ``y`` names, or over the only one."""
+        if y is None and self._compile_metrics is not None:
+            raise InputError(
+                "metrics compare with y: give the labels as y, with a loss to compile(), not among the inputs"
+            )
         return super().compute_metrics(x, y, _compared(y_pred, y), sample_weight)  # type: ignore[no-any-return]
 
     def train_step(self, data: Any) -> dict[str, Any]:

@@ -141,19 +141,22 @@ def decide(
     return Decisions(runner, arithmetic, reason, margin, total, families)
 
 
-def clear_choices(computed: Chunks, reference: Chunks, floor: float) -> tuple[int, int] | None:
+def clear_choices(computed: Chunks, reference: Chunks, floor: float, masks: Chunks | None) -> tuple[int, int] | None:
     """How many of int8's choices among the last axis' entries are float64's, of how many that are no near-ties.
 
-    This is for checkpoints without labels. None where rows were flattened, as a golden file does with large outputs.
+    This is for checkpoints without labels. ``masks`` are 0 where there is nothing to choose. None where rows were flattened, as
+    a golden file does with large outputs.
     """
     agreed = clear = 0
-    for found, wanted in zip(computed, reference, strict=True):
+    for number, (found, wanted) in enumerate(zip(computed, reference, strict=True)):
         if wanted.ndim < 2:
             return None
         ordered = np.sort(wanted.astype(np.float64), axis=-1)
-        apart = ordered[..., -1] - ordered[..., -2] >= near_tie_margin(floor)
-        agreed += int((apart & (found.argmax(axis=-1) == wanted.argmax(axis=-1))).sum())
-        clear += int(apart.sum())
+        counted = ordered[..., -1] - ordered[..., -2] >= near_tie_margin(floor)
+        if masks is not None:
+            counted &= masks[number] != 0
+        agreed += int((counted & (found.argmax(axis=-1) == wanted.argmax(axis=-1))).sum())
+        clear += int(counted.sum())
     return agreed, clear
 
 

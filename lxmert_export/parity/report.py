@@ -11,6 +11,7 @@ import numpy as np
 from lxmert_export.parity.decisions import Decisions, clear_choices, percent, wrong_choices
 from lxmert_export.parity.recording import Arithmetic, Recording, shapes
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, Errors, Floor, errors, pair_score
+from lxmert_export.sample_inputs import SampleInputs
 from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
 FORMAT_VERSION = 1
@@ -135,11 +136,11 @@ def judge(
     signature: Signature,
     arithmetic: Arithmetic,
     *,
-    precision: str = "fp32",
+    choices_of: SampleInputs | None = None,
 ) -> list[Cell]:
     """Cells of a runner against the float64 reference, in order: names, shapes and dtypes, NaN and infinity, values.
 
-    int8 is judged by its choices too, where an output holds the scores of some.
+    int8 is judged by its choices too, where an output holds the scores of some: ``choices_of`` are the inputs of its.
     """
     specs = {spec.name: spec for spec in signature.outputs}
     cells = []
@@ -150,15 +151,26 @@ def judge(
         found = errors(wanted, got) if got is not None and reason is None else None
         score = None if found is None else found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
         cells.append(_cell(runner, REFERENCE, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
-    return [_with_choices(cell, recording, reference, floors) for cell in cells] if precision == "int8" else cells
+    if choices_of is None:
+        return cells
+    return [_with_choices(cell, recording, reference, floors, choices_of) for cell in cells]
 
 
-def _with_choices(cell: Cell, recording: Recording, reference: Recording, floors: Floors) -> Cell:
+def _with_choices(
+    cell: Cell, recording: Recording, reference: Recording, floors: Floors, samples: SampleInputs
+) -> Cell:
     """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
     if cell.output not in CHOICE_OUTPUTS or cell.reason:
         return cell
     keys = [key for key in reference if key[1] == cell.output and key in recording]
-    counted = [clear_choices(recording[key], reference[key], floors[key].rms) for key in keys]
+    mask = CHOICE_OUTPUTS[cell.output]
+    inputs = {family.name: family.batches for family in samples.families}
+    counted = [
+        clear_choices(
+            recording[key], reference[key], floors[key].rms, [batch[mask] for batch in inputs[key[0]]] if mask else None
+        )
+        for key in keys
+    ]
     known = [counts for counts in counted if counts is not None]
     if len(known) < len(counted):
         return cell

@@ -1,0 +1,68 @@
+"""What a Keras model is given, looked at before the first layer: else TensorFlow tells of a matmul somewhere inside."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import InputError
+
+IDS = ("input_ids", "token_type_ids")
+
+
+def check_inputs(config: LxmertConfig, **inputs: tf.Tensor | None) -> None:
+    """``InputError``: a shape or an id that the config does not take, as far as it is known before the model runs.
+
+    Sizes are known inside ``tf.function`` too, where they are fixed; ids only outside of it. Token types and masks of one row
+    serve all rows.
+    """
+    sizes: dict[str, int] = {}
+    for name, axes in _axes(config).items():
+        tensor = inputs[name]
+        if tensor is not None:
+            _check_shape(name, tensor.shape.as_list(), axes, sizes)
+    if (text := sizes.get("text", 0)) > config.max_position_embeddings:
+        raise InputError(
+            f"the text has {text} words; the position table ends at {config.max_position_embeddings}: cut the text"
+        )
+    for name, size in zip(IDS, (config.vocab_size, config.type_vocab_size), strict=True):
+        if inputs[name] is not None:
+            _check_ids(name, inputs[name], size)
+
+
+def _axes(config: LxmertConfig) -> dict[str, tuple[str | int, ...]]:
+    return {
+        "input_ids": ("batch", "text"),
+        "inputs_embeds": ("batch", "text", config.hidden_size),
+        "visual_feats": ("batch", "objects", config.visual_feat_dim),
+        "visual_pos": ("batch", "objects", config.visual_pos_dim),
+        "attention_mask": ("rows", "text"),
+        "token_type_ids": ("rows", "text"),
+        "visual_attention_mask": ("rows", "objects"),
+    }
+
+
+def _check_shape(name: str, shape: list[int | None] | None, axes: tuple[str | int, ...], sizes: dict[str, int]) -> None:
+    """Compares a shape with the axes whose sizes are known by now, and takes note of those that it adds."""
+    if shape is None:
+        return
+    wanted = [sizes.get("batch" if axis == "rows" else axis, axis) if isinstance(axis, str) else axis for axis in axes]
+    if len(shape) != len(wanted):
+        raise InputError(f"{name} has shape {shape}; expected [{', '.join(map(str, wanted))}]")
+    for axis, size, got in zip(axes, wanted, shape, strict=True):
+        if got is None or (axis == "rows" and got == 1):
+            continue
+        if isinstance(size, int) and size != got:
+            raise InputError(f"{name} has shape {shape}; expected [{', '.join(map(str, wanted))}]")
+        if isinstance(axis, str):
+            sizes[axis] = got
+
+
+def _check_ids(name: str, ids: tf.Tensor, size: int) -> None:
+    if not ids.dtype.is_integer:
+        raise InputError(f"{name} must hold integers, not {ids.dtype.name}")
+    if not tf.executing_eagerly():  # ids of a graph are known when it runs
+        return
+    low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+    if low < 0 or high >= size:
+        raise InputError(f"{name} holds {low if low < 0 else high}; it must be at least 0 and below {size}")
