@@ -195,7 +195,7 @@ def resolve(
         precisions=precisions,
         precision=precision,
         options=options,
-        install=facts.packaged or pip_line(facts.runtime, versions),
+        install=install_line(kind, versions),
         notes=facts.notes + _notes(known, kind, capabilities, options, precision),
         unexecuted=_unexecuted(kind, options),
     )
@@ -335,10 +335,11 @@ def _unexecuted(kind: str, options: BuildOptions) -> tuple[str, ...]:
     return steps + tuple(OPTIONS[name].flag for name in options.chosen if kind not in OPTIONS[name].executed)
 
 
-def pip_line(runtime: Runtime, versions: Versions | None = None) -> str:
-    """The line that installs a runtime: its oldest versions that work, as later ones may ask for a newer driver."""
-    first, end = (versions or KINDS["rtx" if runtime == "tensorrt-rtx" else "datacenter"].versions).spans[0]
-    return f"pip install '{runtime}>={_dotted(first)},<{_dotted(end)}' '{POLYGRAPHY}'"
+def install_line(kind: str, versions: Versions | None = None) -> str:
+    """The line that installs a kind's runtime: its oldest versions that work, as later ones may ask for a newer driver."""
+    facts = KINDS[kind]
+    first, end = (versions or facts.versions).spans[0]
+    return facts.packaged or f"pip install '{facts.runtime}>={_dotted(first)},<{_dotted(end)}' '{POLYGRAPHY}'"
 
 
 def _dotted(version: Version) -> str:

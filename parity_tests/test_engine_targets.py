@@ -15,7 +15,7 @@ import pytest
 
 from lxmert_export import engine_targets
 from lxmert_export.engine_options import OPTIONS, BuildOptions
-from lxmert_export.engine_targets import CAPABILITIES, TARGETS, Versions, parse_capabilities, pip_line, resolve
+from lxmert_export.engine_targets import CAPABILITIES, TARGETS, Versions, install_line, parse_capabilities, resolve
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import Capability, Gpu, find_gpus, written
 from lxmert_export.signature import Precision
@@ -296,9 +296,9 @@ def test_capabilities_are_the_wheels() -> None:
     assert runtime.__version__ in resolve("rtx").versions
 
 
-def test_pip_lines() -> None:
-    assert pip_line("tensorrt-rtx") == resolve("rtx").install
-    assert pip_line("tensorrt") == resolve("datacenter").install
+@pytest.mark.parametrize("kind", NAMED)
+def test_install_lines(kind: str) -> None:
+    assert install_line(kind) == resolve(kind).install
 
 
 def write_nvidia_smi(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
