@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
 from lxmert_export.artifact import tool_versions
-from lxmert_export.errors import PACKAGE
+from lxmert_export.engine_targets import KINDS, RTX, install_line
+from lxmert_export.errors import PACKAGE, ConversionError
+from lxmert_export.gpus import INSTEAD, Gpu, find_gpus, written
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,30 @@ def examine() -> list[Capability]:
                 mend=f"pip install '{PACKAGE}[{','.join(extras)}]'" if missing else None,
             )
         )
-    return [*found, _half_precision_on_gpu()]
+    return [*found, _half_precision_on_gpu(), *examine_engines()]
+
+
+def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[Capability]:
+    """What this machine's GPU and the TensorRT that is installed can do; neither is loaded."""
+    try:
+        gpus, detail = detect(), ""
+    except ConversionError as error:
+        gpus, detail = (), str(error).removesuffix(f": {INSTEAD}")
+    detail = "; ".join(map(str, gpus)) or detail
+    mend = None if gpus else "building for --target rtx needs none; running an engine needs one, and its driver"
+    classic = {name: kind.capabilities for name, kind in KINDS.items() if kind.runtime == "tensorrt"}
+    here = {gpu.capability for gpu in gpus}
+    # on a Jetson it is JetPack that decides, which a GPU does not tell
+    kinds = [name for name, possible in classic.items() if here & set(possible)] or ["datacenter"]
+    possible = {capability for capabilities in classic.values() for capability in capabilities}
+    run = _engines("run TensorRT-RTX engines (unexecuted: no run of ours has)", "tensorrt-rtx", ["rtx"])
+    both = _engines("build and run TensorRT engines (unexecuted: no run of ours has)", "tensorrt", kinds)
+    return [
+        Capability("find an NVIDIA GPU", bool(gpus), detail, mend),
+        _engines("build TensorRT-RTX engines, without a GPU", "tensorrt-rtx", ["rtx"]),
+        _on_gpu(run, gpus, set(RTX)),
+        _on_gpu(both, gpus, possible),
+    ]
 
 
 def machine() -> dict[str, Any]:
@@ -93,3 +119,28 @@ def _half_precision_on_gpu() -> Capability:
     works = any(provider in HALF_PRECISION for provider in providers)
     mend = None if works else "pip install onnxruntime-gpu, on a machine with an NVIDIA GPU"
     return Capability(what, works, f"onnxruntime has {', '.join(providers)}", mend)
+
+
+def _engines(what: str, runtime: str, kinds: list[str]) -> Capability:
+    """Whether a TensorRT is installed, and Polygraphy, through which it is spoken to."""
+    missing = [module for module in (runtime.replace("-", "_"), "polygraphy") if find_spec(module) is None]
+    installed = ", ".join(f"{name} {number}" for name, number in tool_versions((runtime, "polygraphy")).items())
+    mend = " or ".join(
+        f"{install_line(kind)} (--target {kind})" if len(kinds) > 1 else install_line(kind) for kind in kinds
+    )
+    return Capability(what, not missing, installed or "nothing installed", mend if missing else None)
+
+
+def _on_gpu(installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[int, int]]) -> Capability:
+    """What is installed, on a GPU that it can use."""
+    if not installed.works:
+        return installed
+    if not gpus:
+        return replace(
+            installed, works=False, detail=f"{installed.detail}; no GPU found", mend="an NVIDIA GPU, and its driver"
+        )
+    if all(gpu.capability not in possible for gpu in gpus):
+        listed = ", ".join(map(written, sorted(possible)))
+        detail = f"{installed.detail}; not for compute capability {written(gpus[0].capability)}"
+        return replace(installed, works=False, detail=detail, mend=f"a GPU of compute capability {listed}")
+    return installed
