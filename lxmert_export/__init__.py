@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     )
     from lxmert_export.artifact import Artifact, Manifest
     from lxmert_export.config import LxmertConfig
+    from lxmert_export.engine_api import build_engine
+    from lxmert_export.engine_options import BuildOptions
     from lxmert_export.errors import (
         ArtifactError,
         CheckpointError,
@@ -55,6 +57,8 @@ _HOMES = {
     "lxmert_export.api": (
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
     ),
+    "lxmert_export.engine_api": ("build_engine",),
+    "lxmert_export.engine_options": ("BuildOptions",),
     "lxmert_export.config": ("LxmertConfig",),
     "lxmert_export.model": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"),
     "lxmert_export.outputs": (

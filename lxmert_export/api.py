@@ -120,7 +120,7 @@ def export(
     require(f"converting to {target}", torch="torch", **NEEDS[target])
     if parity and target == "onnx":
         require("the parity gate", onnxruntime="onnx")
-    _check_own_converters()
+    check_own_converters()
     from lxmert_export.exporting import Request, write_artifact
 
     source = _source(checkpoint, task, config, revision, num_attention_heads)
@@ -171,7 +171,7 @@ def check_parity(
     for artifact in opened:
         module, extra = reader_of(artifact)
         require("the reference", **{"torch": "torch", module: extra})
-    _check_own_converters()
+    check_own_converters()
     from lxmert_export.gate import check_against_module
 
     first = opened[0].manifest
@@ -260,7 +260,7 @@ def _calibration(source: Source, signature: Signature, file: str | Path | None) 
     return demo_calibration(signature)
 
 
-def _check_own_converters() -> None:
+def check_own_converters() -> None:
     """A user's folder named ``converters`` that comes first on the path must not be taken for ours."""
     found = importlib.util.find_spec("converters")
     ours = Path(__file__).resolve().parent.parent / "converters"

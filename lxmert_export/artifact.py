@@ -22,6 +22,8 @@ MANIFEST_FILE = "manifest.json"
 ONNX_FILE = "model.onnx"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
+ENGINE_FILE = "model.engine"
+NOT_RUN = "built, not run (no GPU)"  # what is said of an engine that nothing has shown to compute anything
 GOLDEN_FILE = "golden.safetensors"
 LABELS_FILE = "labels.json"
 FULL_INTEGER = "full-integer"  # among `options`: the quantization that is right for inputs like its calibration's alone
@@ -29,7 +31,7 @@ FULL_INTEGER = "full-integer"  # among `options`: the quantization that is right
 COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
 TOOLS = (
     PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",
-    "ai-edge-litert", "numpy",
+    "ai-edge-litert", "tensorrt-rtx", "tensorrt", "polygraphy", "numpy",
 )  # fmt: skip
 
 
@@ -130,6 +132,11 @@ class Artifact:
         faults += [f"{name} did not come with it" for name in sorted(strays - set(self.manifest.files))]
         if faults:
             raise ArtifactError(f"{self.path}: {'; '.join(faults)}. Export it again, or copy it again from its source")
+
+
+def is_artifact(path: str | Path) -> bool:
+    """Whether a path is an artifact directory, rather than a checkpoint."""
+    return (Path(path) / MANIFEST_FILE).is_file()
 
 
 def open_artifact(path: str | Path) -> Artifact:

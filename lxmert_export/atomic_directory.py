@@ -30,7 +30,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     final = final.absolute()
     try:
         _recover(final)
-        _refuse_existing(final, overwrite)
+        refuse_existing(final, overwrite=overwrite)
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(final, WRITING)
         temporary.mkdir()
@@ -39,7 +39,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        _refuse_existing(final, overwrite)  # another run may have finished meanwhile
+        refuse_existing(final, overwrite=overwrite)  # another run may have finished meanwhile
         _put_in_place(temporary, final)
     except OSError as error:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
@@ -47,7 +47,8 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _refuse_existing(final: Path, overwrite: bool) -> None:
+def refuse_existing(final: Path, *, overwrite: bool) -> None:
+    """``ArtifactError`` where a directory may not be written: it exists, or is not one that ``overwrite`` may replace."""
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output")
     if final.exists() and not overwrite:

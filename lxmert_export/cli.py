@@ -21,6 +21,7 @@ from lxmert_export.cli_conversions import (
     tensorflow,
     tflite,
 )
+from lxmert_export.cli_engines import tensorrt
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
 from lxmert_export.native_logs import show_native_logs
 from lxmert_export.terminal import say, show_report, shown_progress
@@ -48,7 +49,7 @@ def options(
     """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
 
 
-for conversion in (onnx, tensorflow, tflite):
+for conversion in (onnx, tensorflow, tflite, tensorrt):
     app.command()(conversion)
 
 
@@ -123,7 +124,8 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api import require
-    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, is_artifact, summary_rows
+    from lxmert_export.artifact import is_artifact
+    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, summary_rows
 
     if is_artifact(path):
         facts = inspect_artifact(path)

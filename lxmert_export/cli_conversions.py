@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lxmert_export.hub import DEMO
 from lxmert_export.signature import Precision, Task
 from lxmert_export.terminal import say, show_report, shown_progress
+
+if TYPE_CHECKING:
+    from lxmert_export.artifact import Artifact
 
 CheckpointArgument = Annotated[
     str, typer.Argument(metavar="[CHECKPOINT]", help="A file, a directory, a hub name (owner/name), or 'demo'.")
@@ -65,7 +68,7 @@ def onnx(
     from lxmert_export.runners.providers import CPU
 
     _export(
-        "onnx", checkpoint, output, _precision(fp16=fp16, bf16=bf16),
+        "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, revision=revision,
         num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite, providers=provider or (CPU,),
@@ -94,7 +97,7 @@ def tensorflow(
 ) -> None:
     """Convert a checkpoint to TensorFlow, and prove it."""
     _export(
-        "tensorflow", checkpoint, output, _precision(fp16=fp16),
+        "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
         task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, revision=revision, num_attention_heads=num_attention_heads,
         parity=not no_parity, overwrite=overwrite,
@@ -135,33 +138,40 @@ def tflite(
     if calibration is not None and not full_integer:
         raise typer.BadParameter("--calibration is for --int8 --full-integer")
     _export(
-        "tflite", checkpoint, output, _precision(fp16=fp16, int8=int8),
+        "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
         num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite,
     )  # fmt: skip
 
 
-def _export(target: str, checkpoint: str, output: Path | None, precision: Precision, **options: Any) -> None:
+def _export(target: str, checkpoint: str, output: Path | None, precision: Precision | None, **options: Any) -> None:
     """Exports, and tells which checkpoint was used, what it proved, and what was written."""
     from lxmert_export import api
 
     with shown_progress() as progress:
-        artifact = api.export(target, checkpoint, output, precision=precision, progress=progress, **options)
-    origin = artifact.manifest.checkpoint
-    say(f"checkpoint {origin['name']} ({origin['dialect']} dialect, sha256 {origin['sha256'][:12]})")
-    if origin["unused_heads"]:
-        say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
+        artifact = api.export(target, checkpoint, output, precision=precision or "fp32", progress=progress, **options)
+    say_origin(artifact)
     show_report(artifact.report)
     size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
 
 
-def _precision(**flags: bool) -> Precision:
+def say_origin(artifact: Artifact) -> None:
+    """Which checkpoint was used, and what of it was not."""
+    origin = artifact.manifest.checkpoint
+    hashed = f", sha256 {origin['sha256'][:12]}" if origin["sha256"] else ""
+    say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{hashed})")
+    if origin["unused_heads"]:
+        say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
+
+
+def chosen_precision(**flags: bool) -> Precision | None:
+    """The one precision that a flag asks for; None where none does."""
     chosen: list[Precision] = [name for name, on in flags.items() if on]  # type: ignore[misc]  # names are precisions
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(f'--{name}' for name in chosen)} exclude each other")
-    return chosen[0] if chosen else "fp32"
+    return chosen[0] if chosen else None
 
 
 def _fixed(batch: int | None, text: int | None, objects: int | None) -> dict[str, int]:

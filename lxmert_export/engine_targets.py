@@ -151,6 +151,7 @@ class EngineTarget:
             "and_later": self.and_later,
             "built": self.built,
             "options": self.options.chosen,
+            "install": self.install,
             "notes": list(self.notes),
             "unexecuted": list(self.unexecuted),
         }

@@ -43,10 +43,11 @@ class InputError(LxmertExportError):
 
 
 class MissingExtra(LxmertExportError):
-    """A framework is not installed; the message holds the pip line that installs it."""
+    """A framework is not installed; the message holds the line that installs it: pip's, unless ``install`` is another."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra '{extra}': pip install '{PACKAGE}[{extra}]'")
+    def __init__(self, what: str, extra: str, *, install: str | None = None) -> None:
+        line = install or f"pip install '{PACKAGE}[{extra}]'"
+        super().__init__(f"{what} needs the extra '{extra}': {line}")
         self.extra = extra
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.artifact import MANIFEST_FILE, open_artifact
+from lxmert_export.artifact import open_artifact
 from lxmert_export.graph_facts import READERS, read_graph_facts
 from lxmert_export.parity.decisions import percent
 
@@ -17,7 +17,9 @@ def inspect_artifact(path: str | Path) -> dict[str, Any]:
     ``graph`` is read from the file where its library is installed, else None: the manifest alone proves nothing.
     """
     artifact = open_artifact(path)
-    manifest, graph = artifact.manifest, read_graph_facts(artifact)
+    manifest = artifact.manifest
+    # An engine cannot be read but on its GPU: what was parsed when it was built is in its manifest.
+    graph = None if manifest.target == "tensorrt" else read_graph_facts(artifact)
     return {
         "kind": "artifact",
         "path": str(path),
@@ -51,11 +53,6 @@ def inspect_checkpoint(
     }
 
 
-def is_artifact(path: str | Path) -> bool:
-    """Whether a path is an artifact directory, rather than a checkpoint."""
-    return (Path(path) / MANIFEST_FILE).is_file()
-
-
 def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What ``inspect`` prints: a label and a value a line."""
     if facts["kind"] == "checkpoint":
@@ -70,10 +67,38 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{facts['bytes']:,} bytes in {len(manifest['files'])} files"),
         ("inputs", _specs(manifest["signature"]["inputs"])),
         ("outputs", _specs(manifest["signature"]["outputs"])),
-        *_graph_rows(facts["graph"], manifest),
-        ("parity", _parity(manifest["parity"])),
     ]
-    return rows
+    if manifest["target"] == "tensorrt":
+        return [*rows, *_engine_rows(manifest["options"])]
+    return [*rows, *_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
+
+
+def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Layers by type and precision, profiles, size, target and flags of an engine, as they were when it was built."""
+    engine, build = options["engine"], options["build"]
+    later = " and later" if engine["and_later"] else ""
+    chosen = [f"{name}={value}" for name, value in engine["options"].items()]
+    layers = [
+        (f"  {kind}", ", ".join(f"{count} {precision}" for precision, count in counts.items()))
+        for kind, counts in build["layers"].items()
+    ]
+    return [
+        ("engine", f"{build['engine_bytes']:,} bytes for {build['weight_bytes']:,} bytes of weights"),
+        ("runtime", f"{engine['runtime']} {build['runtime_version']}, built {engine['built']}"),
+        ("runs on", f"compute capability {', '.join(engine['compute_capabilities'])}{later}"),
+        ("options", ", ".join(["strongly typed", "TF32 off", *chosen, *build["flags"]])),
+        *((f"profile {number}", _ranges(profile)) for number, profile in enumerate(options["profiles"])),
+        ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
+        ("layers", "as TensorRT parsed the graph"),
+        *layers,
+        ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
+        ("graph parity", _parity(options["onnx"]["parity"])),
+        ("status", options["status"]),
+    ]
+
+
+def _ranges(profile: Mapping[str, list[int]]) -> str:
+    return ", ".join(f"{axis} {':'.join(map(str, sizes))}" for axis, sizes in profile.items())
 
 
 def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -273,6 +273,7 @@ def test_manifest_holds_it_as_json() -> None:
     assert json.loads(json.dumps(asked.to_dict())) == {
         "target": "rtx", "runtime": "tensorrt-rtx", "versions": ">=1.7,<2", "compute_capabilities": ["8.6", "8.9"],
         "and_later": False, "built": "here", "options": {"weight_streaming": True}, "notes": [], "unexecuted": ["run"],
+        "install": "pip install 'tensorrt-rtx>=1.7,<2' 'polygraphy>=0.53'",
     }  # fmt: skip
 
 

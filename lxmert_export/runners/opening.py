@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from lxmert_export.artifact import KERAS_FILE, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
-from lxmert_export.errors import ArtifactError, MissingExtra
+from lxmert_export.artifact import ENGINE_FILE, KERAS_FILE, NOT_RUN, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
+from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.gpus import find_gpus
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
+from lxmert_export.profiles import Profile, check_profiles
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
+from lxmert_export.tensorrt_library import require_library
 
 
 def judged_ways(
@@ -100,10 +103,43 @@ def _open_tflite(artifact: Artifact, providers: Sequence[str]) -> Runner:
         )
 
 
+def _open_tensorrt(artifact: Artifact, providers: Sequence[str]) -> Runner:
+    manifest = artifact.manifest
+    try:
+        options = manifest.options
+        kind = str(options["engine"]["target"])
+        runtime, version = options["engine"]["runtime"], str(options["build"]["runtime_version"])
+        install = str(options["engine"]["install"])
+        profiles = [Profile.from_dict(values) for values in options["profiles"]]
+        check_profiles(profiles, manifest.config, manifest.signature)
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ArtifactError(
+            f"{artifact.path}: the manifest does not describe an engine: {error}; build it again"
+        ) from error
+    try:
+        find_gpus()
+    except ConversionError as error:
+        raise ArtifactError(f"{artifact.path}: {NOT_RUN}: {error}; verify it on a device of target {kind}") from error
+    require_library(runtime, install)
+    from lxmert_export.runners.tensorrt_engine import TensorRtRunner
+
+    return TensorRtRunner(
+        artifact.file(ENGINE_FILE),
+        manifest.signature,
+        InputLimits.of(manifest.config),
+        runtime=runtime,
+        install=install,
+        version=version,
+        profiles=profiles,
+        name=artifact.name,
+    )
+
+
 OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {
     "onnx": _open_onnx,
     "tensorflow": _open_tensorflow,
     "tflite": _open_tflite,
+    "tensorrt": _open_tensorrt,
 }
 
 

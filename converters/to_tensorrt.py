@@ -1,0 +1,174 @@
+"""ONNX artifact → TensorRT engine, through Polygraphy; what the engine computes in is counted, not believed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.artifact import ENGINE_FILE
+from lxmert_export.engine_options import OPTIONS
+from lxmert_export.engine_targets import EngineTarget
+from lxmert_export.errors import ConversionError
+from lxmert_export.graph_facts import GraphFacts, count_precisions
+from lxmert_export.profiles import Profile
+from lxmert_export.signature import Signature
+from lxmert_export.tensorrt_library import as_one_error, library_version, open_library
+
+# TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
+TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
+# What an engine holds beside its weights: kernels for four generations of GPUs take 9 MB. One that holds more than that and a
+# half more than its weights does not hold them in the precision that it is called by.
+LARGEST_BESIDE_WEIGHTS, LARGEST_SHARE = 64 << 20, 1.5
+
+
+@dataclass(frozen=True)
+class NetworkFacts(GraphFacts):
+    """What TensorRT parsed: layers by type and precision, and its float32 matmuls by the name of their ONNX node."""
+
+    layers: dict[str, dict[str, int]]
+    float32_matmuls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine that was written: what its network holds, which runtime built it, its flags and its size in bytes."""
+
+    network: NetworkFacts
+    runtime_version: str
+    flags: tuple[str, ...]
+    size: int
+
+
+def convert_to_tensorrt(
+    onnx_file: Path,
+    signature: Signature,
+    profiles: Sequence[Profile],
+    target: EngineTarget,
+    directory: Path,
+    *,
+    weights_size: int,
+    islands: frozenset[str] = frozenset(),
+) -> BuiltEngine:
+    """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile for each of ``profiles``.
+
+    ``weights_size`` are the bytes of the ONNX file's weights, ``islands`` the names of nodes that may compute in float32.
+    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's precision.
+    ``MissingExtra``: the runtime is not installed.
+    """
+    library = open_library(target.runtime, target.install)
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
+
+    with as_one_error(f"{onnx_file}: TensorRT cannot parse it"):
+        builder, network, parser = NetworkFromOnnxPath(str(onnx_file), strongly_typed=True)()
+    facts = read_network(network)
+    check_network(facts, target.precision, islands)
+    with as_one_error(f"{onnx_file}: TensorRT cannot build it"):
+        builder.max_threads = 1
+        config = _configure(library, builder, network, signature, profiles, target)
+        flags = _set_flags(library, config)
+        engine = EngineBytesFromNetwork((builder, network, parser), config)()
+        with (directory / ENGINE_FILE).open("wb") as file:
+            size = file.write(engine)
+    _check_size(size, weights_size, target)
+    return BuiltEngine(facts, library_version(library), flags, size)
+
+
+def read_network(network: Any) -> NetworkFacts:
+    """Counts a parsed network: every layer by what its first result is, every matmul by what it multiplies."""
+    layers: dict[str, Counter[str]] = {}
+    matmuls, stored, float32_matmuls = [], [], []
+    constants = set()
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        kind, precision = layer.type.name.lower(), _type_name(layer.get_output(0).dtype)
+        layers.setdefault(kind, Counter())[precision] += 1
+        if kind == "constant" or (kind in ("cast", "shuffle") and layer.get_input(0).name in constants):
+            constants.add(layer.get_output(0).name)
+        if kind != "matrix_multiply":
+            continue
+        matmuls.append(precision)
+        if layer.get_input(1).name in constants:
+            stored.append(_type_name(layer.get_input(1).dtype))
+        if precision == "float32":
+            float32_matmuls.append(node_name(layer.name))
+    return NetworkFacts(
+        operators={kind: counts.total() for kind, counts in sorted(layers.items())},
+        matmuls=count_precisions(matmuls),
+        matmul_weights=count_precisions(stored),
+        layers={kind: count_precisions(counts.elements()) for kind, counts in sorted(layers.items())},
+        float32_matmuls=tuple(float32_matmuls),
+    )
+
+
+def node_name(layer_name: str) -> str:
+    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
+    return layer_name.partition(" [ONNX Layer: ")[0]
+
+
+def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) -> None:
+    """``ConversionError`` unless every matmul computes in the precision, or is among the float32 islands."""
+    strays = [name for name in facts.float32_matmuls if name not in islands]
+    wrong = {found: count for found, count in facts.matmuls.items() if found not in (precision, "fp32")}
+    if precision != "fp32" and (strays or not facts.matmuls.get(precision)):
+        listed = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
+        raise ConversionError(
+            f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}: "
+            f"{listed or 'none'} in float32, and among no islands; export the ONNX graph with --{precision}"
+        )
+    if wrong:
+        raise ConversionError(f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}")
+
+
+def _check_size(size: int, weights_size: int, target: EngineTarget) -> None:
+    """An engine that is far larger than its weights holds them in a wider precision than it says."""
+    if not target.options.strip and size > LARGEST_SHARE * weights_size + LARGEST_BESIDE_WEIGHTS:
+        raise ConversionError(
+            f"the engine has {size:,} bytes for {weights_size:,} bytes of {target.precision} weights: it does not hold them in "
+            f"{target.precision}"
+        )
+
+
+def _configure(
+    library: Any, builder: Any, network: Any, signature: Signature, profiles: Sequence[Profile], target: EngineTarget
+) -> Any:
+    """The builder's configuration: profiles and options, each by Polygraphy's argument for it."""
+    from polygraphy.backend.trt import Profile as ShapeProfile
+
+    shapes = []
+    for profile in profiles:
+        shape_profile = ShapeProfile()
+        for name, (low, best, high) in profile.shapes(signature).items():
+            shape_profile.add(name, low, best, high)
+        shapes.append(shape_profile)
+    arguments = {OPTIONS[name].argument: value for name, value in target.options.chosen.items()}
+    if "hardware_compatibility_level" in arguments:
+        arguments["hardware_compatibility_level"] = library.HardwareCompatibilityLevel.AMPERE_PLUS
+    if target.options.dla:
+        arguments["allow_gpu_fallback"] = True
+    return _config_loader(target, arguments)(profiles=shapes)(builder, network)
+
+
+def _config_loader(target: EngineTarget, arguments: Mapping[str, Any]) -> Any:
+    from functools import partial
+
+    if target.runtime == "tensorrt-rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        return partial(CreateConfigRTX, compute_capabilities=target.builder_capabilities, **arguments)
+    from polygraphy.backend.trt import CreateConfig
+
+    return partial(CreateConfig, **arguments)
+
+
+def _set_flags(library: Any, config: Any) -> tuple[str, ...]:
+    """Turns TF32 off, which CreateConfigRTX leaves on; the names of the flags that are set then."""
+    config.clear_flag(library.BuilderFlag.TF32)
+    return tuple(name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag))
+
+
+def _type_name(dtype: Any) -> str:
+    name: str = dtype.name
+    return TYPE_NAMES.get(name, name.lower())

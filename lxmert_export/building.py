@@ -1,0 +1,118 @@
+"""From an ONNX artifact to a TensorRT engine on disk: build, carry over its golden file, describe what was built and run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
+from lxmert_export.artifact import COMPANION_FILES, GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, Manifest, write_manifest
+from lxmert_export.engine_targets import EngineTarget
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.graph_facts import check_precision
+from lxmert_export.judging import Progress, silent
+from lxmert_export.profiles import Profile
+from lxmert_export.signature import Precision
+
+DATA_FILES = f"{ONNX_FILE}.data"
+
+
+def check_source(artifact: Artifact, precision: Precision | None, onnx_options: Mapping[str, Any]) -> None:
+    """Whether an engine can be built from an artifact as it is asked for.
+
+    ``ArtifactError``: it is no ONNX artifact. ``ConversionError``: another precision, or options that only an export can heed.
+    """
+    manifest = artifact.manifest
+    if manifest.target != "onnx":
+        raise ArtifactError(
+            f"{artifact.path}: is a {manifest.target} artifact; an engine is built from a checkpoint or an ONNX artifact"
+        )
+    if precision is not None and precision != manifest.precision:
+        raise ConversionError(
+            f"{artifact.path}: is {manifest.precision}, and an engine has its ONNX graph's precision: "
+            f"leave --{precision} out, or export the graph in {precision}"
+        )
+    if onnx_options:
+        raise ConversionError(
+            f"{artifact.path}: {', '.join(onnx_options)} cannot be changed in an ONNX artifact: export it anew, or give its "
+            "checkpoint"
+        )
+
+
+def write_engine(
+    onnx: Artifact,
+    target: EngineTarget,
+    profiles: Sequence[Profile],
+    directory: Path,
+    *,
+    name: str,
+    progress: Progress = silent,
+) -> Artifact:
+    """Fills an empty directory with an engine artifact; ``name`` is what reports call it: the directory is a temporary one.
+
+    Its parity is None: it is the graph that was judged, and ``options["onnx"]`` holds its verdict. The engine itself is judged
+    by ``verify`` on the GPU that runs it.
+    """
+    check_precision(onnx)
+    step = f"building {target.precision} engine for {target.target}"
+    progress(step, 0, 1)
+    built = convert_to_tensorrt(
+        onnx.file(ONNX_FILE),
+        onnx.manifest.signature,
+        profiles,
+        target,
+        directory,
+        weights_size=onnx.manifest.files[DATA_FILES]["bytes"],
+        islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
+    )
+    progress(step, 1, 1)
+    for file in (GOLDEN_FILE, *COMPANION_FILES):
+        if file in onnx.manifest.files:
+            shutil.copyfile(onnx.file(file), directory / file)
+    options = {
+        **onnx.manifest.options,
+        "engine": target.to_dict(),
+        "profiles": [profile.to_dict() for profile in profiles],
+        "build": _described(built, onnx),
+        "onnx": {
+            "files": {file: facts["sha256"] for file, facts in onnx.manifest.files.items() if "onnx" in file},
+            "parity": onnx.manifest.parity,
+        },
+        "predicted_errors": predicted_errors(onnx.manifest),
+        "status": NOT_RUN,
+    }
+    manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
+    return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
+
+
+def predicted_errors(manifest: Manifest) -> dict[str, Any] | None:
+    """What the ONNX graph's own gate lets expect of an engine, per output, until a GPU has shown it.
+
+    In half precision the emulator's figures, in float32 onnxruntime's. None where the graph was not judged.
+    """
+    if manifest.parity is None:
+        return None
+    way = "native" if manifest.precision == "fp32" else "emulated"
+    figures = {
+        output: {name: ways[way][name] for name in ("score", "error_rms", "error_max", "floor", "inputs")}
+        for output, ways in manifest.parity["outputs"].items()
+    }
+    return {"by": way, "status": "unvalidated", "outputs": figures}
+
+
+def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
+    weights = onnx.manifest.files[DATA_FILES]["bytes"]
+    return {
+        "runtime_version": built.runtime_version,
+        "flags": list(built.flags),
+        "tf32": False,
+        "engine_bytes": built.size,
+        "weight_bytes": weights,
+        "layers": built.network.layers,
+        "matmuls": built.network.matmuls,
+        "matmul_weights": built.network.matmul_weights,
+        "float32_matmuls": list(built.network.float32_matmuls),
+    }

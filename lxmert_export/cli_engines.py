@@ -1,0 +1,126 @@
+"""The command that builds engines: `lxmert-export tensorrt`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lxmert_export.cli_conversions import (
+    AttentionsFlag,
+    HeadsOption,
+    HiddenStatesFlag,
+    NoParityFlag,
+    ObjectHeadsFlag,
+    OutputOption,
+    OverwriteOption,
+    ProviderOption,
+    RevisionOption,
+    TaskOption,
+    chosen_precision,
+    say_origin,
+)
+from lxmert_export.engine_options import OPTIONS, BuildOptions
+from lxmert_export.engine_targets import Target
+from lxmert_export.hub import DEMO
+from lxmert_export.terminal import say, show_report, shown_progress
+
+
+def _help(option: str, text: str) -> str:
+    """Says of an option that no run of ours has executed that this is so."""
+    executed = OPTIONS[option].executed
+    return text if executed else f"{text} [unexecuted]"
+
+
+def _range(axis: str, default: str) -> Any:
+    return typer.Option(
+        f"--{axis}",
+        metavar="MIN:OPT:MAX",
+        help=f"Sizes of {axis}, or one; repeat for more profiles. Default: {default}.",
+    )
+
+
+def tensorrt(
+    source: Annotated[
+        str, typer.Argument(metavar="[CHECKPOINT|ARTIFACT]", help="As of `onnx`, or an ONNX artifact's directory.")
+    ] = DEMO,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
+    target: Annotated[Target, typer.Option(help="Where the engine is to run.")] = "rtx",
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Such as 8.6,8.9; default: all that the target's runtime builds for."),
+    ] = None,
+    batch: Annotated[list[str] | None, _range("batch", "1:1:8")] = None,
+    text: Annotated[list[str] | None, _range("text", "2:20:64")] = None,
+    objects: Annotated[list[str] | None, _range("objects", "1:36:100")] = None,
+    task: TaskOption = None,
+    output: OutputOption = None,
+    opset: Annotated[int | None, typer.Option(min=18, max=25, help="ONNX operator set; default: 18.")] = None,
+    hidden_states: HiddenStatesFlag = False,
+    attentions: AttentionsFlag = False,
+    object_heads: ObjectHeadsFlag = False,
+    io_dtype: Annotated[
+        Literal["float32", "float16"] | None, typer.Option(help="Dtype of floating-point inputs and outputs.")
+    ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help=_help("version_compatible", "Runs in later versions of TensorRT.")),
+    ] = False,
+    hardware_compatible: Annotated[
+        bool,
+        typer.Option("--hardware-compatible", help=_help("hardware_compatible", "Runs on any GPU from Ampere on.")),
+    ] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help=_help("strip", "Leave out the weights; refit before it runs."))
+    ] = False,
+    refit: Annotated[bool, typer.Option("--refit", help=_help("refit", "Weights can be replaced."))] = False,
+    weight_streaming: Annotated[
+        bool, typer.Option("--weight-streaming", help=_help("weight_streaming", "Weights may stay in host memory."))
+    ] = False,
+    timing_cache: Annotated[
+        str | None, typer.Option(metavar="FILE", help=_help("timing_cache", "Times of earlier builds."))
+    ] = None,
+    builder_level: Annotated[
+        int | None, typer.Option(help=_help("builder_level", "0 (fast build) to 5 (fast engine)."))
+    ] = None,
+    dla: Annotated[
+        bool, typer.Option("--dla", help=_help("dla", "Use the deep learning accelerator of AGX Orin."))
+    ] = False,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    no_parity: NoParityFlag = False,
+    overwrite: OverwriteOption = False,
+    provider: ProviderOption = None,
+) -> None:
+    """Build a TensorRT engine from a checkpoint or an ONNX artifact, and count what it computes in.
+
+    What is marked [unexecuted] follows NVIDIA's documentation, and no run of ours has executed it: so does every build with
+    classic TensorRT, and every run of an engine.
+    """
+    from lxmert_export.engine_api import OnnxOptions, build_engine
+
+    # Only what was asked for: an ONNX artifact has been exported already, and takes none of these.
+    asked: dict[str, Any] = {
+        "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
+        "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
+        "providers": provider, **({"parity": False} if no_parity else {}),
+    }  # fmt: skip
+    onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]
+    precision = chosen_precision(fp16=fp16, bf16=bf16)
+    options = BuildOptions(
+        version_compatible, hardware_compatible, strip, refit, weight_streaming, timing_cache, builder_level, dla
+    )
+    with shown_progress() as progress:
+        artifact = build_engine(
+            source, output, precision=precision, target=target, compute_capability=compute_capability, options=options,
+            batch=batch or (), text=text or (), objects=objects or (), overwrite=overwrite, progress=progress, **onnx_options,
+        )  # fmt: skip
+    say_origin(artifact)
+    if artifact.report is not None:
+        say("parity of the ONNX graph that the engine was built from:")
+    show_report(artifact.report)
+    for note in artifact.manifest.options["engine"]["notes"]:
+        say(f"note: {note}")
+    size = artifact.manifest.options["build"]["engine_bytes"]
+    typer.echo(f"wrote {artifact.path} (engine {size:,} bytes): {artifact.manifest.options['status']}")

@@ -1,0 +1,110 @@
+"""The Python interface of TensorRT: engines from checkpoints or from ONNX artifacts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from lxmert_export import hub
+from lxmert_export.api import check_own_converters, default_directory, export
+from lxmert_export.artifact import Artifact, is_artifact, open_artifact
+from lxmert_export.atomic_directory import atomic_directory, refuse_existing
+from lxmert_export.config import LxmertConfig
+from lxmert_export.engine_options import BuildOptions
+from lxmert_export.engine_targets import resolve
+from lxmert_export.judging import Progress, silent
+from lxmert_export.profiles import make_profiles, parse_range
+from lxmert_export.signature import Precision, Signature, Task
+from lxmert_export.tensorrt_library import require_library
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class OnnxOptions(TypedDict, total=False):
+    """What ``export`` takes for the ONNX graph that an engine is built from."""
+
+    task: Task | None
+    signature: Signature | None
+    config: LxmertConfig | None
+    hidden_states: bool
+    attentions: bool
+    object_heads: bool
+    io_dtype: str
+    opset: int | None
+    revision: str | None
+    num_attention_heads: int | None
+    parity: bool
+    providers: Sequence[str]
+
+
+def build_engine(
+    source: str | Path | nn.Module = hub.DEMO,
+    directory: str | Path | None = None,
+    *,
+    precision: Precision | None = None,
+    target: str = "rtx",
+    compute_capability: str | None = None,
+    options: BuildOptions | None = None,
+    batch: Sequence[str] = (),
+    text: Sequence[str] = (),
+    objects: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress = silent,
+    **onnx_options: Unpack[OnnxOptions],
+) -> Artifact:
+    """Builds a TensorRT engine from an ONNX artifact, or from whatever ``export`` takes, and writes an artifact directory.
+
+    ``batch``, ``text`` and ``objects`` are ranges such as ``"1:4:8"`` (min:opt:max), one for each optimisation profile. The
+    graph is held to its checkpoint before anything is built; the engine itself is judged by ``verify`` where it runs.
+    ``ConversionError``: what the target cannot do, an engine that is not of its precision. ``ConfigError``: ranges that do not
+    fit. ``MissingExtra``: the runtime is not installed. ``ParityError``: the graph does not pass its gate.
+    """
+    ranges = {"batch": batch, "text": text, "objects": objects}
+    fixed = _fixed_axes(ranges)
+    given = open_artifact(source) if isinstance(source, str | Path) and is_artifact(source) else None
+    resolved = resolve(
+        target,
+        precision=precision or (given.manifest.precision if given else "fp32"),
+        compute_capability=compute_capability,
+        options=options,
+    )
+    require_library(resolved.runtime, resolved.install)
+    check_own_converters()
+    from lxmert_export.building import check_source, write_engine
+
+    if directory is not None:
+        refuse_existing(Path(directory).absolute(), overwrite=overwrite)
+    if given is not None:
+        check_source(given, precision, onnx_options)
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
+        onnx = given or export(
+            "onnx",
+            source,
+            Path(place) / "onnx",
+            precision=resolved.precision,
+            fixed=fixed,
+            progress=progress,
+            **onnx_options,
+        )
+        manifest = onnx.manifest
+        profiles = make_profiles(manifest.config, manifest.signature, **ranges)
+        final = Path(
+            directory
+            or default_directory(
+                manifest.checkpoint["name"], manifest.task, "tensorrt", f"{manifest.precision}-{target}"
+            )
+        )
+        with atomic_directory(final, overwrite=overwrite) as temporary:
+            name = final.resolve().name
+            written = write_engine(onnx, resolved, profiles, temporary, name=name, progress=progress)
+    return replace(written, path=final)
+
+
+def _fixed_axes(ranges: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Axes that all profiles have one size of: the graph itself is written for it. ``ConfigError``: what is no range."""
+    parsed = {axis: [parse_range(text, f"--{axis}") for text in texts] for axis, texts in ranges.items()}
+    return {axis: found[0].min for axis, found in parsed.items() if len(found) == 1 and found[0].min == found[0].max}

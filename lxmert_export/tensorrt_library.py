@@ -1,0 +1,94 @@
+"""TensorRT through Polygraphy: one of its two runtimes in the life of a process, and its log turned into errors of ours.
+
+Polygraphy decides when it is imported whether ``tensorrt`` means TensorRT-RTX or the classic one; nothing else imports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from lxmert_export.engine_targets import Runtime
+from lxmert_export.errors import ConversionError, LxmertExportError, MissingExtra
+from lxmert_export.native_logs import quiet_native_logs
+
+MODULES: dict[Runtime, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
+LOGGER = "Polygraphy"  # the name under which it uses Python's logging
+OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory")
+
+
+def open_library(runtime: Runtime, install: str) -> ModuleType:
+    """The module of a runtime, Polygraphy set to use it; ``install`` is the line that brings both.
+
+    ``MissingExtra``: one of them is not installed. ``ConversionError``: this process uses the other runtime already.
+    """
+    require_library(runtime, install)
+    os.environ[RTX_SWITCH] = "1" if runtime == "tensorrt-rtx" else "0"
+    with quiet_native_logs():
+        config = import_module("polygraphy.config")
+        if bool(config.USE_TENSORRT_RTX) is not (runtime == "tensorrt-rtx"):
+            raise ConversionError(
+                f"this process uses the other TensorRT already: open {runtime} in a process of its own"
+            )
+        log = import_module("polygraphy.logger").G_LOGGER
+        log.use_python_logging_system, log.colors = True, False
+        return import_module(MODULES[runtime])
+
+
+def require_library(runtime: Runtime, install: str) -> None:
+    """``MissingExtra`` unless a runtime and Polygraphy are installed; imports neither."""
+    for module in (MODULES[runtime], "polygraphy"):
+        if find_spec(module) is None:
+            raise MissingExtra("building and running engines", runtime, install=install)
+
+
+@contextmanager
+def as_one_error(what: str, error: type[LxmertExportError] = ConversionError) -> Iterator[None]:
+    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said."""
+    from polygraphy.exception import PolygraphyException
+
+    logger, said = logging.getLogger(LOGGER), _Errors()
+    before = logger.propagate
+    logger.addHandler(said)
+    logger.propagate = False
+    try:
+        with quiet_native_logs(), warnings.catch_warnings():
+            # Polygraphy's own use of what TensorRT-RTX deprecates
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    except (PolygraphyException, MemoryError) as failure:
+        raise error(f"{what}: {said.reason(failure)}") from failure
+    finally:
+        logger.removeHandler(said)
+        logger.propagate = before
+
+
+class _Errors(logging.Handler):
+    """What was logged as an error, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(" ".join(record.getMessage().split()))
+
+    def reason(self, failure: BaseException) -> str:
+        """The first line, which is the cause; what came after is what came of it."""
+        everything = " ".join(self.lines).lower()
+        if isinstance(failure, MemoryError) or any(sign in everything for sign in OUT_OF_MEMORY):
+            return "out of memory; build a narrower profile, or half precision, or on a larger machine"
+        return (self.lines or [str(failure) or type(failure).__name__])[0].removeprefix("[E] ").removeprefix("[!] ")
+
+
+def library_version(module: Any) -> str:
+    """The version of a runtime, as the manifest holds it."""
+    return str(module.__version__)

@@ -1,0 +1,191 @@
+"""Engines built by TensorRT-RTX without a GPU: what they hold, that they are what they say, and what is refused.
+
+None of them is run here: no test of this file says that an engine computes anything.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import lxmert_export as lx
+from converters.to_tensorrt import check_network, node_name
+from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
+from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.graph_facts import count_precisions
+from lxmert_export.inspection import inspect_artifact, summary_rows
+from lxmert_export.signature import TASKS, Precision, Task
+from parity_tests.random_models import SMALL, lively_model
+from parity_tests.test_cli import run
+
+TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
+FIXED = {"batch": ("2",), "text": ("6",), "objects": ("5",)}
+
+
+def built(source: Any, directory: Path, **options: Any) -> Artifact:
+    return lx.build_engine(source, directory, compute_capability="8.9", **options)
+
+
+@pytest.mark.parametrize("ranges", [{}, FIXED], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_and_precision_parses_and_builds(
+    task: Task, precision: Precision, ranges: dict[str, Any], tmp_path: Path
+) -> None:
+    judged = task == "question-answering" and not ranges  # the gate itself is test_onnx_converter's
+    artifact = built(lively_model(task, TINY), tmp_path / "out", precision=precision, parity=judged, **ranges)
+    manifest = lx.Manifest.from_dict(json.loads((tmp_path / "out" / "manifest.json").read_text()))
+    assert (manifest.target, manifest.precision, manifest.parity) == ("tensorrt", precision, None)
+    options = manifest.options
+    assert options["status"] == NOT_RUN
+    assert set(options["build"]["matmuls"]) == set(options["build"]["matmul_weights"]) == {precision}
+    assert options["build"]["tf32"] is False and options["build"]["flags"] == []
+    assert manifest.signature.fixed_sizes == ({"batch": 2, "text": 6, "objects": 5} if ranges else {})
+    if not judged:
+        assert artifact.report is options["onnx"]["parity"] is options["predicted_errors"] is None
+        return
+    assert artifact.report is not None and artifact.report.passed and options["onnx"]["parity"]["passed"]
+    way = "native" if precision == "fp32" else "emulated"
+    assert (options["predicted_errors"]["by"], options["predicted_errors"]["status"]) == (way, "unvalidated")
+    assert set(options["predicted_errors"]["outputs"]) == {spec.name for spec in manifest.signature.outputs}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    place = tmp_path_factory.mktemp("graph")
+    return lx.export("onnx", lively_model("question-answering"), place / "onnx", precision="fp16")
+
+
+def test_a_build_can_be_repeated_almost_to_the_byte(graph: Artifact, tmp_path: Path) -> None:
+    """TensorRT-RTX 1.7 writes some hundred bytes of ten million otherwise now and then; what it parsed is the same."""
+    one, other = (built(graph.path, tmp_path / name, batch=["1", "1:4:8"]) for name in ("one", "other"))
+    engines = [np.fromfile(artifact.file(ENGINE_FILE), np.uint8) for artifact in (one, other)]
+    assert len(engines[0]) == len(engines[1]) and (engines[0] != engines[1]).mean() < 1e-3
+    assert one.manifest.options["build"] == other.manifest.options["build"]
+    assert one.manifest.options["profiles"][1]["batch"] == [1, 4, 8]
+    assert one.manifest.options["onnx"]["files"] == {
+        name: graph.manifest.files[name]["sha256"] for name in ("model.onnx", "model.onnx.data")
+    }
+    assert sha256(one.file("golden.safetensors")) == sha256(graph.file("golden.safetensors"))
+
+
+def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    built(graph.path, out)
+    with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
+        lx.verify(out)
+    with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
+        lx.load_artifact(out)
+    rows = dict(summary_rows(inspect_artifact(out)))
+    assert rows["status"] == NOT_RUN and "parity" not in rows
+    assert rows["matmuls"].endswith("compute in fp16") and "passed" in rows["graph parity"]
+    assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax" in "".join(rows)
+
+
+def test_precision_is_counted_not_believed(graph: Artifact, tmp_path: Path) -> None:
+    """An fp32 graph whose manifest says fp16 is caught twice over: by our reader, and by what TensorRT parsed."""
+    float32 = lx.export("onnx", lively_model("question-answering"), tmp_path / "lying", parity=False)
+    manifest = json.loads(float32.file("manifest.json").read_text())
+    manifest["precision"] = "fp16"
+    float32.file("manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConversionError, match="called fp16"):
+        built(tmp_path / "lying", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_float32_matmul_outside_the_islands_is_refused(graph: Artifact, tmp_path: Path) -> None:
+    """As the parsed network shows it: one node computes in float32 between two casts."""
+    from converters.to_tensorrt import read_network
+    from lxmert_export.engine_targets import resolve
+    from lxmert_export.tensorrt_library import as_one_error, open_library
+
+    model = onnx.load(graph.file("model.onnx"))
+    node = next(n for n in model.graph.node if n.op_type == "MatMul")
+    place = list(model.graph.node).index(node)
+    casts = [onnx.helper.make_node("Cast", [name], [f"{name}/wide"], to=onnx.TensorProto.FLOAT) for name in node.input]
+    back = onnx.helper.make_node("Cast", [f"{node.output[0]}/wide"], [node.output[0]], to=onnx.TensorProto.FLOAT16)
+    for number in range(2):
+        node.input[number] = f"{node.input[number]}/wide"
+    node.output[0] = f"{node.output[0]}/wide"
+    model.graph.node.insert(place + 1, back)
+    for cast in casts:
+        model.graph.node.insert(place, cast)
+    onnx.save(model, tmp_path / "planted.onnx")
+    target = resolve("rtx", precision="fp16")
+    open_library(target.runtime, target.install)
+    from polygraphy.backend.trt import NetworkFromOnnxPath
+
+    with as_one_error("planted"):
+        _, network, _parser = NetworkFromOnnxPath(str(tmp_path / "planted.onnx"), strongly_typed=True)()
+    facts = read_network(network)
+    assert facts.float32_matmuls == (node.name,)
+    with pytest.raises(ConversionError, match=f"{node.name} in float32, and among no islands"):
+        check_network(facts, "fp16", frozenset())
+    check_network(facts, "fp16", frozenset({node.name}))
+
+
+def test_layers_go_by_the_names_of_their_nodes() -> None:
+    assert node_name("lxmert.pooler/MatMul [ONNX Layer: lxmert.pooler/MatMul]") == "lxmert.pooler/MatMul"
+    assert node_name("plain") == "plain"
+    assert count_precisions(["float16", "bfloat16", "float32"]) == {"fp16": 1, "bf16": 1, "fp32": 1}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "precision": ({"precision": "bf16"}, ConversionError, "is fp16, and an engine has its ONNX graph's precision"),
+    "onnx option": ({"attentions": True}, ConversionError, "attentions cannot be changed in an ONNX artifact"),
+    "orin": ({"target": "orin-jp6"}, MissingExtra, "needs the extra 'tensorrt': sudo apt-get install"),
+    "range": ({"batch": ["8:4:1"]}, ConfigError, "min above opt"),
+    "no range": ({"text": ["many"]}, ConfigError, "must be min:opt:max"),
+    "long text": ({"text": ["1:20:9999"]}, ConfigError, "beyond the position table"),
+    "strip": ({"options": lx.BuildOptions(strip=True)}, ConversionError, "--target rtx cannot have --strip"),
+}
+
+
+@pytest.mark.parametrize(("options", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_one_line(
+    options: dict[str, Any], error: type[Exception], message: str, graph: Artifact, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message) as told:
+        lx.build_engine(graph.path, tmp_path / "out", **options)
+    assert "\n" not in str(told.value) and not any(tmp_path.iterdir())
+
+
+def test_what_is_no_onnx_artifact_is_refused(graph: Artifact, tmp_path: Path) -> None:
+    engine = built(graph.path, tmp_path / "engine")
+    with pytest.raises(ArtifactError, match="is a tensorrt artifact; an engine is built from a checkpoint or an ONNX"):
+        built(engine.path, tmp_path / "out")
+    with pytest.raises(ArtifactError, match="exists already"):
+        built(graph.path, tmp_path / "engine")
+    engine.file(ENGINE_FILE).write_bytes(b"tampered" * 100)
+    with pytest.raises(ArtifactError, match=r"model\.engine has 800 bytes instead of"):
+        lx.verify(engine.path)
+
+
+def test_a_runtime_that_is_not_installed_is_named(graph: Artifact, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['tensorrt_rtx'] = None\n"
+        "from lxmert_export.cli import main\n"
+        f"sys.argv = ['lxmert-export', 'tensorrt', {str(graph.path)!r}, '-o', 'out']\n"
+        "main()"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert found.returncode == 1 and "pip install 'tensorrt-rtx>=1.7,<2' 'polygraphy>=0.53'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_the_command(graph: Artifact, tmp_path: Path) -> None:
+    found = run(
+        "tensorrt", str(graph.path), "-o", "out", "--compute-capability", "8.9", "--batch", "1:2:4", cwd=tmp_path
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("wrote out (engine ") and found.stdout.rstrip().endswith(NOT_RUN)
+    assert "[W]" not in found.stderr and "TRT" not in found.stderr
+    verified = run("verify", "out", cwd=tmp_path)
+    assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
