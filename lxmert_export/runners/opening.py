@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from lxmert_export.artifact import KERAS_FILE, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
 from lxmert_export.errors import ArtifactError, MissingExtra
+from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.runners.providers import CPU, computes_in
@@ -80,6 +81,7 @@ def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
     signature, limits = artifact.manifest.signature, InputLimits.of(artifact.manifest.config)
     with quiet_native_logs():
         if artifact.is_keras:
+            check_keras_backend()
             from lxmert_export.runners.keras_model import KerasRunner
 
             return KerasRunner(artifact.file(KERAS_FILE), signature, limits, name=artifact.name)
