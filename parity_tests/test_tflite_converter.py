@@ -118,6 +118,30 @@ def test_it_needs_ai_edge_litert_and_numpy_alone(resizable: Artifact, command: s
     assert "parity passed" in done.stderr if command == "verify" else "XNNPACK" in done.stdout
 
 
+RUN_TWICE = """
+import sys
+import numpy as np
+import lxmert_export as lx
+from lxmert_export.native_logs import show_native_logs
+if sys.argv[2] == "shown":
+    show_native_logs()
+with lx.load_artifact(sys.argv[1]) as runner:
+    for rows in (1, 2):
+        runner.run({"input_ids": np.ones((rows, 3), np.int32), "visual_feats": np.ones((rows, 2, 16), np.float32),
+                    "visual_pos": np.ones((rows, 2, 4), np.float32)})
+"""
+
+
+@pytest.mark.parametrize("logs", ["hidden", "shown"])
+def test_the_delegate_announces_itself_only_where_logs_are_shown(resizable: Artifact, logs: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_TWICE, resizable.path, logs],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("XNNPACK delegate" in done.stderr) == (logs == "shown")
+    assert done.stderr == "" or logs == "shown"
+
+
 def test_the_manifest_says_what_runs_where(resizable: Artifact, tmp_path: Path) -> None:
     options = resizable.manifest.options
     assert options["operators"]["FULLY_CONNECTED"] > 30
