@@ -224,7 +224,7 @@ def main() -> None:
     try:
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
-        show_report(error.report)
+        show_report(error.report, verdict=False)  # which the error's own line is
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)

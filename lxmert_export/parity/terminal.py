@@ -23,8 +23,11 @@ ARITHMETIC = {
 WIDE = 110
 
 
-def print_report(report: ParityReport, console: Console) -> None:
-    """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst."""
+def print_report(report: ParityReport, console: Console, *, verdict: bool = True) -> None:
+    """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst.
+
+    ``verdict=False`` leaves out the last line, the summary, where something else says it.
+    """
     for (runner, against, arithmetic), cells in groupby(
         report.worst_cells(), key=lambda cell: (cell.runner, cell.against, cell.arithmetic)
     ):
@@ -43,7 +46,9 @@ def print_report(report: ParityReport, console: Console) -> None:
         )
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
-    console.print(report.summary(), style="bold green" if report.passed else "bold red", highlight=False, markup=False)
+    if verdict:
+        style = "bold green" if report.passed else "bold red"
+        console.print(report.summary(), style=style, highlight=False, markup=False)
 
 
 def _table(cells: list[Cell], *, wide: bool) -> Table:
