@@ -137,7 +137,9 @@ def open_artifact(path: str | Path) -> Artifact:
     directory = Path(path)
     file = directory / MANIFEST_FILE
     if not file.is_file():
-        raise ArtifactError(f"{path}: not an artifact directory (no {MANIFEST_FILE}); 'lxmert-export onnx' writes one")
+        raise ArtifactError(
+            f"{path}: not an artifact directory (no {MANIFEST_FILE}), such as '{PACKAGE} onnx', 'tensorflow' or 'tflite' writes"
+        )
     try:
         manifest = Manifest.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, LxmertExportError) as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.demo.words import is_demo_world
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, is_whole, read_golden
 from lxmert_export.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.decisions import Decisions, decide
@@ -268,7 +268,8 @@ def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
 
 def _golden_of(artifact: Artifact) -> Golden:
     if GOLDEN_FILE not in artifact.manifest.files:
-        raise ArtifactError(
-            f"{artifact.path}: written with --no-parity, so it carries no golden file; give --checkpoint to judge it by"
-        )
+        mend = f"judge it by its checkpoint: {PACKAGE} parity {artifact.path} --checkpoint CHECKPOINT"
+        if artifact.is_calibrated:
+            mend = "the real inputs that it is right for are lost: export it again"
+        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it carries no golden file; {mend}")
     return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)

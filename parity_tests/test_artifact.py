@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.api import PRECISIONS
 from lxmert_export.artifact import MANIFEST_FILE, Artifact, sha256
 from lxmert_export.errors import ArtifactError, CheckpointError, InputError, ParityError
 from lxmert_export.golden import read_golden
@@ -156,8 +157,9 @@ def test_a_manifest_that_is_no_manifest(text: str, copy: Path) -> None:
 
 
 def test_not_an_artifact(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="not an artifact directory"):
+    with pytest.raises(ArtifactError, match="not an artifact directory") as caught:
         lx.load_artifact(tmp_path)
+    assert all(f"{target}'" in str(caught.value) for target in PRECISIONS), "every target's command writes one"
 
 
 def test_runner_fills_casts_and_refuses(exported: Artifact) -> None:
@@ -238,7 +240,8 @@ def test_an_overflowing_checkpoint_is_refused_and_nothing_is_left(tmp_path: Path
 def test_without_the_gate_the_manifest_says_so(tmp_path: Path) -> None:
     artifact = lx.export("onnx", lively_model("model", TINY), tmp_path / "out", parity=False)
     assert json.loads((artifact.path / MANIFEST_FILE).read_text())["parity"] is None
-    with pytest.raises(ArtifactError, match="written with --no-parity"):
+    advice = f"written with --no-parity.*: lxmert-export parity {artifact.path} --checkpoint CHECKPOINT"
+    with pytest.raises(ArtifactError, match=advice):
         lx.verify(artifact.path)
     assert lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY)).passed
     assert not lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY, seed=5)).passed
