@@ -123,11 +123,13 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api import require
+    from lxmert_export.artifact import refuse_converted
     from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, is_artifact, summary_rows
 
     if is_artifact(path):
         facts = inspect_artifact(path)
     else:
+        refuse_converted(path)
         require("reading a checkpoint", torch="torch")
         facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
     if as_json:
