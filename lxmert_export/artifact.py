@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, Self, get_args
 from zipfile import BadZipFile, ZipFile
 
 from lxmert_export.config import LxmertConfig
@@ -74,6 +74,8 @@ class Manifest:
         """Reads what ``to_dict`` wrote; ``KeyError``, ``TypeError`` or ``ConfigError`` where it is something else."""
         if values["format"] != FORMAT_VERSION:
             raise ArtifactError(f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use a matching version")
+        if values["precision"] not in get_args(Precision):
+            raise ArtifactError(f"{values['precision']!r} is no precision of this version")
         return cls(
             target=values["target"],
             precision=values["precision"],

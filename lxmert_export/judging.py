@@ -14,6 +14,7 @@ from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, is_whole, read_golden
+from lxmert_export.graph_facts import check_manifest_precision
 from lxmert_export.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.decisions import Decisions, decide
 from lxmert_export.parity.recording import Advance, Arithmetic, Recording, batch_count, record
@@ -150,9 +151,12 @@ def check_against_golden(
     """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
 
     The same checkpoint's sizes draw the same inputs, so that pairs need no more runs. Where the emulator is not installed, the
-    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file.
+    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file, or files of another
+    precision than the manifest says, where the library that reads them is installed.
     """
     goldens = [_golden_of(artifact) for artifact in artifacts]
+    for artifact in artifacts:
+        check_manifest_precision(artifact)
     for artifact, golden in zip(artifacts[1:], goldens[1:], strict=True):
         if not _same_inputs(goldens[0], golden):
             raise ArtifactError(
