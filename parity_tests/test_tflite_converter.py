@@ -275,6 +275,11 @@ def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
         written("model", tmp_path / "out", precision="int8", full_integer=True)
 
 
+def _half_of_what_is_needed_and_no_mask(rows: dict[str, Any]) -> dict[str, Any]:
+    """Each row is taken twice where nothing is masked, but says nothing new the second time."""
+    return {name: array[:32] for name, array in rows.items() if not name.endswith("mask")}
+
+
 def _few(rows: dict[str, Any]) -> dict[str, Any]:
     return {name: array[:8] for name, array in rows.items()}
 
@@ -283,6 +288,9 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
     ("change", "message"),
     [
         (_few, "has 8 rows; full-integer needs 64 or more"),
+        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs 64 or more"),
+        (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds other values than 0 and 1"),
+        (lambda rows: {**rows, "visual_attention_mask": rows["visual_attention_mask"] * 0.5}, "visual_attention_mask holds"),
         (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
         (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
@@ -316,5 +324,8 @@ def test_calibration_files_that_cannot_be_read(name: str, tmp_path: Path) -> Non
         (tmp_path / name).write_text("no arrays")
     if name.startswith("pickled"):
         np.savez(tmp_path / name, input_ids=np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=name) as caught:
         read_calibration(tmp_path / name, task_signature(SMALL, "model"), InputLimits.of(SMALL))
+    assert "allow_pickle" not in str(caught.value), "nobody should follow numpy's advice"
+    if name.startswith("pickled"):
+        assert "input_ids holds Python objects" in str(caught.value)
