@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from rich.console import Console
 from safetensors.numpy import save_file
 
 import lxmert_export as lx
@@ -19,8 +22,9 @@ from lxmert_export.api import export
 from lxmert_export.artifact import Artifact
 from lxmert_export.calibration import FAMILY, SCENE_SEEDS, read_calibration
 from lxmert_export.demo.training.__main__ import HELD_OUT, TRAINING, VALIDATION
-from lxmert_export.errors import ConversionError, InputError, ParityError
+from lxmert_export.errors import ArtifactError, ConversionError, InputError, ParityError
 from lxmert_export.graph_facts import check_precision
+from lxmert_export.parity.terminal import print_report
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.sample_inputs import KINDS
 from lxmert_export.signature import TASKS, Precision, Task, task_signature
@@ -169,9 +173,9 @@ def test_weights_are_what_the_manifest_says(
         check_precision(lying)
 
 
-def real_inputs(rows: int = 192) -> dict[str, np.ndarray[Any, Any]]:
+def real_inputs(rows: int = 192, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """Rows of one distribution, ragged on both sides."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     text, objects = 7, 5
     return {
         "input_ids": generator.integers(1, SMALL.vocab_size, (rows, text)),
@@ -208,6 +212,49 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     for order in ([out, tmp_path / "onnx"], [tmp_path / "onnx", out]):
         report = lx.check_parity(order, checkpoint=model)
         assert set(report.families_not_run) == set(KINDS) and "not compared" in report.notes[0]
+
+
+@pytest.fixture(scope="module")
+def of_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``dynamic``, and full-integer of two calibrations, ``full`` and ``other``, and without the gate, ``unjudged``."""
+    place = tmp_path_factory.mktemp("int8")
+    written("question-answering", place / "dynamic", precision="int8")
+    for seed, name in enumerate(("full", "other", "unjudged")):
+        np.savez(place / f"{name}.npz", **real_inputs(seed=seed))  # type: ignore[arg-type]  # numpy's own stub
+        written("question-answering", place / name, precision="int8", full_integer=True,
+                calibration=place / f"{name}.npz", parity=name != "unjudged")  # fmt: skip
+    return place
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_each_kind_of_int8_is_judged_on_its_own_inputs(of_int8: Path, with_checkpoint: bool) -> None:
+    checkpoint = lively_model("question-answering") if with_checkpoint else None
+    for names in (["dynamic", "full", "other"], ["other", "dynamic"]):
+        report = lx.check_parity([of_int8 / name for name in names], checkpoint=checkpoint)
+        assert report.passed
+        assert {cell.runner for cell in report.cells} == set(names)
+        assert {cell.against for cell in report.cells} == {"float64"}, "on other inputs there is nothing to compare"
+        pairs = {note.partition(":")[0] for note in report.notes if "not compared" in note}
+        assert pairs == {f"{one} and {two}" for n, one in enumerate(names) for two in names[n + 1 :]}
+        assert report.not_run == {name: () if name == "dynamic" else tuple(KINDS) for name in names}
+        written = StringIO()
+        print_report(report, Console(file=written, width=200))
+        assert f"not run by {', '.join(n for n in names if n != 'dynamic')}: plain, ragged," in written.getvalue()
+        assert report.to_dict()["not_run"] == {name: list(kinds) for name, kinds in report.not_run.items()}
+
+
+def test_full_integer_of_one_calibration_is_compared(of_int8: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(of_int8 / "full", tmp_path / "again")
+    for checkpoint in (None, lively_model("question-answering")):
+        report = lx.check_parity([of_int8 / "full", again], checkpoint=checkpoint)
+        (pair,) = [cell for cell in report.cells if cell.against == "again"]
+        assert report.passed and pair.score == 0 and not report.notes
+
+
+def test_full_integer_that_was_never_judged_can_only_be_exported_again(of_int8: Path) -> None:
+    for check in (lx.verify, lambda path: lx.check_parity([path], checkpoint=lively_model("question-answering"))):
+        with pytest.raises(ArtifactError, match="written with --no-parity.*real inputs .* are lost.*export it again"):
+            check(of_int8 / "unjudged")
 
 
 def test_masks_matter_although_no_calibration_row_masks_anything(tmp_path: Path) -> None:

@@ -101,8 +101,18 @@ def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
 
 
 def _not_run(report: ParityReport) -> list[str]:
-    names = ", ".join(report.families_not_run)
+    """A line for each set of families, which names the runners where these are not all."""
     reason = (
         "no room in the fixed axes, other inputs than it was calibrated for, or held-out questions of other weights"
     )
-    return [f"not run: {names} inputs ({reason})"] if names else []
+    runners: dict[tuple[str, ...], list[str]] = {}
+    for runner, families in report.not_run.items():
+        runners.setdefault(families, []).append(runner)
+    if len(runners) < 2:
+        names = ", ".join(report.families_not_run)
+        return [f"not run: {names} inputs ({reason})"] if names else []
+    return [
+        f"not run by {', '.join(by)}: {', '.join(families)} inputs ({reason})"
+        for families, by in runners.items()
+        if families
+    ]
