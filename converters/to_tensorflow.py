@@ -25,6 +25,8 @@ POLICIES = {"fp32": "float32", "fp16": "float16"}
 # What a client may call the SavedModel with: 32-bit ids, the 64-bit ones of most tokenizers, or the three inputs without which
 # there is no answer.
 DEFAULT, WIDE, MINIMAL = SIGNATURES = ("serving_default", "serving_int64", "serving_minimal")
+# What the system may say of a write: the disk or the quota is full, a file too large, it is read-only, or broken.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:
@@ -37,7 +39,7 @@ def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: s
 
 
 def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, directory: Path) -> Path:
-    """Writes ``saved_model/`` with its three signatures, and returns its path."""
+    """Writes ``saved_model/`` with its three signatures, and returns its path; ``OSError``: it cannot be written."""
     server = tf.Module()
     server.weights = [variable.value for variable in model.variables]
     serve = _serving_function(model, signature)
@@ -52,9 +54,17 @@ def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, dire
     path = directory / SAVED_MODEL
     try:
         tf.saved_model.save(server, str(path), signatures=signatures)
-    except tf.errors.ResourceExhaustedError as error:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except tf.errors.OpError as error:
+        raise _as_os_error(error, path) from error
     return path
+
+
+def _as_os_error(error: tf.errors.OpError, path: Path) -> OSError:
+    """What the system said of a write that failed: TensorFlow may call a full disk exhausted, out of range or data loss."""
+    message = str(error.message or type(error).__name__).splitlines()[0]
+    said = (code for code in WRITE_ERRORS if os.strerror(code) in message)
+    code = next(said, errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else None)
+    return OSError(errno.EIO, message, str(path)) if code is None else OSError(code, os.strerror(code), str(path))
 
 
 def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:

@@ -20,8 +20,9 @@ from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ArtifactError, ConversionError, InputError, MissingExtra
 from lxmert_export.graph_facts import reader_of
 from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
+from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.parity.report import ParityReport
-from lxmert_export.runners.opening import open_runner
+from lxmert_export.runners.opening import find_engine, open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
 from lxmert_export.signature import TASKS, Precision, Signature, Task, task_signature
@@ -120,6 +121,8 @@ def export(
     require(f"converting to {target}", torch="torch", **NEEDS[target])
     if parity and target == "onnx":
         require("the parity gate", onnxruntime="onnx")
+    if "tensorflow" in NEEDS[target]:
+        check_keras_backend()  # before TensorFlow is imported, which imports Keras by itself
     check_own_converters()
     from lxmert_export.exporting import Request, write_artifact
 
@@ -169,6 +172,9 @@ def check_parity(
     if checkpoint is None:
         return check_against_golden(opened, providers, progress)
     for artifact in opened:
+        if artifact.is_engine:
+            find_engine(artifact)  # before anything is computed that it would have to be compared with
+            continue
         module, extra = reader_of(artifact)
         require("the reference", **{"torch": "torch", module: extra})
     check_own_converters()

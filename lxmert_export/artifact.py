@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, Self, get_args
+from zipfile import BadZipFile, ZipFile
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
@@ -75,6 +76,8 @@ class Manifest:
         """Reads what ``to_dict`` wrote; ``KeyError``, ``TypeError`` or ``ConfigError`` where it is something else."""
         if values["format"] != FORMAT_VERSION:
             raise ArtifactError(f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use a matching version")
+        if values["precision"] not in get_args(Precision):
+            raise ArtifactError(f"{values['precision']!r} is no precision of this version")
         return cls(
             target=values["target"],
             precision=values["precision"],
@@ -111,6 +114,11 @@ class Artifact:
         return self.manifest.options.get("quantization") == FULL_INTEGER
 
     @property
+    def is_engine(self) -> bool:
+        """Whether it is a TensorRT engine, which nothing can read or run but its GPU: what was built was counted then."""
+        return self.manifest.target == "tensorrt"
+
+    @property
     def is_keras(self) -> bool:
         """Whether a TensorFlow artifact is a ``.keras`` file rather than a SavedModel: as the manifest says, not the disk."""
         return self.manifest.options.get("format") == "keras"
@@ -144,7 +152,10 @@ def open_artifact(path: str | Path) -> Artifact:
     directory = Path(path)
     file = directory / MANIFEST_FILE
     if not file.is_file():
-        raise ArtifactError(f"{path}: not an artifact directory (no {MANIFEST_FILE}); 'lxmert-export onnx' writes one")
+        refuse_converted(directory)
+        raise ArtifactError(
+            f"{path}: not an artifact directory (no {MANIFEST_FILE}), such as '{PACKAGE} onnx', 'tensorflow' or 'tflite' writes"
+        )
     try:
         manifest = Manifest.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, LxmertExportError) as error:
@@ -153,6 +164,44 @@ def open_artifact(path: str | Path) -> Artifact:
     artifact = Artifact(directory, manifest, name=directory.resolve().name)
     artifact.check_files()
     return artifact
+
+
+def refuse_converted(path: str | Path) -> None:
+    """``ArtifactError`` where a path is a converted model's file, or another of an artifact: it says which, and what to name."""
+    file = Path(path)
+    holder = next((directory for directory in list(file.parents)[:3] if _holds(directory, file)), None)
+    kind = _converted_kind(file) or ("a part of an artifact" if holder else None)
+    if kind is None:
+        return
+    mend = f"; name the one that it lies in: {holder}" if holder else f" (no {MANIFEST_FILE} came with it)"
+    raise ArtifactError(f"{path}: is {kind}, not an artifact directory{mend}")
+
+
+def _holds(directory: Path, file: Path) -> bool:
+    """Whether a directory's manifest names a file, or files below it."""
+    try:
+        names = [*json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"], MANIFEST_FILE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    relative = file.relative_to(directory).as_posix()
+    return any(name == relative or name.startswith(f"{relative}/") for name in names)
+
+
+def _converted_kind(file: Path) -> str | None:
+    """What kind of converted model it is: by its content, where that tells."""
+    try:
+        if (file / "saved_model.pb").is_file() or (file.name == "saved_model.pb" and file.is_file()):
+            return "a SavedModel"
+        with file.open("rb") as stream:
+            start = stream.read(8)
+        if start[4:] == b"TFL3":
+            return "a TFLite model"
+        if start.startswith(b"PK"):
+            with ZipFile(file) as archive:
+                return "a Keras model" if {"config.json", "model.weights.h5"} <= set(archive.namelist()) else None
+    except (OSError, BadZipFile):
+        return None
+    return "an ONNX model" if file.suffix == ".onnx" else None  # a protocol buffer begins with no sign of its own
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:

@@ -52,7 +52,9 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output")
     if final.exists() and not overwrite:
-        raise ArtifactError(f"{final}: exists already; --overwrite replaces it, -o names another")
+        raise ArtifactError(
+            f"{final}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
+        )
     if not final.exists():
         return
     if final == Path.cwd():
@@ -60,8 +62,8 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
     held = {entry.name for entry in final.iterdir()}
     if held and not held & REPLACEABLE:
         raise ArtifactError(
-            f"{final}: holds no artifact and no checkpoint (neither {' nor '.join(sorted(REPLACEABLE))}), so that --overwrite "
-            "does not replace it; name another output, or remove it yourself"
+            f"{final}: holds no artifact and no checkpoint (neither {' nor '.join(sorted(REPLACEABLE))}), so that "
+            "overwrite=True (--overwrite) does not replace it; name another output, or remove it yourself"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -29,6 +30,7 @@ from lxmert_export.tokenizer.opening import load_tokenizer
 SCENE_SEEDS = range(50_000, 50_530)
 JUDGED_SHARE = 4  # one row in so many is kept back to judge by
 BATCH = 16
+ARRAY_SIGNATURE = b"\x93NUMPY"  # of a .npy file
 FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
 
 
@@ -65,11 +67,7 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     file = Path(path)
     try:
         if file.suffix == ".npz":
-            with file.open("rb") as stream:  # numpy leaves a file open that it cannot read
-                stored = np.load(stream, allow_pickle=False)
-                if not isinstance(stored, np.lib.npyio.NpzFile):
-                    raise ValueError("it is one array, not an archive of named ones")
-                arrays: Arrays = dict(stored)
+            arrays = _read_npz(file)
         elif file.suffix == ".safetensors":
             arrays = dict(load_file(file))
         else:
@@ -82,7 +80,33 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
         raise InputError(f"{file}: {error}") from error
     if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
         raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity; full-integer can measure no range of it")
-    return _checked(Calibration(_with_masked_copies(rows), file.name), str(file), signature)
+    masks = {name: array for name, array in rows.items() if name.endswith("attention_mask")}
+    if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
+        raise InputError(f"{file}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
+    _check_count(rows, str(file), signature)  # of rows that differ: a masked copy is not one more
+    return Calibration(_with_masked_copies(rows), file.name)
+
+
+def _read_npz(file: Path) -> Arrays:
+    """All arrays of an archive. ``ValueError`` says what it is instead, without numpy's advice to run what it holds."""
+    with file.open("rb") as stream:  # numpy leaves a file open that it cannot read
+        start = stream.read(len(ARRAY_SIGNATURE))
+        if start == ARRAY_SIGNATURE:
+            raise ValueError("it is one array, not an archive of named ones")
+        if not start.startswith(b"PK"):
+            raise ValueError("it is no archive of arrays, as numpy.savez writes")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as stored:
+            return {name: _array(stored, name) for name in stored.files}
+
+
+def _array(stored: Any, name: str) -> NDArray[np.generic]:
+    try:
+        return np.asarray(stored[name])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(f"{name} holds Python objects; save it as an array of numbers") from error
 
 
 def demo_calibration(signature: Signature) -> Calibration:
@@ -117,7 +141,8 @@ def demo_calibration(signature: Signature) -> Calibration:
     }  # fmt: skip
     typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
     described = f"{len(kept)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
-    return _checked(Calibration(typed, described), described, signature)
+    _check_count(typed, described, signature)
+    return Calibration(typed, described)
 
 
 def _of_any_batch(signature: Signature) -> Signature:
@@ -144,12 +169,12 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
     }
 
 
-def _checked(calibration: Calibration, described: str, signature: Signature) -> Calibration:
-    rows = len(next(iter(calibration.rows.values())))
+def _check_count(arrays: Arrays, described: str, signature: Signature) -> None:
+    """``InputError``: too few rows to measure ranges on some, and to judge by as many others as drawn inputs have."""
+    rows = len(next(iter(arrays.values())))
     smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
     batch = signature.fixed_sizes.get("batch", BATCH)
     batches = math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch)  # as many as other families have
     needed = JUDGED_SHARE * batches * batch
     if rows < needed:
         raise InputError(f"{described}: has {rows} rows; full-integer needs {needed} or more that fit the fixed axes")
-    return calibration

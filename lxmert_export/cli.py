@@ -124,12 +124,13 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api import require
-    from lxmert_export.artifact import is_artifact
+    from lxmert_export.artifact import is_artifact, refuse_converted
     from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, summary_rows
 
     if is_artifact(path):
         facts = inspect_artifact(path)
     else:
+        refuse_converted(path)
         require("reading a checkpoint", torch="torch")
         facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
     if as_json:
@@ -226,7 +227,7 @@ def main() -> None:
     try:
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
-        show_report(error.report)
+        show_report(error.report, verdict=False)  # which the error's own line is
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact import KERAS_FILE, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
@@ -37,24 +38,42 @@ READERS = {"onnx": ("onnx", "onnx"), "tensorflow": ("tensorflow", "tensorflow"),
 
 
 def read_graph_facts(artifact: Artifact) -> GraphFacts | None:
-    """Reads the graph of an artifact; None where the library that reads it is not installed."""
+    """Reads the graph of an artifact; None of an engine, and where the library that reads it is not installed.
+
+    ``ArtifactError``: it holds no such file as its manifest's target says.
+    """
+    if artifact.is_engine:
+        return None
     module, _ = reader_of(artifact)
     if find_spec(module) is None:
         return None
-    if artifact.manifest.target == "onnx":
-        from lxmert_export.onnx_file import read_onnx_facts
-
-        return read_onnx_facts(artifact.file(ONNX_FILE))
     with quiet_native_logs():
-        if artifact.manifest.target == "tflite":
-            from lxmert_export.tflite_file import read_tflite_facts
+        file, read, unreadable = _reader(artifact)
+        try:
+            return read(file)
+        except unreadable as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            target = artifact.manifest.target
+            raise ArtifactError(
+                f"{file}: cannot be read as {target}, which its manifest says: {reason}; export it again"
+            ) from error
 
-            return read_tflite_facts(artifact.file(TFLITE_FILE))
-        from lxmert_export.tensorflow_files import read_keras_facts, read_saved_model_facts
 
-        if artifact.is_keras:
-            return read_keras_facts(artifact.file(KERAS_FILE))
-        return read_saved_model_facts(artifact.file(SAVED_MODEL))
+def _reader(artifact: Artifact) -> tuple[Path, Callable[[Path], GraphFacts], tuple[type[Exception], ...]]:
+    """The file of an artifact's graph, what reads it, and what that raises on a file of another kind."""
+    if artifact.manifest.target == "onnx":
+        from lxmert_export.onnx_file import UNREADABLE, read_onnx_facts
+
+        return artifact.file(ONNX_FILE), read_onnx_facts, UNREADABLE
+    if artifact.manifest.target == "tflite":
+        from lxmert_export.tflite_file import UNREADABLE, read_tflite_facts
+
+        return artifact.file(TFLITE_FILE), read_tflite_facts, UNREADABLE
+    from lxmert_export.tensorflow_files import UNREADABLE, read_keras_facts, read_saved_model_facts
+
+    if artifact.is_keras:
+        return artifact.file(KERAS_FILE), read_keras_facts, UNREADABLE
+    return artifact.file(SAVED_MODEL), read_saved_model_facts, UNREADABLE
 
 
 def reader_of(artifact: Artifact) -> tuple[str, str]:
@@ -69,14 +88,27 @@ def check_precision(artifact: Artifact) -> GraphFacts:
     """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision."""
     facts = read_graph_facts(artifact)
     assert facts is not None, "whoever converts has the reader's library"
+    if fault := _precision_fault(artifact, facts):
+        raise ConversionError(fault)
+    return facts
+
+
+def check_manifest_precision(artifact: Artifact) -> None:
+    """``ArtifactError`` where the manifest says another precision than the file holds; nothing without the reader's library."""
+    facts = read_graph_facts(artifact)
+    if facts is not None and (fault := _precision_fault(artifact, facts)):
+        raise ArtifactError(f"{fault}: its manifest was changed; export it again")
+
+
+def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     precision = artifact.manifest.precision
     arithmetic = artifact.manifest.options.get("arithmetic", precision)
-    if set(facts.matmuls) != {arithmetic} or set(facts.matmul_weights) != {precision}:
-        raise ConversionError(
-            f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
-            f"over weights stored in {facts.matmul_weights}"
-        )
-    return facts
+    if set(facts.matmuls) == {arithmetic} and set(facts.matmul_weights) == {precision}:
+        return None
+    return (
+        f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
+        f"over weights stored in {facts.matmul_weights}"
+    )
 
 
 def delegation(facts: GraphFacts) -> dict[str, Any]:

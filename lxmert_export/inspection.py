@@ -17,9 +17,7 @@ def inspect_artifact(path: str | Path) -> dict[str, Any]:
     ``graph`` is read from the file where its library is installed, else None: the manifest alone proves nothing.
     """
     artifact = open_artifact(path)
-    manifest = artifact.manifest
-    # An engine cannot be read but on its GPU: what was parsed when it was built is in its manifest.
-    graph = None if manifest.target == "tensorrt" else read_graph_facts(artifact)
+    manifest, graph = artifact.manifest, read_graph_facts(artifact)
     return {
         "kind": "artifact",
         "path": str(path),

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.demo.words import is_demo_world
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, is_whole, read_golden
+from lxmert_export.graph_facts import check_manifest_precision
 from lxmert_export.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.decisions import Decisions, decide
 from lxmert_export.parity.recording import Advance, Arithmetic, Recording, batch_count, record
@@ -21,7 +22,7 @@ from lxmert_export.parity.report import Cell, Floors, ParityReport, judge, judge
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.runners.opening import judged_ways, open_signature
 from lxmert_export.runners.runner import Runner
-from lxmert_export.sample_inputs import SampleInputs
+from lxmert_export.sample_inputs import Family, SampleInputs
 from lxmert_export.signature import ANSWER_OUTPUT, CHOICE_OUTPUTS, Signature
 from lxmert_export.weight_names import same_network
 
@@ -41,10 +42,12 @@ def silent(step: str, done: int, total: int) -> None:
 class Judged:
     """An artifact's cells, what it computed in the way that proves most, and the floors it was judged by.
 
-    ``decisions`` are its answers to held-out questions in each way, ``not_run`` names these where there is no room for them.
+    ``samples`` are what it was run on. ``decisions`` are its answers to held-out questions in each way; ``not_run`` names the
+    families that there was no room for, these questions among them.
     """
 
     artifact: Artifact
+    samples: SampleInputs
     cells: Sequence[Cell]
     recording: Recording
     floors: Floors
@@ -92,7 +95,7 @@ def judge_artifact(
         s.name for s in signature.outputs
     }
     not_run = (SCENES,) if asked is None and (held_out is not None or answers_scenes) else ()
-    return Judged(artifact, cells, recording, floors, decisions, not_run)
+    return Judged(artifact, samples, cells, recording, floors, decisions, (*samples.not_run, *not_run))
 
 
 def _judge_answers(
@@ -149,13 +152,18 @@ def check_against_golden(
     """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
 
     The same checkpoint's sizes draw the same inputs, so that pairs need no more runs. Where the emulator is not installed, the
-    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file.
+    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file, or files of another
+    precision than the manifest says, where the library that reads them is installed.
     """
     goldens = [_golden_of(artifact) for artifact in artifacts]
-    for artifact, golden in zip(artifacts[1:], goldens[1:], strict=True):
-        if not _same_inputs(goldens[0], golden):
+    for artifact in artifacts:
+        check_manifest_precision(artifact)
+    drawn = [(a, g.samples.families) for a, g in zip(artifacts, goldens, strict=True) if not a.is_calibrated]
+    for artifact, families in drawn[1:]:
+        first, its_families = drawn[0]
+        if len(families) != len(its_families) or not all(map(_same_inputs, families, its_families)):
             raise ArtifactError(
-                f"{artifact.path}: its golden inputs are not those of {artifacts[0].path}; give --checkpoint to judge both by"
+                f"{artifact.path}: its golden inputs are not those of {first.path}; give --checkpoint to judge both by"
             )
     emulator = find_spec("onnx_ir") is not None
     vouched = [] if emulator else [artifact for artifact in artifacts if _emulated_at_export(artifact)]
@@ -167,44 +175,45 @@ def check_against_golden(
     ]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a, g in zip(artifacts, goldens, strict=True) if _samples_choices(a, g)]
-    report = report_on(judged, [golden.samples for golden in goldens])
+    report = report_on(judged)
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
 
 
-def report_on(judged: Sequence[Judged], samples: Sequence[SampleInputs]) -> ParityReport:
+def report_on(judged: Sequence[Judged]) -> ParityReport:
     """One report on artifacts, each judged on its own inputs: their cells, every pair's, and their decisions."""
     cells = [cell for one in judged for cell in one.cells]
-    not_run = [name for inputs in samples for name in inputs.not_run] + [n for one in judged for n in one.not_run]
     apart = [
-        f"{one.artifact.name} and {other.artifact.name}: not compared, as one is right for its calibration's inputs alone"
+        f"{one.artifact.name} and {other.artifact.name}: not compared: full-integer is right for its calibration's inputs alone"
         for one, other in combinations(judged, 2)
         if not _shared_families(one, other)
     ]
     return ParityReport(
         tuple(cells + pair_cells(judged)),
-        tuple(dict.fromkeys(not_run)),
+        tuple(dict.fromkeys(family for one in judged for family in one.not_run)),
         tuple(apart),
         decisions=tuple(decisions for one in judged for decisions in one.decisions),
+        not_run={one.artifact.name: one.not_run for one in judged},
     )
 
 
 def _shared_families(one: Judged, other: Judged) -> set[str]:
     """Families that both were run on: all, unless one of them was calibrated for inputs of its own."""
     families = [{family for family, _ in side.recording} for side in (one, other)]
-    calibrated = one.artifact.is_calibrated or other.artifact.is_calibrated
-    return families[0] & families[1] if calibrated else families[0] | families[1]
+    if not (one.artifact.is_calibrated or other.artifact.is_calibrated):
+        return families[0] | families[1]
+    theirs = {family.name: family for family in other.samples.families}
+    same = {f.name for f in one.samples.families if f.name in theirs and _same_inputs(f, theirs[f.name])}
+    return same & families[0] & families[1]
 
 
-def _same_inputs(one: Golden, other: Golden) -> bool:
-    return [family.name for family in one.samples.families] == [
-        family.name for family in other.samples.families
-    ] and all(
-        len(mine.batches) == len(theirs.batches)
+def _same_inputs(one: Family, other: Family) -> bool:
+    return (
+        one.name == other.name
+        and len(one.batches) == len(other.batches)
         and all(
             a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-            for a, b in zip(mine.batches, theirs.batches, strict=True)
+            for a, b in zip(one.batches, other.batches, strict=True)
         )
-        for mine, theirs in zip(one.samples.families, other.samples.families, strict=True)
     )
 
 
@@ -267,7 +276,8 @@ def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
 
 def _golden_of(artifact: Artifact) -> Golden:
     if GOLDEN_FILE not in artifact.manifest.files:
-        raise ArtifactError(
-            f"{artifact.path}: written with --no-parity, so it carries no golden file; give --checkpoint to judge it by"
-        )
+        mend = f"judge it by its checkpoint: {PACKAGE} parity {artifact.path} --checkpoint CHECKPOINT"
+        if artifact.is_calibrated:
+            mend = "the real inputs that it is right for are lost: export it again"
+        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it carries no golden file; {mend}")
     return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 MATMULS = ("MatMul", "Gemm")
+# What reading a file that is no such graph raises.
+UNREADABLE: tuple[type[Exception], ...] = (OSError, DecodeError, KeyError, IndexError, StopIteration)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,16 @@ from tempfile import TemporaryDirectory
 
 import h5py
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
+# What reading a file that is none of the two raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, ValueError, KeyError, TypeError,
+)  # fmt: skip
 
 
 def read_saved_model_facts(path: Path) -> GraphFacts:

@@ -10,19 +10,33 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lxmert_export.engine_targets import Runtime
 from lxmert_export.errors import ConversionError, LxmertExportError, MissingExtra
 from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.profiles import Profile
 
 MODULES: dict[Runtime, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 LOGGER = "Polygraphy"  # the name under which it uses Python's logging
 OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine's file, the runtime that built it, its version and the line that installs it, and the sizes that it takes."""
+
+    file: Path
+    runtime: Runtime
+    install: str
+    version: str
+    profiles: tuple[Profile, ...]
 
 
 def open_library(runtime: Runtime, install: str) -> ModuleType:

@@ -19,15 +19,15 @@ def say(message: str) -> None:
     typer.echo(message, err=True)
 
 
-def show_report(report: ParityReport | None) -> None:
-    """The tables of a parity report; nothing of none."""
+def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
+    """The tables of a parity report, and its verdict unless an error says that; nothing of none."""
     if report is None:
         return
     from rich.console import Console
 
     from lxmert_export.parity.terminal import print_report
 
-    print_report(report, Console(stderr=True))
+    print_report(report, Console(stderr=True), verdict=verdict)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 DELEGATE = "DELEGATE"
+UNREADABLE: tuple[type[Exception], ...] = (ValueError, RuntimeError)  # what reading a file that is none raises
 # TFLite's converter leaves weights of fewer values as they are when it quantises.
 LEAST_QUANTIZED = 1024
 # Of the operators that our graphs hold, those that the GPU delegate knows.

@@ -14,9 +14,11 @@ import onnx
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.api import PRECISIONS
 from lxmert_export.artifact import MANIFEST_FILE, Artifact, sha256
 from lxmert_export.errors import ArtifactError, CheckpointError, InputError, ParityError
 from lxmert_export.golden import read_golden
+from lxmert_export.inspection import inspect_artifact
 from parity_tests.planted_faults import FAULTS
 from parity_tests.random_models import SMALL, lively_inputs, lively_model
 
@@ -139,6 +141,8 @@ def test_external_data_cannot_lie_outside(copy: Path) -> None:
         ({"signature": {}}, "no field"),
         ({"config": {"hidden_size": "wide"}}, "hidden_size must be int"),
         ({"files": []}, "cannot be read as a manifest"),
+        ({"precision": "int4"}, "'int4' is no precision of this version"),
+        ({"precision": ["fp16"]}, "is no precision of this version"),
         ({"target": "coreml"}, "no runner for target 'coreml'"),
     ],
 )
@@ -146,6 +150,48 @@ def test_odd_manifests(changes: dict[str, Any], message: str, copy: Path) -> Non
     edit_manifest(copy, **changes)
     with pytest.raises(ArtifactError, match=message):
         lx.load_artifact(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "file"),
+    [
+        ({"target": "tflite"}, "model.tflite"),
+        ({"target": "tensorflow"}, "saved_model"),
+        ({"target": "tensorflow", "options": {"format": "keras"}}, "model.keras"),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_target_that_was_edited(changes: dict[str, Any], file: str, there: bool, copy: Path) -> None:
+    edit_manifest(copy, **changes)
+    if there:  # a file of the name, that is none: as good as a manifest that names it with its hash
+        place = copy / file / "saved_model.pb" if file == "saved_model" else copy / file
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(copy / "model.onnx", place)
+        name = place.relative_to(copy).as_posix()
+        facts = {"sha256": sha256(place), "bytes": place.stat().st_size}
+        edit_manifest(copy, files={**json.loads((copy / MANIFEST_FILE).read_text())["files"], name: facts})
+    for use in (inspect_artifact, lx.verify):
+        with pytest.raises(
+            ArtifactError, match=f"{file}: cannot be read as {changes['target']}, which its manifest says"
+        ):
+            use(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"no protocol buffer", "model.onnx.data"])
+def test_an_onnx_file_that_is_none(content: bytes | str, copy: Path) -> None:
+    (copy / "model.onnx").write_bytes((copy / content).read_bytes() if isinstance(content, str) else content)
+    files = json.loads((copy / MANIFEST_FILE).read_text())["files"]
+    files["model.onnx"] = {"sha256": sha256(copy / "model.onnx"), "bytes": (copy / "model.onnx").stat().st_size}
+    edit_manifest(copy, files=files)
+    with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be read as onnx, which its manifest says"):
+        inspect_artifact(copy)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_precision_that_was_edited(precision: str, copy: Path) -> None:
+    edit_manifest(copy, precision=precision)
+    with pytest.raises(ArtifactError, match=f"called {precision} .* matmuls compute in {{'fp16'.*; export it again"):
+        lx.verify(copy)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
@@ -156,8 +202,9 @@ def test_a_manifest_that_is_no_manifest(text: str, copy: Path) -> None:
 
 
 def test_not_an_artifact(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="not an artifact directory"):
+    with pytest.raises(ArtifactError, match="not an artifact directory") as caught:
         lx.load_artifact(tmp_path)
+    assert all(f"{target}'" in str(caught.value) for target in PRECISIONS), "every target's command writes one"
 
 
 def test_runner_fills_casts_and_refuses(exported: Artifact) -> None:
@@ -238,7 +285,8 @@ def test_an_overflowing_checkpoint_is_refused_and_nothing_is_left(tmp_path: Path
 def test_without_the_gate_the_manifest_says_so(tmp_path: Path) -> None:
     artifact = lx.export("onnx", lively_model("model", TINY), tmp_path / "out", parity=False)
     assert json.loads((artifact.path / MANIFEST_FILE).read_text())["parity"] is None
-    with pytest.raises(ArtifactError, match="written with --no-parity"):
+    advice = f"written with --no-parity.*: lxmert-export parity {artifact.path} --checkpoint CHECKPOINT"
+    with pytest.raises(ArtifactError, match=advice):
         lx.verify(artifact.path)
     assert lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY)).passed
     assert not lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY, seed=5)).passed

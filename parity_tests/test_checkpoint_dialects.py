@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from lxmert_export.api import load_checkpoint, save_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import read_checkpoint
+from lxmert_export.errors import CheckpointError
 from lxmert_export.signature import TASKS, Task
 from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, weight_names
 from parity_tests.checkpoint_spellings import CONFIG, DIALECTS, SPELLINGS, same, save_bin, upstream_state
@@ -52,6 +53,23 @@ def test_round_trips_are_exact(task: Task, first: Dialect, second: Dialect, tmp_
     assert back.task == task
     assert same(dict(back.state_dict()), dict(model.state_dict()))
     assert back.config.replace(extra={}) == model.config
+
+
+@pytest.mark.parametrize("dialect", ["onnx", "HF", "", None, []])
+def test_an_unknown_dialect_is_refused(dialect: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="unknown dialect .*; choose from hf, original, tf"):
+        save_checkpoint(lively_model("model"), tmp_path / "out", dialect=dialect)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_is_not_finite_is_refused_under_the_name_that_was_given(dialect: Dialect, tmp_path: Path) -> None:
+    model = lively_model("model")
+    model.pooler.weight.data[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="not finite: lxmert.pooler.weight") as caught:
+        save_checkpoint(model, tmp_path / "out", dialect=dialect)
+    assert str(caught.value).startswith(str(tmp_path / "out")) and ".writing" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)

@@ -94,9 +94,13 @@ def test_a_failed_gate_is_exit_code_3_with_the_table_and_nothing_left(place: Pat
     done = run("onnx", "overflowing", "--fp16", "-o", "never", cwd=place)
     assert done.returncode == 3
     assert "NaN or infinity" in done.stderr and "error: parity FAILED" in done.stderr
+    assert done.stderr.count("parity FAILED") == 1
     assert not (place / "never").exists() and not list(place.glob(".never*"))
     other = run("parity", "artifact", "--checkpoint", "overflowing", cwd=place)
-    assert other.returncode == 3 and "parity FAILED" in other.stderr
+    assert other.returncode == 3 and other.stderr.count("parity FAILED") == 1
+    quiet = run("parity", "artifact", "--checkpoint", "overflowing", "--json", "-", cwd=place)
+    assert quiet.returncode == 3 and quiet.stderr.count("parity FAILED") == 1
+    assert json.loads(quiet.stdout)["passed"] is False
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,10 @@ def test_a_missing_module_names_its_pip_line(
 
 def test_every_extra_that_is_named_exists() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    assert {extra for _, _, extra in NEEDS} == set(extras) - {"dev", "tensorrt", "tensorrt-rtx"}  # each engine target has a line of its own
+    assert {extra for _, _, extra in NEEDS} == set(extras) - {
+        "dev",
+        "tensorrt",
+        "tensorrt-rtx",
+    }  # engines have lines of their own
     with pytest.raises(MissingExtra, match=r"pip install 'lxmert-export\[torch\]'"):
         require("anything", no_such_module="torch")

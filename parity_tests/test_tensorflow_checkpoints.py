@@ -164,6 +164,13 @@ def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "one", overwrite=True)
 
 
+def test_an_unknown_dialect_is_refused(tmp_path: Path) -> None:
+    model = twin_of(lively_model("model"), "float32")
+    with pytest.raises(CheckpointError, match="unknown dialect 'onnx'; choose from hf, original, tf"):
+        model.save_pretrained(tmp_path / "out", dialect="onnx")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "code",
     ["TFLxmertModel.from_pretrained('demo')", "TFLxmertModel(LxmertConfig(**SIZES)).save_pretrained('written')"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -200,12 +201,43 @@ def test_a_file_that_did_not_come_with_it_is_not_opened(saved: Artifact, tmp_pat
         lx.load_artifact(copy)
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any, **options: Any) -> None:
-        raise tf.errors.ResourceExhaustedError(None, None, "no space left on device")
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+from lxmert_export.cli import main
+main()
+"""
 
-    monkeypatch.setattr(tf.saved_model, "save", full)
-    with pytest.raises(ArtifactError, match="No space left on device"):
+
+@pytest.mark.parametrize("command", [["tensorflow"], ["tensorflow", "--format", "keras"], ["tflite"]], ids=" ".join)
+def test_a_full_disk_is_one_line(command: list[str], tmp_path: Path) -> None:
+    """A file size limit stands in for the disk: the kernel answers the same way, with an error on write."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *command, "demo", "--no-parity", "-o", "out"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"error: {tmp_path / 'out'}: cannot be written: File too large; nothing was changed\n"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "a tensor's name; No space left on device"), "No space left"),
+        (tf.errors.DataLossError(None, None, "{{node Save}} checksum\nof block"), r"{{node Save}} checksum; nothing"),
+        (tf.errors.UnknownError(None, None, ""), "UnknownError"),
+    ],
+)
+def test_whatever_tensorflow_calls_a_write_that_failed(
+    error: tf.errors.OpError, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", fails)
+    with pytest.raises(ArtifactError, match=f"out: cannot be written: {message}"):
         written("model", tmp_path / "out")
     assert not any(tmp_path.iterdir())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from rich.console import Console
 from safetensors.numpy import save_file
 
 import lxmert_export as lx
@@ -19,8 +22,9 @@ from lxmert_export.api import export
 from lxmert_export.artifact import Artifact
 from lxmert_export.calibration import FAMILY, SCENE_SEEDS, read_calibration
 from lxmert_export.demo.training.__main__ import HELD_OUT, TRAINING, VALIDATION
-from lxmert_export.errors import ConversionError, InputError, ParityError
+from lxmert_export.errors import ArtifactError, ConversionError, InputError, ParityError
 from lxmert_export.graph_facts import check_precision
+from lxmert_export.parity.terminal import print_report
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.sample_inputs import KINDS
 from lxmert_export.signature import TASKS, Precision, Task, task_signature
@@ -118,6 +122,30 @@ def test_it_needs_ai_edge_litert_and_numpy_alone(resizable: Artifact, command: s
     assert "parity passed" in done.stderr if command == "verify" else "XNNPACK" in done.stdout
 
 
+RUN_TWICE = """
+import sys
+import numpy as np
+import lxmert_export as lx
+from lxmert_export.native_logs import show_native_logs
+if sys.argv[2] == "shown":
+    show_native_logs()
+with lx.load_artifact(sys.argv[1]) as runner:
+    for rows in (1, 2):
+        runner.run({"input_ids": np.ones((rows, 3), np.int32), "visual_feats": np.ones((rows, 2, 16), np.float32),
+                    "visual_pos": np.ones((rows, 2, 4), np.float32)})
+"""
+
+
+@pytest.mark.parametrize("logs", ["hidden", "shown"])
+def test_the_delegate_announces_itself_only_where_logs_are_shown(resizable: Artifact, logs: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_TWICE, resizable.path, logs],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("XNNPACK delegate" in done.stderr) == (logs == "shown")
+    assert done.stderr == "" or logs == "shown"
+
+
 def test_the_manifest_says_what_runs_where(resizable: Artifact, tmp_path: Path) -> None:
     options = resizable.manifest.options
     assert options["operators"]["FULLY_CONNECTED"] > 30
@@ -145,9 +173,9 @@ def test_weights_are_what_the_manifest_says(
         check_precision(lying)
 
 
-def real_inputs(rows: int = 192) -> dict[str, np.ndarray[Any, Any]]:
+def real_inputs(rows: int = 192, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """Rows of one distribution, ragged on both sides."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     text, objects = 7, 5
     return {
         "input_ids": generator.integers(1, SMALL.vocab_size, (rows, text)),
@@ -184,6 +212,49 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     for order in ([out, tmp_path / "onnx"], [tmp_path / "onnx", out]):
         report = lx.check_parity(order, checkpoint=model)
         assert set(report.families_not_run) == set(KINDS) and "not compared" in report.notes[0]
+
+
+@pytest.fixture(scope="module")
+def of_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``dynamic``, and full-integer of two calibrations, ``full`` and ``other``, and without the gate, ``unjudged``."""
+    place = tmp_path_factory.mktemp("int8")
+    written("question-answering", place / "dynamic", precision="int8")
+    for seed, name in enumerate(("full", "other", "unjudged")):
+        np.savez(place / f"{name}.npz", **real_inputs(seed=seed))  # type: ignore[arg-type]  # numpy's own stub
+        written("question-answering", place / name, precision="int8", full_integer=True,
+                calibration=place / f"{name}.npz", parity=name != "unjudged")  # fmt: skip
+    return place
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_each_kind_of_int8_is_judged_on_its_own_inputs(of_int8: Path, with_checkpoint: bool) -> None:
+    checkpoint = lively_model("question-answering") if with_checkpoint else None
+    for names in (["dynamic", "full", "other"], ["other", "dynamic"]):
+        report = lx.check_parity([of_int8 / name for name in names], checkpoint=checkpoint)
+        assert report.passed
+        assert {cell.runner for cell in report.cells} == set(names)
+        assert {cell.against for cell in report.cells} == {"float64"}, "on other inputs there is nothing to compare"
+        pairs = {note.partition(":")[0] for note in report.notes if "not compared" in note}
+        assert pairs == {f"{one} and {two}" for n, one in enumerate(names) for two in names[n + 1 :]}
+        assert report.not_run == {name: () if name == "dynamic" else tuple(KINDS) for name in names}
+        written = StringIO()
+        print_report(report, Console(file=written, width=200))
+        assert f"not run by {', '.join(n for n in names if n != 'dynamic')}: plain, ragged," in written.getvalue()
+        assert report.to_dict()["not_run"] == {name: list(kinds) for name, kinds in report.not_run.items()}
+
+
+def test_full_integer_of_one_calibration_is_compared(of_int8: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(of_int8 / "full", tmp_path / "again")
+    for checkpoint in (None, lively_model("question-answering")):
+        report = lx.check_parity([of_int8 / "full", again], checkpoint=checkpoint)
+        (pair,) = [cell for cell in report.cells if cell.against == "again"]
+        assert report.passed and pair.score == 0 and not report.notes
+
+
+def test_full_integer_that_was_never_judged_can_only_be_exported_again(of_int8: Path) -> None:
+    for check in (lx.verify, lambda path: lx.check_parity([path], checkpoint=lively_model("question-answering"))):
+        with pytest.raises(ArtifactError, match="written with --no-parity.*real inputs .* are lost.*export it again"):
+            check(of_int8 / "unjudged")
 
 
 def test_masks_matter_although_no_calibration_row_masks_anything(tmp_path: Path) -> None:
@@ -250,6 +321,11 @@ def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
         written("model", tmp_path / "out", precision="int8", full_integer=True)
 
 
+def _half_of_what_is_needed_and_no_mask(rows: dict[str, Any]) -> dict[str, Any]:
+    """Each row is taken twice where nothing is masked, but says nothing new the second time."""
+    return {name: array[:32] for name, array in rows.items() if not name.endswith("mask")}
+
+
 def _few(rows: dict[str, Any]) -> dict[str, Any]:
     return {name: array[:8] for name, array in rows.items()}
 
@@ -258,6 +334,9 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
     ("change", "message"),
     [
         (_few, "has 8 rows; full-integer needs 64 or more"),
+        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs 64 or more"),
+        (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds other values than 0 and 1"),
+        (lambda rows: {**rows, "visual_attention_mask": rows["visual_attention_mask"] * 0.5}, "visual_attention_mask holds"),
         (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
         (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
@@ -291,5 +370,8 @@ def test_calibration_files_that_cannot_be_read(name: str, tmp_path: Path) -> Non
         (tmp_path / name).write_text("no arrays")
     if name.startswith("pickled"):
         np.savez(tmp_path / name, input_ids=np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=name) as caught:
         read_calibration(tmp_path / name, task_signature(SMALL, "model"), InputLimits.of(SMALL))
+    assert "allow_pickle" not in str(caught.value), "nobody should follow numpy's advice"
+    if name.startswith("pickled"):
+        assert "input_ids holds Python objects" in str(caught.value)

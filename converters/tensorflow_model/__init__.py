@@ -1,5 +1,9 @@
-"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model`` once more, same order, same names."""
+"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model`` once more, same order, same names.
 
+``MissingExtra``: TensorFlow is not installed. ``ConversionError``: Keras is set to run on another framework.
+"""
+
+from converters.tensorflow_model import backend  # isort: skip  (before anything imports Keras)
 from converters.tensorflow_model.model import (
     TFLxmertForNLVR2,
     TFLxmertForPreTraining,
@@ -22,4 +26,5 @@ __all__ = [
     "TFLxmertForQuestionAnsweringOutput",
     "TFLxmertModel",
     "TFLxmertModelOutput",
+    "backend",
 ]

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.checkpoint.read import Checkpoint
 
-if keras.backend.backend() != "tensorflow":
-    raise ConversionError(
-        f"Keras runs on {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow before Keras is first imported"
-    )
-
 
 class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no types
     """The base of the Keras models; ``config`` is an ``LxmertConfig``, ``task`` the task that the class serves.

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors.torch import save_file
@@ -43,8 +44,11 @@ def write_checkpoint(
     """Writes weights (by our names, the backbone's with ``lxmert.``) and ``config.json``; values and dtypes as they are.
 
     ``hf``: model.safetensors. ``original``: model_LXRT.pth or, with a fine-tuned head, BEST.pth. ``tf``: tf_model.h5.
-    ``ArtifactError``: the directory exists or cannot be written.
+    ``ArtifactError``: the directory exists or cannot be written. ``CheckpointError``: an unknown dialect, or weights that are not
+    finite.
     """
+    if dialect not in get_args(Dialect):
+        raise CheckpointError(f"unknown dialect {dialect!r}; choose from {', '.join(get_args(Dialect))}")
     rows = weight_names(config, task)
     if missing := [row.ours for row in rows if row.ours not in tensors]:
         raise CheckpointError(f"cannot write a checkpoint for task {task!r}: {missing[0]} is missing")
@@ -58,7 +62,10 @@ def write_checkpoint(
         else:
             _write_tensorflow(rows, tensors, config, task, temporary / TENSORFLOW_FILE)
         config.replace(extra={**config.extra, "architectures": [ARCHITECTURES[task]]}).save_pretrained(temporary)
-        _compare(tensors, rows, task, temporary)
+        try:
+            _compare(tensors, rows, task, temporary)
+        except CheckpointError as error:  # it names the directory that is being filled, which nobody else will see
+            raise CheckpointError(str(error).replace(str(temporary), str(directory))) from error
 
 
 def _write_hf(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,7 @@ class ParityReport:
     """All cells of one check, and what was not run; ``passed`` needs every cell to pass and no proof to be missing.
 
     ``decisions`` are the answers of each runner to the built-in checkpoint's held-out questions, where it was made from that.
+    ``families_not_run`` are those that any runner was not run on, ``not_run`` says of each which.
     """
 
     cells: tuple[Cell, ...]
@@ -57,6 +58,7 @@ class ParityReport:
     # Runners whose precision the emulator proved when they were exported, over files of these very hashes.
     vouched: tuple[str, ...] = ()
     decisions: tuple[Decisions, ...] = ()
+    not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def unproven(self) -> list[str]:
@@ -122,6 +124,7 @@ class ParityReport:
             "passed": self.passed,
             "summary": self.summary(),
             "families_not_run": list(self.families_not_run),
+            "not_run": {runner: list(families) for runner, families in self.not_run.items()},
             "notes": list(self.notes),
             "cells": [{k: _finite(v) for k, v in asdict(cell).items()} for cell in self.cells],
             "decisions": [decisions.to_dict() for decisions in self.decisions],

@@ -23,8 +23,11 @@ ARITHMETIC = {
 WIDE = 110
 
 
-def print_report(report: ParityReport, console: Console) -> None:
-    """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst."""
+def print_report(report: ParityReport, console: Console, *, verdict: bool = True) -> None:
+    """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst.
+
+    ``verdict=False`` leaves out the last line, the summary, where something else says it.
+    """
     for (runner, against, arithmetic), cells in groupby(
         report.worst_cells(), key=lambda cell: (cell.runner, cell.against, cell.arithmetic)
     ):
@@ -43,7 +46,9 @@ def print_report(report: ParityReport, console: Console) -> None:
         )
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
-    console.print(report.summary(), style="bold green" if report.passed else "bold red", highlight=False, markup=False)
+    if verdict:
+        style = "bold green" if report.passed else "bold red"
+        console.print(report.summary(), style=style, highlight=False, markup=False)
 
 
 def _table(cells: list[Cell], *, wide: bool) -> Table:
@@ -96,8 +101,18 @@ def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
 
 
 def _not_run(report: ParityReport) -> list[str]:
-    names = ", ".join(report.families_not_run)
+    """A line for each set of families, which names the runners where these are not all."""
     reason = (
         "no room in the fixed axes, other inputs than it was calibrated for, or held-out questions of other weights"
     )
-    return [f"not run: {names} inputs ({reason})"] if names else []
+    runners: dict[tuple[str, ...], list[str]] = {}
+    for runner, families in report.not_run.items():
+        runners.setdefault(families, []).append(runner)
+    if len(runners) < 2:
+        names = ", ".join(report.families_not_run)
+        return [f"not run: {names} inputs ({reason})"] if names else []
+    return [
+        f"not run by {', '.join(by)}: {', '.join(families)} inputs ({reason})"
+        for families, by in runners.items()
+        if families
+    ]

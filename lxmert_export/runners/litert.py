@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
@@ -20,6 +22,7 @@ class LiteRtRunner(Runner):
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "LiteRT") -> None:
         super().__init__(name, signature, limits)
+        self._called = False
         try:
             # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
             interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
@@ -28,7 +31,10 @@ class LiteRtRunner(Runner):
             raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
-        outputs = self._serve(**inputs)
+        # XNNPACK announces itself when tensors are first allocated, which the first call does.
+        with nullcontext() if self._called else quiet_native_logs():
+            outputs = self._serve(**inputs)
+        self._called = True
         return {spec.name: outputs[spec.name] for spec in self.signature.outputs if spec.name in outputs}
 
     def close(self) -> None:

@@ -8,12 +8,13 @@ from importlib.util import find_spec
 from lxmert_export.artifact import ENGINE_FILE, KERAS_FILE, NOT_RUN, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
 from lxmert_export.gpus import find_gpus
+from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.profiles import Profile, check_profiles
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.tensorrt_library import require_library
+from lxmert_export.tensorrt_library import Engine, require_library
 
 
 def judged_ways(
@@ -83,6 +84,7 @@ def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
     signature, limits = artifact.manifest.signature, InputLimits.of(artifact.manifest.config)
     with quiet_native_logs():
         if artifact.is_keras:
+            check_keras_backend()
             from lxmert_export.runners.keras_model import KerasRunner
 
             return KerasRunner(artifact.file(KERAS_FILE), signature, limits, name=artifact.name)
@@ -104,35 +106,36 @@ def _open_tflite(artifact: Artifact, providers: Sequence[str]) -> Runner:
 
 
 def _open_tensorrt(artifact: Artifact, providers: Sequence[str]) -> Runner:
-    manifest = artifact.manifest
-    try:
-        options = manifest.options
-        kind = str(options["engine"]["target"])
-        runtime, version = options["engine"]["runtime"], str(options["build"]["runtime_version"])
-        install = str(options["engine"]["install"])
-        profiles = [Profile.from_dict(values) for values in options["profiles"]]
-        check_profiles(profiles, manifest.config, manifest.signature)
-    except (KeyError, TypeError, ConfigError) as error:
-        raise ArtifactError(
-            f"{artifact.path}: the manifest does not describe an engine: {error}; build it again"
-        ) from error
-    try:
-        find_gpus()
-    except ConversionError as error:
-        raise ArtifactError(f"{artifact.path}: {NOT_RUN}: {error}; verify it on a device of target {kind}") from error
-    require_library(runtime, install)
+    found = find_engine(artifact)
     from lxmert_export.runners.tensorrt_engine import TensorRtRunner
 
     return TensorRtRunner(
-        artifact.file(ENGINE_FILE),
-        manifest.signature,
-        InputLimits.of(manifest.config),
-        runtime=runtime,
-        install=install,
-        version=version,
-        profiles=profiles,
-        name=artifact.name,
+        found, artifact.manifest.signature, InputLimits.of(artifact.manifest.config), name=artifact.name
     )
+
+
+def find_engine(artifact: Artifact) -> Engine:
+    """An engine's file and what its manifest says of it, where there is a GPU, and the runtime is installed.
+
+    ``ArtifactError``: there is none, or the manifest describes no engine. ``MissingExtra``: no runtime.
+    """
+    manifest = artifact.manifest
+    try:
+        engine, version = manifest.options["engine"], str(manifest.options["build"]["runtime_version"])
+        profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
+        check_profiles(profiles, manifest.config, manifest.signature)
+        found = Engine(artifact.file(ENGINE_FILE), engine["runtime"], str(engine["install"]), version, profiles)
+        target = str(engine["target"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ArtifactError(f"{artifact.path}: its manifest describes no engine: {error}; build it again") from error
+    try:
+        find_gpus()
+    except ConversionError as error:
+        raise ArtifactError(
+            f"{artifact.path}: {NOT_RUN}: {error}; verify it on a device of --target {target}"
+        ) from error
+    require_library(found.runtime, found.install)
+    return found
 
 
 OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {

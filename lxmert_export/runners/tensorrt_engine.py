@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lxmert_export.engine_targets import Runtime
 from lxmert_export.errors import ArtifactError
-from lxmert_export.profiles import Profile, call_sizes, pick_profile
+from lxmert_export.profiles import call_sizes, pick_profile
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
-from lxmert_export.tensorrt_library import as_one_error, library_version, open_library
+from lxmert_export.tensorrt_library import Engine, as_one_error, library_version, open_library
 
 
 class TensorRtRunner(Runner):
@@ -24,31 +22,21 @@ class TensorRtRunner(Runner):
     Threads may share it: calls take turns, as contexts and their buffers serve one call at a time.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        signature: Signature,
-        limits: InputLimits,
-        *,
-        runtime: Runtime,
-        install: str,
-        version: str,
-        profiles: Sequence[Profile],
-        name: str,
-    ) -> None:
+    def __init__(self, engine: Engine, signature: Signature, limits: InputLimits, *, name: str) -> None:
         super().__init__(name, signature, limits)
-        self.profiles = tuple(profiles)
-        library = open_library(runtime, install)
-        if (installed := library_version(library)) != version:
+        self.profiles = engine.profiles
+        library = open_library(engine.runtime, engine.install)
+        if (installed := library_version(library)) != engine.version:
             raise ArtifactError(
-                f"{path}: was built by {runtime} {version}, and {installed} is installed: install that version, or build it again"
+                f"{engine.file}: was built by {engine.runtime} {engine.version}, and {installed} is installed: "
+                "install that version, or build it again"
             )
         from polygraphy.backend.trt import EngineFromBytes
 
-        engine = path.read_bytes()
-        with as_one_error(f"{path}: cannot be loaded here", ArtifactError):
-            _check_header(library, engine, path)
-            self._engine = EngineFromBytes(engine)()
+        serialized = engine.file.read_bytes()
+        with as_one_error(f"{engine.file}: cannot be loaded here", ArtifactError):
+            _check_header(library, serialized, engine.file)
+            self._engine = EngineFromBytes(serialized)()
         self._contexts: dict[int, Any] = {}
         self._turn = threading.Lock()
 
