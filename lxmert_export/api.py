@@ -111,7 +111,7 @@ def export(
     """Writes an artifact directory, whole or not at all, after it has passed the parity gate.
 
     ``checkpoint``: a file, a directory, a hub name, one of our models, or any module that holds an ``LxmertModel``; the last
-    needs a ``signature`` of its own, whose inputs are passed by keyword, and whose outputs are picked from what it returns.
+    (for ONNX alone) needs a ``signature`` of its own: inputs are passed by keyword, outputs picked from what it returns.
     ``fixed`` gives sizes to some of batch, text and objects. ``opset`` and ``io_dtype`` are ONNX's, ``file_format`` is
     TensorFlow's. ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on
     ``calibration``, a file of real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate
@@ -148,7 +148,9 @@ def export(
 
 def load_artifact(path: str | Path, *, providers: Sequence[str] = (CPU,)) -> Runner:
     """Opens an artifact for running, after its sizes and hashes are checked; a context manager."""
-    return open_runner(open_artifact(path), providers=providers)
+    artifact = open_artifact(path)
+    _check_providers([artifact], providers)
+    return open_runner(artifact, providers=providers)
 
 
 def check_parity(
@@ -169,6 +171,7 @@ def check_parity(
         raise ArtifactError("no artifact to check: name at least one directory")
     opened = [open_artifact(path) for path in artifacts]
     check_comparable(opened)
+    _check_providers(opened, providers)
     if checkpoint is None:
         return check_against_golden(opened, providers, progress)
     for artifact in opened:
@@ -190,7 +193,17 @@ def check_parity(
 
 def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
     """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
-    return check_against_golden([open_artifact(path)], providers, progress)
+    artifact = open_artifact(path)
+    _check_providers([artifact], providers)
+    return check_against_golden([artifact], providers, progress)
+
+
+def _check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
+    """Whoever names a provider must not believe that what takes none was judged on it."""
+    if tuple(providers) != (CPU,) and not any(artifact.manifest.target == "onnx" for artifact in artifacts):
+        raise InputError(
+            f"{artifacts[0].path}: providers (--provider) are onnxruntime's, and this is no ONNX artifact: leave them out"
+        )
 
 
 def ask(artifact: str | Path, question: str, picture: str | Path, *, providers: Sequence[str] = (CPU,)) -> Answered:

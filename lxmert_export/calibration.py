@@ -28,7 +28,10 @@ from lxmert_export.tokenizer.opening import load_tokenizer
 
 # Scenes that neither training (10,000 to 39,999), validation nor the held-out questions (0 to 1,999) have seen.
 SCENE_SEEDS = range(50_000, 50_530)
-JUDGED_SHARE = 4  # one row in so many is kept back to judge by
+JUDGED_SHARE = 4  # one row in so many is kept back to judge by,
+MOST_JUDGED = 128  # and of these no more than so many: their float64 outputs are held at once
+# Features and boxes beyond this are no measurements, and near float32's end TensorFlow's calibrator ends the process.
+LARGEST_MAGNITUDE = 1e6
 BATCH = 16
 ARRAY_SIGNATURE = b"\x93NUMPY"  # of a .npy file
 FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
@@ -47,12 +50,17 @@ class Calibration:
 
     def judged(self, signature: Signature) -> SampleInputs:
         """The rows kept back, as the only family: on other inputs, ranges say nothing."""
-        return SampleInputs((Family(FAMILY, tuple(self._batches(signature, kept_back=True))),), tuple(KINDS))
+        return SampleInputs(
+            (Family(FAMILY, tuple(self._batches(signature, kept_back=True)), whole=True),), tuple(KINDS)
+        )
 
     def _batches(self, signature: Signature, *, kept_back: bool) -> Iterator[Arrays]:
         count = len(next(iter(self.rows.values())))
         # Two rows at a time: a row and its masked copy stay together.
-        chosen = np.array([n for n in range(count) if (n // 2 % JUDGED_SHARE == 0) == kept_back])
+        pairs = [n for n in range(0, count, 2) if (n // 2 % JUDGED_SHARE == 0) == kept_back]
+        if kept_back and len(pairs) > MOST_JUDGED // 2:  # spread over all of them
+            pairs = [pairs[n * len(pairs) // (MOST_JUDGED // 2)] for n in range(MOST_JUDGED // 2)]
+        chosen = np.array([n for pair in pairs for n in (pair, pair + 1) if n < count])
         size = signature.fixed_sizes.get("batch", BATCH)
         for first in range(0, len(chosen) - size + 1, size):
             part = chosen[first : first + size]
@@ -80,10 +88,14 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
         raise InputError(f"{file}: {error}") from error
     if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
         raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity; full-integer can measure no range of it")
+    if wrong := [name for name, array in rows.items() if np.abs(array).max() > LARGEST_MAGNITUDE]:
+        raise InputError(
+            f"{file}: {wrong[0]} reaches {np.abs(rows[wrong[0]]).max():.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
+        )
     masks = {name: array for name, array in rows.items() if name.endswith("attention_mask")}
     if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
         raise InputError(f"{file}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
-    _check_count(rows, str(file), signature)  # of rows that differ: a masked copy is not one more
+    _check_count(len(rows["input_ids"]), str(file), signature)  # of rows that differ: a masked copy is not one more
     return Calibration(_with_masked_copies(rows), file.name)
 
 
@@ -127,6 +139,8 @@ def demo_calibration(signature: Signature) -> Calibration:
     fixed = signature.fixed_sizes
     text, room = fixed.get("text", max(map(len, ids))), fixed.get("objects", MOST_SHAPES)
     kept = [n for n in range(len(ids)) if len(ids[n]) <= text and len(objects[n].boxes) <= room]
+    described = f"{len(kept)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
+    _check_count(len(kept), described, signature)
 
     def padded(arrays: list[NDArray[np.generic]], size: int) -> NDArray[np.generic]:
         return np.stack([np.pad(a, [(0, size - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays])
@@ -140,8 +154,6 @@ def demo_calibration(signature: Signature) -> Calibration:
         "visual_attention_mask": padded([np.ones(len(objects[n].boxes)) for n in kept], room),
     }  # fmt: skip
     typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
-    described = f"{len(kept)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
-    _check_count(typed, described, signature)
     return Calibration(typed, described)
 
 
@@ -169,9 +181,8 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
     }
 
 
-def _check_count(arrays: Arrays, described: str, signature: Signature) -> None:
+def _check_count(rows: int, described: str, signature: Signature) -> None:
     """``InputError``: too few rows to measure ranges on some, and to judge by as many others as drawn inputs have."""
-    rows = len(next(iter(arrays.values())))
     smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
     batch = signature.fixed_sizes.get("batch", BATCH)
     batches = math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch)  # as many as other families have

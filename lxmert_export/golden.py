@@ -68,7 +68,7 @@ def at_sampled_positions(recording: Recording, golden: Golden) -> Recording:
 
 def first_batches(samples: SampleInputs) -> SampleInputs:
     """The batches that a golden file holds: of each family as many as make up its least number of samples."""
-    families = tuple(Family(f.name, f.batches[: f.first_batches]) for f in samples.families)
+    families = tuple(Family(f.name, f.batches[: f.first_batches], whole=True) for f in samples.families)
     return SampleInputs(families, samples.not_run)
 
 
@@ -132,7 +132,9 @@ def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
         else:
             output, number = rest.rsplit("/", 1)
             by_batch[kind].setdefault((family, output), {})[int(number)] = array
-    families = tuple(Family(name, tuple(b for _, b in sorted(batches.items()))) for name, batches in inputs.items())
+    families = tuple(
+        Family(name, tuple(b for _, b in sorted(batches.items())), whole=True) for name, batches in inputs.items()
+    )
     if not families or not floors or set(floors) != set(by_batch["reference"]):
         raise ValueError("inputs, reference outputs or floors are missing")
     shapes = {

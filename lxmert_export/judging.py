@@ -121,7 +121,15 @@ def _judge_other_signatures(artifact: Artifact, samples: SampleInputs, recording
             found = record(runner.run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
         wanted = {key: chunks for key, chunks in recording.items() if key[0] == PLAIN}
         exact = {key: exact_floor(chunks) for key, chunks in wanted.items()}
-        cells += judge(f"{artifact.name} {name}", found, wanted, exact, artifact.manifest.signature, "native")
+        cells += judge(
+            f"{artifact.name} {name}",
+            found,
+            wanted,
+            exact,
+            artifact.manifest.signature,
+            "native",
+            against=artifact.name,
+        )
     return cells
 
 

@@ -59,10 +59,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Family:
-    """Batches of one kind; the first few hold ``LEAST_SAMPLES`` rows, later ones only serve outputs of few values."""
+    """Batches of one kind; the first few hold ``LEAST_SAMPLES`` rows, later ones only serve outputs of few values.
+
+    Of a ``whole`` family every batch serves every output.
+    """
 
     name: str
     batches: tuple[Arrays, ...]
+    whole: bool = False
 
     @property
     def rows(self) -> list[int]:
@@ -71,7 +75,9 @@ class Family:
 
     @property
     def first_batches(self) -> int:
-        """How many batches it takes to reach ``LEAST_SAMPLES`` rows."""
+        """How many batches it takes to reach ``LEAST_SAMPLES`` rows; all of a whole family."""
+        if self.whole:
+            return len(self.batches)
         return int(np.searchsorted(np.cumsum(self.rows), LEAST_SAMPLES) + 1)
 
     def pools(self, batch: int, output: TensorSpec) -> bool:

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 import lxmert_export as lx
 from lxmert_export.api import export
 from lxmert_export.artifact import Artifact
-from lxmert_export.calibration import FAMILY, SCENE_SEEDS, read_calibration
+from lxmert_export.calibration import FAMILY, SCENE_SEEDS, Calibration, read_calibration
 from lxmert_export.demo.training.__main__ import HELD_OUT, TRAINING, VALIDATION
 from lxmert_export.errors import ArtifactError, ConversionError, InputError, ParityError
 from lxmert_export.graph_facts import check_precision
@@ -316,6 +316,25 @@ def test_pairs_need_a_fixed_batch(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("fixed", [{"text": 4}, {"objects": 1}])
+def test_axes_that_no_scene_of_the_demo_fits_are_one_line(fixed: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0 questions about demo scenes .* has 0 rows"):
+        export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, fixed=fixed)
+
+
+@pytest.mark.parametrize(("rows", "judged"), [(64, 16), (192, 48), (800, 128)])
+def test_one_row_in_four_is_judged_by_up_to_128(rows: int, judged: int) -> None:
+    signature = task_signature(SMALL, "question-answering", integer_dtype="int32")
+    numbered = {**real_inputs(rows), "token_type_ids": np.arange(rows)[:, None] + np.zeros((rows, 7), int)}
+    calibration = Calibration({name: np.asarray(array) for name, array in numbered.items()}, "real")
+    (family,) = calibration.judged(signature).families
+    assert family.whole and all(family.pools(n, signature.outputs[0]) for n in range(len(family.batches)))
+    kept = np.concatenate([batch["token_type_ids"][:, 0] for batch in family.batches])
+    used = np.concatenate([batch["token_type_ids"][:, 0] for batch in calibration.batches(signature)])
+    assert len(kept) == len(set(kept)) == judged and not set(kept) & set(used)
+    assert kept.max() > rows * 0.85  # from all over the file
+
+
 def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs real inputs of yours"):
         written("model", tmp_path / "out", precision="int8", full_integer=True)
@@ -341,6 +360,8 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
         (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
         (lambda rows: {**rows, "input_ids": rows["input_ids"] + 1000}, "it must be at least 0 and below vocab_size"),
+        (lambda rows: {**rows, "input_ids": rows["input_ids"] + 2**32}, "input_ids holds numbers beyond int32"),
+        (lambda rows: {**rows, "visual_feats": rows["visual_feats"] * np.float32(1e30)}, "real inputs stay below 1e.06"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:, :, :3]}, "visual_pos has shape"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:9]}, "visual_pos has shape"),
     ],

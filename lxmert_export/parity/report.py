@@ -139,9 +139,12 @@ def judge(
     signature: Signature,
     arithmetic: Arithmetic,
     *,
+    against: str = REFERENCE,
     choices_of: SampleInputs | None = None,
 ) -> list[Cell]:
-    """Cells of a runner against the float64 reference, in order: names, shapes and dtypes, NaN and infinity, values.
+    """Cells of a runner against the float64 reference, or what else ``against`` names.
+
+    In order: names, shapes and dtypes, NaN and infinity, values.
 
     int8 is judged by its choices too, where an output holds the scores of some: ``choices_of`` are the inputs of its.
     """
@@ -153,7 +156,7 @@ def judge(
         reason = _structural_fault(got, wanted, specs[output])
         found = errors(wanted, got) if got is not None and reason is None else None
         score = None if found is None else found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
-        cells.append(_cell(runner, REFERENCE, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
+        cells.append(_cell(runner, against, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
     if choices_of is None:
         return cells
     return [_with_choices(cell, recording, reference, floors, choices_of) for cell in cells]

@@ -110,7 +110,15 @@ def _cast(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic]:
         raise InputError(f"{spec.name} must hold integers, not {array.dtype}")
     if wanted.kind == "f" and array.dtype.kind not in "fiub":
         raise InputError(f"{spec.name} must hold numbers, not {array.dtype}")
-    return np.ascontiguousarray(array.astype(wanted, copy=False))
+    if wanted.kind == "i" and not np.can_cast(array.dtype, wanted) and array.size:
+        limits = np.iinfo(wanted)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise InputError(f"{spec.name} holds numbers beyond {wanted}, {array.min()} to {array.max()}")
+    with np.errstate(over="ignore"):  # told of below
+        cast = np.ascontiguousarray(array.astype(wanted, copy=False))
+    if not np.can_cast(array.dtype, wanted) and not np.array_equal(np.isfinite(array), np.isfinite(cast)):
+        raise InputError(f"{spec.name} reaches {np.abs(array[np.isfinite(array)]).max():.3g}, beyond {wanted}")
+    return cast
 
 
 def _check_ids(array: NDArray[np.generic], name: str, limits: InputLimits) -> None:
