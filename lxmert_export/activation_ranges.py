@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import ONNX_FILE, Artifact
 from lxmert_export.fp16_linter import LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
-from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.onnx_types import MOVES, computes, load_typed
 from lxmert_export.runners.onnx_emulator import HALF_TYPES, widen
 from lxmert_export.runners.onnxruntime_session import open_session
 from lxmert_export.runners.providers import CPU
@@ -51,14 +51,15 @@ def _range_findings(largest: Mapping[str, float]) -> Iterator[Finding]:
                           node, module_path(node), seen, figure, "--fp32-islands auto")  # fmt: skip
 
 
-def largest_activations(path: Path, batches: Batches) -> dict[str, float]:
+def largest_activations(path: Path, batches: Batches, *, of_all: bool = False) -> dict[str, float]:
     """The largest magnitude of every value that a node computes in fp16, by node name; NaN where it is not a number.
 
-    Operators that only move values about are left out: their values are another node's.
+    With ``of_all``, of what is computed in float32 too. Operators that only move values about are left out: their values are
+    another node's.
     """
     with tempfile.TemporaryDirectory(prefix="lxmert-export-ranges-") as directory:
         file = Path(directory) / PROBED_FILE
-        probes = _write_probed(path, file)
+        probes = _write_probed(path, file, of_all)
         session = open_session(file, (CPU,), optimize=False)
         taken = {value.name for value in session.get_inputs()}
         largest = dict.fromkeys(probes.values(), 0.0)
@@ -73,11 +74,13 @@ def _wide(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-def _write_probed(source: Path, target: Path) -> dict[str, str]:
+def _write_probed(source: Path, target: Path, of_all: bool) -> dict[str, str]:
     """Writes the graph in float32 with the largest magnitude of each fp16 value as an output; output name → node name."""
     model = load_typed(source)
     graph, probes = model.graph, {}
     computed = [(n, value) for n, value in widen(graph, HALF_TYPES["fp16"]) if n.op_type not in MOVES]
+    if of_all:
+        computed = [(n, value) for n in graph if computes(n) for value in n.outputs]
     for number, (node, value) in enumerate(computed):
         absolute = ir.node("Abs", [value])
         most = ir.node("ReduceMax", absolute.outputs, {"keepdims": 0}, name=f"probe/{number}")

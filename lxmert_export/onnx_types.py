@@ -21,3 +21,16 @@ def load_typed(path: Path) -> ir.Model:
             if value.dtype is None and value.name in types:
                 value.dtype = types[value.name]
     return model
+
+
+def computes(node: ir.Node) -> bool:
+    """Whether a node computes floating-point numbers, rather than moving them about or counting."""
+    return node.op_type not in MOVES and any(is_float(value) for value in node.outputs)
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Whether a value holds floating-point numbers, of any width."""
+    return value is not None and value.dtype in FLOATS
+
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})

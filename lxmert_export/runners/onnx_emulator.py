@@ -2,7 +2,7 @@
 
 onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
 bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
-to that precision and back.
+to that precision and back. A LayerNormalization that computes in the precision is rounded at each of its steps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
@@ -50,7 +51,9 @@ def write_emulated(source: Path, target: Path, precision: str) -> None:
     half = HALF_TYPES[precision]
     model = load_typed(source)
     for node, output in widen(model.graph, half):
-        if node.op_type not in MOVES:
+        if node.op_type == "LayerNormalization":
+            _round_each_step(model.graph, node, half)
+        elif node.op_type not in MOVES:
             _round_after(model.graph, node, output, half)
     ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
 
@@ -96,14 +99,21 @@ def _widen_constant(node: ir.Node, half: ir.DataType) -> None:
 
 def _round_after(graph: ir.Graph, node: ir.Node, output: ir.Value, half: ir.DataType) -> None:
     """Puts a cast to the precision and back behind an output, and lets every reader read the rounded value."""
-    down = ir.node("Cast", [output], {"to": int(half)}, name=f"{node.name}/round")
-    back = ir.node("Cast", down.outputs, {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}/widen")
-    down.outputs[0].dtype, back.outputs[0].dtype = half, ir.DataType.FLOAT
-    readers = [use for use in output.uses() if use.node is not down]
-    graph.insert_after(node, [down, back])
-    for use in readers:
-        use.node.replace_input_with(use.idx, back.outputs[0])
+    readers = [(use.node, use.idx) for use in output.uses()]
+    _read_instead(graph, output, rounded(graph, output, half, after=node), readers)
+
+
+def _round_each_step(graph: ir.Graph, norm: ir.Node, half: ir.DataType) -> None:
+    """Puts a LayerNorm that rounds at every step in place of one that computes in the precision."""
+    output = norm.outputs[0]
+    result = stepwise_layer_norm(graph, norm, half)
+    _read_instead(graph, output, result, [(use.node, use.idx) for use in output.uses()])
+    graph.remove(norm, safe=True)
+
+
+def _read_instead(graph: ir.Graph, output: ir.Value, instead: ir.Value, readers: list[tuple[ir.Node, int]]) -> None:
+    for node, place in readers:
+        node.replace_input_with(place, instead)
     if output in graph.outputs:
-        rounded = back.outputs[0]
-        rounded.name, output.name = output.name, f"{output.name}/exact"
-        graph.outputs[list(graph.outputs).index(output)] = rounded
+        instead.name, output.name = output.name, f"{output.name}/exact"
+        graph.outputs[list(graph.outputs).index(output)] = instead
