@@ -44,7 +44,7 @@ def read_graph_facts(artifact: Artifact) -> GraphFacts | None:
     if artifact.manifest.target == "onnx":
         from lxmert_export.onnx_file import read_onnx_facts
 
-        return read_onnx_facts(artifact.file(ONNX_FILE))
+        return read_onnx_facts(artifact.file(ONNX_FILE), fp32_islands(artifact))
     with quiet_native_logs():
         if artifact.manifest.target == "tflite":
             from lxmert_export.tflite_file import read_tflite_facts
@@ -66,7 +66,10 @@ def reader_of(artifact: Artifact) -> tuple[str, str]:
 
 
 def check_precision(artifact: Artifact) -> GraphFacts:
-    """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision."""
+    """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision.
+
+    Those among the manifest's float32 islands are not asked; each of the islands must be there, and compute in float32.
+    """
     facts = read_graph_facts(artifact)
     assert facts is not None, "whoever converts has the reader's library"
     precision = artifact.manifest.precision
@@ -76,7 +79,17 @@ def check_precision(artifact: Artifact) -> GraphFacts:
             f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
             f"over weights stored in {facts.matmul_weights}"
         )
+    islands, found = fp32_islands(artifact), getattr(facts, "islands", {})
+    if islands and found != {"fp32": len(islands)}:
+        raise ConversionError(
+            f"{artifact.name}: its manifest names {len(islands)} float32 islands, but these nodes compute in {found}"
+        )
     return facts
+
+
+def fp32_islands(artifact: Artifact) -> list[str]:
+    """The nodes that were made float32 islands one by one; none where the islands are the usual ones."""
+    return list(artifact.manifest.options.get("fp32_islands", ()))
 
 
 def delegation(facts: GraphFacts) -> dict[str, Any]:

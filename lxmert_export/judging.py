@@ -84,7 +84,7 @@ def judge_artifact(
             artifact.name, compared, reference, floors, signature, arithmetic, precision=artifact.manifest.precision
         )
         if asked and answers is not None:
-            of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
+            of_answers, decided = judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
             decisions.append(decided)
     cells += _judge_other_signatures(artifact, samples, recording)
@@ -96,7 +96,7 @@ def judge_artifact(
     return Judged(artifact, cells, recording, floors, decisions, not_run)
 
 
-def _judge_answers(
+def judge_answers(
     artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
 ) -> tuple[list[Cell], Decisions]:
     """The score of the answers to held-out questions, as of any other inputs, and what they come to as decisions."""
