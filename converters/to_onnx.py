@@ -81,8 +81,20 @@ def lean_graph(
 def write_onnx(model: ir.Model, state: Mapping[str, Tensor], directory: Path) -> tuple[Path, Path]:
     """Streams weights into a lean graph's files; one graph can be written with many states."""
     _attach_weights(model.graph, state)
+    return save_onnx(model, directory)
+
+
+def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
+    """Writes a graph and its data, one weight at a time. ``ConversionError``: a weight that the file's dtype cannot hold."""
     path = directory / ONNX_FILE
-    ir.save(model, path, external_data=DATA_FILE, max_workers=1, max_in_flight_bytes=1)
+    try:
+        ir.save(model, path, external_data=DATA_FILE, max_workers=1, max_in_flight_bytes=1)
+    except ir.serde.SerdeError as error:
+        # The few small weights lie in the graph itself; what they raise while it is written comes wrapped.
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, ConversionError):
+            reason = reason.__cause__
+        raise reason or error from error
     onnx.checker.check_model(path, full_check=True)
     return path, directory / DATA_FILE
 

@@ -50,6 +50,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "tflite": {"tensorflow": "tensorflow", "ai_edge_litert": "tflite"},
 }
 IO_DTYPES = ("float32", "float16")
+FP32_ISLANDS = ("standard", "auto")
 FILE_FORMATS = ("saved-model", "keras")
 
 
@@ -98,6 +99,7 @@ def export(
     object_heads: bool = False,
     io_dtype: str = "float32",
     opset: int | None = None,
+    fp32_islands: str = "standard",
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
@@ -113,11 +115,15 @@ def export(
     ``checkpoint``: a file, a directory, a hub name, one of our models, or any module that holds an ``LxmertModel``; the last
     (for ONNX alone) needs a ``signature`` of its own: inputs are passed by keyword, outputs picked from what it returns.
     ``fixed`` gives sizes to some of batch, text and objects. ``opset`` and ``io_dtype`` are ONNX's, ``file_format`` is
-    TensorFlow's. ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on
-    ``calibration``, a file of real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate
-    that failed; the directory is then as it was before.
+    TensorFlow's. ``fp32_islands`` are fp16 ONNX's: ``standard`` (LayerNorm, softmax with the mask, GELU), or ``auto``, which
+    searches those nodes that must compute in float32 for the gate to pass, and names them in the manifest's options.
+    ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on ``calibration``, a file of
+    real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate that failed; the directory
+    is then as it was before.
     """
-    _check_choices(target, precision, io_dtype, opset, file_format, full_integer, calibration)
+    _check_choices(target, precision, io_dtype, opset, fp32_islands, file_format, full_integer, calibration)
+    if fp32_islands == "auto" and not parity:
+        raise ConversionError("fp32_islands auto: what it searches is what the gate lets pass; leave the gate on")
     require(f"converting to {target}", torch="torch", **NEEDS[target])
     if parity and target == "onnx":
         require("the parity gate", onnxruntime="onnx")
@@ -129,7 +135,9 @@ def export(
     source = _source(checkpoint, task, config, revision, num_attention_heads)
     signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
     real = _calibration(source, signature, calibration) if full_integer else None
-    request = Request(target, precision, opset=opset, file_format=file_format, calibration=real)
+    request = Request(
+        target, precision, opset=opset, fp32_islands=fp32_islands, file_format=file_format, calibration=real
+    )
     variant = "-full-integer" if full_integer else "-keras" if file_format == "keras" else ""
     final = Path(directory or f"{default_directory(source.name, signature.task, target, precision)}{variant}")
     with atomic_directory(final, overwrite=overwrite) as temporary:
@@ -242,6 +250,7 @@ def _check_choices(
     precision: str,
     io_dtype: str,
     opset: int | None,
+    fp32_islands: str,
     file_format: str,
     full_integer: bool,
     calibration: str | Path | None,
@@ -250,6 +259,7 @@ def _check_choices(
         ("target", target, tuple(PRECISIONS)),
         ("precision", precision, PRECISIONS.get(target, ())),
         ("io_dtype", io_dtype, IO_DTYPES),
+        ("fp32_islands", fp32_islands, FP32_ISLANDS),
         ("format", file_format, FILE_FORMATS),
     ):
         if value not in choices:
@@ -258,6 +268,7 @@ def _check_choices(
     misplaced = {
         "opset": opset is not None and target != "onnx",
         "io_dtype": io_dtype != "float32" and target != "onnx",
+        "fp32_islands": fp32_islands != "standard" and (target, precision) != ("onnx", "fp16"),
         "format": file_format != "saved-model" and target != "tensorflow",
         "full_integer": full_integer and (target, precision) != ("tflite", "int8"),
         "calibration": calibration is not None and not full_integer,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
-from lxmert_export.artifact import COMPANION_FILES, GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, Manifest, write_manifest
+from lxmert_export.activation_ranges import lint_artifact
+from lxmert_export.artifact import COMPANION_FILES, GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, write_manifest
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.fp16_linter import Finding
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.judging import Progress, silent
+from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Precision
 
@@ -57,6 +60,7 @@ def write_engine(
     by ``verify`` on the GPU that runs it.
     """
     check_precision(onnx)
+    findings = lint(onnx)
     step = f"building {target.precision} engine for {target.target}"
     progress(step, 0, 1)
     built = convert_to_tensorrt(
@@ -81,26 +85,22 @@ def write_engine(
             "files": {file: facts["sha256"] for file, facts in onnx.manifest.files.items() if "onnx" in file},
             "parity": onnx.manifest.parity,
         },
-        "predicted_errors": predicted_errors(onnx.manifest),
+        "lint": [asdict(finding) for finding in findings],
+        "predicted_errors": predicted_by_manifest(onnx.manifest.parity),
         "status": NOT_RUN,
     }
     manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
 
 
-def predicted_errors(manifest: Manifest) -> dict[str, Any] | None:
-    """What the ONNX graph's own gate lets expect of an engine, per output, until a GPU has shown it.
-
-    In half precision the emulator's figures, in float32 onnxruntime's. None where the graph was not judged.
-    """
-    if manifest.parity is None:
-        return None
-    way = "native" if manifest.precision == "fp32" else "emulated"
-    figures = {
-        output: {name: ways[way][name] for name in ("score", "error_rms", "error_max", "floor", "inputs")}
-        for output, ways in manifest.parity["outputs"].items()
-    }
-    return {"by": way, "status": "unvalidated", "outputs": figures}
+def lint(onnx: Artifact) -> list[Finding]:
+    """What of an fp16 graph fp16 does not bear, on drawn inputs. ``ConversionError``: what would give wrong numbers."""
+    findings = lint_artifact(onnx) if onnx.manifest.precision == "fp16" else []
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConversionError(f"{onnx.path}: {errors[0]}{more}")
+    return findings
 
 
 def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:

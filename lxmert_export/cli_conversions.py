@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,6 +50,13 @@ def onnx(
     task: TaskOption = None,
     output: OutputOption = None,
     opset: Annotated[int, typer.Option(min=18, max=25, help="ONNX operator set.")] = 18,
+    fp32_islands: Annotated[
+        Literal["standard", "auto"],
+        typer.Option(
+            "--fp32-islands",
+            help="With --fp16, what computes in float32: LayerNorm, softmax and GELU, or what a search finds necessary.",
+        ),
+    ] = "standard",
     batch: BatchOption = None,
     text: TextOption = None,
     objects: ObjectsOption = None,
@@ -67,10 +75,15 @@ def onnx(
     """Convert a checkpoint to ONNX, and prove it."""
     from lxmert_export.runners.providers import CPU
 
+    if fp32_islands == "auto" and not fp16:
+        raise typer.BadParameter("--fp32-islands auto is for --fp16")
+    if fp32_islands == "auto" and no_parity:
+        raise typer.BadParameter("--fp32-islands auto searches for what the gate lets pass: leave --no-parity out")
+
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
-        object_heads=object_heads, io_dtype=io_dtype, opset=opset, revision=revision,
+        object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands, revision=revision,
         num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite, providers=provider or (CPU,),
     )  # fmt: skip
 
@@ -152,9 +165,23 @@ def _export(target: str, checkpoint: str, output: Path | None, precision: Precis
     with shown_progress() as progress:
         artifact = api.export(target, checkpoint, output, precision=precision or "fp32", progress=progress, **options)
     say_origin(artifact)
+    _say_islands(artifact.manifest.options)
     show_report(artifact.report)
     size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
+
+
+def _say_islands(options: Mapping[str, Any]) -> None:
+    """The float32 islands that were searched, one a line."""
+    islands = options.get("fp32_islands")
+    if islands is None:
+        return
+    needed = (
+        "each is needed" if options["fp32_islands_minimal"] else "the search ran out of time: some may not be needed"
+    )
+    say(f"float32 islands: {len(islands)} nodes" + (f" ({needed})" if islands else ", none is needed"))
+    for name in islands:
+        say(f"  {name}")
 
 
 def say_origin(artifact: Artifact) -> None:

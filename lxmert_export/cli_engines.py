@@ -120,6 +120,8 @@ def tensorrt(
     if artifact.report is not None:
         say("parity of the ONNX graph that the engine was built from:")
     show_report(artifact.report)
+    for finding in artifact.manifest.options["lint"]:
+        say("{severity}: {rule}: {node}: {seen}; {mend}".format(**finding))
     for note in artifact.manifest.options["engine"]["notes"]:
         say(f"note: {note}")
     size = artifact.manifest.options["build"]["engine_bytes"]

@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from lxmert_export.artifact import COMPANION_FILES, Artifact, Manifest, write_manifest
+from lxmert_export.artifact import COMPANION_FILES, ONNX_FILE, Artifact, Manifest, write_manifest
 from lxmert_export.calibration import Calibration
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.config import LxmertConfig
@@ -85,13 +86,14 @@ def source_of_module(module: nn.Module, config: LxmertConfig | None) -> Source:
 class Request:
     """What an artifact is to be: its target and precision, and the options that each target has of its own.
 
-    ``opset`` is ONNX's; ``file_format`` TensorFlow's, ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite
-    full-integer.
+    ``opset`` is ONNX's, and ``fp32_islands``: ``standard``, or ``auto`` to search them. ``file_format`` is TensorFlow's,
+    ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite full-integer.
     """
 
     target: str
     precision: Precision
     opset: int | None = None
+    fp32_islands: str = "standard"
     file_format: str = "saved-model"
     calibration: Calibration | None = None
 
@@ -113,7 +115,7 @@ def write_artifact(
     """
     step = f"converting {source.name} to {request.target} {request.precision}"
     progress(step, 0, 1)
-    options = CONVERTERS[request.target](source, request, signature, directory)
+    options = CONVERTERS[request.target](source, request, signature, directory, progress)
     progress(step, 1, 1)
     for file in source.companions:
         shutil.copyfile(file, directory / file.name)
@@ -140,16 +142,41 @@ def write_artifact(
     return replace(artifact, manifest=write_manifest(directory, _with_parity(manifest, report)), report=report)
 
 
-def _convert_to_onnx(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+def _convert_to_onnx(
+    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
+) -> dict[str, Any]:
     from converters.to_onnx import DEFAULT_OPSET, convert_to_onnx
 
     opset = request.opset or DEFAULT_OPSET
+    if request.fp32_islands == "auto":
+        return {"opset": opset, **_convert_with_islands(source, opset, signature, directory, progress)}
     limits = InputLimits.of(source.config)
     convert_to_onnx(source.module, signature, limits, directory, precision=request.precision, opset=opset)
     return {"opset": opset}
 
 
-def _convert_to_tensorflow(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+def _convert_with_islands(
+    source: Source, opset: int, signature: Signature, directory: Path, progress: Progress
+) -> dict[str, Any]:
+    """An fp16 file of the float32 one, in which the nodes that must be are islands."""
+    from converters.onnx_islands import write_with_islands
+    from converters.to_onnx import convert_to_onnx
+    from lxmert_export.fp32_islands import find_islands
+
+    half = [spec.name for spec in signature if spec.dtype == "float16"]
+    manifest = Manifest("onnx", "fp16", signature.task, source.config, signature, source.checkpoint)
+    with TemporaryDirectory(prefix="lxmert-export-float32-") as wide:
+        path = Path(wide) / ONNX_FILE
+        limits = InputLimits.of(source.config)
+        convert_to_onnx(source.module, signature.in_float32(), limits, path.parent, precision="fp32", opset=opset)
+        found = find_islands(path, Artifact(directory, manifest, source.name), source.module, progress)
+        write_with_islands(path, directory, found.nodes, half_values=half)
+    return {"fp32_islands": list(found.nodes), "fp32_islands_minimal": found.minimal}
+
+
+def _convert_to_tensorflow(
+    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
+) -> dict[str, Any]:
     with quiet_native_logs():
         from converters.to_tensorflow import SIGNATURES, convert_to_keras, convert_to_saved_model, keras_twin
 
@@ -161,7 +188,9 @@ def _convert_to_tensorflow(source: Source, request: Request, signature: Signatur
     return {"format": "saved-model", "signatures": list(SIGNATURES)}
 
 
-def _convert_to_tflite(source: Source, request: Request, signature: Signature, directory: Path) -> dict[str, Any]:
+def _convert_to_tflite(
+    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
+) -> dict[str, Any]:
     calibration, integer = request.calibration, request.calibration is not None
     quantization: Quantization = "full-integer" if integer else TFLITE_QUANTIZATION[request.precision]
     with quiet_native_logs():

@@ -18,7 +18,7 @@ from lxmert_export.held_out import HeldOut
 from lxmert_export.judging import Judged, Progress, counted, judge_artifact, record_runner, report_on, silent
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import Floors, ParityReport
-from lxmert_export.parity.scores import int8_floor, measure_floor
+from lxmert_export.parity.scores import EPS, int8_floor, measure_floor
 from lxmert_export.recast import with_rounded_weights
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import DTYPES, TorchRunner
@@ -101,7 +101,8 @@ def run_floors(
 ) -> Floors:
     """The noise floor of a precision for every output and family: the module's own error in that precision.
 
-    ``arithmetic`` is what it computes in, where its weights alone are of the precision. int8's floor is not measured.
+    ``arithmetic`` is what it computes in, where its weights alone are of the precision. int8's floor is not measured, and
+    fp16's where the module overflows is bf16's, brought to fp16's step: an artifact with more float32 islands need not overflow.
     """
     if precision == "int8":
         return {key: int8_floor(chunks) for key, chunks in reference.items()}
@@ -109,8 +110,29 @@ def run_floors(
     if arithmetic != precision:
         module = with_rounded_weights(module, DTYPES[precision])
     limits = InputLimits.of(config)
-    computed = record_runner(lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress)
-    return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
+
+    def floors_of(arithmetic: str) -> Floors:
+        computed = record_runner(
+            lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress
+        )
+        return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
+
+    floors = floors_of(arithmetic)
+    if arithmetic == "fp16" and not all(np.isfinite(floor.rms) for floor in floors.values()):
+        return _floors_without_range(floors, floors_of("bf16"))
+    return floors
+
+
+def _floors_without_range(floors: Floors, of_bf16: Floors) -> Floors:
+    """fp16's floors, where the module leaves fp16's range: what its precision alone would cost.
+
+    bf16 has float32's range and rounds as fp16 does, to fewer digits: rounding errors grow with the step.
+    """
+    step = EPS["fp16"] / EPS["bf16"]
+    return {
+        key: floor if np.isfinite(floor.rms) else replace(of_bf16[key], rms=of_bf16[key].rms * step)
+        for key, floor in floors.items()
+    }
 
 
 def answer_held_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def _reader(artifact: Artifact) -> tuple[Path, Callable[[Path], GraphFacts], tup
     if artifact.manifest.target == "onnx":
         from lxmert_export.onnx_file import UNREADABLE, read_onnx_facts
 
-        return artifact.file(ONNX_FILE), read_onnx_facts, UNREADABLE
+        read = partial(read_onnx_facts, islands=fp32_islands(artifact))
+        return artifact.file(ONNX_FILE), read, UNREADABLE
     if artifact.manifest.target == "tflite":
         from lxmert_export.tflite_file import UNREADABLE, read_tflite_facts
 
@@ -85,7 +87,10 @@ def reader_of(artifact: Artifact) -> tuple[str, str]:
 
 
 def check_precision(artifact: Artifact) -> GraphFacts:
-    """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision."""
+    """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision.
+
+    Those among the manifest's float32 islands are not asked; each of the islands must be there, and compute in float32.
+    """
     facts = read_graph_facts(artifact)
     assert facts is not None, "whoever converts has the reader's library"
     if fault := _precision_fault(artifact, facts):
@@ -103,12 +108,20 @@ def check_manifest_precision(artifact: Artifact) -> None:
 def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     precision = artifact.manifest.precision
     arithmetic = artifact.manifest.options.get("arithmetic", precision)
-    if set(facts.matmuls) == {arithmetic} and set(facts.matmul_weights) == {precision}:
-        return None
-    return (
-        f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
-        f"over weights stored in {facts.matmul_weights}"
-    )
+    if set(facts.matmuls) != {arithmetic} or set(facts.matmul_weights) != {precision}:
+        return (
+            f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
+            f"over weights stored in {facts.matmul_weights}"
+        )
+    islands, found = fp32_islands(artifact), getattr(facts, "islands", {})
+    if islands and found != {"fp32": len(islands)}:
+        return f"{artifact.name}: its manifest names {len(islands)} float32 islands, but these nodes compute in {found}"
+    return None
+
+
+def fp32_islands(artifact: Artifact) -> list[str]:
+    """The nodes that were made float32 islands one by one; none where the islands are the usual ones."""
+    return list(artifact.manifest.options.get("fp32_islands", ()))
 
 
 def delegation(facts: GraphFacts) -> dict[str, Any]:

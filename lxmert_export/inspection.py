@@ -113,6 +113,8 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
         rows.append(("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} compute in {arithmetic}"))
     else:  # a .keras file holds layers, no graph
         rows.append(("dtype policy", ", ".join(matmuls)))
+    if islands := manifest["options"].get("fp32_islands"):
+        rows.append(("float32 islands", f"{len(islands)} nodes: {', '.join(islands)}"))
     if "xnnpack_left" in graph:
         left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
         rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))

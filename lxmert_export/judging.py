@@ -86,7 +86,7 @@ def judge_artifact(
         chosen_of = samples if artifact.manifest.precision == "int8" else None
         cells += judge(artifact.name, compared, reference, floors, signature, arithmetic, choices_of=chosen_of)
         if asked and answers is not None:
-            of_answers, decided = _judge_answers(artifact, asked, answers, arithmetic)
+            of_answers, decided = judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
             decisions.append(decided)
     cells += _judge_other_signatures(artifact, samples, recording)
@@ -98,7 +98,7 @@ def judge_artifact(
     return Judged(artifact, samples, cells, recording, floors, decisions, (*samples.not_run, *not_run))
 
 
-def _judge_answers(
+def judge_answers(
     artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
 ) -> tuple[list[Cell], Decisions]:
     """The score of the answers to held-out questions, as of any other inputs, and what they come to as decisions."""

@@ -44,6 +44,14 @@ class Signature:
     def __iter__(self) -> Iterator[TensorSpec]:
         return iter(self.inputs + self.outputs)
 
+    def in_float32(self) -> Self:
+        """The same with float32 wherever it has another floating-point type."""
+
+        def widened(spec: TensorSpec) -> TensorSpec:
+            return replace(spec, dtype="float32") if "float" in spec.dtype else spec
+
+        return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
+
     @property
     def fixed_sizes(self) -> dict[str, int]:
         """The axes among batch, text and objects that are fixed, with their sizes."""

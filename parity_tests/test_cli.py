@@ -52,6 +52,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_islands_that_are_needed_are_named(place: Path) -> None:
+    done = run("onnx", "overflowing", "--fp16", "--fp32-islands", "auto", "-o", "auto", cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    first = lines.index("float32 islands: 12 nodes (each is needed)") + 1
+    named = [line.strip() for line in lines[first : first + 12]]
+    assert named == json.loads((place / "auto" / "manifest.json").read_text())["options"]["fp32_islands"]
+    for arguments, saying in ((("--bf16",), "is for --fp16"), (("--fp16", "--no-parity"), "leave --no-parity out")):
+        refusal = run("onnx", "overflowing", *arguments, "--fp32-islands", "auto", "-o", "other", cwd=place)
+        assert refusal.returncode == 2 and saying in refusal.stderr
+        assert not (place / "other").exists()
+
+
 def test_default_names(place: Path) -> None:
     assert run("onnx", "checkpoint", "--no-parity", cwd=place).returncode == 0
     assert (place / "checkpoint-pretraining-onnx-fp32" / "model.onnx").is_file()

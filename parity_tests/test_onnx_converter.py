@@ -224,6 +224,13 @@ def test_a_weight_beyond_fp16_is_named(tmp_path: Path) -> None:
         convert_to_onnx(model, task_signature(TINY, "model"), LIMITS, tmp_path, precision="fp16")
 
 
+def test_a_small_weight_beyond_fp16_is_named(tmp_path: Path) -> None:
+    model = lively_model("model", TINY)  # its bias is small enough to lie in the graph itself
+    model.pooler.bias.data[3] = 1e5
+    with pytest.raises(ConversionError, match="pooler.bias does not fit float16: its largest magnitude is 1e"):
+        convert_to_onnx(model, task_signature(TINY, "model"), LIMITS, tmp_path, precision="fp16")
+
+
 def test_one_graph_with_many_weights(tmp_path: Path) -> None:
     signature = task_signature(TINY, "pretraining")
     graph = lean_graph(lively_model("pretraining", TINY), signature, LIMITS, precision="fp32")

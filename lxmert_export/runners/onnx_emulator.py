@@ -2,7 +2,7 @@
 
 onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
 bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
-to that precision and back.
+to that precision and back. A LayerNormalization that computes in the precision is rounded at each of its steps.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
+from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
 HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-# Operators that only move values about: what goes in rounded comes out rounded.
-MOVES = frozenset("Concat Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 EMULATED_FILE = "emulated.onnx"
 
 
@@ -50,28 +49,31 @@ class EmulatedOnnxRunner(Runner):
 def write_emulated(source: Path, target: Path, precision: str) -> None:
     """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it."""
     half = HALF_TYPES[precision]
-    model = ir.load(source)
-    types = _inferred_types(source)
-    for value in model.graph.initializers.values():
-        if value.dtype == half and value.const_value is not None:
-            _widen_initializer(value)
-    for node in list(model.graph):
-        _widen_constant(node, half)
-        for output in node.outputs:
-            if (output.dtype or types.get(output.name or "")) == half:
-                output.dtype = ir.DataType.FLOAT
-                if node.op_type not in MOVES:
-                    _round_after(model.graph, node, output, half)
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.dtype == half:
-            value.dtype = ir.DataType.FLOAT
+    model = load_typed(source)
+    for node, output in widen(model.graph, half):
+        if node.op_type == "LayerNormalization":
+            _round_each_step(model.graph, node, half)
+        elif node.op_type not in MOVES:
+            _round_after(model.graph, node, output, half)
     ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
 
 
-def _inferred_types(path: Path) -> dict[str, ir.DataType]:
-    """The type of every intermediate value: files need not state them, so ONNX's own inference does."""
-    inferred = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
-    return {info.name: ir.DataType(info.type.tensor_type.elem_type) for info in inferred.graph.value_info}
+def widen(graph: ir.Graph, half: ir.DataType) -> list[tuple[ir.Node, ir.Value]]:
+    """Makes every value that a graph holds in a half precision a float32 one; returns what nodes computed in it."""
+    for value in graph.initializers.values():
+        if value.dtype == half and value.const_value is not None:
+            _widen_initializer(value)
+    computed = []
+    for node in graph:
+        _widen_constant(node, half)
+        for output in node.outputs:
+            if output.dtype == half:
+                output.dtype = ir.DataType.FLOAT
+                computed.append((node, output))
+    for value in (*graph.inputs, *graph.outputs):
+        if value.dtype == half:
+            value.dtype = ir.DataType.FLOAT
+    return computed
 
 
 def _widen_initializer(value: ir.Value) -> None:
@@ -97,14 +99,21 @@ def _widen_constant(node: ir.Node, half: ir.DataType) -> None:
 
 def _round_after(graph: ir.Graph, node: ir.Node, output: ir.Value, half: ir.DataType) -> None:
     """Puts a cast to the precision and back behind an output, and lets every reader read the rounded value."""
-    down = ir.node("Cast", [output], {"to": int(half)}, name=f"{node.name}/round")
-    back = ir.node("Cast", down.outputs, {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}/widen")
-    down.outputs[0].dtype, back.outputs[0].dtype = half, ir.DataType.FLOAT
-    readers = [use for use in output.uses() if use.node is not down]
-    graph.insert_after(node, [down, back])
-    for use in readers:
-        use.node.replace_input_with(use.idx, back.outputs[0])
+    readers = [(use.node, use.idx) for use in output.uses()]
+    _read_instead(graph, output, rounded(graph, output, half, after=node), readers)
+
+
+def _round_each_step(graph: ir.Graph, norm: ir.Node, half: ir.DataType) -> None:
+    """Puts a LayerNorm that rounds at every step in place of one that computes in the precision."""
+    output = norm.outputs[0]
+    result = stepwise_layer_norm(graph, norm, half)
+    _read_instead(graph, output, result, [(use.node, use.idx) for use in output.uses()])
+    graph.remove(norm, safe=True)
+
+
+def _read_instead(graph: ir.Graph, output: ir.Value, instead: ir.Value, readers: list[tuple[ir.Node, int]]) -> None:
+    for node, place in readers:
+        node.replace_input_with(place, instead)
     if output in graph.outputs:
-        rounded = back.outputs[0]
-        rounded.name, output.name = output.name, f"{output.name}/exact"
-        graph.outputs[list(graph.outputs).index(output)] = rounded
+        instead.name, output.name = output.name, f"{output.name}/exact"
+        graph.outputs[list(graph.outputs).index(output)] = instead

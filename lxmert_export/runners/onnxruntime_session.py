@@ -44,7 +44,7 @@ class OnnxRuntimeRunner(Runner):
             raise ArtifactError(
                 f"{path}: bf16 has no kernels in {providers[0]}; run it with --provider CUDAExecutionProvider on a GPU"
             )
-        self._session = _open_session(path, providers, optimize)
+        self._session = open_session(path, providers, optimize)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -63,7 +63,8 @@ def check_providers(providers: Sequence[str]) -> None:
         raise ArtifactError(f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(available)}")
 
 
-def _open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxruntime.InferenceSession:
+def open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxruntime.InferenceSession:
+    """A session on a file; ``ArtifactError``: onnxruntime cannot load it."""
     options = onnxruntime.SessionOptions()
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -1,0 +1,36 @@
+"""An ONNX file with the type of every value known: files need not state them all, so ONNX's own inference does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+# Operators that only move values about: what goes in rounded comes out rounded.
+MOVES = frozenset("Concat Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
+
+
+def load_typed(path: Path) -> ir.Model:
+    """Reads a file, its weights left on disk until they are asked for, and fills in the types that it does not state."""
+    model = ir.load(path)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    types = {info.name: ir.DataType(info.type.tensor_type.elem_type) for info in inferred.graph.value_info}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.dtype is None and value.name in types:
+                value.dtype = types[value.name]
+    return model
+
+
+def computes(node: ir.Node) -> bool:
+    """Whether a node computes floating-point numbers, rather than moving them about or counting."""
+    return node.op_type not in MOVES and any(is_float(value) for value in node.outputs)
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Whether a value holds floating-point numbers, of any width."""
+    return value is not None and value.dtype in FLOATS
+
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
