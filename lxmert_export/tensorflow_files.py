@@ -13,6 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from lxmert_export.glob_free import glob_free
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
@@ -26,8 +27,9 @@ def read_saved_model_facts(path: Path) -> GraphFacts:
     """Operators of all functions of a SavedModel, and the dtypes of its variables of two axes, which are its weights."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     nodes = [node for meta in saved.meta_graphs for f in meta.graph_def.library.function for node in f.node_def]
-    variables = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-    shapes, dtypes = variables.get_variable_to_shape_map(), variables.get_variable_to_dtype_map()
+    with glob_free(path) as plain:
+        variables = tf.train.load_checkpoint(str(plain / "variables" / "variables"))
+        shapes, dtypes = variables.get_variable_to_shape_map(), variables.get_variable_to_dtype_map()
     return GraphFacts(
         operators=dict(Counter(node.op for node in nodes).most_common()),
         matmuls=count_precisions(tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in MATMULS),

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.glob_free import glob_free
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
@@ -26,7 +27,8 @@ class SavedModelRunner(Runner):
         super().__init__(name, signature, limits)
         try:
             # The functions live only as long as what was loaded is held.
-            self._loaded: Any = tf.saved_model.load(str(path))
+            with glob_free(path) as plain:
+                self._loaded: Any = tf.saved_model.load(str(plain))
             self._serve: Any = self._loaded.signatures[serve]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise ArtifactError(f"{path}: TensorFlow cannot serve it: {str(error).splitlines()[0]}") from error
