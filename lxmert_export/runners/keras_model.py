@@ -20,6 +20,8 @@ from lxmert_export.signature import Signature
 class KerasRunner(Runner):
     """A Keras model under a signature, in one compiled function. ``ArtifactError``: a file that is none of our models."""
 
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
         super().__init__(name, signature, limits)
         try:
@@ -44,5 +46,5 @@ class KerasRunner(Runner):
                 outputs[spec.name] = np.asarray(value).astype(spec.dtype)
         return outputs
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._model = None

@@ -21,6 +21,8 @@ class SavedModelRunner(Runner):
     ``ArtifactError``: a SavedModel that TensorFlow cannot load, or that has no such signature.
     """
 
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+
     def __init__(
         self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow", serve: str = SERVED
     ) -> None:
@@ -38,5 +40,5 @@ class SavedModelRunner(Runner):
         outputs = self._serve(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in taken.items()})
         return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs if spec.name in outputs}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._loaded = self._serve = None
