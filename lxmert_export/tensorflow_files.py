@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +20,16 @@ from lxmert_export.graph_facts import GraphFacts, count_precisions
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
 # What reading a file that is none of the two raises.
 UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, ValueError, KeyError, TypeError,
+    OSError, EOFError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError,
+    RuntimeError,
 )  # fmt: skip
 
 
 def read_saved_model_facts(path: Path) -> GraphFacts:
     """Operators of all functions of a SavedModel, and the dtypes of its variables of two axes, which are its weights."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    if not saved.meta_graphs:  # as an empty file has none
+        raise ValueError("it holds no graph")
     nodes = [node for meta in saved.meta_graphs for f in meta.graph_def.library.function for node in f.node_def]
     with glob_free(path) as plain:
         variables = tf.train.load_checkpoint(str(plain / "variables" / "variables"))

@@ -32,8 +32,9 @@ class SavedModelRunner(Runner):
             with glob_free(path) as plain:
                 self._loaded: Any = tf.saved_model.load(str(plain))
             self._serve: Any = self._loaded.signatures[serve]
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {str(error).splitlines()[0]}") from error
+        except (OSError, KeyError, IndexError, ValueError, TypeError, tf.errors.OpError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {reason}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
         _, taken = self._serve.structured_input_signature
