@@ -76,7 +76,8 @@ def test_whatever_its_name_it_is_told_by_its_content(place: Path) -> None:
 
 def test_a_manifest_of_something_else_takes_no_checkpoint(place: Path) -> None:
     for content in (
-        '{"target": "onnx", "files": {"other": {}}}', '{"target": "onnx", "files": 3}', '{"files": {"weights.bin": 1}}', "[]", "no json",
+        '{"target": "onnx", "files": {"other": {}}}', '{"target": "onnx", "files": 3}', '{"files": {"weights.bin": 1}}',
+        "[]", "no json",
     ):  # fmt: skip
         (place / "manifest.json").write_text(content)
         (place / "weights.bin").write_bytes(b"\x80\x02")
