@@ -16,6 +16,7 @@ from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.artifact import KERAS_FILE, SAVED_MODEL
 from lxmert_export.config import LxmertConfig
+from lxmert_export.glob_free import glob_free
 from lxmert_export.mapped_memory import page_out
 from lxmert_export.runners.torch_module import named_outputs
 from lxmert_export.signature import Signature, Task, TensorSpec
@@ -53,7 +54,8 @@ def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, dire
     }
     path = directory / SAVED_MODEL
     try:
-        tf.saved_model.save(server, str(path), signatures=signatures)
+        with glob_free(directory) as plain:
+            tf.saved_model.save(server, str(plain / SAVED_MODEL), signatures=signatures)
     except tf.errors.OpError as error:
         raise _as_os_error(error, path) from error
     return path

@@ -15,6 +15,7 @@ from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from converters.to_tensorflow import DEFAULT, convert_to_saved_model
 from lxmert_export.artifact import TFLITE_FILE
 from lxmert_export.errors import ConversionError
+from lxmert_export.glob_free import glob_free
 from lxmert_export.sample_inputs import Arrays
 from lxmert_export.signature import Signature
 
@@ -40,7 +41,10 @@ def convert_to_tflite(
     signature whose shapes it could only tell while it runs.
     """
     _make_shapes_static(model, signature)
-    with tempfile.TemporaryDirectory(prefix=".saved-model-", dir=directory) as temporary:
+    with (
+        glob_free(directory) as plain,
+        tempfile.TemporaryDirectory(prefix=".saved-model-", dir=plain) as temporary,
+    ):
         saved = convert_to_saved_model(model, signature, Path(temporary))
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT])
         _quantize(converter, quantization, calibration)

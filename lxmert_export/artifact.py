@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, get_args
-from zipfile import BadZipFile, ZipFile
 
 from lxmert_export.config import LxmertConfig
+from lxmert_export.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
 from lxmert_export.hub import TOKENIZER_FILES
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.signature import Precision, Signature, Task
 
 FORMAT_VERSION = 1
-MANIFEST_FILE = "manifest.json"
 # What each target's runtime opens; SAVED_MODEL is a directory.
 ONNX_FILE = "model.onnx"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
@@ -169,39 +168,12 @@ def open_artifact(path: str | Path) -> Artifact:
 def refuse_converted(path: str | Path) -> None:
     """``ArtifactError`` where a path is a converted model's file, or another of an artifact: it says which, and what to name."""
     file = Path(path)
-    holder = next((directory for directory in list(file.parents)[:3] if _holds(directory, file)), None)
-    kind = _converted_kind(file) or ("a part of an artifact" if holder else None)
+    holder = holder_of(file)
+    kind = converted_kind(file) or ("a part of an artifact" if holder else None)
     if kind is None:
         return
     mend = f"; name the one that it lies in: {holder}" if holder else f" (no {MANIFEST_FILE} came with it)"
     raise ArtifactError(f"{path}: is {kind}, not an artifact directory{mend}")
-
-
-def _holds(directory: Path, file: Path) -> bool:
-    """Whether a directory's manifest names a file, or files below it."""
-    try:
-        names = [*json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))["files"], MANIFEST_FILE]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    relative = file.relative_to(directory).as_posix()
-    return any(name == relative or name.startswith(f"{relative}/") for name in names)
-
-
-def _converted_kind(file: Path) -> str | None:
-    """What kind of converted model it is: by its content, where that tells."""
-    try:
-        if (file / "saved_model.pb").is_file() or (file.name == "saved_model.pb" and file.is_file()):
-            return "a SavedModel"
-        with file.open("rb") as stream:
-            start = stream.read(8)
-        if start[4:] == b"TFL3":
-            return "a TFLite model"
-        if start.startswith(b"PK"):
-            with ZipFile(file) as archive:
-                return "a Keras model" if {"config.json", "model.weights.h5"} <= set(archive.namelist()) else None
-    except (OSError, BadZipFile):
-        return None
-    return "an ONNX model" if file.suffix == ".onnx" else None  # a protocol buffer begins with no sign of its own
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,21 +14,26 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from lxmert_export.glob_free import glob_free
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
 # What reading a file that is none of the two raises.
 UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, ValueError, KeyError, TypeError,
+    OSError, EOFError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError,
+    RuntimeError,
 )  # fmt: skip
 
 
 def read_saved_model_facts(path: Path) -> GraphFacts:
     """Operators of all functions of a SavedModel, and the dtypes of its variables of two axes, which are its weights."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    if not saved.meta_graphs:  # as an empty file has none
+        raise ValueError("it holds no graph")
     nodes = [node for meta in saved.meta_graphs for f in meta.graph_def.library.function for node in f.node_def]
-    variables = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-    shapes, dtypes = variables.get_variable_to_shape_map(), variables.get_variable_to_dtype_map()
+    with glob_free(path) as plain:
+        variables = tf.train.load_checkpoint(str(plain / "variables" / "variables"))
+        shapes, dtypes = variables.get_variable_to_shape_map(), variables.get_variable_to_dtype_map()
     return GraphFacts(
         operators=dict(Counter(node.op for node in nodes).most_common()),
         matmuls=count_precisions(tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in MATMULS),

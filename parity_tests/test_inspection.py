@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from lxmert_export.artifact import open_artifact, refuse_converted
-from lxmert_export.errors import ArtifactError
+from lxmert_export.checkpoint.read import read_checkpoint
+from lxmert_export.errors import ArtifactError, CheckpointError
+from lxmert_export.hub import DEMO_DIRECTORY
 from lxmert_export.inspection import inspect_checkpoint
 
 KINDS = {
@@ -41,7 +44,7 @@ def place(tmp_path: Path) -> Path:
         for name in ("model.onnx", "model.onnx.data", "golden.safetensors"):
             (directory / name).write_bytes(b"\x08\x0a" + bytes(20))
     files = [p.relative_to(tmp_path / "artifact").as_posix() for p in (tmp_path / "artifact").rglob("*") if p.is_file()]
-    (tmp_path / "artifact" / "manifest.json").write_text(json.dumps({"files": dict.fromkeys(files)}))
+    (tmp_path / "artifact" / "manifest.json").write_text(json.dumps({"target": "onnx", "files": dict.fromkeys(files)}))
     return tmp_path
 
 
@@ -72,7 +75,10 @@ def test_whatever_its_name_it_is_told_by_its_content(place: Path) -> None:
 
 
 def test_a_manifest_of_something_else_takes_no_checkpoint(place: Path) -> None:
-    for content in ('{"files": {"other": {}}}', '{"files": 3}', "[]", "no json"):
+    for content in (
+        '{"target": "onnx", "files": {"other": {}}}', '{"target": "onnx", "files": 3}', '{"files": {"weights.bin": 1}}',
+        "[]", "no json",
+    ):  # fmt: skip
         (place / "manifest.json").write_text(content)
         (place / "weights.bin").write_bytes(b"\x80\x02")
         refuse_converted(place / "weights.bin")
@@ -106,3 +112,39 @@ def test_inspect_says_it_in_one_line_and_needs_no_framework(place: Path) -> None
     assert done.stderr == (
         "error: artifact/model.tflite: is a TFLite model, not an artifact directory; name the one that it lies in: artifact\n"
     )
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_given_as_a_checkpoint_it_is_none(name: str, place: Path) -> None:
+    manifest = place / "artifact" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "checkpoint": {"name": "owner/name"}}))
+    path = place / "artifact" / name
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    mend = "name the checkpoint that it was exported from, owner/name"
+    assert str(caught.value) == f"{path}: is {KINDS[name]}, not a checkpoint: {mend}"
+
+
+def test_an_artifact_given_as_a_checkpoint_names_its_own(place: Path) -> None:
+    for checkpoint, origin in (({"name": "owner/name"}, ", owner/name"), ({}, ""), (None, "")):
+        values = {"target": "onnx", "files": {"model.onnx": {}}, "checkpoint": checkpoint}
+        (place / "artifact" / "manifest.json").write_text(json.dumps(values))
+        mend = f"name the checkpoint that it was exported from{origin}$"
+        with pytest.raises(CheckpointError, match=f"artifact: is an artifact, not a checkpoint: {mend}"):
+            read_checkpoint(place / "artifact")
+
+
+def test_a_keras_file_of_ones_own_is_loaded_and_saved(place: Path) -> None:
+    said = "model.keras: is a Keras model, not a checkpoint: import converters.tensorflow_model, load it with .*load_model, and"
+    with pytest.raises(CheckpointError, match=rf"{said} write a checkpoint with .* save_pretrained\(DIRECTORY\)$"):
+        read_checkpoint(place / "foreign" / "model.keras")
+    with pytest.raises(CheckpointError, match="model.tflite: is a TFLite model, not a checkpoint: name the checkpoint"):
+        read_checkpoint(place / "foreign" / "model.tflite")
+
+
+def test_a_checkpoint_beside_a_manifest_of_something_else_is_read(tmp_path: Path) -> None:
+    for file in DEMO_DIRECTORY.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    (tmp_path / "manifest.json").write_text('{"files": {"model.safetensors": "its hash"}}')
+    assert read_checkpoint(tmp_path).config == read_checkpoint(tmp_path / "model.safetensors").config

@@ -120,6 +120,87 @@ def test_labels_of_a_target_that_is_off_are_not_looked_at() -> None:
     assert_same(features_only, obj_labels={"feat": LABELS["obj_labels"]["feat"]})
 
 
+def changed(name: str, change: Any) -> dict[str, Any]:
+    """All labels, one of them another; ``obj`` and ``attr`` are those of the objects."""
+    labels = as_numpy(LABELS)
+    if name in labels:
+        return {**labels, name: change(labels[name])}
+    classes, confidence = labels["obj_labels"][name]
+    return {**labels, "obj_labels": {**labels["obj_labels"], name: (change(classes), confidence)}}
+
+
+CLASSES = {
+    "labels": SMALL.vocab_size, "matched_label": 2, "ans": SMALL.num_qa_labels,
+    "obj": SMALL.num_object_labels, "attr": SMALL.num_attr_labels,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_labels_that_no_class_has_are_refused(name: str) -> None:
+    twin = twin_of(double())
+    told = rf"obj_labels\['{name}'\]" if name in ("obj", "attr") else name
+    for value in (-1, CLASSES[name], -101):
+
+        def one_of_them(labels: Any, value: int = value) -> Any:
+            return np.where(np.arange(labels.size).reshape(labels.shape) == labels.size - 1, value, labels)
+
+        said = rf"^{told} holds {value}; it must be at least 0 and below {CLASSES[name]}, or -100, which counts for nothing$"
+        with pytest.raises(InputError, match=said):
+            twin(**as_numpy(inputs_for("pretraining", torch.float64)), **changed(name, one_of_them))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_labels_of_another_shape_or_kind_are_refused(name: str) -> None:
+    twin, given = twin_of(double()), as_numpy(inputs_for("pretraining", torch.float64))
+    with pytest.raises(InputError, match=r"has shape \[3, (\d, )?1\]; expected \[3(, \d)?\]$"):
+        twin(**given, **changed(name, lambda labels: labels[..., None]))
+    with pytest.raises(InputError, match="must hold integers, not float64$"):
+        twin(**given, **changed(name, lambda labels: labels.astype(np.float64)))
+    with pytest.raises(InputError, match=r"expected \[3(, \d)?\]$"):
+        tf.function(twin)(**given, **changed(name, lambda labels: labels[..., None]))
+
+
+@pytest.mark.parametrize("task", ["question-answering", "nlvr2"])
+def test_fine_tuning_labels_are_looked_at(task: Task) -> None:
+    twin, given = twin_of(double(task=task)), as_numpy(inputs_for(task, torch.float64))
+    labels = as_numpy(lively_labels(task)["labels"])
+    with pytest.raises(InputError, match=r"^labels has shape \[3, 1\]; expected \[3\]$"):
+        twin(**given, labels=labels[:, None])
+    with pytest.raises(InputError, match="^labels holds -1; "):
+        twin(**given, labels=np.full_like(labels, -1))
+
+
+def test_features_of_another_shape_are_refused() -> None:
+    twin, given = twin_of(double()), as_numpy(inputs_for("pretraining", torch.float64))
+    objects = as_numpy(LABELS)["obj_labels"]
+    features, confidence = objects["feat"]
+    said = r"^obj_labels\['feat'\] has shape \[3, 5, 1\]; expected \[3, 5, 16\]$"
+    with pytest.raises(InputError, match=said):
+        twin(**given, obj_labels={**objects, "feat": (features[..., :1], confidence)})
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_labels_of_few_bits(dtype: str) -> None:
+    labels = lively_labels("question-answering")["labels"]
+    model = double(task="question-answering")
+    found = kerass(twin_of(model), labels=labels.to(getattr(torch, dtype)))
+    assert found == pytest.approx(pytorchs(model, labels=labels), rel=EXACT)
+
+
+def test_lists_are_tensors() -> None:
+    twin = twin_of(lively_model("pretraining"), "float32")
+    given, labels = as_numpy(inputs_for("pretraining")), as_numpy(lively_labels())
+    lists = {name: array.tolist() for name, array in given.items()}
+    objects = {name: [part.tolist() for part in pair] for name, pair in labels["obj_labels"].items()}
+    listed = {**{name: labels[name].tolist() for name in IGNORED}, "obj_labels": objects}
+    wanted = twin(**given, **labels)
+    found = twin({**lists, **listed})
+    assert float(found.loss) == float(wanted.loss)
+    np.testing.assert_array_equal(found.prediction_logits, wanted.prediction_logits)
+    with pytest.raises(InputError, match=r"^ans is a list that is no tensor: [^\n]+$"):
+        twin(**given, ans=[[1], [2, 3], 4])
+
+
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 @pytest.mark.parametrize("task", ["question-answering", "nlvr2"])
 def test_fine_tuning_losses(task: Task, dtype: str) -> None:

@@ -22,6 +22,32 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(_cross_entropy(logits, labels)) / tf.reduce_sum(counted)
 
 
+def check_labels(name: str, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Labels [...] of logits [..., classes], in 32 or 64 bits; ``InputError``: of another shape, no integers, out of range.
+
+    Shapes are compared as far as they are known before the model runs, values outside of ``tf.function`` alone.
+    """
+    _check_shape(name, labels, logits.shape[:-1])
+    if not labels.dtype.is_integer:
+        raise InputError(f"{name} must hold integers, not {labels.dtype.name}")
+    wide = labels if labels.dtype in (tf.int32, tf.int64) else tf.cast(labels, tf.int64)
+    if tf.executing_eagerly() and tf.size(wide) > 0:
+        counted = tf.where(tf.equal(wide, IGNORE_INDEX), tf.zeros_like(wide), wide)
+        low, high, classes = int(tf.reduce_min(counted)), int(tf.reduce_max(counted)), logits.shape[-1]
+        if low < 0 or high >= classes:
+            raise InputError(
+                f"{name} holds {low if low < 0 else high}; it must be at least 0 and below {classes}, or {IGNORE_INDEX}, "
+                "which counts for nothing"
+            )
+    return wide
+
+
+def _check_shape(name: str, given: tf.Tensor, wanted: tf.TensorShape) -> None:
+    if not given.shape.is_compatible_with(wanted):
+        axes = ", ".join("?" if size is None else str(size) for size in wanted)
+        raise InputError(f"{name} has shape {given.shape.as_list()}; expected [{axes}]")
+
+
 def visual_loss(
     scores: Mapping[str, tf.Tensor], obj_labels: Mapping[str, tuple[tf.Tensor, tf.Tensor]], config: LxmertConfig
 ) -> tf.Tensor:
@@ -46,8 +72,10 @@ def visual_loss(
 
 def _loss_per_object(target: str, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """[batch, objects, width] → [batch, objects]: smooth L1 for features, cross entropy for class ids."""
+    name = f"obj_labels['{target}']"
     if target != "feat":
-        return _cross_entropy(scores, labels)
+        return _cross_entropy(scores, check_labels(name, labels, scores))
+    _check_shape(name, labels, scores.shape)
     wide = _wide(scores)
     distance = tf.abs(wide - tf.cast(labels, wide.dtype))
     return tf.reduce_mean(tf.where(distance < 1, 0.5 * tf.square(distance), distance - 0.5), axis=-1)

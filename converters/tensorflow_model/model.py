@@ -31,7 +31,7 @@ from converters.tensorflow_model.layers import (
     mask_bias,
     rows_of,
 )
-from converters.tensorflow_model.losses import classification_loss, visual_loss
+from converters.tensorflow_model.losses import check_labels, classification_loss, visual_loss
 from converters.tensorflow_model.outputs import (
     TFLxmertForNLVR2Output,
     TFLxmertForPreTrainingOutput,
@@ -208,13 +208,13 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
 
         losses = []
         if labels is not None and self.config.task_mask_lm:
-            losses.append(classification_loss(words, labels))
+            losses.append(classification_loss(words, check_labels("labels", labels, words)))
         if matched_label is not None and self.config.task_matched:
-            losses.append(classification_loss(match, matched_label))
+            losses.append(classification_loss(match, check_labels("matched_label", matched_label, match)))
         if obj_labels is not None and objects:
             losses.append(visual_loss(objects, obj_labels, self.config))
         if ans is not None and answers is not None:
-            losses.append(classification_loss(answers, ans))
+            losses.append(classification_loss(answers, check_labels("ans", ans, answers)))
         any_label = any(label is not None for label in (labels, matched_label, obj_labels, ans))
         return _present(
             loss=(tf.add_n(losses) if losses else tf.zeros((), at_least_float32(match).dtype)) if any_label else None,
@@ -266,7 +266,7 @@ class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
         )  # fmt: skip
         answers = self.answer_head(body.pooled_output)  # [B, A]
         return _present(
-            loss=None if labels is None else classification_loss(answers, labels),
+            loss=None if labels is None else classification_loss(answers, check_labels("labels", labels, answers)),
             question_answering_score=answers,
             **_states_and_attentions(body),
         )
@@ -314,7 +314,7 @@ class TFLxmertForNLVR2(PreTrainedTFLxmert):
         pairs = tf.reshape(body.pooled_output, [-1, IMAGES_PER_SENTENCE * self.config.hidden_size])  # [2B, H] → [B, 2H]
         logits = self.pair_head(pairs)
         return _present(
-            loss=None if labels is None else classification_loss(logits, labels),
+            loss=None if labels is None else classification_loss(logits, check_labels("labels", labels, logits)),
             logits=logits,
             **_states_and_attentions(body),
         )

@@ -41,7 +41,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Calls by keyword, in the order of the PyTorch model, or with one dictionary of the same names.
 
         Returns an output class whose fields are those of the PyTorch model's; a tuple where ``return_dict`` is false.
-        ``InputError``: an input missing, or given twice.
+        Lists of numbers become tensors. ``InputError``: an input missing, or given twice, or a list that is ragged.
         """
         if isinstance(inputs, list | tuple):
             raise InputError(
@@ -54,6 +54,8 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             return_dict = keywords.pop("return_dict", return_dict)
         elif inputs is not None:
             arguments = (inputs, *arguments)
+        arguments = tuple(_as_tensor(f"input {place}", value) for place, value in enumerate(arguments))
+        keywords = {name: _as_tensor(name, value) for name, value in keywords.items()}
         if any(isinstance(value, keras.KerasTensor) for value in (*arguments, *keywords.values())):
             raise InputError(
                 "the functional API cannot hold this model's outputs: call it in a layer or model of your own"
@@ -207,6 +209,23 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Rebuilds what ``get_config`` described."""
         policy = keras.dtype_policies.deserialize(config["dtype"])
         return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
+
+
+def _as_tensor(name: str, value: Any) -> Any:
+    """A list of numbers as a tensor, those within ``obj_labels`` too; anything else as it is."""
+    if isinstance(value, Mapping):  # of pairs: (labels, confidence)
+        return {
+            key: tuple(_as_tensor(f"{name}['{key}']", part) for part in pair)
+            if isinstance(pair, tuple | list)
+            else pair
+            for key, pair in value.items()
+        }
+    if not isinstance(value, list):
+        return value
+    try:
+        return tf.convert_to_tensor(value)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise InputError(f"{name} is a list that is no tensor: {str(error).splitlines()[0]}") from error
 
 
 def _as_it_was_raised(error: InputError) -> InputError:

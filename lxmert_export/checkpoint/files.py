@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lxmert_export.converted_files import converted_kind, holder_of, manifest_of
 from lxmert_export.errors import CheckpointError, MissingExtra
 
 Format = Literal["safetensors", "pickle", "h5"]
@@ -47,8 +48,12 @@ class RawWeights:
 
 
 def find_weight_file(path: Path) -> Path:
-    """The weight file that a checkpoint's path stands for. ``CheckpointError``: none in a directory, or several ``.pth``."""
+    """The weight file that a checkpoint's path stands for.
+
+    ``CheckpointError``: none in a directory, several ``.pth``, or a converted model.
+    """
     if path.is_file():
+        _refuse_converted(path)
         return path
     for name in PREFERRED_FILES:
         if (path / name).is_file():
@@ -61,8 +66,29 @@ def find_weight_file(path: Path) -> Path:
         return originals[0]
     if (path / TENSORFLOW_FILE).is_file():
         return path / TENSORFLOW_FILE
+    _refuse_converted(path)
     expected = ", ".join((*PREFERRED_FILES, "*.pth", TENSORFLOW_FILE))
     raise CheckpointError(f"{path}: holds no weights; expected one of {expected}")
+
+
+def _refuse_converted(path: Path) -> None:
+    """``CheckpointError``: an artifact, a part of one, or another converted model, with what to name instead."""
+    artifact = path if manifest_of(path) else holder_of(path)
+    kind = "an artifact" if artifact == path else converted_kind(path) or (artifact and "a part of an artifact")
+    if kind is None:
+        return
+    if kind == "a Keras model" and artifact is None:
+        mend = (
+            "import converters.tensorflow_model, load it with keras.saving.load_model, and write a checkpoint with the "
+            "model's save_pretrained(DIRECTORY)"
+        )
+    else:
+        manifest = manifest_of(artifact) if artifact else None
+        origin = (
+            manifest["checkpoint"].get("name") if manifest and isinstance(manifest.get("checkpoint"), dict) else None
+        )
+        mend = f"name the checkpoint that it was exported from{f', {origin}' if origin else ''}"
+    raise CheckpointError(f"{path}: is {kind}, not a checkpoint: {mend}")
 
 
 def read_weights(path: Path) -> RawWeights:

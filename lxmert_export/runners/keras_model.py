@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,24 @@ from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
+# What Keras raises on a file that is no model of ours, or a damaged one.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, LxmertExportError,
+)  # fmt: skip
+
 
 class KerasRunner(Runner):
     """A Keras model under a signature, in one compiled function. ``ArtifactError``: a file that is none of our models."""
+
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
         super().__init__(name, signature, limits)
         try:
             model = keras.saving.load_model(path)
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, LxmertExportError) as error:
-            raise ArtifactError(f"{path}: Keras cannot load it: {str(error).strip().splitlines()[0]}") from error
+        except UNREADABLE as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: Keras cannot load it: {reason}") from error
         if not isinstance(model, PreTrainedTFLxmert):
             raise ArtifactError(f"{path}: holds a {type(model).__name__}, not an LXMERT of this package")
         self._model: Any = tf.function(
@@ -44,5 +53,5 @@ class KerasRunner(Runner):
                 outputs[spec.name] = np.asarray(value).astype(spec.dtype)
         return outputs
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._model = None

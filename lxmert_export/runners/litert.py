@@ -20,6 +20,8 @@ SERVED = "serving_default"
 class LiteRtRunner(Runner):
     """The signature ``serving_default`` of a TFLite file. ``ArtifactError``: one that the interpreter cannot load."""
 
+    failures = (ValueError, RuntimeError, KeyError)
+
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "LiteRT") -> None:
         super().__init__(name, signature, limits)
         self._called = False
@@ -37,5 +39,5 @@ class LiteRtRunner(Runner):
         self._called = True
         return {spec.name: outputs[spec.name] for spec in self.signature.outputs if spec.name in outputs}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._serve = None

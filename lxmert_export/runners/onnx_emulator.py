@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from lxmert_export.onnx_types import MOVES, load_typed
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
-from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
+from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
@@ -25,6 +25,8 @@ EMULATED_FILE = "emulated.onnx"
 
 class EmulatedOnnxRunner(Runner):
     """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded."""
+
+    failures = FAILURES
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, precision: str, name: str) -> None:
         super().__init__(name, signature, limits)
@@ -41,7 +43,7 @@ class EmulatedOnnxRunner(Runner):
         dtypes = {spec.name: spec.dtype for spec in self.signature.outputs}
         return {name: array.astype(dtypes.get(name, array.dtype)) for name, array in outputs.items()}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._runner.close()
         self._directory.cleanup()
 

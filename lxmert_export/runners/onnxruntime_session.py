@@ -8,6 +8,7 @@ from pathlib import Path
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
+    InvalidArgument,
     InvalidGraph,
     InvalidProtobuf,
     NoSuchFile,
@@ -20,12 +21,19 @@ from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
+# What onnxruntime raises on a file that it cannot load or run.
+FAILURES: tuple[type[Exception], ...] = (
+    Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
+)  # fmt: skip
+
 
 class OnnxRuntimeRunner(Runner):
     """An onnxruntime session under a signature.
 
     ``ArtifactError``: a file that onnxruntime cannot load, a provider that is not there, bf16 where no provider has kernels.
     """
+
+    failures = FAILURES
 
     def __init__(
         self,
@@ -52,7 +60,7 @@ class OnnxRuntimeRunner(Runner):
         values = self._session.run(self._outputs, {name: array for name, array in inputs.items() if name in needed})
         return dict(zip(self._outputs, values, strict=True))
 
-    def close(self) -> None:
+    def release(self) -> None:
         del self._session
 
 
@@ -72,5 +80,5 @@ def open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxru
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException) as error:
+    except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.config import LxmertConfig
-from lxmert_export.errors import InputError
+from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.signature import Signature, TensorSpec
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -35,24 +35,42 @@ class InputLimits:
 class Runner(ABC):
     """Runs a model or an artifact; a context manager, safe to use without ``with`` where nothing is held open."""
 
+    # What ``compute`` may raise where the runtime cannot run the artifact: told in one line.
+    failures: ClassVar[tuple[type[Exception], ...]] = ()
+
     def __init__(self, name: str, signature: Signature, limits: InputLimits) -> None:
         self.name = name
         self.signature = signature
         self.limits = limits
+        self._closed = False
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
         """Outputs by name, in the signature's order; optional inputs left out are filled in.
 
         ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position table.
+        ``ArtifactError``: the runner is closed, or its runtime fails.
         """
-        return self.compute(prepare_inputs(inputs, self.signature, self.limits))
+        if self._closed:
+            raise ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
+        prepared = prepare_inputs(inputs, self.signature, self.limits)
+        try:
+            return self.compute(prepared)
+        except self.failures as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ArtifactError(f"{self.name}: failed while it ran: {reason}") from error
 
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:
         """Runs prepared inputs: all there, of the signature's dtypes and shapes."""
 
     def close(self) -> None:
-        """Lets go of what the runtime holds."""
+        """Lets go of what the runtime holds; nothing can be run any more. A second time is no error."""
+        if not self._closed:
+            self._closed = True
+            self.release()
+
+    def release(self) -> None:
+        """Lets go of what the runtime holds, once."""
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.glob_free import glob_free
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 
@@ -20,21 +21,25 @@ class SavedModelRunner(Runner):
     ``ArtifactError``: a SavedModel that TensorFlow cannot load, or that has no such signature.
     """
 
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+
     def __init__(
         self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow", serve: str = SERVED
     ) -> None:
         super().__init__(name, signature, limits)
         try:
             # The functions live only as long as what was loaded is held.
-            self._loaded: Any = tf.saved_model.load(str(path))
+            with glob_free(path) as plain:
+                self._loaded: Any = tf.saved_model.load(str(plain))
             self._serve: Any = self._loaded.signatures[serve]
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {str(error).splitlines()[0]}") from error
+        except (OSError, KeyError, IndexError, ValueError, TypeError, tf.errors.OpError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {reason}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
         _, taken = self._serve.structured_input_signature
         outputs = self._serve(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in taken.items()})
         return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs if spec.name in outputs}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._loaded = self._serve = None

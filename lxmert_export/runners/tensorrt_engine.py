@@ -48,7 +48,7 @@ class TensorRtRunner(Runner):
             # What infer() returns lies in buffers that the next call writes to.
             return {spec.name: np.array(found[spec.name]) for spec in self.signature.outputs}
 
-    def close(self) -> None:
+    def release(self) -> None:
         with self._turn:
             for context in self._contexts.values():
                 context.deactivate()

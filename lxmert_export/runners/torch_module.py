@@ -85,7 +85,7 @@ class TorchRunner(Runner):
         names = (spec.name for spec in self.signature.outputs)
         return {name: _to_numpy(output) for name, output in zip(names, outputs, strict=True)}
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._module = nn.Identity()
 
 
