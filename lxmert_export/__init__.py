@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxmert_export.api import (
         ask,
+        check_device_report,
         check_parity,
         export,
         load_artifact,
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "lxmert_export.api": (
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
+        "check_device_report",
     ),
     "lxmert_export.engine_api": ("build_engine",),
     "lxmert_export.engine_options": ("BuildOptions",),

@@ -206,6 +206,16 @@ def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Pro
     return check_against_golden([artifact], providers, progress)
 
 
+def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
+    """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
+
+    The raw outputs beside it are scored here. ``ArtifactError``: built and not run, of another bundle, or damaged.
+    """
+    from lxmert_export.device_report import judge_device_report
+
+    return judge_device_report(open_artifact(path), Path(report))
+
+
 def _check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
     """Whoever names a provider must not believe that what takes none was judged on it."""
     if tuple(providers) != (CPU,) and not any(artifact.manifest.target == "onnx" for artifact in artifacts):

@@ -84,6 +84,12 @@ def parity(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
     ] = None,
+    device_report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Judge what a device computed from this bundle: the report.json it sent back."
+        ),
+    ] = None,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
     provider: ProviderOption = None,
@@ -92,11 +98,16 @@ def parity(
     from lxmert_export import api
     from lxmert_export.runners.providers import CPU
 
-    with shown_progress() as progress:
-        report = api.check_parity(
-            artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
-            providers=provider or (CPU,), progress=progress,
-        )  # fmt: skip
+    if device_report is not None:
+        if len(artifacts) > 1 or checkpoint or provider or revision or num_attention_heads:
+            raise typer.BadParameter("--device-report is judged by one bundle's golden file: leave all else out")
+        report = api.check_device_report(artifacts[0], device_report)
+    else:
+        with shown_progress() as progress:
+            report = api.check_parity(
+                artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
+                providers=provider or (CPU,), progress=progress,
+            )  # fmt: skip
     if json_file is not None:
         _write_json(report.to_dict(), json_file)
     _conclude(report, quiet=json_file == "-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from lxmert_export.engine_options import OPTIONS, BuildOptions
 from lxmert_export.engine_targets import Target
 from lxmert_export.hub import DEMO
 from lxmert_export.terminal import say, show_report, shown_progress
+
+if TYPE_CHECKING:
+    from lxmert_export.artifact import Artifact
 
 
 def _help(option: str, text: str) -> str:
@@ -87,6 +90,12 @@ def tensorrt(
     dla: Annotated[
         bool, typer.Option("--dla", help=_help("dla", "Use the deep learning accelerator of AGX Orin."))
     ] = False,
+    bundle: Annotated[
+        bool,
+        typer.Option(
+            "--bundle", help="Build nothing; write what the device builds and verifies it from, and a .tar.gz of it."
+        ),
+    ] = False,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
     no_parity: NoParityFlag = False,
@@ -114,9 +123,13 @@ def tensorrt(
     with shown_progress() as progress:
         artifact = build_engine(
             source, output, precision=precision, target=target, compute_capability=compute_capability, options=options,
-            batch=batch or (), text=text or (), objects=objects or (), overwrite=overwrite, progress=progress, **onnx_options,
+            batch=batch or (), text=text or (), objects=objects or (), bundle=bundle, overwrite=overwrite,
+            progress=progress, **onnx_options,
         )  # fmt: skip
     say_origin(artifact)
+    if bundle:
+        _tell_bundle(artifact)
+        return
     if artifact.report is not None:
         say("parity of the ONNX graph that the engine was built from:")
     show_report(artifact.report)
@@ -126,3 +139,14 @@ def tensorrt(
         say(f"note: {note}")
     size = artifact.manifest.options["build"]["engine_bytes"]
     typer.echo(f"wrote {artifact.path} (engine {size:,} bytes): {artifact.manifest.options['status']}")
+
+
+def _tell_bundle(artifact: Artifact) -> None:
+    """What was bundled, and what to do with it."""
+    show_report(artifact.report)
+    engine = artifact.manifest.options["bundle"]["engine"]
+    for note in engine["notes"]:
+        say(f"note: {note}")
+    if engine["unexecuted"]:
+        say(f"no run of ours has executed for this target: {', '.join(engine['unexecuted'])}")
+    typer.echo(f"wrote {artifact.path} and {artifact.path}.tar.gz: nothing is built yet; its README.md says how")

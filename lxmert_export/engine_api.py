@@ -52,6 +52,7 @@ def build_engine(
     batch: Sequence[str] = (),
     text: Sequence[str] = (),
     objects: Sequence[str] = (),
+    bundle: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
     **onnx_options: Unpack[OnnxOptions],
@@ -60,6 +61,9 @@ def build_engine(
 
     ``batch``, ``text`` and ``objects`` are ranges such as ``"1:4:8"`` (min:opt:max), one for each optimisation profile. The
     graph is held to its checkpoint before anything is built; the engine itself is judged by ``verify`` where it runs.
+
+    With ``bundle`` nothing is built, and no TensorRT needed: the directory, and an archive beside it, are what a device builds
+    and verifies the engine from; ``check_device_report`` judges what it sends back.
     ``ConversionError``: what the target cannot do, an engine that is not of its precision. ``ConfigError``: ranges that do not
     fit. ``MissingExtra``: the runtime is not installed. ``ParityError``: the graph does not pass its gate.
     """
@@ -72,12 +76,19 @@ def build_engine(
         compute_capability=compute_capability,
         options=options,
     )
-    require_library(resolved.runtime, resolved.install)
+    if not bundle:
+        require_library(resolved.runtime, resolved.install)
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
+    from lxmert_export.bundling import archive_of, bundle_directory, check_archive, check_bundle, write_bundle
+
+    if bundle:
+        check_bundle(resolved, parity=onnx_options.get("parity", True))
 
     if directory is not None:
         refuse_existing(Path(directory).absolute(), overwrite=overwrite)
+        if bundle:
+            check_archive(archive_of(Path(directory).absolute()), overwrite=overwrite)
     if given is not None:
         check_source(given, precision, onnx_options)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
@@ -95,11 +106,17 @@ def build_engine(
         final = Path(
             directory
             or default_directory(
-                manifest.checkpoint["name"], manifest.task, "tensorrt", f"{manifest.precision}-{target}"
+                manifest.checkpoint["name"],
+                manifest.task,
+                "tensorrt-bundle" if bundle else "tensorrt",
+                f"{manifest.precision}-{target}",
             )
         )
+        name = final.resolve().name
+        if bundle:
+            with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
+                return replace(write_bundle(onnx, resolved, profiles, temporary, name=name), path=final)
         with atomic_directory(final, overwrite=overwrite) as temporary:
-            name = final.resolve().name
             written = write_engine(onnx, resolved, profiles, temporary, name=name, progress=progress)
     return replace(written, path=final)
 

@@ -1,0 +1,401 @@
+"""Builds the engine of this bundle on the device, runs its golden inputs, and writes report.json.
+
+    python3 build_and_verify.py [-o DIR]
+
+Needs Python 3.8 or newer, numpy and the device's own TensorRT (`tensorrt`, or `tensorrt_rtx`), nothing else. GPU memory comes
+from the driver itself (libcuda), which is wherever a GPU is. Writes model.engine, outputs.npz (raw outputs) and report.json.
+
+What is printed of the outputs is a first look. Send report.json and outputs.npz back: `lxmert-export parity BUNDLE
+--device-report report.json` is the judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import importlib
+import json
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BUNDLE_FORMAT, REPORT_FORMAT = "lxmert-export bundle 1", "lxmert-export device report 1"
+BUNDLE_FILE, GOLDEN_ARRAYS = "bundle.json", "golden.npz"
+ENGINE, OUTPUTS, REPORT = "model.engine", "outputs.npz", "report.json"
+RUN, NOT_RUN = "built and run", "built, not run (no GPU)"
+
+# TensorRT's names of types, and numpy's.
+NUMPY_TYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
+PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
+# Options of a build that are a flag of TensorRT's.
+FLAGS = {"version_compatible": "VERSION_COMPATIBLE", "refit": "REFIT", "weight_streaming": "WEIGHT_STREAMING"}
+
+
+class Failure(Exception):  # noqa: N818  (it is shown to a user, as one line)
+    """What stops the script: one line."""
+
+
+def main() -> None:
+    """Checks, builds, runs, reports; every failure is one line and exit code 1."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write; default: the bundle")
+    place = Path(__file__).resolve().parent
+    output = parser.parse_args().output or place
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in (REPORT, OUTPUTS, ENGINE):  # those of an earlier run must not be taken for this one's
+            if (output / name).exists():
+                (output / name).unlink()
+        report = build_and_verify(place, output)
+    except (Failure, OSError, MemoryError) as failure:
+        sys.exit("error: {}".format(" ".join((str(failure) or type(failure).__name__).split())))
+    write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
+    print("{}: {}".format(output / REPORT, report["status"]))
+
+
+def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
+    """The report on one bundle; its engine and outputs are written by then."""
+    bundle = read_bundle(place)
+    executed = ["hashes of the bundle checked"]
+    gpu, no_gpu = find_gpu()
+    library = open_library(bundle)
+    check_gpu(bundle, gpu, no_gpu)
+    began = time.time()
+    serialized, facts = build(library, bundle, place)
+    facts["seconds"] = round(time.time() - began, 3)
+    write_whole(output / ENGINE, serialized)
+    executed += ["ONNX graph parsed", "precision counted", "engine built"]
+    facts.update(file=ENGINE, sha256=sha256(output / ENGINE), bytes=len(serialized))
+    report: dict[str, Any] = {
+        "format": REPORT_FORMAT,
+        "status": NOT_RUN,
+        "executed": executed,
+        "not_executed": [f"engine loaded and run: {no_gpu}"] if gpu is None else [],
+        "bundle": {
+            "sha256": sha256(place / BUNDLE_FILE),
+            "files": {n: f["sha256"] for n, f in bundle["files"].items()},
+        },
+        "engine": facts,
+        "outputs": None,
+        "runtime": bundle["runtime"],
+        "runtime_version": str(library.__version__),
+        "gpu": None if gpu is None else {"name": gpu.name, "compute_capability": gpu.capability},
+        "machine": {"platform": platform.platform(), "python": platform.python_version(), "numpy": np.__version__},
+    }
+    if gpu is None:
+        return report
+    with np.load(str(place / GOLDEN_ARRAYS), allow_pickle=False) as file:
+        golden = {name: file[name] for name in file.files}
+    found = run(library, gpu, serialized, bundle, golden)
+    show(found, golden)
+    np.savez(str(output / OUTPUTS), **found)
+    report["status"] = RUN
+    report["executed"] += ["engine loaded", "golden inputs run on the GPU"]
+    report["outputs"] = {"file": OUTPUTS, "sha256": sha256(output / OUTPUTS)}
+    return report
+
+
+def read_bundle(place: Path) -> dict[str, Any]:
+    """bundle.json, once every file that it lists is what it was."""
+    try:
+        bundle: dict[str, Any] = json.loads((place / BUNDLE_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Failure(f"{BUNDLE_FILE}: damaged: {error}") from error
+    if bundle.get("format") != BUNDLE_FORMAT:
+        raise Failure("{}: of another version than this script ({!r})".format(BUNDLE_FILE, bundle.get("format")))
+    wrong = [
+        name
+        for name, facts in bundle["files"].items()
+        if not (place / name).is_file() or sha256(place / name) != facts["sha256"]
+    ]
+    if wrong:
+        raise Failure("{}: missing or changed: copy the bundle again".format(", ".join(wrong)))
+    return bundle
+
+
+def open_library(bundle: dict[str, Any]) -> Any:
+    """The device's TensorRT, of a version that the bundle is for."""
+    try:
+        library = importlib.import_module(bundle["module"])
+    except ImportError as error:
+        raise Failure("{} cannot be imported ({}): {}".format(bundle["module"], error, bundle["install"])) from error
+    numbers = [int(number) for number in re.findall("[0-9]+", str(library.__version__))]
+    if not any(first <= numbers < end for first, end in bundle["versions"]):
+        raise Failure(
+            "{} {} is installed, and this bundle is for {}".format(
+                bundle["runtime"], library.__version__, bundle["versions_text"]
+            )
+        )
+    return library
+
+
+def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
+    """Whether the engine can be built here, and is for this GPU."""
+    if gpu is None:
+        if bundle["runtime"] == "tensorrt":
+            raise Failure(f"TensorRT builds engines on the GPU that runs them, and {no_gpu}")
+        return
+    known, capability = bundle["compute_capabilities"], gpu.capability
+    later = bundle["and_later"] and [int(n) for n in capability.split(".")] >= min(
+        [int(n) for n in one.split(".")] for one in known
+    )
+    if capability not in known and not later:
+        raise Failure(
+            "{} has compute capability {}, and this bundle is for {}".format(gpu.name, capability, ", ".join(known))
+        )
+
+
+# --- building
+
+
+def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dict[str, Any]]:
+    """The engine's bytes, strongly typed and without TF32; which flags were set, and what its matmuls compute in."""
+    logger = library.Logger(library.Logger.ERROR)
+    builder = library.Builder(logger)
+    # From TensorRT 11 on every network is strongly typed.
+    strongly_typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+    parser = library.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(place / bundle["onnx"])):
+        said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
+        raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
+    matmuls = count_matmuls(network, bundle)
+    config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)
+    for ranges in bundle["profiles"]:
+        profile = builder.create_optimization_profile()
+        for name, (low, best, high) in ranges["shapes"].items():
+            profile.set_shape(name, low, best, high)
+        config.add_optimization_profile(profile)
+    set_options(library, config, bundle)
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise Failure("{}: TensorRT cannot build it; its log above says why".format(bundle["onnx"]))
+    flags = [name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag)]
+    return bytes(serialized), {"flags": flags, "tf32": False, "matmuls": matmuls}
+
+
+def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
+    """What was asked for beside precision and profiles; TensorRT-RTX builds for the GPUs that were named."""
+    options = bundle["options"]
+    for name, flag in FLAGS.items():
+        if name in options:
+            config.set_flag(getattr(library.BuilderFlag, flag))
+    if "hardware_compatible" in options:
+        config.hardware_compatibility_level = library.HardwareCompatibilityLevel.AMPERE_PLUS
+    if "builder_level" in options:
+        config.builder_optimization_level = options["builder_level"]
+    if "dla" in options:
+        config.default_device_type, config.DLA_core = library.DeviceType.DLA, 0
+        config.set_flag(library.BuilderFlag.GPU_FALLBACK)
+    named = bundle["builder_compute_capabilities"] or []
+    if named:
+        config.num_compute_capabilities = len(named)
+    for number, capability in enumerate(named):
+        known = getattr(library.ComputeCapability, "SM{}".format(capability.replace(".", "")))
+        config.set_compute_capability(known, number)
+
+
+def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
+    """How many matmuls compute in which precision; a float32 one that is none of the bundle's islands is refused."""
+    counts: dict[str, int] = {}
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        if layer.type.name != "MATRIX_MULTIPLY":
+            continue
+        precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
+        counts[precision] = counts.get(precision, 0) + 1
+        name = layer.name.split(" [ONNX Layer: ")[0]
+        if precision != bundle["precision"] and not (precision == "fp32" and name in bundle["islands"]):
+            raise Failure(
+                "{} computes in {}, and this engine would be called {}".format(name, precision, bundle["precision"])
+            )
+    if bundle["precision"] not in counts:
+        raise Failure("no matmul computes in {}".format(bundle["precision"]))
+    return counts
+
+
+# --- running
+
+
+def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
+    """Of every golden batch `output/FAMILY/OUTPUT/BATCH`, cut to the golden file's positions where large, and `shape/…`."""
+    logger = library.Logger(library.Logger.ERROR)
+    runtime = library.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(serialized)
+    if engine is None:
+        raise Failure(f"the engine cannot be loaded on {gpu.name}; TensorRT's log above says why")
+    context = engine.create_execution_context()
+    if context is None:
+        raise Failure(f"no room on {gpu.name} to run the engine")
+    batches: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, array in golden.items():
+        if name.startswith("input/"):
+            _, family, number, tensor = name.split("/", 3)
+            batches.setdefault((family, number), {})[tensor] = np.ascontiguousarray(array)
+    found: dict[str, Any] = {}
+    for (family, number), inputs in batches.items():
+        for output, array in run_batch(gpu, engine, context, bundle, inputs).items():
+            place = f"{family}/{output}/{number}"
+            found["shape/" + place] = np.array(array.shape, dtype=np.int64)
+            positions = golden.get(f"positions/{array.size}")
+            found["output/" + place] = array if positions is None else array.reshape(-1)[positions]
+    return found
+
+
+def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """One call, through the first profile that takes it."""
+    stream = gpu.stream
+    if not context.set_optimization_profile_async(pick_profile(bundle, inputs), stream):
+        raise Failure("TensorRT does not take a profile of this bundle")
+    gpu.synchronize()
+    addresses = []
+    try:
+        for name, array in inputs.items():
+            addresses.append(gpu.allocate(array.nbytes))
+            gpu.upload(addresses[-1], array)
+            if not (context.set_input_shape(name, array.shape) and context.set_tensor_address(name, addresses[-1])):
+                raise Failure(f"input {name} of shape {list(array.shape)} is not taken")
+        outputs = {}
+        for name in bundle["outputs"]:
+            dtype = NUMPY_TYPES[engine.get_tensor_dtype(name).name]
+            array = np.empty(tuple(context.get_tensor_shape(name)), dtype)
+            addresses.append(gpu.allocate(array.nbytes))
+            context.set_tensor_address(name, addresses[-1])
+            outputs[name] = (addresses[-1], array)
+        if not context.execute_async_v3(stream):
+            raise Failure("the engine failed while it ran; TensorRT's log above says why")
+        gpu.synchronize()
+        for address, array in outputs.values():
+            gpu.download(array, address)
+    finally:
+        for address in addresses:
+            gpu.free(address)
+    return {name: array for name, (_, array) in outputs.items()}
+
+
+def pick_profile(bundle: dict[str, Any], inputs: dict[str, Any]) -> int:
+    """The number of the first profile that takes all inputs."""
+    for number, profile in enumerate(bundle["profiles"]):
+        sizes = [
+            (low, size, high)
+            for name, array in inputs.items()
+            for low, size, high in zip(profile["shapes"][name][0], array.shape, profile["shapes"][name][2])  # noqa: B905
+        ]
+        if all(low <= size <= high for low, size, high in sizes):
+            return number
+    raise Failure("a golden input lies outside every profile")
+
+
+def show(found: dict[str, Any], golden: dict[str, Any]) -> None:
+    """A first look: the error of each output, in units of its noise floor."""
+    for name in sorted(name for name in golden if name.startswith("floor/")):
+        _, family, output = name.split("/", 2)
+        squares, count = 0.0, 0
+        prefix = f"reference/{family}/{output}/"
+        for wanted in (other for other in golden if other.startswith(prefix)):
+            got = found["output/" + wanted.split("/", 1)[1]].astype(np.float64).reshape(-1)
+            if got.size != golden[wanted].size:
+                got = np.full(golden[wanted].shape, np.nan)
+            squares, count = squares + float(np.square(got - golden[wanted]).sum()), count + got.size
+        floor = float(golden[name][0])
+        score = (squares / max(count, 1)) ** 0.5 / floor if floor else float("nan")
+        print(f"{score:>10.3f} noise floors  {output}, {family} inputs")
+
+
+class Gpu:
+    """The first GPU, through the driver: its name, compute capability, a stream, and memory."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        self.call("cuInit", 0)
+        device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuDeviceGet", ctypes.byref(device), 0)
+        # The context that TensorRT uses too.
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self.call("cuCtxSetCurrent", context)
+        self.call("cuStreamCreate", ctypes.byref(stream), 0)
+        self.stream = int(stream.value or 0)
+        name = ctypes.create_string_buffer(256)
+        self.call("cuDeviceGetName", name, 256, device)
+        self.name = name.value.decode("utf-8", "replace")
+        # 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        self.capability = f"{self.attribute(75, device)}.{self.attribute(76, device)}"
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Calls the driver; whatever it answers but 0 is a failure."""
+        code = getattr(self.driver, function)(*arguments)
+        if code:
+            raise Failure(f"{function} of the NVIDIA driver failed with CUDA error {code}")
+
+    def attribute(self, number: int, device: Any) -> int:
+        """One number that the driver knows of the GPU."""
+        value = ctypes.c_int()
+        self.call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    def allocate(self, size: int) -> int:
+        """The address of so many bytes on the GPU."""
+        address = ctypes.c_uint64()
+        self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(size, 1)))
+        return int(address.value)
+
+    def free(self, address: int) -> None:
+        """Gives back what ``allocate`` gave."""
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def upload(self, address: int, array: Any) -> None:
+        """Copies an array to the GPU."""
+        pointer = ctypes.c_void_p(array.ctypes.data)
+        self.call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), pointer, ctypes.c_size_t(array.nbytes))
+
+    def download(self, array: Any, address: int) -> None:
+        """Copies an array from the GPU."""
+        pointer = ctypes.c_void_p(array.ctypes.data)
+        self.call("cuMemcpyDtoH_v2", pointer, ctypes.c_uint64(address), ctypes.c_size_t(array.nbytes))
+
+    def synchronize(self) -> None:
+        """Waits for all that was asked of the stream."""
+        self.call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
+
+
+def find_gpu() -> tuple[Gpu | None, str]:
+    """The first GPU, or None and why there is none."""
+    name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        return Gpu(ctypes.CDLL(name)), ""
+    except OSError:
+        return None, f"no NVIDIA driver is found here ({name})"
+    except Failure as failure:
+        return None, f"no GPU can be used here: {failure}"
+
+
+# --- files
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hex."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there whole, or not at all."""
+    beside = path.with_name(path.name + ".writing")
+    with beside.open("wb") as file:
+        file.write(content)
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""Bundles for devices: what they hold, what their script does here without a GPU, and how what comes back is judged.
+
+No engine is run here: the outputs of a "device" are onnxruntime's, from the bundle's own graph and inputs.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lxmert_export as lx
+from lxmert_export.artifact import NOT_RUN, Artifact, sha256
+from lxmert_export.bundle import build_and_verify as script
+from lxmert_export.engine_targets import TARGETS, resolve
+from lxmert_export.errors import ArtifactError, ConversionError
+from parity_tests.random_models import SMALL, lively_model
+from parity_tests.test_cli import refused, run
+
+TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
+Arrays = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    place = tmp_path_factory.mktemp("graph")
+    return lx.export("onnx", lively_model("pretraining", TINY), place / "onnx")
+
+
+@pytest.fixture(scope="module")
+def bundle(graph: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    place = tmp_path_factory.mktemp("bundle")
+    return lx.build_engine(graph.path, place / "sent", compute_capability="8.9", bundle=True)
+
+
+def test_a_bundle_holds_all_that_a_device_needs(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+    described = json.loads(bundle.file("bundle.json").read_text())
+    files = {path.name for path in bundle.path.iterdir()}
+    assert set(described["files"]) == files - {"bundle.json", "manifest.json"}
+    assert all(sha256(bundle.file(name)) == facts["sha256"] for name, facts in described["files"].items())
+    assert {name for name in graph.manifest.files if graph.manifest.files[name] == described["files"][name]} == set(
+        graph.manifest.files
+    )
+    with tarfile.open(f"{bundle.path}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert {path.name: sha256(path) for path in (tmp_path / "sent").iterdir()} == {
+        path.name: sha256(path) for path in bundle.path.iterdir()
+    }
+    arrays = np.load(bundle.file("golden.npz"), allow_pickle=False)
+    assert {name.split("/")[0] for name in arrays.files} == {"input", "reference", "shape", "floor", "positions"}
+    text = bundle.file("README.md").read_text()
+    assert "--minShapes=input_ids:1x2," in text and "--computeCapabilities=8.9" in text and "polygraphy" not in text
+    assert lx.verify(bundle.path).passed  # it is an ONNX artifact still
+
+
+def test_the_same_bundle_is_the_same_bytes(graph: Artifact, bundle: Artifact, tmp_path: Path) -> None:
+    lx.build_engine(graph.path, tmp_path / "sent", compute_capability="8.9", bundle=True)
+    assert sha256(tmp_path / "sent.tar.gz") == sha256(Path(f"{bundle.path}.tar.gz"))
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "this-gpu"])
+def test_every_target_can_be_bundled_without_its_runtime(
+    target: str, graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setitem(sys.modules, "polygraphy", None)
+    made = lx.build_engine(graph.path, tmp_path / "sent", target=target, bundle=True, objects=["10:36:100"])
+    described = json.loads(made.file("bundle.json").read_text())
+    resolved = resolve(target)
+    assert described["runtime"] == resolved.runtime and described["unexecuted"] == list(resolved.unexecuted)
+    # The golden inputs have 5 and 9 objects: they have a profile of their own.
+    assert [profile["objects"] for profile in described["profiles"]] == [[10, 36, 100], [1, 9, 9]]
+    assert described["golden_profile"] == 1
+    assert ("--stronglyTyped" in made.file("README.md").read_text()) is (resolved.runtime == "tensorrt")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "strip": (
+        {"target": "thor", "options": lx.BuildOptions(strip=True)},
+        "--strip computes nothing until it is refitted",
+    ),
+    "timing cache": ({"target": "thor", "options": lx.BuildOptions(timing_cache="f")}, "leave --timing-cache out"),
+    "no parity": ({"parity": False}, "no golden inputs"),
+    "resolver": ({"compute_capability": "8.7"}, "TensorRT-RTX cannot target compute capability 8.7"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_bundled_is_one_line(
+    options: dict[str, Any], message: str, graph: Artifact, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionError, match=message):
+        lx.build_engine(graph.path, tmp_path / "out", bundle=True, **options)
+    assert not any(tmp_path.iterdir())
+
+
+def test_directory_and_archive_come_both_or_not_at_all(
+    graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, archive = tmp_path / "out", tmp_path / "out.tar.gz"
+    archive.write_bytes(b"old")
+    with pytest.raises(ArtifactError, match=r"out\.tar\.gz: exists already"):
+        lx.build_engine(graph.path, out, bundle=True)
+
+    def fails(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for broken in ("lxmert_export.bundling.pack", "lxmert_export.atomic_directory._put_in_place"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, fails)
+            with pytest.raises(ArtifactError, match="No space left"):
+                lx.build_engine(graph.path, out, bundle=True, overwrite=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["out.tar.gz"] and archive.read_bytes() == b"old"
+    bare = lx.export("onnx", lively_model("question-answering", TINY), tmp_path / "bare", parity=False)
+    with pytest.raises(ArtifactError, match="written with --no-parity, so it has no golden inputs"):
+        lx.build_engine(bare.path, out, bundle=True, overwrite=True)
+
+
+# --- the script
+
+
+def test_the_script_is_python_3_8() -> None:
+    text = Path(script.__file__).read_text()
+    ast.parse(text, feature_version=(3, 8))
+    newer = ("removeprefix", "removesuffix", "file_digest", "strict=", "is_relative_to", "match ", " | None]")
+    assert not [name for name in newer if name in text.split('"""', 2)[2]]
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    assert imported - set(sys.stdlib_module_names) == {"numpy"}
+
+
+def execute(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The bundle's own copy of the script, with nothing of ours on the path."""
+    command = [sys.executable, "-I", str(place / "build_and_verify.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_script_builds_here_and_says_that_it_ran_nothing(bundle: Artifact, tmp_path: Path) -> None:
+    done = execute(bundle.path, "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"report.json: {NOT_RUN}")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["status"] == NOT_RUN and report["outputs"] is report["gpu"] is None
+    assert report["executed"] == [
+        "hashes of the bundle checked", "ONNX graph parsed", "precision counted", "engine built",
+    ]  # fmt: skip
+    assert "libcuda" in report["not_executed"][0]
+    engine = report["engine"]
+    assert engine["tf32"] is False and engine["flags"] == [] and set(engine["matmuls"]) == {"fp32"}
+    assert engine["sha256"] == sha256(tmp_path / "model.engine") and engine["bytes"] > 100_000
+    with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
+        lx.check_device_report(bundle.path, tmp_path / "report.json")
+    told = run("parity", str(bundle.path), "--device-report", str(tmp_path / "report.json"), cwd=tmp_path)
+    refused(told, NOT_RUN)
+    assert "passed" not in told.stderr
+
+
+def _edit(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def apply(place: Path) -> None:
+        values = json.loads((place / name).read_text())
+        change(values)
+        (place / name).write_text(json.dumps(values))
+
+    return apply
+
+
+STOPPED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "changed": (lambda place: (place / "golden.npz").write_bytes(b"x"), "golden.npz: missing or changed"),
+    "missing": (lambda place: (place / "model.onnx.data").unlink(), "model.onnx.data: missing or changed"),
+    "damaged": (lambda place: (place / "bundle.json").write_text("{") and None, "bundle.json: damaged"),
+    "version": (_edit("bundle.json", lambda v: v.update(versions=[[[9], [10]]], versions_text=">=9,<10")), "is for >=9,<10"),
+    "classic": (_edit("bundle.json", lambda v: v.update(runtime="tensorrt")), "builds engines on the GPU that runs them"),
+    "module": (_edit("bundle.json", lambda v: v.update(module="tensorrt_none")), "tensorrt_none cannot be imported"),
+    "precision": (_edit("bundle.json", lambda v: v.update(precision="fp16")), "computes in fp32, and this engine would"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("plant", "message"), STOPPED.values(), ids=STOPPED)
+def test_what_stops_the_script_is_one_line(
+    plant: Callable[[Path], None], message: str, bundle: Artifact, tmp_path: Path
+) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(bundle.path, place)
+    (place / "report.json").write_text("an earlier one")
+    plant(place)
+    done = execute(place)
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert not {"report.json", "model.engine", "outputs.npz"} & {path.name for path in place.iterdir()}
+
+
+# --- what comes back
+
+
+def returned(bundle: Artifact, place: Path, change: Callable[[Arrays], object] = lambda outputs: None) -> Path:
+    """A device report whose outputs onnxruntime computed, by the script's own naming, changed before they are hashed."""
+    golden = dict(np.load(bundle.file("golden.npz"), allow_pickle=False))
+    batches: dict[tuple[str, str], Arrays] = {}
+    for name, array in golden.items():
+        if name.startswith("input/"):
+            _, family, number, tensor = name.split("/", 3)
+            batches.setdefault((family, number), {})[tensor] = array
+    found: Arrays = {}
+    with lx.load_artifact(bundle.path) as runner:
+        for (family, number), inputs in batches.items():
+            for output, array in runner.run(inputs).items():
+                found[f"shape/{family}/{output}/{number}"] = np.array(array.shape)
+                positions = golden.get(f"positions/{array.size}")
+                found[f"output/{family}/{output}/{number}"] = array if positions is None else array.flat[positions]
+    change(found)
+    place.mkdir(exist_ok=True)
+    np.savez(place / "outputs.npz", **found)
+    described = json.loads(bundle.file("bundle.json").read_text())
+    report = {
+        "format": script.REPORT_FORMAT, "status": script.RUN, "executed": [], "not_executed": [],
+        "bundle": {
+            "sha256": sha256(bundle.file("bundle.json")),
+            "files": {name: facts["sha256"] for name, facts in described["files"].items()},
+        },
+        "engine": {"file": "model.engine", "sha256": "0" * 64},
+        "outputs": {"file": "outputs.npz", "sha256": sha256(place / "outputs.npz")},
+        "runtime": "tensorrt-rtx", "runtime_version": "1.7.1", "gpu": {"name": "Synthetic GPU", "compute_capability": "8.9"},
+    }  # fmt: skip
+    (place / "report.json").write_text(json.dumps(report))
+    return place / "report.json"
+
+
+def test_outputs_of_a_device_are_judged_here(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+    path = returned(bundle, tmp_path / "back")
+    for artifact in (bundle, graph):
+        report = lx.check_device_report(artifact.path, path)
+        assert report.passed
+        assert {cell.runner for cell in report.cells} == {f"{artifact.name} on Synthetic GPU (tensorrt-rtx 1.7.1)"}
+        assert {cell.output for cell in report.cells} == {spec.name for spec in bundle.manifest.signature.outputs}
+    done = run("parity", str(bundle.path), "--device-report", str(path), "--json", "out.json", cwd=tmp_path)
+    assert (
+        done.returncode == 0
+        and "Synthetic GPU" in done.stderr
+        and json.loads((tmp_path / "out.json").read_text())["passed"]
+    )
+
+
+KEY, WORDS = "output/plain/question_answering_score/0", "output/plain/prediction_logits/0"
+FAULTS: dict[str, tuple[Callable[[Arrays], object], str]] = {
+    "values": (lambda o: o.update({KEY: o[KEY] * np.float32(1.001)}), "score"),
+    "one row": (lambda o: o[KEY].__setitem__(3, o[KEY][2]), "score"),
+    "nan": (lambda o: o[KEY].__setitem__((0, 0), np.nan), "NaN or infinity"),
+    "dtype": (lambda o: o.update({KEY: o[KEY].astype(np.float64)}), "dtype float64, expected float32"),
+    "transposed": (
+        lambda o: o.update({KEY: o[KEY].T, KEY.replace("output", "shape", 1): np.array(o[KEY].T.shape)}),
+        "shape",
+    ),
+    "missing output": (
+        lambda o: [o.pop(name) for name in list(o) if name.startswith("output/plain/question_answering_score")],
+        "missing output",
+    ),
+    "large shape": (
+        lambda o: o.update({WORDS.replace("output", "shape", 1): np.array([8, 10, 150])}),
+        "shape [8, 10, 150]",
+    ),
+    "large values": (lambda o: o.update({WORDS: o[WORDS][::-1]}), "score"),
+    "missing batch": (lambda o: o.pop(KEY.replace("/0", "/1")), "shape"),
+}
+
+
+@pytest.mark.parametrize(("plant", "reason"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_of_a_device_fails(
+    plant: Callable[[Arrays], object], reason: str, bundle: Artifact, tmp_path: Path
+) -> None:
+    report = lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
+    assert not report.passed and reason in report.summary(), report.summary()
+    assert len(report.failures) == 1 and report.failures[0].family == "plain"
+
+
+def _report(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    return _edit("report.json", change)
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "graph": (
+        _report(lambda r: r["bundle"]["files"].update({"model.onnx.data": "0"})),
+        "of another bundle than .*onnx.data had",
+    ),
+    "golden": (_report(lambda r: r["bundle"]["files"].pop("golden.safetensors")), "of another bundle than .*golden"),
+    "bundle": (_report(lambda r: r["bundle"].update(sha256="0")), "of another bundle than .*bundle.json had"),
+    "format": (_report(lambda r: r.update(format="theirs")), "is no device report of this version"),
+    "field": (_report(lambda r: r.pop("runtime")), "damaged device report: no field 'runtime'"),
+    "status": (_report(lambda r: r.update(status="passed")), "unknown status 'passed'"),
+    "outputs gone": (_report(lambda r: r.update(outputs=None)), "its outputs and GPU say otherwise"),
+    "no gpu": (_report(lambda r: r.update(gpu=None)), "its outputs and GPU say otherwise"),
+    "not json": (lambda p: (p / "report.json").write_text("{"), "damaged device report"),
+    "no report": (lambda p: (p / "report.json").unlink(), "report.json: cannot be read"),
+    "no arrays": (lambda p: (p / "outputs.npz").unlink(), "outputs.npz: is missing"),
+    "arrays changed": (
+        lambda p: (p / "outputs.npz").write_bytes(b"PK"),
+        "outputs.npz: is not what report.json tells of",
+    ),
+    "engine": (lambda p: (p / "model.engine").write_bytes(b"another"), "model.engine beside it is not the engine"),
+}
+
+
+@pytest.mark.parametrize(("plant", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_tampered_or_foreign_report_is_one_line(
+    plant: Callable[[Path], object], message: str, bundle: Artifact, tmp_path: Path
+) -> None:
+    path = returned(bundle, tmp_path / "back")
+    plant(path.parent)
+    with pytest.raises(ArtifactError, match=message) as told:
+        lx.check_device_report(bundle.path, path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (lambda o: o.update({"output/plain/strange/0": o[KEY], "shape/plain/strange/0": np.array([8, 7])}), "none of the golden"),
+        (lambda o: o.update({KEY: o[KEY][:2]}), "has 14 values for shape"),
+        (lambda o: o.pop(KEY), "batches of plain/question_answering_score are missing"),
+        (lambda o: o.pop(KEY.replace("output", "shape", 1)), "damaged outputs: no 'shape/"),
+    ],
+)  # fmt: skip
+def test_outputs_that_cannot_be_read_are_one_line(
+    plant: Callable[[Arrays], object], message: str, bundle: Artifact, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
+
+
+def test_the_command_takes_one_bundle_alone(tmp_path: Path) -> None:
+    done = run("parity", "one", "two", "--device-report", "report.json", cwd=tmp_path)
+    assert done.returncode == 2 and "leave all else out" in done.stderr
