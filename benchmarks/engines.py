@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import lxmert_export as lx
 from benchmarks.full_size_checkpoint import write_full_size
 from benchmarks.measuring import in_turn, machine, spread
+from lxmert_export.api import export
 from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.signature import Precision
 
@@ -40,7 +40,7 @@ def measure(place: Path, runs: int) -> list[dict[str, Any]]:
     """One row for each precision: the build's time, memory and size, and what the emulator foretells."""
     checkpoint = write_full_size(place / "checkpoint", "question-answering")
     for precision in PRECISIONS:
-        lx.export("onnx", checkpoint, place / f"onnx-{precision}", precision=precision)
+        export("onnx", checkpoint, place / f"onnx-{precision}", precision=precision)
         print(f"exported {precision}", flush=True)
     commands: dict[str, list[str]] = {
         p: ["-c", BUILD, str(place / f"onnx-{p}"), str(place / f"engine-{p}")] for p in PRECISIONS
