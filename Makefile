@@ -48,6 +48,7 @@ study: $(VENV)/.ready ## Hundreds of correct checkpoints and every planted fault
 benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers beside transformers' own
 	$(BIN)/python -m benchmarks.beside_transformers
 	$(BIN)/python -m benchmarks.beside_tensorflow
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.tokenizers
 
 clean: ## Remove the environments and everything built

@@ -12,7 +12,7 @@ from pathlib import Path
 import lxmert_export
 
 DOCS = Path(__file__).parent
-COMMANDS = ("onnx", "tensorflow", "tflite", "convert", "parity", "verify", "inspect", "ask", "doctor")
+COMMANDS = ("onnx", "tensorflow", "tflite", "tensorrt", "convert", "parity", "verify", "inspect", "ask", "doctor")
 
 
 def main() -> None:

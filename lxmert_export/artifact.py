@@ -16,6 +16,7 @@ from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
 from lxmert_export.hub import TOKENIZER_FILES
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.signature import Precision, Signature, Task
+from lxmert_export.spelling import check_spelling
 
 FORMAT_VERSION = 1
 # What each target's runtime opens; SAVED_MODEL is a directory.
@@ -148,6 +149,7 @@ def is_artifact(path: str | Path) -> bool:
 
 def open_artifact(path: str | Path) -> Artifact:
     """Reads the manifest of an artifact directory, and checks every file against it before any runtime sees a byte."""
+    check_spelling(path)
     directory = Path(path)
     file = directory / MANIFEST_FILE
     if not file.is_file():

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.spelling import check_spelling
 
 # Both stand beside the final directory, so that renaming never crosses a file system: `.NAME.writing-PID-…` is being
 # filled, `.NAME.replaced-PID-…` is the old one, set aside for the instant in which the new one takes its place.
@@ -28,6 +29,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
     back. ``ArtifactError``: ``final`` exists, or cannot be written.
     """
     final = final.absolute()
+    check_spelling(final)
     try:
         _recover(final)
         refuse_existing(final, overwrite=overwrite)

@@ -24,6 +24,7 @@ from lxmert_export.cli_conversions import (
 from lxmert_export.cli_engines import tensorrt
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
 from lxmert_export.native_logs import show_native_logs
+from lxmert_export.spelling import check_spelling
 from lxmert_export.terminal import say, show_report, shown_progress
 
 app = typer.Typer(
@@ -236,6 +237,8 @@ def main() -> None:
     if debug:
         show_native_logs()
     try:
+        for argument in arguments:
+            check_spelling(argument)
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
         show_report(error.report, verdict=False)  # which the error's own line is

@@ -133,8 +133,14 @@ def tensorrt(
     if artifact.report is not None:
         say("parity of the ONNX graph that the engine was built from:")
     show_report(artifact.report)
-    for finding in artifact.manifest.options["lint"]:
-        say("{severity}: {rule}: {node}: {seen}; {mend}".format(**finding))
+    findings = artifact.manifest.options["lint"]
+    notes = [finding for finding in findings if finding["severity"] == "note"]
+    for finding in findings:
+        if finding not in notes:
+            say("{severity}: {rule}: {node}: {seen}; {mend}".format(**finding))
+    if notes:
+        rules = ", ".join(sorted({finding["rule"] for finding in notes}))
+        say(f"the fp16 linter's {len(notes)} notes ({rules}) are in the manifest")
     for note in artifact.manifest.options["engine"]["notes"]:
         say(f"note: {note}")
     size = artifact.manifest.options["build"]["engine_bytes"]

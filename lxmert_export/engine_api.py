@@ -109,7 +109,7 @@ def build_engine(
                 manifest.checkpoint["name"],
                 manifest.task,
                 "tensorrt-bundle" if bundle else "tensorrt",
-                f"{manifest.precision}-{target}",
+                manifest.precision,
             )
         )
         name = final.resolve().name

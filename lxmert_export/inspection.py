@@ -77,7 +77,7 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     later = " and later" if engine["and_later"] else ""
     chosen = [f"{name}={value}" for name, value in engine["options"].items()]
     layers = [
-        (f"  {kind}", ", ".join(f"{count} {precision}" for precision, count in counts.items()))
+        f"{kind}: {', '.join(f'{count} {precision}' for precision, count in counts.items())}"
         for kind, counts in build["layers"].items()
     ]
     return [
@@ -87,8 +87,7 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("options", ", ".join(["strongly typed", "TF32 off", *chosen, *build["flags"]])),
         *((f"profile {number}", _ranges(profile)) for number, profile in enumerate(options["profiles"])),
         ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
-        ("layers", "as TensorRT parsed the graph"),
-        *layers,
+        ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
         ("graph parity", _parity(options["onnx"]["parity"])),
         ("status", options["status"]),

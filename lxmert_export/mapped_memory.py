@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -41,10 +42,10 @@ def page_out(tensor: Tensor) -> None:
 
 def _ranges(names: set[str]) -> Iterator[tuple[int, int]]:
     with suppress(FileNotFoundError):  # no Linux
-        for line in MAPS.read_text().splitlines():
+        for line in MAPS.read_bytes().splitlines():
             fields = line.split(maxsplit=5)
-            if len(fields) == 6 and fields[5] in names:  # address, rights, offset, device, inode, file
-                start, _, end = fields[0].partition("-")
+            if len(fields) == 6 and os.fsdecode(fields[5]) in names:  # address, rights, offset, device, inode, file
+                start, _, end = fields[0].partition(b"-")
                 yield int(start, 16), int(end, 16)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import lxmert_export as lx
 from lxmert_export.api import export
 from lxmert_export.errors import ArtifactError
 from lxmert_export.glob_free import glob_free
+from lxmert_export.hub import DEMO_DIRECTORY
 from lxmert_export.inspection import inspect_artifact
 from parity_tests.random_models import lively_model
 
@@ -64,3 +69,50 @@ def test_no_link_is_made_where_none_is_needed_and_none_is_left(tmp_path: Path, m
     with glob_free(pattern) as link:
         assert "[" not in str(link) and link.samefile(pattern)
     assert list(tmp_path.iterdir()) == [pattern] and pattern.is_dir()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+MEND = r"this locale does not spell it in UTF-8: set PYTHONUTF8=1 \(or LC_ALL=C.UTF-8\), or name it in ASCII"
+
+
+def python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, **ASCII, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", cwd=cwd, env=variables, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [("onnx", "demo", "-o", "été c"), ("convert", "demo", "--to", "hf", "-o", "été"),
+                                       ("verify", "été"), ("inspect", "été"), ("tensorflow", "été")])  # fmt: skip
+def test_a_name_that_the_locale_cannot_spell_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = python("from lxmert_export.cli import main; main()", *arguments, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(rf"error: été( c)?: {MEND}\n", done.stderr), done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+IN_PYTHON = """
+import lxmert_export as lx
+for use in (lambda: lx.export("onnx", "demo", "\\xe9t\\xe9"), lambda: lx.load_artifact("\\xe9t\\xe9")):
+    try:
+        use()
+    except lx.ArtifactError as error:
+        print(ascii(str(error)))
+"""
+
+
+def test_in_python_it_is_an_artifact_error(tmp_path: Path) -> None:
+    done = python(IN_PYTHON, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [MEND.replace("\\", "") in line for line in done.stdout.splitlines()] == [True, True]
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_ascii_name_is_read_beside_others(tmp_path: Path) -> None:
+    """What the process has mapped from elsewhere may be named as it likes: a checkpoint below such a directory is read."""
+    place = tmp_path / "été"
+    place.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(DEMO_DIRECTORY / name, place)
+    done = python("from lxmert_export.cli import main; main()", "inspect", ".", cwd=place)
+    assert done.returncode == 0 and "dialect" in done.stdout, done.stderr

@@ -19,6 +19,7 @@ from parity_tests.random_models import lively_model
 
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
+    "emulated": ("onnx", {"precision": "bf16"}),
     "saved-model": ("tensorflow", {}),
     "keras": ("tensorflow", {"file_format": "keras"}),
     "tflite": ("tflite", {}),
@@ -96,6 +97,17 @@ def _is_one_line(use: Callable[[Path], object], directory: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         use(directory)
     assert str(directory) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [half, start, nothing])
+@pytest.mark.parametrize("file", ["model.onnx", "model.onnx.data"])
+def test_a_damaged_file_that_is_emulated_is_one_line(
+    file: str, damage: Callable[[bytes], bytes], artifacts: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifacts / "emulated", copy)
+    (copy / file).write_bytes(damage((copy / file).read_bytes()))
+    _is_one_line(lx.verify, with_hashes(copy))
 
 
 def test_a_file_of_fixed_axes_in_an_artifact_of_free_ones(artifacts: Path, tmp_path: Path) -> None:

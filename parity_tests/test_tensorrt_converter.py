@@ -87,7 +87,7 @@ def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path)
     rows = dict(summary_rows(inspect_artifact(out)))
     assert rows["status"] == NOT_RUN and "parity" not in rows
     assert rows["matmuls"].endswith("compute in fp16") and "passed" in rows["graph parity"]
-    assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax" in "".join(rows)
+    assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax: 9 fp32" in rows["layers"]
 
 
 def test_precision_is_counted_not_believed(graph: Artifact, tmp_path: Path) -> None:

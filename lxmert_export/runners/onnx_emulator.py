@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
+from lxmert_export.errors import ArtifactError
 from lxmert_export.onnx_types import MOVES, load_typed
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
@@ -21,6 +23,8 @@ from lxmert_export.signature import Signature
 
 HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 EMULATED_FILE = "emulated.onnx"
+# What reading a damaged file, or weights that are cut short, raises.
+UNREADABLE: tuple[type[Exception], ...] = (DecodeError, ValueError, KeyError, TypeError)
 
 
 class EmulatedOnnxRunner(Runner):
@@ -33,8 +37,16 @@ class EmulatedOnnxRunner(Runner):
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
-        write_emulated(path, file, precision)
-        self._runner = OnnxRuntimeRunner(file, signature, limits, precision="fp32", optimize=False, name=name)
+        try:
+            write_emulated(path, file, precision)
+            self._runner = OnnxRuntimeRunner(file, signature, limits, precision="fp32", optimize=False, name=name)
+        except UNREADABLE as error:
+            self._directory.cleanup()
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
+        except ArtifactError:
+            self._directory.cleanup()
+            raise
 
     def compute(self, inputs: Arrays) -> Arrays:
         # The emulated graph takes and gives float32 where the artifact's own has a half-precision input or output.

@@ -51,7 +51,7 @@ class SwitchedOnnxRunner(Runner):
         outputs = dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
         return {spec.name: outputs[spec.name].astype(spec.dtype) for spec in self.signature.outputs}
 
-    def close(self) -> None:
+    def release(self) -> None:
         del self._session
         self._directory.cleanup()
 

@@ -131,9 +131,7 @@ def find_engine(artifact: Artifact) -> Engine:
     try:
         find_gpus()
     except ConversionError as error:
-        raise ArtifactError(
-            f"{artifact.path}: {NOT_RUN}: {error}; verify it on a device of --target {target}"
-        ) from error
+        raise ArtifactError(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
     require_library(found.runtime, found.install)
     return found
 
