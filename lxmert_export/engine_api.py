@@ -93,10 +93,7 @@ def build_engine(
         manifest = onnx.manifest
         profiles = make_profiles(manifest.config, manifest.signature, **ranges)
         final = Path(
-            directory
-            or default_directory(
-                manifest.checkpoint["name"], manifest.task, "tensorrt", f"{manifest.precision}-{target}"
-            )
+            directory or default_directory(manifest.checkpoint["name"], manifest.task, "tensorrt", manifest.precision)
         )
         with atomic_directory(final, overwrite=overwrite) as temporary:
             name = final.resolve().name
