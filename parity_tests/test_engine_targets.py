@@ -19,6 +19,7 @@ from lxmert_export.engine_targets import CAPABILITIES, TARGETS, Versions, instal
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import Capability, Gpu, find_gpus, written
 from lxmert_export.signature import Precision
+from lxmert_export.tensorrt_library import open_library
 
 NAMED = tuple(target for target in TARGETS if target != "this-gpu")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -284,14 +285,16 @@ def test_options_are_all_in_the_table() -> None:
 
 def test_arguments_are_polygraphys() -> None:
     """The oracle is the signature of Polygraphy that is installed."""
-    polygraphy = pytest.importorskip("polygraphy.backend.trt")
-    known = {name for kind in polygraphy.CreateConfig.__mro__ for name in inspect.signature(kind.__init__).parameters}
+    open_library("tensorrt-rtx", install_line("rtx"))  # of the two runtimes this process can use one
+    from polygraphy.backend.trt import CreateConfig
+
+    known = {name for kind in CreateConfig.__mro__ for name in inspect.signature(kind.__init__).parameters}
     assert {option.argument for option in OPTIONS.values()} <= known
 
 
 def test_capabilities_are_the_wheels() -> None:
     """The oracle is the wheel of TensorRT-RTX that is installed."""
-    runtime = pytest.importorskip("tensorrt_rtx")
+    runtime = open_library("tensorrt-rtx", install_line("rtx"))
     members = {name for name in runtime.ComputeCapability.__members__ if name.startswith("SM")}
     assert {f"SM{major}{minor}" for major, minor in engine_targets.RTX} == members
     assert runtime.__version__ in resolve("rtx").versions
