@@ -77,7 +77,8 @@ def build_engine(
         options=options,
     )
     if not bundle:
-        require_library(resolved.runtime, resolved.install)
+        elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
+        require_library(resolved.runtime, resolved.install + elsewhere)
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
     from lxmert_export.bundling import archive_of, bundle_directory, check_archive, check_bundle, write_bundle

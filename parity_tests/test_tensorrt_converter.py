@@ -150,7 +150,7 @@ def test_layers_go_by_the_names_of_their_nodes() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "precision": ({"precision": "bf16"}, ConversionError, "is fp16, and an engine has its ONNX graph's precision"),
     "onnx option": ({"attentions": True}, ConversionError, "attentions cannot be changed in an ONNX artifact"),
-    "orin": ({"target": "orin-jp6"}, MissingExtra, "needs the extra 'tensorrt': sudo apt-get install"),
+    "orin": ({"target": "orin-jp6"}, MissingExtra, "needs the extra 'tensorrt': sudo apt-get install .* --bundle"),
     "range": ({"batch": ["8:4:1"]}, ConfigError, "min above opt"),
     "no range": ({"text": ["many"]}, ConfigError, "must be min:opt:max"),
     "long text": ({"text": ["1:20:9999"]}, ConfigError, "beyond the position table"),
