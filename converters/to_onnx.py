@@ -20,7 +20,7 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from converters.onnx_graph import TRANSPOSED, make_lean
-from lxmert_export.artifact import ONNX_FILE
+from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.errors import ConversionError
 from lxmert_export.mapped_memory import page_out
 from lxmert_export.model import as_dtype
@@ -29,7 +29,6 @@ from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import DTYPES, SignatureModule, module_state
 from lxmert_export.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Signature
 
-DATA_FILE = "model.onnx.data"
 OPSETS = range(18, 26)
 DEFAULT_OPSET = 18
 # What each dynamic axis is traced with: different from one another and from 0 and 1, which the exporter takes for constants.
@@ -88,7 +87,7 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
     """Writes a graph and its data, one weight at a time. ``ConversionError``: a weight that the file's dtype cannot hold."""
     path = directory / ONNX_FILE
     try:
-        ir.save(model, path, external_data=DATA_FILE, max_workers=1, max_in_flight_bytes=1)
+        ir.save(model, path, external_data=ONNX_DATA_FILE, max_workers=1, max_in_flight_bytes=1)
     except ir.serde.SerdeError as error:
         # The few small weights lie in the graph itself; what they raise while it is written comes wrapped.
         reason: BaseException | None = error
@@ -96,7 +95,7 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
             reason = reason.__cause__
         raise reason or error from error
     onnx.checker.check_model(path, full_check=True)
-    return path, directory / DATA_FILE
+    return path, directory / ONNX_DATA_FILE
 
 
 def trace(module: nn.Module, signature: Signature, limits: InputLimits, precision: str, opset: int) -> ir.Model:

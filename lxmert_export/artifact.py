@@ -20,7 +20,7 @@ from lxmert_export.spelling import check_spelling
 
 FORMAT_VERSION = 1
 # What each target's runtime opens; SAVED_MODEL is a directory.
-ONNX_FILE = "model.onnx"
+ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
 ENGINE_FILE = "model.engine"
@@ -155,7 +155,8 @@ def open_artifact(path: str | Path) -> Artifact:
     if not file.is_file():
         refuse_converted(directory)
         raise ArtifactError(
-            f"{path}: not an artifact directory (no {MANIFEST_FILE}), such as '{PACKAGE} onnx', 'tensorflow' or 'tflite' writes"
+            f"{path}: not an artifact directory (no {MANIFEST_FILE}), such as '{PACKAGE} onnx', 'tensorflow', 'tflite' or "
+            "'tensorrt' writes"
         )
     try:
         manifest = Manifest.from_dict(json.loads(file.read_text(encoding="utf-8")))

@@ -10,7 +10,15 @@ from typing import Any
 
 from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
 from lxmert_export.activation_ranges import lint_artifact
-from lxmert_export.artifact import COMPANION_FILES, GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, write_manifest
+from lxmert_export.artifact import (
+    COMPANION_FILES,
+    GOLDEN_FILE,
+    NOT_RUN,
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    Artifact,
+    write_manifest,
+)
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.fp16_linter import Finding
@@ -19,8 +27,6 @@ from lxmert_export.judging import Progress, silent
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Precision
-
-DATA_FILES = f"{ONNX_FILE}.data"
 
 
 def check_source(artifact: Artifact, precision: Precision | None, onnx_options: Mapping[str, Any]) -> None:
@@ -69,7 +75,7 @@ def write_engine(
         profiles,
         target,
         directory,
-        weights_size=onnx.manifest.files[DATA_FILES]["bytes"],
+        weights_size=onnx.manifest.files[ONNX_DATA_FILE]["bytes"],
         islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
     )
     progress(step, 1, 1)
@@ -82,7 +88,7 @@ def write_engine(
         "profiles": [profile.to_dict() for profile in profiles],
         "build": _described(built, onnx),
         "onnx": {
-            "files": {file: facts["sha256"] for file, facts in onnx.manifest.files.items() if "onnx" in file},
+            "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
             "parity": onnx.manifest.parity,
         },
         "lint": [asdict(finding) for finding in findings],
@@ -104,7 +110,7 @@ def lint(onnx: Artifact) -> list[Finding]:
 
 
 def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
-    weights = onnx.manifest.files[DATA_FILES]["bytes"]
+    weights = onnx.manifest.files[ONNX_DATA_FILE]["bytes"]
     return {
         "runtime_version": built.runtime_version,
         "flags": list(built.flags),

@@ -40,6 +40,13 @@ ObjectsOption = Annotated[int | None, typer.Option(min=1, help="Fix the objects 
 HiddenStatesFlag = Annotated[bool, typer.Option("--hidden-states", help="Add every layer's hidden states.")]
 AttentionsFlag = Annotated[bool, typer.Option("--attentions", help="Add the attention probabilities.")]
 ObjectHeadsFlag = Annotated[bool, typer.Option("--object-heads", help="Add pre-training's object heads.")]
+IslandsOption = Annotated[
+    Literal["standard", "auto"],
+    typer.Option(
+        "--fp32-islands",
+        help="With --fp16, what computes in float32: LayerNorm, softmax and GELU, or what a search finds necessary.",
+    ),
+]
 NoParityFlag = Annotated[bool, typer.Option("--no-parity", help="Skip the gate; the manifest then says so.")]
 
 
@@ -50,13 +57,7 @@ def onnx(
     task: TaskOption = None,
     output: OutputOption = None,
     opset: Annotated[int, typer.Option(min=18, max=25, help="ONNX operator set.")] = 18,
-    fp32_islands: Annotated[
-        Literal["standard", "auto"],
-        typer.Option(
-            "--fp32-islands",
-            help="With --fp16, what computes in float32: LayerNorm, softmax and GELU, or what a search finds necessary.",
-        ),
-    ] = "standard",
+    fp32_islands: IslandsOption = "standard",
     batch: BatchOption = None,
     text: TextOption = None,
     objects: ObjectsOption = None,

@@ -10,6 +10,7 @@ from lxmert_export.cli_conversions import (
     AttentionsFlag,
     HeadsOption,
     HiddenStatesFlag,
+    IslandsOption,
     NoParityFlag,
     ObjectHeadsFlag,
     OutputOption,
@@ -66,6 +67,7 @@ def tensorrt(
     io_dtype: Annotated[
         Literal["float32", "float16"] | None, typer.Option(help="Dtype of floating-point inputs and outputs.")
     ] = None,
+    fp32_islands: IslandsOption = "standard",
     version_compatible: Annotated[
         bool,
         typer.Option("--version-compatible", help=_help("version_compatible", "Runs in later versions of TensorRT.")),
@@ -113,7 +115,8 @@ def tensorrt(
     asked: dict[str, Any] = {
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
-        "providers": provider, **({"parity": False} if no_parity else {}),
+        "providers": provider, "fp32_islands": fp32_islands if fp32_islands == "auto" else None,
+        **({"parity": False} if no_parity else {}),
     }  # fmt: skip
     onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]
     precision = chosen_precision(fp16=fp16, bf16=bf16)

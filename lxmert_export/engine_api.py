@@ -35,6 +35,7 @@ class OnnxOptions(TypedDict, total=False):
     object_heads: bool
     io_dtype: str
     opset: int | None
+    fp32_islands: str
     revision: str | None
     num_attention_heads: int | None
     parity: bool

@@ -109,7 +109,8 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
         rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
     rows.append(("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"))
     if graph["operators"]:
-        rows.append(("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} compute in {arithmetic}"))
+        doing = "give results in" if manifest["options"].get("quantization") == "dynamic-range" else "compute in"
+        rows.append(("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} {doing} {arithmetic}"))
     else:  # a .keras file holds layers, no graph
         rows.append(("dtype policy", ", ".join(matmuls)))
     if islands := manifest["options"].get("fp32_islands"):

@@ -141,6 +141,18 @@ def test_what_fp16_does_not_bear_is_refused_before_anything_is_built(tmp_path: P
         built(graph.path, tmp_path / "out")
 
 
+def test_islands_that_were_searched_may_be_float32_in_the_engine_and_nothing_else(tmp_path: Path) -> None:
+    """Where a residual stream leaves fp16, the found islands hold matmuls: TensorRT shows just these in float32."""
+    model = outlier_model("question-answering", TINY)
+    rescale_residual_stream(model, 2.0**14)
+    artifact = built(model, tmp_path / "out", precision="fp16", fp32_islands="auto")
+    options = artifact.manifest.options
+    assert artifact.report is not None and artifact.report.passed
+    in_float32 = options["build"]["float32_matmuls"]
+    assert in_float32 and set(in_float32) <= set(options["fp32_islands"])
+    assert options["build"]["matmuls"] == {"fp16": options["build"]["matmuls"]["fp16"], "fp32": len(in_float32)}
+
+
 def test_layers_go_by_the_names_of_their_nodes() -> None:
     assert node_name("lxmert.pooler/MatMul [ONNX Layer: lxmert.pooler/MatMul]") == "lxmert.pooler/MatMul"
     assert node_name("plain") == "plain"
