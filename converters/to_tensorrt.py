@@ -61,11 +61,11 @@ def convert_to_tensorrt(
     library = open_library(target.runtime, target.install)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
 
-    with as_one_error(f"{onnx_file}: TensorRT cannot parse it"):
+    with as_one_error("TensorRT cannot parse the ONNX graph"):
         builder, network, parser = NetworkFromOnnxPath(str(onnx_file), strongly_typed=True)()
     facts = read_network(network)
     check_network(facts, target.precision, islands)
-    with as_one_error(f"{onnx_file}: TensorRT cannot build it"):
+    with as_one_error("TensorRT cannot build the engine"):
         builder.max_threads = 1
         config = _configure(library, builder, network, signature, profiles, target)
         flags = _set_flags(library, config)

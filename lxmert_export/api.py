@@ -182,12 +182,13 @@ def check_parity(
     _check_providers(opened, providers)
     if checkpoint is None:
         return check_against_golden(opened, providers, progress)
+    require("the reference", torch="torch")
     for artifact in opened:
         if artifact.is_engine:
             find_engine(artifact)  # before anything is computed that it would have to be compared with
             continue
         module, extra = reader_of(artifact)
-        require("the reference", **{"torch": "torch", module: extra})
+        require("the reference", **{module: extra})
     check_own_converters()
     from lxmert_export.gate import check_against_module
 

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lxmert_export.converted_files import manifest_of
 from lxmert_export.errors import ArtifactError
 from lxmert_export.spelling import check_spelling
 
 # Both stand beside the final directory, so that renaming never crosses a file system: `.NAME.writing-PID-…` is being
 # filled, `.NAME.replaced-PID-…` is the old one, set aside for the instant in which the new one takes its place.
 WRITING, REPLACED = "writing", "replaced"
-# What tells a directory that a command of ours wrote from any other.
-REPLACEABLE = frozenset(("manifest.json", "config.json"))
+# What lies beside a config.json in a checkpoint.
+WEIGHT_SUFFIXES = frozenset((".safetensors", ".pth", ".bin", ".h5"))
 
 
 @contextmanager
@@ -59,13 +60,14 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
         )
     if not final.exists():
         return
-    if final == Path.cwd():
+    if final.resolve() == Path.cwd():
         raise ArtifactError(f"{final}: is the current directory, which is not replaced; name another output")
-    held = {entry.name for entry in final.iterdir()}
-    if held and not held & REPLACEABLE:
+    held = list(final.iterdir())
+    is_checkpoint = (final / "config.json").is_file() and any(entry.suffix in WEIGHT_SUFFIXES for entry in held)
+    if held and not is_checkpoint and manifest_of(final) is None:
         raise ArtifactError(
-            f"{final}: holds no artifact and no checkpoint (neither {' nor '.join(sorted(REPLACEABLE))}), so that "
-            "overwrite=True (--overwrite) does not replace it; name another output, or remove it yourself"
+            f"{final}: holds no artifact and no checkpoint, so that overwrite=True (--overwrite) does not replace it; "
+            "name another output, or remove it yourself"
         )
 
 

@@ -21,7 +21,6 @@ from lxmert_export.artifact import (
 )
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ArtifactError, ConversionError
-from lxmert_export.fp16_linter import Finding
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.judging import Progress, silent
 from lxmert_export.parity.prediction import predicted_by_manifest
@@ -66,7 +65,7 @@ def write_engine(
     by ``verify`` on the GPU that runs it.
     """
     check_precision(onnx)
-    findings = lint(onnx)
+    facts = facts_of_graph(onnx)
     step = f"building {target.precision} engine for {target.target}"
     progress(step, 0, 1)
     built = convert_to_tensorrt(
@@ -83,7 +82,8 @@ def write_engine(
         if file in onnx.manifest.files:
             shutil.copyfile(onnx.file(file), directory / file)
     options = {
-        **onnx.manifest.options,
+        **{name: value for name, value in onnx.manifest.options.items() if name != "bundle"},
+        **facts,
         "engine": target.to_dict(),
         "profiles": [profile.to_dict() for profile in profiles],
         "build": _described(built, onnx),
@@ -91,22 +91,26 @@ def write_engine(
             "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
             "parity": onnx.manifest.parity,
         },
-        "lint": [asdict(finding) for finding in findings],
-        "predicted_errors": predicted_by_manifest(onnx.manifest.parity),
         "status": NOT_RUN,
     }
     manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
 
 
-def lint(onnx: Artifact) -> list[Finding]:
-    """What of an fp16 graph fp16 does not bear, on drawn inputs. ``ConversionError``: what would give wrong numbers."""
+def facts_of_graph(onnx: Artifact) -> dict[str, Any]:
+    """What is known of an engine before it is built, for its manifest: what the linter finds, and the errors foretold.
+
+    ``ConversionError``: a graph that would give wrong numbers in fp16, on drawn inputs.
+    """
     findings = lint_artifact(onnx) if onnx.manifest.precision == "fp16" else []
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConversionError(f"{onnx.path}: {errors[0]}{more}")
-    return findings
+        raise ConversionError(f"the ONNX graph is not for fp16: {errors[0]}{more}")
+    return {
+        "lint": [asdict(finding) for finding in findings],
+        "predicted_errors": predicted_by_manifest(onnx.manifest.parity),
+    }
 
 
 def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:

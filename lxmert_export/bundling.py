@@ -21,9 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from lxmert_export.artifact import GOLDEN_FILE, ONNX_FILE, Artifact, sha256, write_manifest
+from lxmert_export.artifact import (
+    COMPANION_FILES,
+    GOLDEN_FILE,
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    Artifact,
+    sha256,
+    write_manifest,
+)
 from lxmert_export.atomic_directory import atomic_directory
-from lxmert_export.building import lint
+from lxmert_export.building import facts_of_graph
 from lxmert_export.bundle import build_and_verify
 from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, BUNDLE_FORMAT, GOLDEN_ARRAYS
 from lxmert_export.engine_targets import POLYGRAPHY, EngineTarget
@@ -78,12 +86,12 @@ def write_bundle(
             f"{onnx.path}: written with --no-parity, so it has no golden inputs for a device to run; export it again without"
         )
     check_precision(onnx)
-    lint(onnx)
+    facts = facts_of_graph(onnx)
     golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
     missed = golden_profile(golden, profiles, manifest.signature)
-    for file in manifest.files:
-        (directory / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(onnx.file(file), directory / file)
+    for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):  # of a bundle too: not what it adds
+        if file in manifest.files:
+            shutil.copyfile(onnx.file(file), directory / file)
     # np.savez dates every entry 1980: the same arrays make the same file.
     np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # any name is an array's
     shutil.copyfile(build_and_verify.__file__ or "", directory / SCRIPT)
@@ -97,6 +105,7 @@ def write_bundle(
     (directory / BUNDLE_FILE).write_text(text + "\n", encoding="utf-8")
     options = {
         **manifest.options,
+        **facts,
         "bundle": {"engine": target.to_dict(), "profiles": [p.to_dict() for p in everything]},
     }
     return Artifact(directory, write_manifest(directory, replace(manifest, options=options)), name, onnx.report)

@@ -58,8 +58,9 @@ class Calibration:
         count = len(next(iter(self.rows.values())))
         # Two rows at a time: a row and its masked copy stay together.
         pairs = [n for n in range(0, count, 2) if (n // 2 % JUDGED_SHARE == 0) == kept_back]
-        if kept_back and len(pairs) > MOST_JUDGED // 2:  # spread over all of them
-            pairs = [pairs[n * len(pairs) // (MOST_JUDGED // 2)] for n in range(MOST_JUDGED // 2)]
+        most = max(MOST_JUDGED, _least_judged(signature) + 1) // 2
+        if kept_back and len(pairs) > most:  # spread over all of them
+            pairs = [pairs[n * len(pairs) // most] for n in range(most)]
         chosen = np.array([n for pair in pairs for n in (pair, pair + 1) if n < count])
         size = signature.fixed_sizes.get("batch", BATCH)
         for first in range(0, len(chosen) - size + 1, size):
@@ -183,9 +184,13 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
 
 def _check_count(rows: int, described: str, signature: Signature) -> None:
     """``InputError``: too few rows to measure ranges on some, and to judge by as many others as drawn inputs have."""
-    smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
-    batch = signature.fixed_sizes.get("batch", BATCH)
-    batches = math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch)  # as many as other families have
-    needed = JUDGED_SHARE * batches * batch
+    needed = JUDGED_SHARE * _least_judged(signature)
     if rows < needed:
         raise InputError(f"{described}: has {rows} rows; full-integer needs {needed} or more that fit the fixed axes")
+
+
+def _least_judged(signature: Signature) -> int:
+    """Rows to judge by, whole batches of them: as many as other families of inputs have."""
+    smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
+    batch = signature.fixed_sizes.get("batch", BATCH)
+    return math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch) * batch

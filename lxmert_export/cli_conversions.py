@@ -166,7 +166,6 @@ def _export(target: str, checkpoint: str, output: Path | None, precision: Precis
     with shown_progress() as progress:
         artifact = api.export(target, checkpoint, output, precision=precision or "fp32", progress=progress, **options)
     say_origin(artifact)
-    _say_islands(artifact.manifest.options)
     show_report(artifact.report)
     size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
@@ -186,12 +185,13 @@ def _say_islands(options: Mapping[str, Any]) -> None:
 
 
 def say_origin(artifact: Artifact) -> None:
-    """Which checkpoint was used, and what of it was not."""
+    """Which checkpoint was used, what of it was not, and what was searched for it."""
     origin = artifact.manifest.checkpoint
     hashed = f", sha256 {origin['sha256'][:12]}" if origin["sha256"] else ""
     say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{hashed})")
     if origin["unused_heads"]:
         say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
+    _say_islands(artifact.manifest.options)
 
 
 def chosen_precision(**flags: bool) -> Precision | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,9 +26,6 @@ from lxmert_export.engine_options import OPTIONS, BuildOptions
 from lxmert_export.engine_targets import Target
 from lxmert_export.hub import DEMO
 from lxmert_export.terminal import say, show_report, shown_progress
-
-if TYPE_CHECKING:
-    from lxmert_export.artifact import Artifact
 
 
 def _help(option: str, text: str) -> str:
@@ -130,13 +128,23 @@ def tensorrt(
             progress=progress, **onnx_options,
         )  # fmt: skip
     say_origin(artifact)
-    if bundle:
-        _tell_bundle(artifact)
-        return
     if artifact.report is not None:
-        say("parity of the ONNX graph that the engine was built from:")
+        say("parity of the ONNX graph that the engine is built from:")
     show_report(artifact.report)
-    findings = artifact.manifest.options["lint"]
+    described = artifact.manifest.options
+    _say_findings(described["lint"])
+    engine = described["bundle"]["engine"] if bundle else described["engine"]
+    for note in engine["notes"]:
+        say(f"note: {note}")
+    if bundle:
+        say(f"no run of ours has executed for this target: {', '.join(engine['unexecuted']) or 'nothing'}")
+        typer.echo(f"wrote {artifact.path} and {artifact.path}.tar.gz: nothing is built yet; its README.md says how")
+        return
+    typer.echo(f"wrote {artifact.path} (engine {described['build']['engine_bytes']:,} bytes): {described['status']}")
+
+
+def _say_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Errors and warnings of the fp16 linter, and how many notes there are."""
     notes = [finding for finding in findings if finding["severity"] == "note"]
     for finding in findings:
         if finding not in notes:
@@ -144,18 +152,3 @@ def tensorrt(
     if notes:
         rules = ", ".join(sorted({finding["rule"] for finding in notes}))
         say(f"the fp16 linter's {len(notes)} notes ({rules}) are in the manifest")
-    for note in artifact.manifest.options["engine"]["notes"]:
-        say(f"note: {note}")
-    size = artifact.manifest.options["build"]["engine_bytes"]
-    typer.echo(f"wrote {artifact.path} (engine {size:,} bytes): {artifact.manifest.options['status']}")
-
-
-def _tell_bundle(artifact: Artifact) -> None:
-    """What was bundled, and what to do with it."""
-    show_report(artifact.report)
-    engine = artifact.manifest.options["bundle"]["engine"]
-    for note in engine["notes"]:
-        say(f"note: {note}")
-    if engine["unexecuted"]:
-        say(f"no run of ours has executed for this target: {', '.join(engine['unexecuted'])}")
-    typer.echo(f"wrote {artifact.path} and {artifact.path}.tar.gz: nothing is built yet; its README.md says how")

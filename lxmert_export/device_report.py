@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, sha256
 from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, REPORT_FORMAT, RUN
-from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
-from lxmert_export.held_out import SCENES
-from lxmert_export.judging import Judged, report_on
+from lxmert_export.judging import Judged, report_on, scenes_not_run
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport, judge
 from lxmert_export.sample_inputs import Arrays
-from lxmert_export.signature import ANSWER_OUTPUT
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,7 @@ def judge_device_report(artifact: Artifact, path: Path) -> ParityReport:
     recording = read_outputs(report, golden)
     name = f"{artifact.name} on {report.gpu} ({report.runtime})"
     cells = judge(name, recording, golden.reference, golden.floors, manifest.signature, "native")
-    answers = {spec.name for spec in manifest.signature.outputs} & {ANSWER_OUTPUT}
-    # A device is asked no held-out questions yet: that must not go unseen.
-    unasked = (SCENES,) if answers and is_demo_world(manifest.config.extra) else ()
-    not_run = (*golden.samples.not_run, *unasked)
+    not_run = (*golden.samples.not_run, *scenes_not_run(artifact))  # a device is asked no held-out questions yet
     judged = Judged(artifact, golden.samples, cells, recording, golden.floors, not_run=not_run)
     return report_on([judged])
 

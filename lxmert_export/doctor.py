@@ -139,8 +139,8 @@ def _on_gpu(installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[in
         return replace(
             installed, works=False, detail=f"{installed.detail}; no GPU found", mend="an NVIDIA GPU, and its driver"
         )
-    if all(gpu.capability not in possible for gpu in gpus):
+    if all(gpu.capability is not None and gpu.capability not in possible for gpu in gpus):
         listed = ", ".join(map(written, sorted(possible)))
-        detail = f"{installed.detail}; not for compute capability {written(gpus[0].capability)}"
+        detail = f"{installed.detail}; not for {gpus[0]}"
         return replace(installed, works=False, detail=detail, mend=f"a GPU of compute capability {listed}")
     return installed

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
-from lxmert_export.api import check_own_converters, default_directory, export
+from lxmert_export.api import check_own_converters, default_directory, export, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
 from lxmert_export.engine_options import BuildOptions
 from lxmert_export.engine_targets import resolve
 from lxmert_export.judging import Progress, silent
-from lxmert_export.profiles import make_profiles, parse_range
+from lxmert_export.profiles import check_counts, make_profiles, parse_range
 from lxmert_export.signature import Precision, Signature, Task
 from lxmert_export.tensorrt_library import require_library
 
@@ -80,6 +80,7 @@ def build_engine(
     if not bundle:
         elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
         require_library(resolved.runtime, resolved.install + elsewhere)
+    require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
     from lxmert_export.bundling import archive_of, bundle_directory, check_archive, check_bundle, write_bundle
@@ -125,5 +126,6 @@ def build_engine(
 
 def _fixed_axes(ranges: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Axes that all profiles have one size of: the graph itself is written for it. ``ConfigError``: what is no range."""
+    check_counts(ranges)
     parsed = {axis: [parse_range(text, f"--{axis}") for text in texts] for axis, texts in ranges.items()}
     return {axis: found[0].min for axis, found in parsed.items() if len(found) == 1 and found[0].min == found[0].max}

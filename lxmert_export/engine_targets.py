@@ -229,7 +229,11 @@ def _of_this_machine(
     gpus = detect()
     if not gpus:
         raise ConversionError("--target this-gpu: no NVIDIA GPU found here; name the target instead")
-    found = sorted({gpu.capability for gpu in gpus})
+    if untold := [gpu for gpu in gpus if gpu.capability is None]:
+        raise ConversionError(
+            f"--target this-gpu: nvidia-smi tells no compute capability of {untold[0].name}; name the target instead"
+        )
+    found = sorted({gpu.capability for gpu in gpus if gpu.capability is not None})
     if len(found) > 1:
         listed = ", ".join(written(capability) for capability in found)
         raise ConversionError(

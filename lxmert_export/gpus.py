@@ -18,14 +18,15 @@ INSTEAD = "name the target instead (rtx builds without a GPU)"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its compute capability (major, minor), its name, and the version of the driver."""
+    """One GPU: its compute capability (major, minor; None where the driver does not tell), its name, the driver's version."""
 
-    capability: Capability
+    capability: Capability | None
     name: str
     driver: str
 
     def __str__(self) -> str:
-        return f"{self.name}, compute capability {written(self.capability)}, driver {self.driver}"
+        capability = "untold" if self.capability is None else written(self.capability)
+        return f"{self.name}, compute capability {capability}, driver {self.driver}"
 
 
 def find_gpus(timeout: float = TIMEOUT_SECONDS) -> tuple[Gpu, ...]:
@@ -61,11 +62,11 @@ def read_capability(text: str) -> Capability | None:
 def _read(line: str) -> Gpu:
     """One line of the answer; a name may hold commas, the fields beside it do not."""
     capability, _, rest = line.partition(",")
-    name, _, driver = rest.rpartition(",")
-    found = read_capability(capability.strip())
-    if found is None:  # some drivers on Jetson answer [N/A]
-        raise ConversionError(f"nvidia-smi tells no compute capability of this GPU ({line!r}): {INSTEAD}")
-    return Gpu(found, name.strip(), driver.strip())
+    name, comma, driver = rest.rpartition(",")
+    if not comma:
+        raise ConversionError(f"nvidia-smi lists no GPU, but {line!r}: {INSTEAD}")
+    # Some drivers on Jetson answer [N/A].
+    return Gpu(read_capability(capability.strip()), name.strip(), driver.strip())
 
 
 def _lines(output: bytes) -> list[str]:

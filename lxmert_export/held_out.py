@@ -109,6 +109,10 @@ class HeldOut:
         }
         return {spec.name: given[spec.name].astype(spec.dtype) for spec in signature.inputs}
 
+    def first(self, signature: Signature) -> Arrays:
+        """The first call that ``ask`` makes; the others are of its shapes, but for the rows of the last."""
+        return self.inputs(self._batches(signature)[0], signature)
+
     def batch_count(self, signature: Signature) -> int:
         """How often ``ask`` runs, and calls ``advance``."""
         return len(self._batches(signature))

@@ -22,7 +22,7 @@ from lxmert_export.parity.report import Cell, Floors, ParityReport, judge, judge
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.runners.opening import judged_ways, open_signature
 from lxmert_export.runners.runner import Runner
-from lxmert_export.sample_inputs import Family, SampleInputs
+from lxmert_export.sample_inputs import Arrays, Family, SampleInputs
 from lxmert_export.signature import ANSWER_OUTPUT, CHOICE_OUTPUTS, Signature
 from lxmert_export.weight_names import same_network
 
@@ -76,12 +76,17 @@ def judge_artifact(
     recording: Recording = {}
     held_out = held_out_of(artifact)
     asked = held_out if held_out is not None and held_out.fits(signature) else None
-    batches = batch_count(samples) + (asked.batch_count(signature) if asked else 0)
     for arithmetic, open_one in judged_ways(artifact, providers, emulate=emulate):
         with open_one() as runner:
+            samples = taken_by(runner, samples)
+            if asked is not None and not _takes(runner, asked.first(signature)):
+                asked = None
+            batches = batch_count(samples) + (asked.batch_count(signature) if asked else 0)
             advance = counted(progress, runner.name, batches)
-            recording = record(runner.run, samples, signature, advance=advance)
-            answers = asked.ask(runner.run, signature, advance) if asked else None
+            recording = record(runner.run_in_pieces, samples, signature, advance=advance)
+            answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
+        run = {family.name for family in samples.families}
+        reference = {key: chunks for key, chunks in reference.items() if key[0] in run}
         compared = recording if golden is None else at_sampled_positions(recording, golden)
         chosen_of = samples if artifact.manifest.precision == "int8" else None
         cells += judge(artifact.name, compared, reference, floors, signature, arithmetic, choices_of=chosen_of)
@@ -90,12 +95,26 @@ def judge_artifact(
             cells += of_answers
             decisions.append(decided)
     cells += _judge_other_signatures(artifact, samples, recording)
-    # What this version has no questions for is told of, like what there is no room for: a proof must not go missing unseen.
-    answers_scenes = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in {
-        s.name for s in signature.outputs
-    }
-    not_run = (SCENES,) if asked is None and (held_out is not None or answers_scenes) else ()
+    not_run = scenes_not_run(artifact) if asked is None else ()
     return Judged(artifact, samples, cells, recording, floors, decisions, (*samples.not_run, *not_run))
+
+
+def taken_by(runner: Runner, samples: SampleInputs) -> SampleInputs:
+    """The families that a runner takes; those that it does not, as outside an engine's profiles, are among those not run."""
+    taken = tuple(family for family in samples.families if all(_takes(runner, batch) for batch in family.batches))
+    names = {family.name for family in taken}
+    return SampleInputs(taken, (*samples.not_run, *(f.name for f in samples.families if f.name not in names)))
+
+
+def _takes(runner: Runner, inputs: Arrays) -> bool:
+    return runner.pieces({name: array.shape for name, array in inputs.items()}) is not None
+
+
+def scenes_not_run(artifact: Artifact) -> tuple[str, ...]:
+    """The held-out questions, of an artifact that answers such and was asked none: a proof must not go missing unseen."""
+    outputs = {spec.name for spec in artifact.manifest.signature.outputs}
+    answers = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in outputs
+    return (SCENES,) if answers or held_out_of(artifact) is not None else ()
 
 
 def judge_answers(
@@ -205,10 +224,10 @@ def report_on(judged: Sequence[Judged]) -> ParityReport:
 
 
 def _shared_families(one: Judged, other: Judged) -> set[str]:
-    """Families that both were run on: all, unless one of them was calibrated for inputs of its own."""
+    """Families that both were to be run on: all but those that one does not take, or was calibrated without."""
     families = [{family for family, _ in side.recording} for side in (one, other)]
     if not (one.artifact.is_calibrated or other.artifact.is_calibrated):
-        return families[0] | families[1]
+        return (families[0] | families[1]) - {*one.not_run, *other.not_run}
     theirs = {family.name: family for family in other.samples.families}
     same = {f.name for f in one.samples.families if f.name in theirs and _same_inputs(f, theirs[f.name])}
     return same & families[0] & families[1]

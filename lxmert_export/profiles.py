@@ -105,11 +105,7 @@ def make_profiles(
     position table, against an axis that the signature fixes; options given unequally often; a profile given twice.
     """
     given = {"batch": batch, "text": text, "objects": objects}
-    count = max(1, *map(len, given.values()))
-    if wrong := [axis for axis, texts in given.items() if len(texts) not in (0, 1, count)]:
-        raise ConfigError(
-            f"--{wrong[0]} is given {len(given[wrong[0]])} times for {count} profiles: give it once, for all, or {count} times"
-        )
+    count = check_counts(given)
     defaults = _defaults(config, signature)
     profiles = [
         Profile(
@@ -122,6 +118,16 @@ def make_profiles(
     ]
     check_profiles(profiles, config, signature)
     return tuple(profiles)
+
+
+def check_counts(given: Mapping[str, Sequence[str]]) -> int:
+    """How many profiles these ranges make; ``ConfigError`` where they are given unequally often."""
+    count = max(1, *map(len, given.values()))
+    if wrong := [axis for axis, texts in given.items() if len(texts) not in (0, 1, count)]:
+        raise ConfigError(
+            f"--{wrong[0]} is given {len(given[wrong[0]])} times for {count} profiles: give it once, for all, or {count} times"
+        )
+    return count
 
 
 def parse_range(text: str, where: str) -> AxisRange:
@@ -187,6 +193,18 @@ def pick_profile(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> int:
             f"{call}: outside every profile of this engine ({taken}): cut the call, or build a wider engine"
         )
     return min(covering, key=lambda number: (*_looseness(profiles[number], sizes), number))
+
+
+def pieces(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> list[int] | None:
+    """The rows of a call, parted as evenly and as little as makes one profile take every part; None where none can."""
+    rows = sizes["batch"]
+    for profile in sorted(profiles, key=lambda profile: -profile.batch.max):
+        if set(profile.misses(sizes)) <= {"batch"}:
+            parts = math.ceil(rows / profile.batch.max)
+            size, larger = divmod(rows, parts)
+            if size >= profile.batch.min:
+                return [size + 1] * larger + [size] * (parts - larger)
+    return None
 
 
 def _looseness(profile: Profile, sizes: Mapping[str, int]) -> tuple[int, Fraction]:

@@ -18,7 +18,7 @@ from lxmert_export.errors import ArtifactError
 
 def write(final: Path, text: str, *, overwrite: bool = False) -> None:
     with atomic_directory(final, overwrite=overwrite) as temporary:
-        (temporary / "manifest.json").touch()  # what tells a directory of ours
+        (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')  # what tells a directory of ours
         (temporary / "file").write_text(text)
 
 
@@ -109,9 +109,14 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, monkeypatch: pytest.
     (out / "manifest.json").rename(out / "mine")
     with pytest.raises(ArtifactError, match="holds no artifact and no checkpoint"):
         write(out, "new", overwrite=True)
+    (out / "manifest.json").write_text("{}")  # another program's
+    (out / "config.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="holds no artifact and no checkpoint"):
+        write(out, "new", overwrite=True)
+    (out / "config.json").unlink()
     (out / "mine").rename(out / "manifest.json")
     monkeypatch.chdir(out)
-    for name in ("", "."):
+    for name in ("", ".", "../out"):
         with pytest.raises(ArtifactError, match="is the current directory"):
             write(Path(name), "new", overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["file", "manifest.json"]

@@ -62,6 +62,15 @@ def test_a_bundle_holds_all_that_a_device_needs(bundle: Artifact, graph: Artifac
     assert lx.verify(bundle.path).passed  # it is an ONNX artifact still
 
 
+def test_a_bundle_can_be_made_anew_from_a_bundle(bundle: Artifact, tmp_path: Path) -> None:
+    other = lx.build_engine(bundle.path, tmp_path / "other", target="orin-jp6", bundle=True)
+    described = json.loads(other.file("bundle.json").read_text())
+    assert "bundle.json" not in described["files"] and described["target"] == "orin-jp6"
+    assert all(sha256(other.file(name)) == facts["sha256"] for name, facts in described["files"].items())
+    engine = lx.build_engine(bundle.path, tmp_path / "engine", compute_capability="8.9")
+    assert "bundle" not in engine.manifest.options and {"lint", "predicted_errors"} <= set(other.manifest.options)
+
+
 def test_the_same_bundle_is_the_same_bytes(graph: Artifact, bundle: Artifact, tmp_path: Path) -> None:
     lx.build_engine(graph.path, tmp_path / "sent", compute_capability="8.9", bundle=True)
     assert sha256(tmp_path / "sent.tar.gz") == sha256(Path(f"{bundle.path}.tar.gz"))

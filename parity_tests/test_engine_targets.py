@@ -327,7 +327,7 @@ def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
     ("script", "reason"),
     [("echo 'No devices were found'; exit 6", "No devices were found"), ("echo 'no driver' >&2; exit 9", "no driver"),
      ("exit 12", "exit code 12"), ("true", "lists none"), ("echo '[N/A], Orin (nvgpu), N/A'", "no compute capability"),
-     ("echo garbage", "no compute capability"), ("printf '\\377\\n'", "no compute capability")],
+     ("echo garbage", "lists no GPU, but 'garbage'"), ("printf '\\377\\n'", "lists no GPU, but")],
 )  # fmt: skip
 def test_no_gpu(script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nvidia_smi(tmp_path, monkeypatch, script)

@@ -101,6 +101,8 @@ NEEDS = [
     (("tensorflow", "demo", "-o", "out"), "tensorflow", "tensorflow"),
     (("tflite", "demo", "-o", "out"), "tensorflow", "tensorflow"),
     (("tflite", "demo", "-o", "out"), "ai_edge_litert", "tflite"),
+    (("tensorrt", "demo", "-o", "out"), "onnx", "onnx"),
+    (("tensorrt", "demo", "-o", "out", "--bundle"), "onnxscript", "onnx"),
     (("convert", "demo", "--to", "hf", "-o", "out"), "torch", "torch"),
     (("convert", "demo", "--to", "tf", "-o", "out"), "h5py", "h5"),
     (("inspect", "demo"), "torch", "torch"),

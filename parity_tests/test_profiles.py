@@ -18,6 +18,7 @@ from lxmert_export.profiles import (
     check_profiles,
     make_profiles,
     pick_profile,
+    pieces,
 )
 from lxmert_export.signature import DYNAMIC_AXES, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.random_models import SMALL
@@ -292,3 +293,24 @@ GOOD: dict[str, Any] = {"batch": [1, 1, 8], "text": [2, 20, 64], "objects": [1, 
 )  # fmt: skip
 def test_manifests_are_read_strictly(values: Any) -> None:
     assert "profile" in refusal(ConfigError, Profile.from_dict, values)
+
+
+def test_a_call_is_parted_as_little_as_makes_a_profile_take_every_part() -> None:
+    """Against a brute force over all ways to part the rows of a call."""
+    generator = random.Random(0)
+    for _ in range(300):
+        low = generator.randint(1, 4)
+        batches = [AxisRange(low, low, generator.randint(low, 6)) for _ in range(generator.randint(1, 2))]
+        axis = AxisRange(2, 2, 5)
+        profiles = [Profile(batch, axis, AxisRange(1, 1, generator.choice((3, 9)))) for batch in batches]
+        sizes = {"batch": generator.randint(1, 14), "text": 4, "objects": generator.choice((2, 8, 20))}
+        found = pieces(profiles, sizes)
+        usable = [p for p in profiles if sizes["objects"] in p.objects]
+        possible = [
+            p for p in usable if any(p.batch.min * n <= sizes["batch"] <= p.batch.max * n for n in range(1, 15))
+        ]
+        if found is None:
+            assert len(possible) < len(usable) or not usable
+            continue
+        assert sum(found) == sizes["batch"] and max(found) - min(found) <= 1
+        assert any(all(part in p.batch for part in found) for p in possible)

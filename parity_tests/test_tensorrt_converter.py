@@ -21,6 +21,10 @@ from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
+from lxmert_export.profiles import Profile, call_sizes, pick_profile, pieces
+from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
+from lxmert_export.runners.opening import OPENERS
+from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import TASKS, Precision, Task
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.stress_models import outlier_model, rescale_residual_stream
@@ -88,6 +92,49 @@ def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path)
     assert rows["status"] == NOT_RUN and "parity" not in rows
     assert rows["matmuls"].endswith("compute in fp16") and "passed" in rows["graph parity"]
     assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax: 9 fp32" in rows["layers"]
+
+
+class StandIn(OnnxRuntimeRunner):
+    """What no GPU is needed for of an engine's runner: onnxruntime behind the engine's profiles."""
+
+    profiles: tuple[Profile, ...] = ()
+
+    def pieces(self, shapes: Any) -> list[int] | None:
+        return pieces(self.profiles, call_sizes(shapes, self.signature))
+
+    def compute(self, inputs: Any) -> Any:
+        pick_profile(self.profiles, call_sizes({name: array.shape for name, array in inputs.items()}, self.signature))
+        return super().compute(inputs)
+
+
+def judged_by_stand_in(
+    monkeypatch: pytest.MonkeyPatch, source: Path, directory: Path, **ranges: Any
+) -> lx.ParityReport:
+    """``verify`` of an engine, as on a GPU that computed what onnxruntime does."""
+    engine = built(source, directory, **ranges)
+
+    def opened(artifact: Artifact, providers: Any) -> StandIn:
+        manifest = artifact.manifest
+        runner = StandIn(
+            source / "model.onnx", manifest.signature, InputLimits.of(manifest.config), precision="fp32", name="engine"
+        )
+        runner.profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
+        return runner
+
+    monkeypatch.setitem(OPENERS, "tensorrt", opened)
+    return lx.verify(engine.path)
+
+
+def test_an_engine_is_judged_inside_its_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are parted, held-out questions asked; families that no profile takes are told of, and nothing run fails."""
+    lx.export("onnx", "demo", tmp_path / "demo", task="question-answering")
+    report = judged_by_stand_in(monkeypatch, tmp_path / "demo", tmp_path / "default")
+    assert report.passed and not report.families_not_run and report.decisions[0].total.questions == 1001
+    report = judged_by_stand_in(monkeypatch, tmp_path / "demo", tmp_path / "narrow", batch=["1:2:4"], objects=["4:5:9"])
+    assert report.passed and set(report.families_not_run) == {"one-object", "scenes"}
+    assert {cell.samples for cell in report.cells} == {16}
+    report = judged_by_stand_in(monkeypatch, tmp_path / "demo", tmp_path / "nothing", objects=["50:50:60"])
+    assert not report.passed and not report.cells
 
 
 def test_precision_is_counted_not_believed(graph: Artifact, tmp_path: Path) -> None:

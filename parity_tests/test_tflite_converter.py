@@ -335,6 +335,12 @@ def test_one_row_in_four_is_judged_by_up_to_128(rows: int, judged: int) -> None:
     assert kept.max() > rows * 0.85  # from all over the file
 
 
+def test_a_large_fixed_batch_is_judged_too() -> None:
+    signature = task_signature(SMALL, "question-answering", integer_dtype="int32", fixed={"batch": 130})
+    (family,) = Calibration(real_inputs(530), "real").judged(signature).families
+    assert [len(batch["visual_pos"]) for batch in family.batches] == [130]
+
+
 def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs real inputs of yours"):
         written("model", tmp_path / "out", precision="int8", full_integer=True)

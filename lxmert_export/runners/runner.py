@@ -59,6 +59,22 @@ class Runner(ABC):
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ArtifactError(f"{self.name}: failed while it ran: {reason}") from error
 
+    def run_in_pieces(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        """As ``run``; of a call of more rows than the runtime takes at a time, a part after the other."""
+        parts = self.pieces({name: np.shape(array) for name, array in inputs.items()})
+        if parts is None or len(parts) == 1:
+            return self.run(inputs)
+        ends = np.cumsum(parts)
+        found = [
+            self.run({name: array[end - part : end] for name, array in inputs.items()})
+            for part, end in zip(parts, ends, strict=True)
+        ]
+        return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+
+    def pieces(self, shapes: Mapping[str, tuple[int, ...]]) -> list[int] | None:
+        """How many rows of a call of these shapes are taken at a time, all by most runtimes; None of what is not taken."""
+        return [next(iter(shapes.values()))[0]]
+
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:
         """Runs prepared inputs: all there, of the signature's dtypes and shapes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.profiles import call_sizes, pick_profile
+from lxmert_export.profiles import call_sizes, pick_profile, pieces
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.signature import Signature
 from lxmert_export.tensorrt_library import Engine, as_one_error, library_version, open_library
@@ -39,6 +40,9 @@ class TensorRtRunner(Runner):
             self._engine = EngineFromBytes(serialized)()
         self._contexts: dict[int, Any] = {}
         self._turn = threading.Lock()
+
+    def pieces(self, shapes: Mapping[str, tuple[int, ...]]) -> list[int] | None:
+        return pieces(self.profiles, call_sizes(shapes, self.signature))
 
     def compute(self, inputs: Arrays) -> Arrays:
         sizes = call_sizes({name: array.shape for name, array in inputs.items()}, self.signature)
