@@ -322,11 +322,15 @@ def test_axes_that_no_scene_of_the_demo_fits_are_one_line(fixed: dict[str, int],
         export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, fixed=fixed)
 
 
+def numbered_inputs(rows: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Rows that their token types tell from one another."""
+    return {**real_inputs(rows), "token_type_ids": np.arange(rows)[:, None] + np.zeros((rows, 7), int)}
+
+
 @pytest.mark.parametrize(("rows", "judged"), [(64, 16), (192, 48), (800, 128)])
 def test_one_row_in_four_is_judged_by_up_to_128(rows: int, judged: int) -> None:
     signature = task_signature(SMALL, "question-answering", integer_dtype="int32")
-    numbered = {**real_inputs(rows), "token_type_ids": np.arange(rows)[:, None] + np.zeros((rows, 7), int)}
-    calibration = Calibration({name: np.asarray(array) for name, array in numbered.items()}, "real")
+    calibration = Calibration(numbered_inputs(rows), "real")
     (family,) = calibration.judged(signature).families
     assert family.whole and all(family.pools(n, signature.outputs[0]) for n in range(len(family.batches)))
     kept = np.concatenate([batch["token_type_ids"][:, 0] for batch in family.batches])
@@ -337,7 +341,7 @@ def test_one_row_in_four_is_judged_by_up_to_128(rows: int, judged: int) -> None:
 
 def test_a_large_fixed_batch_is_judged_too() -> None:
     signature = task_signature(SMALL, "question-answering", integer_dtype="int32", fixed={"batch": 130})
-    (family,) = Calibration(real_inputs(530), "real").judged(signature).families
+    (family,) = Calibration(numbered_inputs(530), "real").judged(signature).families
     assert [len(batch["visual_pos"]) for batch in family.batches] == [130]
 
 
