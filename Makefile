@@ -29,12 +29,13 @@ train-demo: $(VENV)/.ready ## Train the built-in checkpoint anew: 2 cores, under
 test: $(VENV)/.ready $(ORACLE)/.ready ## Run the test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs
+check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, every test can be collected
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest --collect-only -qqq
 
 docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
 	$(BIN)/python docs/generate.py

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from converters.to_onnx import DATA_FILE, ONNX_FILE, convert_to_onnx
-from lxmert_export.artifact import Artifact, Manifest, sha256
+from converters.to_onnx import convert_to_onnx
+from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE, Artifact, Manifest, sha256
 from lxmert_export.gate import run_floors, run_reference
 from lxmert_export.judging import judge_artifact
 from lxmert_export.parity.recording import Recording
@@ -84,7 +84,9 @@ def test_fault_in_the_source_module(sound: Sound, fault: str, tmp_path: Path) ->
 @pytest.mark.parametrize("fault", FILE_FAULTS)
 def test_fault_in_the_written_file(sound: Sound, fault: str, tmp_path: Path) -> None:
     plant_in_file(sound.directory / ONNX_FILE, tmp_path / ONNX_FILE, FILE_FAULTS[fault])
-    before, after = ([sha256(place / name) for name in (ONNX_FILE, DATA_FILE)] for place in (sound.directory, tmp_path))
+    before, after = (
+        [sha256(place / name) for name in (ONNX_FILE, ONNX_DATA_FILE)] for place in (sound.directory, tmp_path)
+    )
     assert before != after, "the fault changed no byte"
     expect(sound, fault, judged(sound, tmp_path))
 

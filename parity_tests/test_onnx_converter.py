@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import lxmert_export as lx
-from converters.to_onnx import DATA_FILE, ONNX_FILE, OPSETS, convert_to_onnx, lean_graph, write_onnx
+from converters.to_onnx import OPSETS, convert_to_onnx, lean_graph, write_onnx
+from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.onnx_file import read_onnx_facts
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
@@ -138,14 +139,14 @@ def test_unused_branches_and_their_weights_are_gone(tmp_path: Path) -> None:
 
 def test_one_data_file(pretraining: tuple[Path, Signature]) -> None:
     path, _ = pretraining
-    assert {file.name for file in path.parent.iterdir()} == {ONNX_FILE, DATA_FILE}
+    assert {file.name for file in path.parent.iterdir()} == {ONNX_FILE, ONNX_DATA_FILE}
     places = {
         entry.value
         for tensor in onnx.load(path, load_external_data=False).graph.initializer
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    assert places == {DATA_FILE}
+    assert places == {ONNX_DATA_FILE}
 
 
 def test_names_say_the_module(pretraining: tuple[Path, Signature]) -> None:
@@ -186,7 +187,7 @@ def test_same_bytes_from_two_processes_and_directories(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / name)], check=True, cwd=Path(__file__).parent.parent,
                        env={"PYTHONHASHSEED": seed, "HOME": str(tmp_path / name), "PATH": ""})  # fmt: skip
-        written.append([(tmp_path / name / file).read_bytes() for file in (ONNX_FILE, DATA_FILE)])
+        written.append([(tmp_path / name / file).read_bytes() for file in (ONNX_FILE, ONNX_DATA_FILE)])
     assert written[0] == written[1]
     assert str(tmp_path).encode() not in written[0][0] and b"site-packages" not in written[0][0]
 
@@ -207,7 +208,7 @@ def test_fp16_data_is_half_of_fp32(tmp_path: Path) -> None:
         (tmp_path / precision).mkdir()
         convert_to_onnx(lively_model("model", wide), task_signature(wide, "model"), InputLimits.of(wide),
                         tmp_path / precision, precision=precision)  # fmt: skip
-        sizes[precision] = (tmp_path / precision / DATA_FILE).stat().st_size
+        sizes[precision] = (tmp_path / precision / ONNX_DATA_FILE).stat().st_size
     assert sizes["fp16"] / sizes["fp32"] < 0.503
 
 
