@@ -1,0 +1,163 @@
+"""One checkpoint through every target and precision of an architecture: references and floors once, then each judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.study.architectures import Architecture, State, drawn_state
+from benchmarks.study.onnx_weights import OnnxFile
+from benchmarks.study.tensorflow_weights import SavedModelFile
+from benchmarks.study.tflite_weights import TfliteFile
+from lxmert_export.gate import run_floors, run_reference
+from lxmert_export.parity.recording import Recording, Run, record
+from lxmert_export.parity.report import Cell, Floors, judge, judge_pair
+from lxmert_export.parity.scores import errors
+from lxmert_export.runners.runner import Arrays
+from lxmert_export.sample_inputs import Family, SampleInputs, sample_inputs
+from lxmert_export.signature import Precision
+
+ChangeInputs = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
+Target = Literal["onnx", "tensorflow", "tflite"]
+
+
+class ExportedFile(Protocol):
+    """A written artifact, to be given other weights and run."""
+
+    def with_weights(self, module: nn.Module) -> Run:
+        """Runs it with a module's weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A target in a precision; ``arithmetic`` is what it computes in where its weights alone are of the precision."""
+
+    target: Target
+    precision: Precision
+    arithmetic: Precision | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is called in the results."""
+        return f"{self.target} {self.precision}"
+
+    @property
+    def floor(self) -> tuple[Precision, Precision | None]:
+        """Subjects of the same are judged by the same floors."""
+        return self.precision, None if self.precision == "int8" else self.arithmetic
+
+
+SUBJECTS = (
+    Subject("onnx", "fp32"),
+    Subject("onnx", "fp16"),
+    Subject("onnx", "bf16"),
+    Subject("tensorflow", "fp32"),
+    Subject("tensorflow", "fp16"),
+    Subject("tflite", "fp32"),
+    Subject("tflite", "fp16", arithmetic="fp32"),
+    Subject("tflite", "int8", arithmetic="fp32"),
+)
+FILES: dict[Target, type[Any]] = {"onnx": OnnxFile, "tensorflow": SavedModelFile, "tflite": TfliteFile}
+
+
+def export_all(architecture: Architecture, module: nn.Module) -> dict[Subject, ExportedFile]:
+    """A module in every target and precision."""
+    return {
+        subject: FILES[subject.target](module, architecture.config, architecture.signature, subject.precision)
+        for subject in SUBJECTS
+    }
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's module, inputs, float64 outputs and floors: what every artifact of it is judged by."""
+
+    architecture: Architecture
+    state: State
+    module: nn.Module
+    samples: SampleInputs
+    reference: Recording
+    floors: Mapping[tuple[Precision, Precision | None], Floors]
+
+    @classmethod
+    def drawn(cls, architecture: Architecture, seed: int) -> Checkpoint:
+        """Weights and inputs of a seed."""
+        state = drawn_state(architecture, seed)
+        module = architecture.module(state)
+        config, signature = architecture.config, architecture.signature
+        samples = sample_inputs(signature, config, seed=seed)
+        reference = run_reference(module, signature, config, samples)
+        floors = {
+            (precision, arithmetic): run_floors(
+                module, signature, config, samples, reference, precision, arithmetic=arithmetic
+            )
+            for precision, arithmetic in dict.fromkeys(subject.floor for subject in SUBJECTS)
+        }
+        return cls(architecture, state, module, samples, reference, floors)
+
+    def record(self, run: Run, change_inputs: ChangeInputs | None = None) -> Recording:
+        """What an artifact computes on this checkpoint's inputs, or on what a fault makes of them."""
+        return record(_on(run, change_inputs), self.samples, self.architecture.signature)
+
+    def judge(self, subject: Subject, recording: Recording) -> list[Cell]:
+        """The cells of the gate; ``emulated`` and ``native`` are judged alike."""
+        return judge(
+            subject.name, recording, self.reference, self.floors[subject.floor], self.architecture.signature, "native",
+            choices_of=self.samples if subject.precision == "int8" else None,
+        )  # fmt: skip
+
+    def judge_pairs(self, recordings: Mapping[Subject, Recording]) -> dict[str, float]:
+        """The worst score of every pair."""
+        pairs = {}
+        for one, other in combinations(recordings, 2):
+            floors = (self.floors[one.floor], self.floors[other.floor])
+            cells = judge_pair((one.name, other.name), (recordings[one], recordings[other]), floors)
+            pairs[f"{one.name} | {other.name}"] = worst_score(cells)
+        return pairs
+
+    def effects(self, faulty: Recording) -> dict[Subject, float]:
+        """How far a fault takes the float64 outputs, in floors of each subject: the largest over outputs and families."""
+        return {
+            subject: max(
+                errors(chunks, faulty[key]).rms / self.floors[subject.floor][key].rms
+                for key, chunks in self.reference.items()
+            )
+            for subject in SUBJECTS
+        }
+
+    def faulty_reference(self, module: nn.Module, change_inputs: ChangeInputs | None = None) -> Recording:
+        """The float64 outputs of a faulty module, or of a sound one that is given other inputs."""
+        samples = self.samples
+        if change_inputs is not None:
+            families = tuple(
+                Family(f.name, tuple(change_inputs(batch) for batch in f.batches), f.whole) for f in samples.families
+            )
+            samples = SampleInputs(families, samples.not_run)
+        return run_reference(module, self.architecture.signature, self.architecture.config, samples)
+
+
+def worst_score(cells: list[Cell]) -> float:
+    """The largest score; infinite where a cell has none."""
+    return max(float("inf") if cell.score is None else cell.score for cell in cells)
+
+
+def worst_of(cells: list[Cell]) -> tuple[float, str | None]:
+    """The largest score, and why a cell fails that has another reason than its score: names, NaN, int8's choices."""
+    return worst_score(cells), next((cell.reason for cell in cells if cell.reason), None)
+
+
+def _on(run: Run, change_inputs: ChangeInputs | None) -> Run:
+    return run if change_inputs is None else lambda inputs: run(change_inputs(inputs))
+
+
+def use_one_core() -> None:
+    """One thread: the machine is not ours alone."""
+    torch.set_num_threads(1)

@@ -1,0 +1,62 @@
+"""Other weights in a written SavedModel: its variables are assigned."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from torch import nn
+
+from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from converters.to_tensorflow import DEFAULT, convert_to_saved_model, keras_twin
+from lxmert_export.config import LxmertConfig
+from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.parity.recording import Run
+from lxmert_export.runners.runner import Arrays
+from lxmert_export.signature import Precision, Signature
+from lxmert_export.weight_names import BACKBONE
+
+
+class SavedModelFile:
+    """One architecture's SavedModel in a precision, loaded from the disk, to be given other weights and run."""
+
+    def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
+        with quiet_native_logs():
+            twin = keras_twin(module, config, signature.task, precision)
+        self.loaded = written_and_loaded(twin, signature)
+        prefix = BACKBONE if signature.task == "model" else ""
+        places = {variable.path: place for place, variable in enumerate(twin.variables)}
+        self.variables = [
+            (weight.ours.removeprefix(prefix), weight.kind == "kernel", self.loaded.weights[places[variable.path]])
+            for weight, variable in twin.named_variables()
+        ]
+
+    def with_weights(self, module: nn.Module) -> Run:
+        """Runs this SavedModel with a module's weights."""
+        state = module.state_dict()
+        for name, transposed, variable in self.variables:
+            numbers = state[name].detach().numpy()
+            with np.errstate(over="ignore"):  # an overflow is a fault that is to be planted
+                variable.assign((numbers.T if transposed else numbers).astype(variable.dtype.as_numpy_dtype))
+        return served(self.loaded)
+
+
+def written_and_loaded(twin: PreTrainedTFLxmert, signature: Signature) -> Any:
+    """A Keras model's SavedModel, as it comes from the disk."""
+    with quiet_native_logs(), tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
+        return tf.saved_model.load(str(convert_to_saved_model(twin, signature, Path(place))))
+
+
+def served(loaded: Any) -> Run:
+    """Runs a loaded SavedModel, which is held as long as it may be run."""
+
+    def run(inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        outputs = loaded.signatures[DEFAULT](**{name: tf.constant(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return run

@@ -1,0 +1,177 @@
+"""The trials of one architecture, each a line of a file: a run that was stopped goes on where it was.
+
+Correct checkpoints, faults in weights and inputs, and faults in the graph; every score with the reason of a cell that has none.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from benchmarks.study import tensorflow_weights, tflite_weights
+from benchmarks.study.architectures import Architecture, drawn_state
+from benchmarks.study.graph_faults import GRAPH_FAULTS, GraphFault
+from benchmarks.study.judging import SUBJECTS, Checkpoint, ExportedFile, Run, Subject, export_all, worst_of
+from benchmarks.study.onnx_weights import OnnxFile
+from benchmarks.study.weight_faults import FAULTS, Fault
+from converters.to_tensorflow import keras_twin
+from lxmert_export.api import export
+from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.scores import errors
+from lxmert_export.runners.opening import open_emulator, open_runner
+
+EXPORTED_SEED = 0  # the checkpoint that is exported; trials are of others
+FIRST_SEED, FIRST_FAULTY_SEED = 1, 500_001
+Row = dict[str, Any]
+
+
+class Log:
+    """The lines of one architecture's file; what is there already is not done again."""
+
+    def __init__(self, directory: Path, architecture: Architecture) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / f"{re.sub('[^a-z0-9]+', '-', architecture.name.lower())}.jsonl"
+        self.rows = [json.loads(line) for line in self._whole_lines()]
+
+    def _whole_lines(self) -> list[str]:
+        """Without a last line that was cut short, which is done again."""
+        if not self.path.is_file():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            self.path.write_text(whole, encoding="utf-8")
+        return whole.splitlines()
+
+    def has(self, kind: str, **key: Any) -> bool:
+        """Whether there is such a line."""
+        return any(row["kind"] == kind and all(row[name] == key[name] for name in key) for row in self.rows)
+
+    def add(self, kind: str, **values: Any) -> None:
+        """Appends a line, at once."""
+        row = {"kind": kind, **values}
+        self.rows.append(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def run_architecture(architecture: Architecture, directory: Path, *, fault_seeds: int, graph_faults: bool) -> None:
+    """Everything of one architecture: the swap verified, correct trials, faults."""
+    log = Log(directory, architecture)
+    module = architecture.module(drawn_state(architecture, EXPORTED_SEED))
+    files = export_all(architecture, module)
+    if not log.has("swap"):
+        log.add("swap", architecture=architecture.name, differences=swap_differences(architecture, files))
+    for seed in range(FIRST_FAULTY_SEED, FIRST_FAULTY_SEED + fault_seeds):
+        done = partial(log.has, "fault", seed=seed)
+        for row in weight_fault_trials(architecture, seed, files, done):
+            log.add("fault", architecture=architecture.name, seed=seed, **row)
+    for seed in range(FIRST_SEED, FIRST_SEED + architecture.trials):
+        if not log.has("trial", seed=seed):
+            log.add("trial", architecture=architecture.name, seed=seed, **correct_trial(architecture, seed, files))
+    if graph_faults:
+        for row in graph_fault_trials(architecture, FIRST_FAULTY_SEED, partial(log.has, "fault")):
+            log.add("fault", architecture=architecture.name, seed=FIRST_FAULTY_SEED, **row)
+
+
+def swap_differences(architecture: Architecture, files: Mapping[Subject, ExportedFile]) -> Row:
+    """How far a file with other weights is from a real export of these, in floors: 0 where all bits are the same."""
+    checkpoint = Checkpoint.drawn(architecture, FIRST_SEED)
+    differences = {}
+    for subject, file in files.items():
+        swapped = checkpoint.record(file.with_weights(checkpoint.module))
+        real = recorded_export(checkpoint, subject)
+        differences[subject.name] = max(
+            errors(real[key], swapped[key]).rms / floor.rms for key, floor in checkpoint.floors[subject.floor].items()
+        )
+    return differences
+
+
+def recorded_export(checkpoint: Checkpoint, subject: Subject) -> Recording:
+    """What a checkpoint's own artifact computes, written and opened as the command does."""
+    signature = checkpoint.architecture.signature
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
+        artifact = export(
+            subject.target, checkpoint.module, Path(place) / "artifact", precision=subject.precision, parity=False,
+            signature=signature,
+        )  # fmt: skip
+        emulated = subject.target == "onnx" and subject.precision != "fp32"
+        with open_emulator(artifact) if emulated else open_runner(artifact) as runner:
+            return checkpoint.record(runner.run)
+
+
+def correct_trial(architecture: Architecture, seed: int, files: Mapping[Subject, ExportedFile]) -> Row:
+    """A random checkpoint through every target: scores that must stay below the threshold, alone and in pairs."""
+    checkpoint = Checkpoint.drawn(architecture, seed)
+    recordings = {subject: checkpoint.record(file.with_weights(checkpoint.module)) for subject, file in files.items()}
+    scores = {s.name: worst_of(checkpoint.judge(s, recording)) for s, recording in recordings.items()}
+    return {"scores": scores, "pairs": checkpoint.judge_pairs(recordings)}
+
+
+def weight_fault_trials(
+    architecture: Architecture, seed: int, files: Mapping[Subject, ExportedFile], done: Callable[..., bool]
+) -> Iterator[Row]:
+    """Every fault in weights or inputs, in every target, against the sound checkpoint."""
+    checkpoint = None
+    for fault in FAULTS:
+        if done(fault=fault.name):
+            continue
+        checkpoint = checkpoint or Checkpoint.drawn(architecture, seed)
+        yield weight_fault_trial(checkpoint, fault, files)
+
+
+def weight_fault_trial(checkpoint: Checkpoint, fault: Fault, files: Mapping[Subject, ExportedFile]) -> Row:
+    """One fault in every target: its float64 effect in floors, its worst score, and the reason of a cell without one."""
+    architecture = checkpoint.architecture
+    faulty = architecture.module(fault.faulty_state(checkpoint.state, architecture))
+    effects = checkpoint.effects(checkpoint.faulty_reference(faulty, fault.change_inputs))
+    found = {}
+    for subject, file in files.items():
+        cells = checkpoint.judge(subject, checkpoint.record(file.with_weights(faulty), fault.change_inputs))
+        found[subject.name] = [effects[subject], *worst_of(cells)]
+    return {"fault": fault.name, "place": "input" if fault.change_state is None else "weights", "found": found}
+
+
+def graph_fault_trials(architecture: Architecture, seed: int, done: Callable[..., bool]) -> Iterator[Row]:
+    """Every fault of the graph, exported anew for every target."""
+    checkpoint = None
+    for fault in GRAPH_FAULTS:
+        if done(fault=fault.name):
+            continue
+        checkpoint = checkpoint or Checkpoint.drawn(architecture, seed)
+        yield graph_fault_trial(checkpoint, fault)
+
+
+def graph_fault_trial(checkpoint: Checkpoint, fault: GraphFault) -> Row:
+    """As ``weight_fault_trial``."""
+    faulty = copy.deepcopy(checkpoint.module)
+    fault.in_torch(faulty)
+    effects = checkpoint.effects(checkpoint.faulty_reference(faulty))
+    found = {}
+    for subject in SUBJECTS:
+        recording = checkpoint.record(faulty_run(checkpoint, subject, faulty, fault))
+        found[subject.name] = [effects[subject], *worst_of(checkpoint.judge(subject, recording))]
+    return {"fault": fault.name, "place": "graph", "found": found}
+
+
+def faulty_run(checkpoint: Checkpoint, subject: Subject, faulty: nn.Module, fault: GraphFault) -> Run:
+    """A faulty model's own artifact of a target."""
+    config, signature = checkpoint.architecture.config, checkpoint.architecture.signature
+    if subject.target == "onnx":
+        return OnnxFile(faulty, config, signature, subject.precision).with_weights(faulty)
+    with quiet_native_logs():
+        tensorflow = subject.target == "tensorflow"
+        twin = keras_twin(checkpoint.module, config, signature.task, subject.precision if tensorflow else "fp32")
+    fault.in_keras(twin)
+    if tensorflow:
+        return tensorflow_weights.served(tensorflow_weights.written_and_loaded(twin, signature))
+    return tflite_weights.served(tflite_weights.converted(twin, signature, subject.precision))
