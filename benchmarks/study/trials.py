@@ -30,16 +30,16 @@ from lxmert_export.parity.scores import errors
 from lxmert_export.runners.opening import open_emulator, open_runner
 
 EXPORTED_SEED = 0  # the checkpoint that is exported; trials are of others
-FIRST_SEED, FIRST_FAULTY_SEED = 1, 500_001
+FIRST_SEED, FAULTY_SEED = 1, 500_001
 Row = dict[str, Any]
 
 
 class Log:
-    """The lines of one architecture's file; what is there already is not done again."""
+    """The lines of one file; what is there already is not done again."""
 
-    def __init__(self, directory: Path, architecture: Architecture) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / f"{re.sub('[^a-z0-9]+', '-', architecture.name.lower())}.jsonl"
+        self.path = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.jsonl"
         self.rows = [json.loads(line) for line in self._whole_lines()]
 
     def _whole_lines(self) -> list[str]:
@@ -64,23 +64,25 @@ class Log:
             file.write(json.dumps(row) + "\n")
 
 
-def run_architecture(architecture: Architecture, directory: Path, *, fault_seeds: int, graph_faults: bool) -> None:
-    """Everything of one architecture: the swap verified, correct trials, faults."""
-    log = Log(directory, architecture)
+def run_architecture(architecture: Architecture, directory: Path) -> None:
+    """One architecture: the swap verified, faults in weights and inputs, correct trials."""
+    log = Log(directory, architecture.name)
     module = architecture.module(drawn_state(architecture, EXPORTED_SEED))
     files = export_all(architecture, module)
     if not log.has("swap"):
         log.add("swap", architecture=architecture.name, differences=swap_differences(architecture, files))
-    for seed in range(FIRST_FAULTY_SEED, FIRST_FAULTY_SEED + fault_seeds):
-        done = partial(log.has, "fault", seed=seed)
-        for row in weight_fault_trials(architecture, seed, files, done):
-            log.add("fault", architecture=architecture.name, seed=seed, **row)
+    for row in weight_fault_trials(architecture, FAULTY_SEED, files, partial(log.has, "fault")):
+        log.add("fault", architecture=architecture.name, seed=FAULTY_SEED, **row)
     for seed in range(FIRST_SEED, FIRST_SEED + architecture.trials):
         if not log.has("trial", seed=seed):
             log.add("trial", architecture=architecture.name, seed=seed, **correct_trial(architecture, seed, files))
-    if graph_faults:
-        for row in graph_fault_trials(architecture, FIRST_FAULTY_SEED, partial(log.has, "fault")):
-            log.add("fault", architecture=architecture.name, seed=FIRST_FAULTY_SEED, **row)
+
+
+def run_graph_faults(architecture: Architecture, directory: Path) -> None:
+    """Faults of the graph: an export anew for each and every target, so of one architecture alone."""
+    log = Log(directory, f"{architecture.name} graph faults")
+    for row in graph_fault_trials(architecture, FAULTY_SEED, partial(log.has, "fault")):
+        log.add("fault", architecture=architecture.name, seed=FAULTY_SEED, **row)
 
 
 def swap_differences(architecture: Architecture, files: Mapping[Subject, ExportedFile]) -> Row:
