@@ -19,13 +19,13 @@ from torch import nn
 from benchmarks.study import tensorflow_weights, tflite_weights
 from benchmarks.study.architectures import Architecture, drawn_state
 from benchmarks.study.graph_faults import GRAPH_FAULTS, GraphFault
-from benchmarks.study.judging import SUBJECTS, Checkpoint, ExportedFile, Run, Subject, export_all, worst_of
+from benchmarks.study.judging import SUBJECTS, Checkpoint, ExportedFile, Subject, export_all, worst_of
 from benchmarks.study.onnx_weights import OnnxFile
 from benchmarks.study.weight_faults import FAULTS, Fault
 from converters.to_tensorflow import keras_twin
 from lxmert_export.api import export
 from lxmert_export.native_logs import quiet_native_logs
-from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.recording import Recording, Run
 from lxmert_export.parity.scores import errors
 from lxmert_export.runners.opening import open_emulator, open_runner
 

@@ -6,12 +6,13 @@ one computes with other weights: scores that are not scaled are those of a query
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.study.architectures import Architecture, State, drawn_state, tied
@@ -19,7 +20,8 @@ from lxmert_export.runners.runner import Arrays
 from lxmert_export.weight_names import WORD_EMBEDDING
 
 ChangeState = Callable[[State, Architecture], State]
-ChangeInputs = Callable[[Arrays], Arrays]
+Batch = Mapping[str, NDArray[np.generic]]
+ChangeInputs = Callable[[Batch], Arrays]
 
 BODY = "lxmert."
 LANGUAGE = f"{BODY}language_layers.0."
@@ -161,19 +163,19 @@ def first_row_for_all(tensor: Tensor) -> Tensor:
     return tensor[:1].expand_as(tensor).contiguous()
 
 
-def _ones(name: str, inputs: Arrays) -> Arrays:
+def _ones(name: str, inputs: Batch) -> Arrays:
     return {**inputs, name: np.ones_like(inputs[name])}
 
 
-def _inverted(name: str, inputs: Arrays) -> Arrays:
+def _inverted(name: str, inputs: Batch) -> Arrays:
     return {**inputs, name: np.subtract(1, inputs[name], dtype=inputs[name].dtype)}
 
 
-def _rolled(name: str, axis: int, inputs: Arrays) -> Arrays:
+def _rolled(name: str, axis: int, inputs: Batch) -> Arrays:
     return {**inputs, name: np.roll(inputs[name], 1, axis)}
 
 
-def _as_bytes(inputs: Arrays) -> Arrays:
+def _as_bytes(inputs: Batch) -> Arrays:
     """Boxes through a byte, as some pipelines store them."""
     return {**inputs, "visual_pos": np.round(inputs["visual_pos"].astype(np.float32) * 255) / np.float32(255)}
 
