@@ -43,7 +43,7 @@ docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
 parity: $(VENV)/.ready ## Full size (214 M parameters): export, gate, time and memory
 	$(BIN)/python -m benchmarks.full_size_parity
 
-study: $(VENV)/.ready ## Hundreds of correct checkpoints and every planted fault through the gate
+study: $(VENV)/.ready ## Thousands of correct checkpoints and every planted fault through every target; goes on where it was stopped
 	$(BIN)/python -m benchmarks.study
 
 benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers beside transformers' own

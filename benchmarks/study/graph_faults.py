@@ -15,6 +15,7 @@ from converters.tensorflow_model.model import TFLxmertModel
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.model import (
     AnswerHead,
+    Attention,
     CrossModalityLayer,
     FeedForward,
     LayerNorm,
@@ -116,38 +117,33 @@ TRUNCATED = cross_layers(
 def cross_attention_unmasked(model: nn.Module) -> None:
     """Words see masked objects, and objects masked words."""
     for part in planted_faults.parts(model, CrossModalityLayer):
-        sound = part.cross_attention.forward
         planted_faults.patch(
             part.cross_attention,
-            lambda self, hidden, context, bias, want, sound=sound: sound(hidden, context, None, want),
+            lambda self, hidden, context, bias, want: Attention.forward(self, hidden, context, None, want),
         )
 
 
 def objects_masked_as_words(model: nn.Module) -> None:
     """The visual mask is the words', cut or lengthened to the number of objects."""
-    backbone = planted_faults.parts(model, LxmertModel)[0]
-    sound = backbone.forward
 
-    def forward(self: Any, *arguments: Any, **options: Any) -> Any:
+    def forward(self: Any, **options: Any) -> Any:
         words, objects = options["attention_mask"], options["visual_attention_mask"]
         number = objects.shape[1]
         mask = F.pad(words.to(objects.dtype), (0, number))[:, :number]
-        return sound(*arguments, **{**options, "visual_attention_mask": mask})
+        return LxmertModel.forward(self, **{**options, "visual_attention_mask": mask})
 
-    _by_name(backbone, forward)
+    _patch_backbone(model, forward)
 
 
 def pooled_without_tanh(model: nn.Module) -> None:
     """The pooler is a linear layer alone."""
-    backbone = planted_faults.parts(model, LxmertModel)[0]
-    sound = backbone.forward
 
-    def forward(self: Any, *arguments: Any, **options: Any) -> Any:
-        output = sound(*arguments, **options)
+    def forward(self: Any, **options: Any) -> Any:
+        output: Any = LxmertModel.forward(self, **{**options, "return_dict": True})
         output.pooled_output = self.pooler(output.language_output[:, 0])
         return output
 
-    _by_name(backbone, forward)
+    _patch_backbone(model, forward)
 
 
 def keras_pooled_without_tanh(model: PreTrainedTFLxmert) -> None:
@@ -192,13 +188,13 @@ ORDER = ("input_ids", "visual_feats", "visual_pos", "attention_mask", "visual_at
          "inputs_embeds", "output_attentions", "output_hidden_states")  # fmt: skip
 
 
-def _by_name(backbone: Any, forward: Callable[..., Any]) -> None:
-    """Patches a backbone with a forward that is called by name, however the heads call it."""
+def _patch_backbone(model: nn.Module, forward: Callable[..., Any]) -> None:
+    """Gives the backbone a forward that is called by name, however the heads call it; a deep copy keeps the fault."""
 
     def named(self: Any, *arguments: Any, **options: Any) -> Any:
         return forward(self, **{**dict(zip(ORDER, arguments, strict=False)), **options})
 
-    planted_faults.patch(backbone, named)
+    planted_faults.patch(planted_faults.parts(model, LxmertModel)[0], named)
 
 
 GRAPH_FAULTS = (
