@@ -38,7 +38,7 @@ def test_swapped_weights_are_those_of_a_real_export(files: Mapping[Subject, Expo
     assert set(differences) == {subject.name for subject in SUBJECTS}
     assert all(found == 0 for name, found in differences.items() if not name.startswith("tflite"))
     # TFLite's converter adds a folded shift in an order of its own: the last bit of some biases.
-    assert max(differences.values()) < 1
+    assert max(differences.values()) < 2
 
 
 def test_no_alarm_on_correct_checkpoints(files: Mapping[Subject, ExportedFile]) -> None:
