@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.study.__main__ import one_line_each
 from benchmarks.study.architectures import ARCHITECTURES, drawn_state
 from benchmarks.study.curve import curves
 from benchmarks.study.graph_faults import GRAPH_FAULTS
@@ -112,12 +115,15 @@ def test_alarms_and_missed_faults_are_counted() -> None:
     }
     alarm = {**sound, "scores": {n: [9.0, None] for n in names}}
     missed = {"kind": "fault", "fault": "f", "place": "graph", "found": {n: [30.0, 2.0, None] for n in names}}
-    results = summarise([sound] * 99 + [alarm, missed])
+    swap = {"kind": "swap", "architecture": ARCHITECTURE.name, "differences": dict.fromkeys(names, 0.0)}
+    results = summarise([swap, *[sound] * 99, alarm, missed])
     subject = results["subjects"]["onnx fp32"]
     assert (subject["trials"], subject["alarms"], subject["detectable"], subject["detectable_caught"]) == (100, 1, 1, 0)
     assert subject["false_alarm_bound"] == pytest.approx(0.0466, abs=1e-3)
     assert "| onnx fp32 | 100 | 1 |" in page(results)
-    assert curves(results).count("<polyline") == 4 * len(names)
+    picture = ElementTree.fromstring(curves(results))
+    assert sum(part.tag.endswith("polyline") for part in picture.iter()) == 4 * len(names)
+    assert json.loads(one_line_each(results)) == results
 
 
 def test_no_alarm_in_three_thousand_bounds_the_rate_by_the_rule_of_three() -> None:

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.study.architectures import ARCHITECTURES
 from benchmarks.study.curve import curves
@@ -34,7 +35,7 @@ def main() -> None:
         return
     lost = [] if arguments.page else [number for number in range(GRAPH + 1) if not run_apart(number)]
     results = summarise(read_rows(TRIALS))
-    (HERE / "study.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (HERE / "study.json").write_text(one_line_each(results) + "\n", encoding="utf-8")
     (HERE / "study.md").write_text(page(results), encoding="utf-8")
     (HERE / "study.svg").write_text(curves(results), encoding="utf-8")
     subjects = results["subjects"].items()
@@ -44,6 +45,20 @@ def main() -> None:
         sys.exit(
             f"jobs that failed: {lost}; alarms on correct checkpoints: {alarms}; detectable faults missed: {missed}"
         )
+
+
+def one_line_each(results: dict[str, Any]) -> str:
+    """JSON with a line for each architecture, subject, pair and fault."""
+    lines = []
+    for name, value in results.items():
+        parts, ends = [json.dumps(value)], ("", "")
+        if isinstance(value, dict):
+            parts, ends = [f"{json.dumps(key)}: {json.dumps(part)}" for key, part in value.items()], ("{\n", "\n }")
+        elif isinstance(value, list):
+            parts, ends = [json.dumps(part) for part in value], ("[\n", "\n ]")
+        indent = "  " if ends[0] else ""
+        lines.append(f" {json.dumps(name)}: {ends[0]}" + ",\n".join(indent + part for part in parts) + ends[1])
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def run_apart(number: int) -> bool:

@@ -35,17 +35,28 @@ def summarise(rows: Sequence[Row]) -> Row:
     """The whole result, as JSON holds it."""
     trials = [row for row in rows if row["kind"] == "trial"]
     faults = [row for row in rows if row["kind"] == "fault"]
-    return {
-        "machine": machine(),
-        "threshold": THRESHOLD,
-        "pair_threshold": PAIR_THRESHOLD,
-        "detectable_floors": DETECTABLE,
-        "confidence": CONFIDENCE,
-        "architectures": [_architecture(architecture, trials, rows) for architecture in ARCHITECTURES],
-        "subjects": {subject.name: _subject(subject.name, trials, faults) for subject in SUBJECTS},
-        "pairs": _pairs(trials),
-        "faults": _faults(faults),
-    }
+    return rounded(
+        {
+            "machine": machine(),
+            "threshold": THRESHOLD,
+            "pair_threshold": PAIR_THRESHOLD,
+            "detectable_floors": DETECTABLE,
+            "confidence": CONFIDENCE,
+            "architectures": [_architecture(architecture, trials, rows) for architecture in ARCHITECTURES],
+            "subjects": {subject.name: _subject(subject.name, trials, faults) for subject in SUBJECTS},
+            "pairs": _pairs(trials),
+            "faults": _faults(faults),
+        }
+    )
+
+
+def rounded(value: Any) -> Any:
+    """Every number to four digits, all through: what is more says nothing, and makes a large file."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def fails(outcome: Outcome, threshold: float) -> bool:
