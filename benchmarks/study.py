@@ -24,9 +24,11 @@ from converters.to_onnx import lean_graph, write_onnx
 from lxmert_export.artifact import Artifact, Manifest
 from lxmert_export.config import LxmertConfig
 from lxmert_export.gate import run_floors, run_reference
-from lxmert_export.judging import Judged, judge_artifact, pair_cells
+from lxmert_export.judging import Judged, judge_artifact
+from lxmert_export.matrix import pair_cells
+from lxmert_export.parity.cells import Cell, Floors
 from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.report import Cell, Floors, ParityReport
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, errors
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits

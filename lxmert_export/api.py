@@ -17,16 +17,13 @@ from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory
 from lxmert_export.config import LxmertConfig
 from lxmert_export.demo.words import is_demo_world
-from lxmert_export.errors import ArtifactError, ConversionError, InputError, MissingExtra
-from lxmert_export.graph_facts import reader_of
-from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
+from lxmert_export.errors import ConversionError, InputError, MissingExtra
+from lxmert_export.judging import Progress, silent
 from lxmert_export.keras_backend import check_keras_backend
-from lxmert_export.parity.report import ParityReport
-from lxmert_export.runners.opening import find_engine, open_runner
+from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.signature import TASKS, Precision, Signature, Task, task_signature
-from lxmert_export.weight_names import same_network
+from lxmert_export.signature import Precision, Signature, Task, task_signature
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +129,7 @@ def export(
     check_own_converters()
     from lxmert_export.exporting import Request, write_artifact
 
-    source = _source(checkpoint, task, config, revision, num_attention_heads)
+    source = source_of(checkpoint, task, config, revision, num_attention_heads)
     signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
     real = _calibration(source, signature, calibration) if full_integer else None
     request = Request(
@@ -157,68 +154,12 @@ def export(
 def load_artifact(path: str | Path, *, providers: Sequence[str] = (CPU,)) -> Runner:
     """Opens an artifact for running, after its sizes and hashes are checked; a context manager."""
     artifact = open_artifact(path)
-    _check_providers([artifact], providers)
+    check_providers([artifact], providers)
     return open_runner(artifact, providers=providers)
 
 
-def check_parity(
-    artifacts: Sequence[str | Path],
-    *,
-    checkpoint: str | Path | nn.Module | None = None,
-    revision: str | None = None,
-    num_attention_heads: int | None = None,
-    providers: Sequence[str] = (CPU,),
-    progress: Progress = silent,
-) -> ParityReport:
-    """Judges artifacts against the float64 reference of a checkpoint, and each pair of them against each other.
-
-    Without a checkpoint each artifact is judged against its own golden file. ``ArtifactError``: artifacts that cannot be
-    compared, or that were written without the gate and so have no golden file.
-    """
-    if not artifacts:
-        raise ArtifactError("no artifact to check: name at least one directory")
-    opened = [open_artifact(path) for path in artifacts]
-    check_comparable(opened)
-    _check_providers(opened, providers)
-    if checkpoint is None:
-        return check_against_golden(opened, providers, progress)
-    require("the reference", torch="torch")
-    for artifact in opened:
-        if artifact.is_engine:
-            find_engine(artifact)  # before anything is computed that it would have to be compared with
-            continue
-        module, extra = reader_of(artifact)
-        require("the reference", **{module: extra})
-    check_own_converters()
-    from lxmert_export.gate import check_against_module
-
-    first = opened[0].manifest
-    task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
-    source = _source(checkpoint, task, None, revision, num_attention_heads)
-    if not same_network(source.config, first.config, first.task):
-        raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
-    return check_against_module(opened, source.module, providers, progress)
-
-
-def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
-    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
-    artifact = open_artifact(path)
-    _check_providers([artifact], providers)
-    return check_against_golden([artifact], providers, progress)
-
-
-def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
-    """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
-
-    The raw outputs beside it are scored here. ``ArtifactError``: built and not run, of another bundle, or damaged.
-    """
-    from lxmert_export.device_report import judge_device_report
-
-    return judge_device_report(open_artifact(path), Path(report))
-
-
-def _check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
-    """Whoever names a provider must not believe that what takes none was judged on it."""
+def check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
+    """``InputError`` where none takes a provider: whoever names one must not believe that it was judged on."""
     if tuple(providers) != (CPU,) and not any(artifact.manifest.target == "onnx" for artifact in artifacts):
         raise InputError(
             f"{artifacts[0].path}: providers (--provider) are onnxruntime's, and this is no ONNX artifact: leave them out"
@@ -313,13 +254,14 @@ def check_own_converters() -> None:
         )
 
 
-def _source(
+def source_of(
     checkpoint: str | Path | nn.Module,
     task: Task | None,
     config: LxmertConfig | None,
     revision: str | None,
     num_attention_heads: int | None,
 ) -> Source:
+    """What a checkpoint's name or a module in memory stands for."""
     from lxmert_export.exporting import source_of_checkpoint, source_of_module
 
     if isinstance(checkpoint, str | Path):

@@ -25,7 +25,7 @@ from lxmert_export.judging import Progress, silent
 from lxmert_export.model import MODELS, LxmertModel
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.decisions import Decisions
-from lxmert_export.parity.report import REFERENCE, ParityReport
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import Precision, Signature, Task
@@ -228,7 +228,7 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
     """The manifest with the gate's figures, in each arithmetic: of each output where it fared worst, and of the decisions."""
     outputs: dict[str, Any] = {}
     for cell in report.worst_cells():
-        if cell.against != REFERENCE:  # a SavedModel's further signatures, beside its first
+        if cell.kind != "reference":  # a SavedModel's further signatures, beside its first
             continue
         outputs.setdefault(cell.output, {})[cell.arithmetic] = {
             "score": cell.score,

@@ -52,6 +52,10 @@ class Signature:
 
         return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
 
+    def of_any_batch(self) -> Self:
+        """The same with a dynamic batch axis on its inputs: a file holds as many rows as it does."""
+        return replace(self, inputs=tuple(replace(spec, axes=("batch", *spec.axes[1:])) for spec in self.inputs))
+
     @property
     def fixed_sizes(self) -> dict[str, int]:
         """The axes among batch, text and objects that are fixed, with their sizes."""

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import Decisions, Tally, percent
-from lxmert_export.parity.report import Cell, ParityReport
+from lxmert_export.parity.report import ParityReport
 
 ARITHMETIC = {
     "native": "",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from lxmert_export.artifact import ENGINE_FILE, KERAS_FILE, NOT_RUN, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
-from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.errors import ArtifactError, BuiltNotRun, ConfigError, ConversionError, MissingExtra
 from lxmert_export.gpus import find_gpus
 from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
@@ -131,7 +131,7 @@ def find_engine(artifact: Artifact) -> Engine:
     try:
         find_gpus()
     except ConversionError as error:
-        raise ArtifactError(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
+        raise BuiltNotRun(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
     require_library(found.runtime, found.install)
     return found
 

@@ -1,0 +1,117 @@
+"""The commands that judge: `lxmert-export parity` and `verify`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lxmert_export.cli_conversions import HeadsOption, ProviderOption, RevisionOption
+from lxmert_export.errors import ArtifactError, ParityError
+from lxmert_export.terminal import show_report, shown_progress
+
+PARITY_FAILED = 3  # an exit code
+ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+
+
+def parity(
+    artifacts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARTIFACT...",
+            help="Artifact directories; with --checkpoint also canonical-fp32 (-fp64, -fp16, -bf16), transformers, and files of "
+            "inputs with recorded outputs (.npz, .safetensors).",
+        ),
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Judge against this checkpoint in float64; default: the golden files.")
+    ] = None,
+    allow_other_checkpoint: Annotated[
+        bool, typer.Option("--allow-other-checkpoint", help="Judge artifacts that were made from other weights, too.")
+    ] = False,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Judge on these inputs of yours, too: .npz or .safetensors.")
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGETS", help="Such as onnx,tensorrt: fail unless artifacts of these are there, and pass."
+        ),
+    ] = None,
+    device_report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge what a device computed from a bundle, too: the report.json it sent back; repeat.",
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="How long each artifact may run, in a process of its own.")
+    ] = 1800,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
+    ] = None,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    provider: ProviderOption = None,
+) -> None:
+    """Judge artifacts against a checkpoint, and against one another."""
+    from lxmert_export import parity_api
+    from lxmert_export.runners.providers import CPU
+
+    if device_report and (checkpoint or inputs):
+        raise typer.BadParameter(
+            "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
+        )
+    with shown_progress() as progress:
+        report = parity_api.check_parity(
+            artifacts,
+            checkpoint=checkpoint,
+            revision=revision,
+            num_attention_heads=num_attention_heads,
+            allow_other_checkpoint=allow_other_checkpoint,
+            inputs=inputs,
+            require_targets=[name.strip() for name in require.split(",")] if require else (),
+            device_reports=device_report or (),
+            time_limit=time_limit,
+            providers=provider or (CPU,),
+            progress=progress,
+        )
+    if json_file is not None:
+        write_json(report.to_dict(), json_file)
+    _conclude(report, quiet=json_file == "-")
+
+
+def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json: JsonFlag = False) -> None:
+    """Check an artifact's hashes and replay its golden outputs; needs no PyTorch."""
+    from lxmert_export import parity_api
+    from lxmert_export.runners.providers import CPU
+
+    with shown_progress() as progress:
+        report = parity_api.verify(artifact, providers=provider or (CPU,), progress=progress)
+    if as_json:
+        write_json(report.to_dict(), "-")
+    _conclude(report, quiet=as_json)
+
+
+def _conclude(report: Any, *, quiet: bool) -> None:
+    if not quiet:
+        show_report(report)
+    if not report.passed:
+        raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
+
+
+def write_json(values: Mapping[str, Any], file: str) -> None:
+    """One JSON object into a file, or on stdout for ``-``."""
+    text = json.dumps(values, indent=2, allow_nan=False)
+    if file == "-":
+        typer.echo(text)
+        return
+    try:
+        Path(file).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error

@@ -1,0 +1,136 @@
+"""Judges an artifact in a process of its own, with a time limit: a runtime that crashes or hangs takes nothing with it."""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lxmert_export.artifact import Artifact
+from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.golden import Golden
+from lxmert_export.judging import Judged, Progress, judge_artifact, silent
+from lxmert_export.parity.cells import Floors
+from lxmert_export.parity.recording import Recording
+from lxmert_export.sample_inputs import SampleInputs
+
+MARK = (
+    "lxmert-export-progress"  # begins a line of progress on the child's stdout; a runtime's own chatter is passed over
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``judge_artifact`` takes, as it goes to another process: arrays and names, nothing open."""
+
+    artifact: Artifact
+    samples: SampleInputs
+    reference: Recording
+    floors: Floors
+    providers: Sequence[str]
+    golden: Golden | None = None
+    emulate: bool = True
+
+    def judge(self, progress: Progress = silent) -> Judged:
+        """Judges in this process."""
+        return judge_artifact(
+            self.artifact, self.samples, self.reference, self.floors, self.providers,
+            golden=self.golden, emulate=self.emulate, progress=progress,
+        )  # fmt: skip
+
+
+def judge_within(request: Request, time_limit: float | None, progress: Progress = silent) -> Judged:
+    """Judges in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
+
+    ``ArtifactError``: it crashed, or took longer. Its own errors are raised here as they were there.
+    """
+    if time_limit is None:
+        return request.judge(progress)
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
+        asked, answered = Path(place) / "request", Path(place) / "answer"
+        asked.write_bytes(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "lxmert_export.isolating", str(asked), str(answered)], stdout=subprocess.PIPE, text=True
+        )  # fmt: skip
+        try:
+            in_time = _wait(child, time.monotonic() + time_limit, progress)
+        finally:
+            child.kill()
+            child.wait()
+        if not in_time:
+            raise ArtifactError(
+                f"{request.artifact.path}: ran for {time_limit:g} s without an end; --time-limit sets how long"
+            )
+        if not answered.is_file():
+            raise ArtifactError(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
+        answer = pickle.loads(answered.read_bytes())  # our own child's, in a directory that only we can read
+    if isinstance(answer, LxmertExportError):
+        raise answer
+    assert isinstance(answer, Judged)
+    return answer
+
+
+def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> bool:
+    """Passes the child's progress on until it ends; False if it does not in time."""
+    assert child.stdout is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(child.stdout, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            return False
+        if line is None:
+            break
+        if line.startswith(MARK):
+            _, done, total, step = line.rstrip("\n").split("\t")
+            progress(step, int(done), int(total))
+    try:
+        child.wait(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        return f"crashed ({signal.Signals(-code).name})"
+    return f"ended its process with exit code {code}"
+
+
+def _report(step: str, done: int, total: int) -> None:
+    sys.stdout.write(f"{MARK}\t{done}\t{total}\t{step}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The child: reads a request, judges it, and leaves what came of it, a ``Judged`` or an error of ours."""
+    asked, answered = map(Path, sys.argv[1:])
+    request = pickle.loads(asked.read_bytes())
+    answer: Judged | LxmertExportError
+    try:
+        answer = request.judge(_report)
+    except LxmertExportError as error:
+        answer = error
+    unfinished = answered.with_suffix(".unfinished")
+    unfinished.write_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+    unfinished.rename(answered)
+
+
+if __name__ == "__main__":
+    main()
