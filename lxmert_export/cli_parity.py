@@ -20,13 +20,13 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdou
 
 def parity(
     artifacts: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="ARTIFACT...",
             help="Artifact directories; with --checkpoint also canonical-fp32 (-fp64, -fp16, -bf16), transformers, and files of "
             "inputs with recorded outputs (.npz, .safetensors).",
         ),
-    ],
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Judge against this checkpoint in float64; default: the golden files.")
     ] = None,
@@ -52,6 +52,25 @@ def parity(
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long each artifact may run, in a process of its own.")
     ] = 1800,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Judge a report again that --json wrote; runs nothing, so name no artifacts."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --from: the score that fails, in noise floors; default: the report's."),
+    ] = None,
+    pair_threshold: Annotated[
+        float | None, typer.Option(min=0, help="With --from: the same for two runners against each other.")
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Fail where this is worse than that report of --json, such as the last release's."
+        ),
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
     ] = None,
@@ -63,24 +82,38 @@ def parity(
     from lxmert_export import parity_api
     from lxmert_export.runners.providers import CPU
 
+    if (from_file is None) == (not artifacts):
+        raise typer.BadParameter("name artifacts to judge, or --from a report to judge again")
+    if from_file is None and (threshold is not None or pair_threshold is not None):
+        raise typer.BadParameter(
+            "--threshold and --pair-threshold are for --from: what is run is judged by the study's"
+        )
     if device_report and (checkpoint or inputs):
         raise typer.BadParameter(
             "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
         )
-    with shown_progress() as progress:
-        report = parity_api.check_parity(
-            artifacts,
-            checkpoint=checkpoint,
-            revision=revision,
-            num_attention_heads=num_attention_heads,
-            allow_other_checkpoint=allow_other_checkpoint,
-            inputs=inputs,
-            require_targets=[name.strip() for name in require.split(",")] if require else (),
-            device_reports=device_report or (),
-            time_limit=time_limit,
-            providers=provider or (CPU,),
-            progress=progress,
+    require_targets = [name.strip() for name in require.split(",")] if require else ()
+    if from_file is not None:
+        report = parity_api.judge_report(
+            from_file, threshold=threshold, pair_threshold=pair_threshold, require_targets=require_targets
         )
+    else:
+        with shown_progress() as progress:
+            report = parity_api.check_parity(
+                artifacts or (),
+                checkpoint=checkpoint,
+                revision=revision,
+                num_attention_heads=num_attention_heads,
+                allow_other_checkpoint=allow_other_checkpoint,
+                inputs=inputs,
+                require_targets=require_targets,
+                device_reports=device_report or (),
+                time_limit=time_limit,
+                providers=provider or (CPU,),
+                progress=progress,
+            )
+    if baseline is not None:
+        report = parity_api.compare_with_baseline(report, baseline)
     if json_file is not None:
         write_json(report.to_dict(), json_file)
     _conclude(report, quiet=json_file == "-")

@@ -61,11 +61,11 @@ def judge_within(request: Request, time_limit: float | None, progress: Progress 
         child = subprocess.Popen(
             [sys.executable, "-m", "lxmert_export.isolating", str(asked), str(answered)], stdout=subprocess.PIPE, text=True
         )  # fmt: skip
-        try:
-            in_time = _wait(child, time.monotonic() + time_limit, progress)
-        finally:
-            child.kill()
-            child.wait()
+        with child:
+            try:
+                in_time = _wait(child, time.monotonic() + time_limit, progress)
+            finally:
+                child.kill()
         if not in_time:
             raise ArtifactError(
                 f"{request.artifact.path}: ran for {time_limit:g} s without an end; --time-limit sets how long"

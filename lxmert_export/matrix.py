@@ -86,6 +86,8 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
 def _shared_families(one: Judged, other: Judged) -> set[str]:
     """Families that both were to be run on: all but those that one does not take, or was calibrated without."""
     families = [{family for family, _ in side.recording} for side in (one, other)]
+    if "recorded" in (one.facts.kind, other.facts.kind):  # outputs for its own inputs, and no others
+        return families[0] & families[1]
     if not (one.is_calibrated or other.is_calibrated):
         return (families[0] | families[1]) - {*one.not_run, *other.not_run}
     theirs = {family.name: family for family in other.samples.families}

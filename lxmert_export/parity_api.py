@@ -5,18 +5,22 @@ As in ``api``, a framework is brought in by the function that needs it.
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lxmert_export.api import check_own_converters, check_providers, require, source_of
-from lxmert_export.artifact import TARGETS, Artifact, open_artifact
-from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError
+from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
+from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
 from lxmert_export.own_inputs import RECORDINGS, read_own_inputs
-from lxmert_export.parity.report import ParityReport, RunnerFacts
+from lxmert_export.parity.rejudging import judge_again, read_report, regressions
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.replaying import check_against_golden
 from lxmert_export.runners.providers import CPU
 from lxmert_export.signature import TASKS
@@ -58,8 +62,7 @@ def check_parity(
     opened = with_names_apart([open_artifact(path) for path in directories])
     check_comparable(opened)
     check_providers(opened, providers)
-    if unknown := [target for target in require_targets if target not in TARGETS]:
-        raise InputError(f"no target is called {', '.join(unknown)}; they are {', '.join(TARGETS)}")
+    _check_targets(require_targets)
     if checkpoint is None:
         if inputs is not None or len(directories) < len(artifacts):
             raise InputError(
@@ -67,7 +70,8 @@ def check_parity(
             )
         devices = _judge_devices(device_reports, opened)
         report = check_against_golden(opened, providers, progress, time_limit=time_limit, devices=devices)
-        return replace(report, required=tuple(require_targets))
+        provenance = _provenance(reference="golden files")
+        return replace(report, required=tuple(require_targets), provenance=provenance)
     if device_reports:
         raise InputError("device reports are judged by the golden files of their bundles: leave the checkpoint out")
     require("the reference", torch="torch")
@@ -87,7 +91,28 @@ def check_parity(
         None if inputs is None else read_own_inputs(inputs, first.signature),
     )
     report = check_against_module(contest, source.module, providers, progress, time_limit=time_limit)
-    return replace(report, notes=(*report.notes, *notes), required=tuple(require_targets))
+    return replace(
+        report,
+        notes=(*report.notes, *notes),
+        required=tuple(require_targets),
+        provenance=_provenance(reference=source.name, **source.checkpoint),
+    )
+
+
+def _provenance(**judged_by: Any) -> dict[str, Any]:
+    """By what, when and where a report came about, and what it is judged by."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "judged_by": judged_by,
+        "tools": tool_versions(TOOLS),
+    }
+
+
+def _check_targets(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in TARGETS]:
+        raise InputError(f"no target is called {', '.join(unknown)}; they are {', '.join(TARGETS)}")
 
 
 def _is_beside(path: str | Path) -> bool:
@@ -118,6 +143,27 @@ def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Pro
     return check_against_golden([artifact], providers, progress)
 
 
+def judge_report(
+    report: str | Path,
+    *,
+    threshold: float | None = None,
+    pair_threshold: float | None = None,
+    require_targets: Sequence[str] = (),
+) -> ParityReport:
+    """Judges a report again that was written as JSON, under other thresholds (in noise floors); nothing is run.
+
+    ``ArtifactError``: no such report.
+    """
+    _check_targets(require_targets)
+    known = read_report(report)
+    return replace(judge_again(known, threshold, pair_threshold), required=tuple(require_targets) or known.required)
+
+
+def compare_with_baseline(report: ParityReport, baseline: str | Path) -> ParityReport:
+    """The report, failing where it is worse than one that was written as JSON before."""
+    return replace(report, regressions=regressions(report, read_report(baseline)))
+
+
 def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
     """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
 
@@ -128,18 +174,8 @@ def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
     return report_on([judge_device(open_artifact(path), Path(report))])
 
 
-def _judge_devices(
-    reports: Sequence[str | Path], artifacts: Sequence[Artifact]
-) -> tuple[list[Judged], list[RunnerFacts]]:
-    """What devices computed of bundles among the artifacts, and what they built and did not run."""
+def _judge_devices(reports: Sequence[str | Path], artifacts: Sequence[Artifact]) -> list[Judged]:
+    """What devices computed of bundles among the artifacts; ``BuiltNotRun``: a report of an engine that was not run."""
     from lxmert_export.device_report import judge_device, origin_of
 
-    judged, others = [], []
-    for path in map(Path, reports):
-        artifact = origin_of(path, artifacts)
-        try:
-            judged.append(judge_device(artifact, path))
-        except BuiltNotRun as error:
-            name, precision = f"{artifact.name} ({path})", artifact.manifest.precision
-            others.append(RunnerFacts(name, "device", "tensorrt", precision, "built-not-run", str(error)))
-    return judged, others
+    return [judge_device(origin_of(path, artifacts), path) for path in map(Path, reports)]

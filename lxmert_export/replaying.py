@@ -13,7 +13,7 @@ from lxmert_export.graph_facts import check_manifest_precision
 from lxmert_export.isolating import Request, judge_within
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import judge_each, report_on, same_inputs
-from lxmert_export.parity.report import ParityReport, RunnerFacts
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.signature import CHOICE_OUTPUTS
 
 SAMPLED_CHOICES = (
@@ -27,14 +27,14 @@ def check_against_golden(
     progress: Progress = silent,
     *,
     time_limit: float | None = None,
-    devices: tuple[Sequence[Judged], Sequence[RunnerFacts]] = ((), ()),
+    devices: Sequence[Judged] = (),
 ) -> ParityReport:
     """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
 
     The same checkpoint's sizes draw the same inputs, so that pairs need no more runs. Where the emulator is not installed, the
     proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file, or files of another
     precision than the manifest says, where the library that reads them is installed. Each may run for ``time_limit`` seconds.
-    ``devices`` are what devices computed of the same golden inputs, and those that ran nothing.
+    ``devices`` are what devices computed of the same golden inputs.
     """
     goldens = {artifact.path: _golden_of(artifact) for artifact in artifacts}
     for artifact in artifacts:
@@ -57,12 +57,12 @@ def check_against_golden(
         return judge_within(request, time_limit, progress)
 
     judged, others = judge_each(artifacts, judge_one)
-    if devices[0]:  # they return the golden file's positions alone
+    if devices:  # they return the golden file's positions alone
         of_one = goldens[artifacts[0].path]
         judged = [replace(one, recording=at_sampled_positions(one.recording, of_one)) for one in judged]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
-    report = report_on([*judged, *devices[0]], [*others, *devices[1]])
+    report = report_on([*judged, *devices], others)
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
 
 

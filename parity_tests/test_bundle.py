@@ -348,6 +348,19 @@ def test_outputs_that_cannot_be_read_are_one_line(
         lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
 
 
-def test_the_command_takes_one_bundle_alone(tmp_path: Path) -> None:
-    done = run("parity", "one", "two", "--device-report", "report.json", cwd=tmp_path)
-    assert done.returncode == 2 and "leave all else out" in done.stderr
+def test_a_device_stands_beside_other_artifacts(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+    path = returned(bundle, tmp_path / "back")
+    report = lx.check_parity([bundle.path, graph.path], device_reports=[path])
+    device = next(facts.name for facts in report.runners if facts.kind == "device")
+    assert report.passed and report.status_of(device) == "pass"
+    opponents = {cell.runner for cell in report.cells if cell.against == device}
+    assert opponents == {bundle.name, graph.name}  # every pair, the device's among them
+    required = lx.check_parity([bundle.path], device_reports=[path], require_targets=["tensorrt"])
+    assert required.passed
+    without = lx.check_parity([bundle.path], require_targets=["tensorrt"])
+    assert not without.passed and "tensorrt is required" in without.summary()
+
+
+def test_a_device_report_is_judged_by_golden_files_alone(tmp_path: Path) -> None:
+    done = run("parity", "one", "--device-report", "report.json", "--checkpoint", "demo", cwd=tmp_path)
+    assert done.returncode == 2 and "leave --checkpoint" in " ".join(done.stderr.split())

@@ -129,7 +129,7 @@ class ParityReport:
     def _fault(self) -> str | None:
         if self.failures:
             cell = max(self.failures, key=badness)
-            found = cell.reason or f"score {cell.score:.3g} is above {cell.threshold:g}"
+            found = cell.reason or _too_much(cell)
             more = f" (and {len(self.failures) - 1} more cells)" if len(self.failures) > 1 else ""
             return f"{_named(cell)}, {cell.output}, {cell.family} inputs: {found}{more}"
         if not self.cells:
@@ -183,6 +183,12 @@ class ParityReport:
 
 def _because(facts: RunnerFacts) -> str:
     return f" ({facts.reason})" if facts.reason else ""
+
+
+def _too_much(cell: Cell) -> str:
+    if cell.score is None or not np.isfinite(cell.score):
+        return "its score is no finite number"
+    return f"score {cell.score:.3g} is above {cell.threshold:g}"
 
 
 def _named(cell: Cell) -> str:
