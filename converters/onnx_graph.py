@@ -15,6 +15,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
+from converters.onnx_attention import use_attention_operator
+from lxmert_export.signature import Attention
+
 # Where the exporter keeps the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
 MODULE_SCOPES = "pkg.torch.onnx.name_scopes"
 NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
@@ -22,11 +25,19 @@ NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 LARGEST_FOLDED = 16
 
 
-def make_lean(model: ir.Model, *, axis_names: Mapping[str, str], weights: Container[str], wrapper: str) -> None:
+def make_lean(
+    model: ir.Model,
+    *,
+    axis_names: Mapping[str, str],
+    weights: Container[str],
+    wrapper: str,
+    attention: Attention = "decomposed",
+) -> None:
     """Rewrites the graph in place.
 
     ``axis_names`` maps the exporter's symbols (``s41``) to ours (``text``); ``weights`` has the names of the module's
-    parameters; ``wrapper`` is the attribute of the export wrapper that holds the module, cut from every name.
+    parameters; ``wrapper`` is the attribute of the export wrapper that holds the module, cut from every name; ``attention``
+    says what each attention is made of: nodes, or ONNX's own operator.
     """
     for value in model.graph.initializers.values():
         if (value.name or "").removeprefix(f"{wrapper}.") in weights:
@@ -40,6 +51,8 @@ def make_lean(model: ir.Model, *, axis_names: Mapping[str, str], weights: Contai
     store_transposed(model.graph)
     common.OutputFixPass()(model)  # one value under two output names (the last hidden state) needs a node of its own
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    if attention == "operator":
+        use_attention_operator(model.graph)
     common.RemoveUnusedNodesPass()(model)
     name_after_modules(model.graph, wrapper)
     order_shared_matmuls(model.graph)

@@ -261,6 +261,22 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "default name"])
+@pytest.mark.parametrize("bundle", [False, True], ids=["engine", "bundle"])
+def test_what_exists_is_refused_before_anything_is_converted(
+    bundle: bool, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lxmert_export.engine_api.export", lambda *arguments, **options: pytest.fail("converted"))
+    lx.save_checkpoint(lively_model("question-answering", TINY), "small")
+    final = f"small-question-answering-tensorrt{'-bundle' if bundle else ''}-fp16"
+    taken = Path(f"{final}.tar.gz" if bundle else final)
+    taken.write_text("another") if bundle else taken.mkdir()
+    with pytest.raises(ArtifactError, match=f"{taken.name}: exists already"):
+        lx.build_engine("small", final if named else None, precision="fp16", bundle=bundle)
+    assert {path.name for path in tmp_path.iterdir()} == {"small", taken.name}
+
+
 def copies_of_shared_weights(onnx_artifact: Artifact, engine: Artifact) -> dict[str, int]:
     """How often an engine holds the first row of each weight that the ONNX graph reads more than once."""
     model = onnx.load(onnx_artifact.file("model.onnx"))
