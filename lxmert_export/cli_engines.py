@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lxmert_export.cli_conversions import (
+    AttentionOption,
     AttentionsFlag,
     HeadsOption,
     HiddenStatesFlag,
     IslandsOption,
     NoParityFlag,
     ObjectHeadsFlag,
+    OpsetOption,
     OutputOption,
     OverwriteOption,
     ProviderOption,
@@ -58,7 +60,7 @@ def tensorrt(
     objects: Annotated[list[str] | None, _range("objects", "1:36:100")] = None,
     task: TaskOption = None,
     output: OutputOption = None,
-    opset: Annotated[int | None, typer.Option(min=18, max=25, help="ONNX operator set; default: 18.")] = None,
+    opset: OpsetOption = None,
     hidden_states: HiddenStatesFlag = False,
     attentions: AttentionsFlag = False,
     object_heads: ObjectHeadsFlag = False,
@@ -66,6 +68,7 @@ def tensorrt(
         Literal["float32", "float16"] | None, typer.Option(help="Dtype of floating-point inputs and outputs.")
     ] = None,
     fp32_islands: IslandsOption = "standard",
+    attention: AttentionOption = "decomposed",
     version_compatible: Annotated[
         bool,
         typer.Option("--version-compatible", help=_help("version_compatible", "Runs in later versions of TensorRT.")),
@@ -114,6 +117,7 @@ def tensorrt(
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands == "auto" else None,
+        "attention": attention if attention == "operator" else None,
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip
     onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
-from lxmert_export.api import check_own_converters, default_directory, export, require
+from lxmert_export.api import check_own_converters, default_directory, export, open_source, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
@@ -17,11 +17,13 @@ from lxmert_export.engine_options import BuildOptions
 from lxmert_export.engine_targets import resolve
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
-from lxmert_export.signature import Precision, Signature, Task
+from lxmert_export.signature import Attention, Precision, Signature, Task
 from lxmert_export.tensorrt_library import require_library
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from lxmert_export.exporting import Source
 
 
 class OnnxOptions(TypedDict, total=False):
@@ -36,6 +38,7 @@ class OnnxOptions(TypedDict, total=False):
     io_dtype: str
     opset: int | None
     fp32_islands: str
+    attention: Attention
     revision: str | None
     num_attention_heads: int | None
     parity: bool
@@ -76,6 +79,7 @@ def build_engine(
         precision=precision or (given.manifest.precision if given else "fp32"),
         compute_capability=compute_capability,
         options=options,
+        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
     )
     if not bundle:
         elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
@@ -83,38 +87,32 @@ def build_engine(
     require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
-    from lxmert_export.bundling import archive_of, bundle_directory, check_archive, check_bundle, write_bundle
+    from lxmert_export.bundling import bundle_directory, check_bundle, write_bundle
 
     if bundle:
         check_bundle(resolved, parity=onnx_options.get("parity", True))
-
-    if directory is not None:
-        refuse_existing(Path(directory).absolute(), overwrite=overwrite)
-        if bundle:
-            check_archive(archive_of(Path(directory).absolute()), overwrite=overwrite)
     if given is not None:
         check_source(given, precision, onnx_options)
+    if directory is not None:
+        _refuse_existing(Path(directory), bundle, overwrite)
+    origin = given or _open_source(source, onnx_options)
+    final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
+    _refuse_existing(final, bundle, overwrite)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
-        onnx = given or export(
-            "onnx",
-            source,
-            Path(place) / "onnx",
-            precision=resolved.precision,
-            fixed=fixed,
-            progress=progress,
-            **onnx_options,
-        )
-        manifest = onnx.manifest
-        profiles = make_profiles(manifest.config, manifest.signature, **ranges)
-        final = Path(
-            directory
-            or default_directory(
-                manifest.checkpoint["name"],
-                manifest.task,
-                "tensorrt-bundle" if bundle else "tensorrt",
-                manifest.precision,
+        onnx = (
+            origin
+            if isinstance(origin, Artifact)
+            else export(
+                "onnx",
+                origin,
+                Path(place) / "onnx",
+                precision=resolved.precision,
+                fixed=fixed,
+                progress=progress,
+                **onnx_options,
             )
         )
+        profiles = make_profiles(onnx.manifest.config, onnx.manifest.signature, **ranges)
         name = final.resolve().name
         if bundle:
             with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
@@ -122,6 +120,34 @@ def build_engine(
         with atomic_directory(final, overwrite=overwrite) as temporary:
             written = write_engine(onnx, resolved, profiles, temporary, name=name, progress=progress)
     return replace(written, path=final)
+
+
+def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:
+    return open_source(
+        source,
+        options.get("task"),
+        config=options.get("config"),
+        revision=options.get("revision"),
+        num_attention_heads=options.get("num_attention_heads"),
+    )
+
+
+def _default_directory(origin: Source | Artifact, options: OnnxOptions, precision: Precision, bundle: bool) -> Path:
+    """Where an engine or a bundle goes that is given no name: told before anything is converted."""
+    target = "tensorrt-bundle" if bundle else "tensorrt"
+    if isinstance(origin, Artifact):
+        return default_directory(origin.manifest.checkpoint["name"], origin.manifest.task, target, precision)
+    signature = options.get("signature")
+    return default_directory(origin.name, signature.task if signature else str(origin.task), target, precision)
+
+
+def _refuse_existing(final: Path, bundle: bool, overwrite: bool) -> None:
+    """``ArtifactError`` where the directory, or a bundle's archive beside it, may not be written."""
+    from lxmert_export.bundling import archive_of, check_archive
+
+    refuse_existing(final.absolute(), overwrite=overwrite)
+    if bundle:
+        check_archive(archive_of(final.absolute()), overwrite=overwrite)
 
 
 def _fixed_axes(ranges: Mapping[str, Sequence[str]]) -> dict[str, int]:

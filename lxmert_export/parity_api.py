@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lxmert_export.api import check_own_converters, check_providers, require, source_of
+from lxmert_export.api import check_own_converters, check_providers, open_source, require
 from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.judging import Judged, Progress, silent
@@ -80,7 +80,7 @@ def check_parity(
 
     first = opened[0].manifest
     task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
-    source = source_of(checkpoint, task, None, revision, num_attention_heads)
+    source = open_source(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
     if not same_network(source.config, first.config, first.task):
         raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
     notes = _other_checkpoints(opened, source, allow=allow_other_checkpoint)

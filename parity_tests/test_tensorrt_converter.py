@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,45 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     assert "[W]" not in found.stderr and "TRT" not in found.stderr
     verified = run("verify", "out", cwd=tmp_path)
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "default name"])
+@pytest.mark.parametrize("bundle", [False, True], ids=["engine", "bundle"])
+def test_what_exists_is_refused_before_anything_is_converted(
+    bundle: bool, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lxmert_export.engine_api.export", lambda *arguments, **options: pytest.fail("converted"))
+    lx.save_checkpoint(lively_model("question-answering", TINY), "small")
+    final = f"small-question-answering-tensorrt{'-bundle' if bundle else ''}-fp16"
+    taken = Path(f"{final}.tar.gz" if bundle else final)
+    taken.write_text("another") if bundle else taken.mkdir()
+    with pytest.raises(ArtifactError, match=f"{taken.name}: exists already"):
+        lx.build_engine("small", final if named else None, precision="fp16", bundle=bundle)
+    assert {path.name for path in tmp_path.iterdir()} == {"small", taken.name}
+
+
+def copies_of_shared_weights(onnx_artifact: Artifact, engine: Artifact) -> dict[str, int]:
+    """How often an engine holds the first row of each weight that the ONNX graph reads more than once."""
+    model = onnx.load(onnx_artifact.file("model.onnx"))
+    reads = Counter(name for node in model.graph.node if node.op_type == "MatMul" for name in node.input)
+    stored = engine.file(ENGINE_FILE).read_bytes()
+    return {
+        weight.name: stored.count(onnx.numpy_helper.to_array(weight)[0].tobytes())
+        for weight in model.graph.initializer
+        if reads[weight.name] > 1
+    }
+
+
+def test_weights_that_two_matmuls_share_are_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT lays the weights of one input together: it stores them twice where two inputs read them in other orders."""
+    model = lively_model("question-answering", SMALL)
+
+    def copies(name: str) -> dict[str, int]:
+        graph = lx.export("onnx", model, tmp_path / name, precision="fp16", parity=False)
+        return copies_of_shared_weights(graph, built(graph.path, tmp_path / f"{name}-engine"))
+
+    ordered = copies("ordered")
+    assert len(ordered) >= 4 and set(ordered.values()) == {1}
+    monkeypatch.setattr("converters.onnx_graph.order_shared_matmuls", lambda graph: None)
+    assert 2 in copies("as-traced").values()

@@ -2,7 +2,8 @@
 
 onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
 bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
-to that precision and back. A LayerNormalization that computes in the precision is rounded at each of its steps.
+to that precision and back. A LayerNormalization or an Attention that computes in the precision is rounded at each of its
+steps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.onnx_attention import OPERATOR, load_decomposed
+from lxmert_export.onnx_types import MOVES
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
@@ -63,8 +65,10 @@ class EmulatedOnnxRunner(Runner):
 def write_emulated(source: Path, target: Path, precision: str) -> None:
     """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it."""
     half = HALF_TYPES[precision]
-    model = load_typed(source)
+    model = load_decomposed(source)
     for node, output in widen(model.graph, half):
+        if node.op_type == OPERATOR:
+            raise ValueError(f"{node.name}: an Attention of another form than lxmert-export writes")
         if node.op_type == "LayerNormalization":
             _round_each_step(model.graph, node, half)
         elif node.op_type not in MOVES:
