@@ -82,8 +82,9 @@ class EngineCall:
             if not self._context.set_input_shape(name, tuple(tensor.shape)):
                 raise ArtifactError(f"{runner.name}: input {name} of shape {list(tensor.shape)} is not taken")
         self._inputs = dict(inputs)
+        device = next(iter(inputs.values())).device
         self.outputs = tuple(
-            torch.empty(spec.shape(sizes), dtype=getattr(torch, spec.dtype), device="cuda")
+            torch.empty(spec.shape(sizes), dtype=getattr(torch, spec.dtype), device=device)
             for spec in runner.signature.outputs
         )
         named = dict(zip((spec.name for spec in runner.signature.outputs), self.outputs, strict=True))
