@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu import check, floors
+from benchmarks.gpu import check, floors, steps
 from benchmarks.gpu.beside_prediction import beside_prediction
-from benchmarks.gpu.contestants import EAGER, ENGINE, ENGINE_GRAPH, EngineCall, difference, draw_inputs, torch_openers
+from benchmarks.gpu.contestants import (
+    EAGER,
+    ENGINE,
+    ENGINE_GRAPH,
+    OPERATOR,
+    OPERATOR_GRAPH,
+    EngineCall,
+    difference,
+    draw_inputs,
+    torch_openers,
+)
 from benchmarks.gpu.floors import Cost, Rates, bound_by, cost_of_call, floor_seconds, measure_rates
 from benchmarks.gpu.page import page
 from benchmarks.gpu.results import Results, open_results
@@ -39,7 +50,8 @@ SIZES = {"batch": 3, "text": 7, "objects": 5}
 def setting_for(work: Path, **changes: Any) -> Setting:
     usual: dict[str, Any] = {
         "work": str(work), "task": "question-answering", "small": True, "device": "cpu", "target": "rtx",
-        "precisions": ("fp32", "fp16"), "batches": (1, 8), "rounds": 2, "calls": 3, "warm_seconds": 0.0, "failed": {},
+        "precisions": ("fp32", "fp16"), "attentions": ("decomposed",), "batches": (1, 8), "rounds": 2, "calls": 3,
+        "warm_seconds": 0.0, "failed": {},
     }  # fmt: skip
     return Setting(**{**usual, **changes})
 
@@ -201,6 +213,35 @@ def test_profiles_take_every_batch_and_are_best_at_those_that_are_timed(tmp_path
     assert Setting.from_json(text) == setting_for(tmp_path, failed={"build/fp16": "no"})
 
 
+def test_both_spellings_of_attention_are_built_and_timed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    setting = setting_for(tmp_path, precisions=("fp16",), attentions=("decomposed", "operator"), batches=(1,))
+    assert step_names(setting) == [
+        "device", "export/fp16", "build/fp16", "parity/fp16", "export/fp16-operator", "build/fp16-operator",
+        "parity/fp16-operator", "timing/fp16/1",
+    ]  # fmt: skip
+    monkeypatch.setattr(steps, "checkpoint", lambda setting: tmp_path)
+    monkeypatch.setattr(steps, "export", lambda *places, **options: asked.append({"to": places[2].name, **options}))
+    for form in setting.forms("fp16"):
+        steps.graph(setting, form)
+    assert [(one["to"], one["precision"], one.get("attention")) for one in asked] == [
+        ("onnx-fp16", "fp16", None), ("onnx-fp16-operator", "fp16", "operator"),
+    ]  # fmt: skip
+    with ExitStack() as opened:
+        assert {name for form in setting.forms("fp16") for name in steps.engine_openers(setting, form, {}, opened)} == {
+            ENGINE, ENGINE_GRAPH, OPERATOR, OPERATOR_GRAPH,
+        }  # fmt: skip
+
+    def offers(target: str, *, attention: str = "decomposed") -> None: ...
+
+    monkeypatch.setattr(check, "export", offers)
+    assert check.parse([]).attentions == ["decomposed", "operator"]
+    monkeypatch.setattr(check, "export", lambda target: None)
+    assert check.parse([]).attentions == ["decomposed"]
+
+
 def finished(name: str, setting: Setting) -> dict[str, Any]:
     """A step that does nothing, but fails where it rests on one that failed."""
     try:
@@ -356,7 +397,7 @@ def timed(p50: float) -> dict[str, Any]:
 
 def test_the_page_says_what_the_results_hold() -> None:
     names = {EAGER: 8.0, "PyTorch, compiled": 6.0, ENGINE: 4.0, ENGINE_GRAPH: 2.0}
-    steps = {
+    found = {
         "device": {"status": "done", "seconds": 3.0,
                    "result": {"bytes_per_second": 2e12, "flops_per_second": {"fp16": 4e14}}},
         "build/fp16": {"status": "done", "seconds": 9.0,
@@ -373,7 +414,7 @@ def test_the_page_says_what_the_results_hold() -> None:
             "failed": {"PyTorch, compiled, CUDA graph": "no | triton"}}},
         "build/fp32": {"status": "failed", "seconds": 1.0, "reason": "this runtime does not support this GPU"},
     }  # fmt: skip
-    text = page({**facts(), "steps": steps})
+    text = page({**facts(), "steps": found})
     for line in (
         "# Engines on Some GPU",
         "| build/fp32 | failed | 1 | this runtime does not support this GPU |",
@@ -418,19 +459,19 @@ def test_the_whole_check_on_the_cpu(tmp_path: Path) -> None:
     """All steps, as on a GPU, but that no engine can be run: that is told of each, and PyTorch is timed."""
     found = check_process(
         tmp_path, "--device", "cpu", "--small", "--precisions", "fp32", "--batches", "2", "--rounds", "2", "--calls", "2",
-        "--warm-seconds", "0", "--work", "work",
+        "--warm-seconds", "0", "--work", "work", "--attentions", "decomposed",
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     results = json.loads((tmp_path / "results" / "no-gpu-on-the-cpu-small.json").read_text())
-    steps = results["steps"]
-    assert {name: step["status"] for name, step in steps.items()} == {
+    done = results["steps"]
+    assert {name: step["status"] for name, step in done.items()} == {
         "device": "done", "export/fp32": "done", "build/fp32": "done", "parity/fp32": "failed", "timing/fp32/2": "done",
     }  # fmt: skip
     reason = "engine-fp32: built, not run (no GPU); verify it on a device of --target rtx"
-    assert steps["parity/fp32"]["reason"] == reason
-    timing = steps["timing/fp32/2"]["result"]
+    assert done["parity/fp32"]["reason"] == reason
+    timing = done["timing/fp32/2"]["result"]
     assert timing["failed"] == {ENGINE: reason, ENGINE_GRAPH: reason} and set(timing["contestants"]) == {EAGER}
     assert timing["contestants"][EAGER]["calls"] == 4 and timing["cost"]["flops"] > 0
-    assert steps["build/fp32"]["result"]["matmuls"] and steps["export/fp32"]["result"]["passed"]
+    assert done["build/fp32"]["result"]["matmuls"] and done["export/fp32"]["result"]["passed"]
     written = (tmp_path / "results" / "no-gpu-on-the-cpu-small.md").read_text()
     assert reason in written and "No engine has been run" in written and str(tmp_path) not in written

@@ -7,6 +7,7 @@ says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import subprocess
@@ -20,9 +21,10 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.results import DONE, FAILED, Results, open_results
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.setting import DECOMPOSED, OPERATOR, Setting
 from benchmarks.gpu.steps import step_names
 from benchmarks.measuring import machine
+from lxmert_export.api import export
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import INSTEAD, find_gpus
 from lxmert_export.signature import TASKS
@@ -48,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu()
     setting = Setting(
         work=str(options.work.absolute()), task=options.task, small=options.small, device=options.device,
-        target=options.target, precisions=tuple(options.precisions), batches=tuple(sorted(set(options.batches))),
+        target=options.target, precisions=tuple(options.precisions),
+        attentions=tuple(options.attentions), batches=tuple(sorted(set(options.batches))),
         rounds=options.rounds, calls=options.calls, warm_seconds=options.warm_seconds, failed={},
     )  # fmt: skip
     path = options.output / f"{file_stem(gpu, setting)}.json"
@@ -65,6 +68,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument(
+        "--attentions", nargs="+", choices=attentions(), default=attentions(), help="forms of the graph"
+    )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--task", choices=TASKS, default="question-answering")
     parser.add_argument("--target", default="rtx", help="as of `lxmert-export tensorrt`")
@@ -82,6 +88,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if min(options.batches) < 1:
         parser.error("--batches: at least 1")
     return options
+
+
+def attentions() -> list[str]:
+    """How this version's ONNX graphs can spell attention: as nodes, and as ONNX's operator where it offers that."""
+    return [DECOMPOSED, OPERATOR] if "attention" in inspect.signature(export).parameters else [DECOMPOSED]
 
 
 def check_gpu() -> str:

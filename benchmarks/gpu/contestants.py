@@ -18,6 +18,8 @@ from lxmert_export.tensorrt_library import as_one_error
 
 EAGER, COMPILED, COMPILED_GRAPH = "PyTorch, eager", "PyTorch, compiled", "PyTorch, compiled, CUDA graph"
 ENGINE, ENGINE_GRAPH = "engine", "engine, CUDA graph"
+OPERATOR, OPERATOR_GRAPH = "engine with Attention operators", "engine with Attention operators, CUDA graph"
+ENGINES = {"decomposed": (ENGINE, ENGINE_GRAPH), "operator": (OPERATOR, OPERATOR_GRAPH)}
 Call = Callable[[], tuple[Tensor, ...]]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.gpu.contestants import COMPILED, COMPILED_GRAPH, ENGINE, ENGINE_GRAPH
+from benchmarks.gpu.contestants import COMPILED, COMPILED_GRAPH, ENGINES
 from benchmarks.gpu.floors import Cost, Rates, bound_by, floor_seconds
 from benchmarks.measuring import spread
 
 Steps = Mapping[str, Mapping[str, Any]]
 WITHOUT, WITH = "without kept kernels", "with kept kernels"
 # The engine beside PyTorch's best of the same kind.
-RATIOS = {ENGINE: COMPILED, ENGINE_GRAPH: COMPILED_GRAPH}
+RATIOS = {
+    name: peer for names in ENGINES.values() for name, peer in zip(names, (COMPILED, COMPILED_GRAPH), strict=True)
+}
 
 
 def page(values: Mapping[str, Any]) -> str:

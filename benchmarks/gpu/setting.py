@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from benchmarks.full_size_checkpoint import full_size_config
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
 from lxmert_export.signature import Precision, Task
 
+DECOMPOSED, OPERATOR = "decomposed", "operator"  # how ONNX spells attention
 TEXT, OBJECTS = 20, 36  # what the published checkpoints were trained on
 SMALL = {
     "vocab_size": 500, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "l_layers": 2, "x_layers": 2,
@@ -30,6 +31,7 @@ class Setting:
     device: str
     target: str
     precisions: tuple[Precision, ...]
+    attentions: tuple[str, ...]
     batches: tuple[int, ...]
     rounds: int
     calls: int
@@ -48,6 +50,10 @@ class Setting:
         ends = [*self.batches[:-1], max(self.batches[-1], 8)]
         starts = [1, *(batch + 1 for batch in self.batches[:-1])]
         return [f"{low}:{best}:{high}" for low, best, high in zip(starts, self.batches, ends, strict=True)]
+
+    def forms(self, precision: str) -> list[str]:
+        """A precision's graphs: ``fp16``, and ``fp16-operator`` with ONNX's Attention in it."""
+        return [precision if attention == DECOMPOSED else f"{precision}-{attention}" for attention in self.attentions]
 
     def path(self, *parts: str) -> Path:
         """A place in the work directory."""
@@ -77,3 +83,13 @@ class Setting:
             name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
         }
         return cls(**values)
+
+
+def precision_of(form: str) -> Precision:
+    """The precision of a form."""
+    return cast(Precision, form.partition("-")[0])
+
+
+def attention_of(form: str) -> str:
+    """How a form spells attention."""
+    return form.partition("-")[2] or DECOMPOSED

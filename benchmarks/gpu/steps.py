@@ -23,8 +23,7 @@ from torch import Tensor
 from benchmarks.full_size_checkpoint import lively_weights
 from benchmarks.gpu.beside_prediction import beside_prediction
 from benchmarks.gpu.contestants import (
-    ENGINE,
-    ENGINE_GRAPH,
+    ENGINES,
     Call,
     EngineCall,
     GraphCall,
@@ -37,7 +36,7 @@ from benchmarks.gpu.contestants import (
 )
 from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_rates
 from benchmarks.gpu.page import WITH, WITHOUT
-from benchmarks.gpu.setting import OBJECTS, TEXT, Setting
+from benchmarks.gpu.setting import DECOMPOSED, OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
 from lxmert_export.api import export, load_checkpoint, verify
 from lxmert_export.artifact import Artifact, open_artifact
@@ -75,7 +74,7 @@ def step_names(setting: Setting) -> list[str]:
     """All steps, in the order in which they rest on one another."""
     names = ["device"]
     for precision in setting.precisions:
-        names += [f"{kind}/{precision}" for kind in ("export", "build", "parity")]
+        names += [f"{kind}/{form}" for form in setting.forms(precision) for kind in ("export", "build", "parity")]
         names += [f"timing/{precision}/{batch}" for batch in setting.batches]
     return names
 
@@ -85,13 +84,10 @@ def run_step(name: str, setting: Setting) -> dict[str, Any]:
     kind, *rest = name.split("/")
     if kind == "device":
         return rates_of_device(setting)
-    precision: Precision = rest[0]  # type: ignore[assignment]  # one of the setting's
     if kind == "timing":
-        return timing_of(setting, precision, int(rest[1]))
-    work: dict[str, Callable[[Setting, Precision], dict[str, Any]]] = {
-        "export": export_of, "build": build_of, "parity": parity_of,
-    }  # fmt: skip
-    return work[kind](setting, precision)
+        return timing_of(setting, precision_of(rest[0]), int(rest[1]))
+    work = {"export": export_of, "build": build_of, "parity": parity_of}
+    return work[kind](setting, rest[0])
 
 
 # --- artifacts, made where they are not there yet
@@ -106,22 +102,26 @@ def checkpoint(setting: Setting) -> Path:
     return directory
 
 
-def graph(setting: Setting, precision: Precision) -> Artifact:
-    """The ONNX artifact, through its gate."""
-    setting.need(f"export/{precision}")
-    directory = setting.path(f"onnx-{precision}")
+def graph(setting: Setting, form: str) -> Artifact:
+    """The ONNX artifact of a form, through its gate."""
+    setting.need(f"export/{form}")
+    directory = setting.path(f"onnx-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
-    return export("onnx", checkpoint(setting), directory, precision=precision, task=setting.task, overwrite=True)
+    # Only where there is a choice: this version may have none.
+    options: dict[str, Any] = {"attention": attention_of(form)} if attention_of(form) != DECOMPOSED else {}
+    return export(
+        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task, overwrite=True, **options
+    )  # fmt: skip
 
 
-def engine(setting: Setting, precision: Precision) -> Artifact:
+def engine(setting: Setting, form: str) -> Artifact:
     """The engine that is built from it, a profile for each batch that is timed."""
-    setting.need(f"build/{precision}")
-    directory = setting.path(f"engine-{precision}")
+    setting.need(f"build/{form}")
+    directory = setting.path(f"engine-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
-    onnx = graph(setting, precision)
+    onnx = graph(setting, form)
     return build_engine(onnx.path, directory, target=setting.target, batch=setting.batch_ranges, overwrite=True)
 
 
@@ -141,19 +141,19 @@ def rates_of_device(setting: Setting) -> dict[str, Any]:
     return rates.to_dict()
 
 
-def export_of(setting: Setting, precision: Precision) -> dict[str, Any]:
+def export_of(setting: Setting, form: str) -> dict[str, Any]:
     """The export and its gate on the CPU."""
     began = time.perf_counter()
-    parity = graph(setting, precision).manifest.parity
+    parity = graph(setting, form).manifest.parity
     assert parity is not None
     return {"seconds": time.perf_counter() - began, "passed": parity["passed"]}
 
 
-def build_of(setting: Setting, precision: Precision) -> dict[str, Any]:
+def build_of(setting: Setting, form: str) -> dict[str, Any]:
     """The build, and what was counted in the engine."""
-    graph(setting, precision)
+    graph(setting, form)
     began = time.perf_counter()
-    options = engine(setting, precision).manifest.options
+    options = engine(setting, form).manifest.options
     kept = ("runtime_version", "engine_bytes", "weight_bytes", "matmuls", "float32_matmuls")
     return {
         "seconds": time.perf_counter() - began,
@@ -162,9 +162,9 @@ def build_of(setting: Setting, precision: Precision) -> dict[str, Any]:
     }
 
 
-def parity_of(setting: Setting, precision: Precision) -> dict[str, Any]:
+def parity_of(setting: Setting, form: str) -> dict[str, Any]:
     """All families through the engine on the GPU, beside what the emulator foretold; and what kept kernels save at load."""
-    found = engine(setting, precision)
+    found = engine(setting, form)
     first_calls = seconds_to_first_call(found)
     report = verify(found.path)
     foretold = found.manifest.options["predicted_errors"]
@@ -212,7 +212,8 @@ def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, A
     inputs = draw_inputs(signature, sizes, config.vocab_size, setting.device)
     with on_own_stream(setting.device), ExitStack() as opened:
         openers = torch_openers(module, signature, precision, inputs, setting.device)
-        openers |= engine_openers(setting, precision, inputs, opened)
+        for form in setting.forms(precision):
+            openers |= engine_openers(setting, form, inputs, opened)
         calls, differences, failed = open_all(openers, setting)
         timed = time_in_turn(calls, rounds=setting.rounds, calls_each=setting.calls, wait=waiting(setting.device))
     return {
@@ -225,17 +226,18 @@ def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, A
 
 
 def engine_openers(
-    setting: Setting, precision: Precision, inputs: Mapping[str, Tensor], opened: ExitStack
+    setting: Setting, form: str, inputs: Mapping[str, Tensor], opened: ExitStack
 ) -> dict[str, Callable[[], Call]]:
-    """The engine's contestants; both use one context, which ``opened`` closes."""
+    """The contestants of one engine; they use one context, which ``opened`` closes."""
 
     @cache
     def open_engine() -> EngineCall:
-        runner = opened.enter_context(open_runner(engine(setting, precision)))
+        runner = opened.enter_context(open_runner(engine(setting, form)))
         assert isinstance(runner, TensorRtRunner)
         return EngineCall(runner, inputs)
 
-    return {ENGINE: open_engine, ENGINE_GRAPH: lambda: GraphCall(open_engine())}
+    alone, recorded = ENGINES[attention_of(form)]
+    return {alone: open_engine, recorded: lambda: GraphCall(open_engine())}
 
 
 def open_all(
