@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo-pretraining-onnx-fp16
 QUESTION := how many circles are there?
 TEST_ARGS ?= -n 2
+GPU_ARGS ?=
 
 export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -52,6 +53,9 @@ benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.tokenizers
 
+gpu: $(VENV)/.ready ## On an NVIDIA GPU: full-size engines built, held to float64, and timed beside PyTorch
+	$(BIN)/python -m benchmarks.gpu.check $(GPU_ARGS)
+
 clean: ## Remove the environments and everything built
 	rm -rf $(VENV) $(ORACLE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -68,4 +72,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test check docs parity study benchmark clean
+.PHONY: help demo train-demo test check docs parity study benchmark gpu clean

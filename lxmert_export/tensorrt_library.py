@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,18 +25,24 @@ from lxmert_export.profiles import Profile
 MODULES: dict[Runtime, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 LOGGER = "Polygraphy"  # the name under which it uses Python's logging
-OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory")
+# "2." is CUDA's number for it, which Polygraphy tells as it is
+OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory", "cuda error: 2.")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine's file, the runtime that built it, its version and the line that installs it, and the sizes that it takes."""
+    """An engine's file and hash, the runtime that built it, its version and the line that installs it, and the sizes it takes.
+
+    ``gpu`` is the machine that it is to run on: its GPUs and their drivers.
+    """
 
     file: Path
+    sha256: str
     runtime: Runtime
     install: str
     version: str
     profiles: tuple[Profile, ...]
+    gpu: str
 
 
 def open_library(runtime: Runtime, install: str) -> ModuleType:
@@ -65,19 +71,24 @@ def require_library(runtime: Runtime, install: str) -> None:
 
 
 @contextmanager
-def as_one_error(what: str, error: type[LxmertExportError] = ConversionError) -> Iterator[None]:
-    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said."""
+def as_one_error(
+    what: str, error: type[LxmertExportError] = ConversionError, *, quiet: bool = True
+) -> Iterator[LoggedErrors]:
+    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said.
+
+    Without ``quiet`` only the log is kept off, not what else is written to stderr, which takes a file for each call.
+    """
     from polygraphy.exception import PolygraphyException
 
-    logger, said = logging.getLogger(LOGGER), _Errors()
+    logger, said = logging.getLogger(LOGGER), LoggedErrors()
     before = logger.propagate
     logger.addHandler(said)
     logger.propagate = False
     try:
-        with quiet_native_logs(), warnings.catch_warnings():
+        with quiet_native_logs() if quiet else nullcontext(), warnings.catch_warnings():
             # Polygraphy's own use of what TensorRT-RTX deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
-            yield
+            yield said
     except (PolygraphyException, MemoryError) as failure:
         raise error(f"{what}: {said.reason(failure)}") from failure
     finally:
@@ -85,7 +96,7 @@ def as_one_error(what: str, error: type[LxmertExportError] = ConversionError) ->
         logger.propagate = before
 
 
-class _Errors(logging.Handler):
+class LoggedErrors(logging.Handler):
     """What was logged as an error, in order."""
 
     def __init__(self) -> None:
@@ -93,6 +104,7 @@ class _Errors(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Remembers a record, in one line."""
         self.lines.append(" ".join(record.getMessage().split()))
 
     def reason(self, failure: BaseException) -> str:
@@ -100,7 +112,11 @@ class _Errors(logging.Handler):
         everything = " ".join(self.lines).lower()
         if isinstance(failure, MemoryError) or any(sign in everything for sign in OUT_OF_MEMORY):
             return "out of memory; build a narrower profile, or half precision, or on a larger machine"
-        return (self.lines or [str(failure) or type(failure).__name__])[0].removeprefix("[E] ").removeprefix("[!] ")
+        return self.first(str(failure) or type(failure).__name__)
+
+    def first(self, otherwise: str) -> str:
+        """The first line, without its mark; ``otherwise`` where nothing was logged."""
+        return (self.lines or [otherwise])[0].removeprefix("[E] ").removeprefix("[!] ").removesuffix(".")
 
 
 def library_version(module: Any) -> str:

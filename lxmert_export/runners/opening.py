@@ -14,7 +14,7 @@ from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.profiles import Profile, check_profiles
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.tensorrt_library import Engine, require_library
+from lxmert_export.tensorrt_library import MODULES, Engine, require_library
 
 
 def judged_ways(
@@ -124,16 +124,19 @@ def find_engine(artifact: Artifact) -> Engine:
         engine, version = manifest.options["engine"], str(manifest.options["build"]["runtime_version"])
         profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
         check_profiles(profiles, manifest.config, manifest.signature)
-        found = Engine(artifact.file(ENGINE_FILE), engine["runtime"], str(engine["install"]), version, profiles)
-        target = str(engine["target"])
+        install, target = str(engine["install"]), str(engine["target"])
+        runtime, digest = engine["runtime"], manifest.files[ENGINE_FILE]["sha256"]
+        if runtime not in MODULES:
+            raise ConfigError(f"its runtime is {runtime!r}")
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{artifact.path}: its manifest describes no engine: {error}; build it again") from error
     try:
-        find_gpus()
+        gpus = find_gpus()
     except ConversionError as error:
         raise BuiltNotRun(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
-    require_library(found.runtime, found.install)
-    return found
+    require_library(runtime, install)
+    gpu = "; ".join(map(str, gpus))
+    return Engine(artifact.file(ENGINE_FILE), digest, runtime, install, version, profiles, gpu)
 
 
 OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {
