@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lxmert_export.api import (
         ask,
         check_device_report,
+        check_laws,
         check_parity,
         export,
         load_artifact,
@@ -56,7 +57,7 @@ __version__ = "0.1.0"
 # Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
 _HOMES = {
     "lxmert_export.api": (
-        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
+        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "check_laws", "verify", "ask",
         "check_device_report",
     ),
     "lxmert_export.engine_api": ("build_engine",),

@@ -207,6 +207,20 @@ def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Pro
     return check_against_golden([artifact], providers, progress)
 
 
+def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
+    """Holds an artifact to laws that LXMERT obeys whatever its weights: no checkpoint and no golden file is needed.
+
+    Padding, object order, rows beside one another, masked inputs, fully masked rows, repeats and thread counts. The report's
+    notes name the laws that were not tried, and why. Keeping them is necessary, and proves no parity by itself.
+    """
+    from lxmert_export.law_judging import judge_laws
+
+    artifact = open_artifact(path)
+    _check_providers([artifact], providers)
+    cells, not_run = judge_laws(artifact, providers, progress)
+    return ParityReport(tuple(cells), notes=tuple(f"{artifact.name}: {reason}" for reason in not_run))
+
+
 def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
     """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
 

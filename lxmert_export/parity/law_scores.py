@@ -113,7 +113,7 @@ def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[A
     if reason := _structural_fault(examined, trial, name, found):
         return law_cell(examined, trial, name, reason, None)
     got = laid_over(np.concatenate([outputs[name] for outputs in found]), axes, trial.places)
-    speaks = compared(base[name].shape, axes, trial)
+    speaks = compared(base[name].shape, axes, trial.seen)
     wanted, got = base[name][speaks], got[speaks]
     if not wanted.size:
         reason = "nothing was compared"

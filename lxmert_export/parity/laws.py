@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.config import LxmertConfig
 from lxmert_export.sample_inputs import KINDS, Arrays, Kind, draw_batch
-from lxmert_export.signature import TASKS, Signature, task_signature
+from lxmert_export.signature import IMAGES_PER_SENTENCE, TASKS, Signature, task_signature
 
 PADDING = "padding invariance"
 PERMUTATION = "permutation equivariance"
@@ -65,7 +65,7 @@ class Subject:
     @property
     def masks(self) -> Seen:
         """Which words [rows, text] and objects [rows, (2,) objects] of the base call are seen."""
-        return {axis: self.inputs[name] > 0 for axis, name in MASKS.items()}
+        return {axis: self.inputs[name].astype(bool) for axis, name in MASKS.items()}
 
     @property
     def rows(self) -> int:
@@ -87,13 +87,12 @@ class Trial:
     """Calls whose outputs, joined row by row, must be those of a base call.
 
     ``places``: for ``batch`` [rows], ``text`` [rows, text] or ``objects`` [rows, (2,) objects] where in the joined outputs each
-    one of the base lies, if not where it was. ``rows`` [rows] and ``seen`` say what is compared; all of it where left out.
+    one of the base lies, if not where it was. ``seen`` says which words and objects are compared; all where left out.
     ``whole``: a runtime that would part the call proves nothing by it. ``to_the_bit``: rounding is no excuse.
     """
 
     calls: tuple[Arrays, ...]
     places: Places = field(default_factory=dict)
-    rows: NDArray[np.bool_] | None = None
     seen: Seen = field(default_factory=dict)
     base: str = BASE
     whole: bool = False
@@ -228,14 +227,18 @@ def rows_reversed(subject: Subject) -> Trial | str:
 
 
 def other_neighbours(subject: Subject) -> Trial | str:
-    """Every second row replaced by another: those between them do not notice."""
+    """Every second row replaced by another, then the others: those between them do not notice."""
     if fault := _single_batch(subject):
         return fault
-    kept = np.arange(subject.rows) % 2 == 0
-    call = {name: array.copy() for name, array in subject.inputs.items()}
-    for name, array in call.items():
-        array[~kept] = subject.other[name][~kept]
-    return Trial((call,), rows=kept, seen=subject.masks, whole=True)
+    rows = np.arange(subject.rows)
+    calls = []
+    for replaced in (rows % 2 == 1, rows % 2 == 0):
+        call = {name: array.copy() for name, array in subject.inputs.items()}
+        for name, array in call.items():
+            array[replaced] = subject.other[name][replaced]
+        calls.append(call)
+    kept_in = np.where(rows % 2 == 0, rows, rows + subject.rows)  # even rows in the first call, odd ones in the second
+    return Trial(tuple(calls), places={"batch": kept_in}, seen=subject.masks, whole=True)
 
 
 def _single_batch(subject: Subject) -> str | None:
@@ -315,7 +318,7 @@ def on_threads(subject: Subject, threads: int) -> Trial:
 def laid_over(array: NDArray[np.generic], axes: Axes, places: Places) -> NDArray[np.generic]:
     """An output of a trial's calls, each row, word and object of it where the base call has it."""
     if "batch" in places:
-        each = len(array) // len(places["batch"])  # of nlvr2's two pictures, in outputs that have a row for either
+        each = IMAGES_PER_SENTENCE if axes[0] == "images" else 1
         array = array[(places["batch"][:, None] * each + np.arange(each)).reshape(-1)]
     for place, axis in enumerate(axes):
         if isinstance(axis, str) and axis in MASKS and axis in places:
@@ -323,14 +326,12 @@ def laid_over(array: NDArray[np.generic], axes: Axes, places: Places) -> NDArray
     return array
 
 
-def compared(shape: tuple[int, ...], axes: Axes, trial: Trial) -> NDArray[np.bool_]:
-    """Of which values of a base call's output, of this shape and axes, a trial speaks."""
+def compared(shape: tuple[int, ...], axes: Axes, seen: Seen) -> NDArray[np.bool_]:
+    """Which values of an output, of this shape and axes, are of words and objects that are seen."""
     speaks = np.ones(shape, dtype=bool)
-    if trial.rows is not None:
-        speaks[~np.repeat(trial.rows, shape[0] // len(trial.rows))] = False
     for place, axis in enumerate(axes):
-        if isinstance(axis, str) and axis in trial.seen:
-            speaks &= _along(trial.seen[axis], shape, place)
+        if isinstance(axis, str) and axis in seen:
+            speaks &= _along(seen[axis], shape, place)
     return speaks
 
 
