@@ -151,7 +151,9 @@ SOUND: list[tuple[str, Precision, Task, dict[str, Any]]] = [
 def test_sound_artifacts_keep_them(
     target: str, precision: Precision, task: Task, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    artifact = lx.export(target, lively_model(task, CONFIG), tmp_path / "out", precision=precision, task=task, **options)
+    artifact = lx.export(
+        target, lively_model(task, CONFIG), tmp_path / "out", precision=precision, task=task, **options
+    )
     cells, _ = judge_laws(artifact, (CPU,))
     estimated, _ = judge_laws(replace(artifact, manifest=replace(artifact.manifest, files={})), (CPU,))
     assert not broken(cells) and not broken(estimated)
