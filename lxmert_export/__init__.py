@@ -43,7 +43,14 @@ if TYPE_CHECKING:
     from lxmert_export.parity.decisions import Decisions
     from lxmert_export.parity.figures import Figures
     from lxmert_export.parity.report import ParityReport, RunnerFacts
-    from lxmert_export.parity_api import check_device_report, check_parity, compare_with_baseline, judge_report, verify
+    from lxmert_export.parity_api import (
+        check_device_report,
+        check_laws,
+        check_parity,
+        compare_with_baseline,
+        judge_report,
+        verify,
+    )
     from lxmert_export.runners.runner import Runner
     from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
     from lxmert_export.tokenizer.batch_encoding import BatchEncoding
@@ -59,7 +66,7 @@ _HOMES = {
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "ask",
     ),
     "lxmert_export.parity_api": (
-        "check_parity", "verify", "judge_report", "compare_with_baseline", "check_device_report",
+        "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "check_device_report",
     ),
     "lxmert_export.engine_api": ("build_engine",),
     "lxmert_export.engine_options": ("BuildOptions",),

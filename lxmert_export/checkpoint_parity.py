@@ -49,6 +49,7 @@ def check_against_module(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
+    laws: bool = False,
     time_limit: float | None = None,
 ) -> ParityReport:
     """Judges runners of one task against a module in float64, and every pair of them against each other."""
@@ -60,7 +61,7 @@ def check_against_module(
         samples = _samples_for(artifact)
         if not artifact.is_calibrated:
             samples = contest.samples(artifact.manifest.signature, samples, limits)
-        return judge_by(yardstick, artifact, samples, providers, progress, time_limit=time_limit)
+        return judge_by(yardstick, artifact, samples, providers, progress, laws=laws, time_limit=time_limit)
 
     judged, others = judge_each(contest.artifacts, judge_one)
     signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()

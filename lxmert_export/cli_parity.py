@@ -49,6 +49,10 @@ def parity(
             help="Judge what a device computed from a bundle, too: the report.json it sent back; repeat.",
         ),
     ] = None,
+    no_laws: Annotated[
+        bool,
+        typer.Option("--no-laws", help="Leave out the reference-free laws, such as padding that must change nothing."),
+    ] = False,
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long each artifact may run, in a process of its own.")
     ] = 1800,
@@ -108,6 +112,7 @@ def parity(
                 inputs=inputs,
                 require_targets=require_targets,
                 device_reports=device_report or (),
+                laws=not no_laws,
                 time_limit=time_limit,
                 providers=provider or (CPU,),
                 progress=progress,

@@ -112,6 +112,7 @@ def judge_by(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
+    laws: bool = False,
     time_limit: float | None = None,
 ) -> Judged:
     """Judges one artifact by a module, once its files are found to be of the precision that its manifest says."""
@@ -120,7 +121,7 @@ def judge_by(
     manifest = artifact.manifest
     reference = yardstick.reference(manifest.signature, samples)
     floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
-    return judge_within(Request(artifact, samples, reference, floors, providers), time_limit, progress)
+    return judge_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
 
 
 def run_reference(

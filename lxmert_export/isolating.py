@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +19,11 @@ from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.golden import Golden
 from lxmert_export.judging import Judged, Progress, judge_artifact, silent
+from lxmert_export.law_judging import judge_laws
 from lxmert_export.parity.cells import Floors
+from lxmert_export.parity.laws import NotRun
 from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.report import LawNotRun
 from lxmert_export.sample_inputs import SampleInputs
 
 MARK = (
@@ -30,7 +33,10 @@ MARK = (
 
 @dataclass(frozen=True)
 class Request:
-    """What ``judge_artifact`` takes, as it goes to another process: arrays and names, nothing open."""
+    """What ``judge_artifact`` takes, as it goes to another process: arrays and names, nothing open.
+
+    With ``laws`` the artifact is held to the reference-free ones, too.
+    """
 
     artifact: Artifact
     samples: SampleInputs
@@ -39,13 +45,24 @@ class Request:
     providers: Sequence[str]
     golden: Golden | None = None
     emulate: bool = True
+    laws: bool = False
 
     def judge(self, progress: Progress = silent) -> Judged:
         """Judges in this process."""
-        return judge_artifact(
+        judged = judge_artifact(
             self.artifact, self.samples, self.reference, self.floors, self.providers,
             golden=self.golden, emulate=self.emulate, progress=progress,
         )  # fmt: skip
+        if not self.laws:
+            return judged
+        cells, not_run = judge_laws(self.artifact, self.providers, progress)
+        left = tuple(law_not_run(self.artifact.name, one) for one in not_run)
+        return replace(judged, cells=(*judged.cells, *cells), laws_not_run=left)
+
+
+def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
+    """A law that was not tried, as reports have it."""
+    return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
 
 
 def judge_within(request: Request, time_limit: float | None, progress: Progress = silent) -> Judged:

@@ -15,7 +15,7 @@ from lxmert_export.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.cells import Cell, Floors, judge
 from lxmert_export.parity.decisions import Decisions, decide
 from lxmert_export.parity.recording import Advance, Arithmetic, Recording, batch_count, record
-from lxmert_export.parity.report import RunnerFacts
+from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.runners.opening import judged_ways, open_signature
 from lxmert_export.runners.runner import Runner
@@ -49,6 +49,7 @@ class Judged:
     decisions: Sequence[Decisions] = ()
     not_run: tuple[str, ...] = ()
     is_calibrated: bool = False
+    laws_not_run: tuple[LawNotRun, ...] = ()
 
     @property
     def name(self) -> str:

@@ -79,6 +79,7 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
         tuple(apart),
         decisions=tuple(decisions for one in judged for decisions in one.decisions),
         not_run={one.name: one.not_run for one in judged},
+        laws_not_run=tuple(law for one in judged for law in one.laws_not_run),
         runners=(*(one.facts for one in judged), *not_judged),
     )
 

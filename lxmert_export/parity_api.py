@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lxmert_export.api import check_own_converters, check_providers, open_source, require
 from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.isolating import law_not_run
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
 from lxmert_export.own_inputs import RECORDINGS, read_own_inputs
@@ -42,6 +43,7 @@ def check_parity(
     inputs: str | Path | None = None,
     require_targets: Sequence[str] = (),
     device_reports: Sequence[str | Path] = (),
+    laws: bool = False,
     time_limit: float | None = None,
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
@@ -52,7 +54,7 @@ def check_parity(
     ``canonical-fp32`` (``-fp64``, ``-fp16``, ``-bf16``), ``transformers``, and files of inputs with outputs that some program
     recorded; ``inputs`` is a file of inputs of yours to judge on, too. ``require_targets`` are those of which an artifact must be
     there and pass. ``device_reports`` are report.json files that came back of bundles among the
-    artifacts. Each artifact is judged in a process of its own that may take ``time_limit`` seconds; None: in this one.
+    artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that may take ``time_limit`` seconds; None: in this one.
     ``ArtifactError``: artifacts that cannot be compared, that were written without the gate and so have no golden file, or that
     came from another checkpoint, unless ``allow_other_checkpoint``.
     """
@@ -69,7 +71,7 @@ def check_parity(
                 "your own inputs, recorded outputs and models are judged by a checkpoint: give --checkpoint"
             )
         devices = _judge_devices(device_reports, opened)
-        report = check_against_golden(opened, providers, progress, time_limit=time_limit, devices=devices)
+        report = check_against_golden(opened, providers, progress, laws=laws, time_limit=time_limit, devices=devices)
         provenance = _provenance(reference="golden files")
         return replace(report, required=tuple(require_targets), provenance=provenance)
     if device_reports:
@@ -90,7 +92,7 @@ def check_parity(
         [read_own_inputs(path, first.signature) for path in artifacts if Path(path).suffix in RECORDINGS],
         None if inputs is None else read_own_inputs(inputs, first.signature),
     )
-    report = check_against_module(contest, source.module, providers, progress, time_limit=time_limit)
+    report = check_against_module(contest, source.module, providers, progress, laws=laws, time_limit=time_limit)
     return replace(
         report,
         notes=(*report.notes, *notes),
@@ -162,6 +164,20 @@ def judge_report(
 def compare_with_baseline(report: ParityReport, baseline: str | Path) -> ParityReport:
     """The report, failing where it is worse than one that was written as JSON before."""
     return replace(report, regressions=regressions(report, read_report(baseline)))
+
+
+def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
+    """Holds an artifact to laws that LXMERT obeys whatever its weights: no checkpoint and no golden file is needed.
+
+    Padding, object order, rows beside one another, masked inputs, fully masked rows, repeats and thread counts. The report's
+    ``laws_not_run`` names those that were not tried, and why. Keeping them is necessary, and proves no parity by itself.
+    """
+    from lxmert_export.law_judging import judge_laws
+
+    artifact = open_artifact(path)
+    check_providers([artifact], providers)
+    cells, not_run = judge_laws(artifact, providers, progress)
+    return ParityReport(tuple(cells), laws_not_run=tuple(law_not_run(artifact.name, one) for one in not_run))
 
 
 def check_device_report(path: str | Path, report: str | Path) -> ParityReport:

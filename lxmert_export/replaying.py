@@ -26,6 +26,7 @@ def check_against_golden(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
+    laws: bool = False,
     time_limit: float | None = None,
     devices: Sequence[Judged] = (),
 ) -> ParityReport:
@@ -52,8 +53,9 @@ def check_against_golden(
     def judge_one(artifact: Artifact) -> Judged:
         golden = goldens[artifact.path]
         request = Request(
-            artifact, golden.samples, golden.reference, golden.floors, providers, golden, artifact not in vouched
-        )
+            artifact, golden.samples, golden.reference, golden.floors, providers,
+            golden=golden, emulate=artifact not in vouched, laws=laws,
+        )  # fmt: skip
         return judge_within(request, time_limit, progress)
 
     judged, others = judge_each(artifacts, judge_one)

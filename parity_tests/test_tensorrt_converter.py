@@ -114,7 +114,7 @@ def judged_by_stand_in(
     """``verify`` of an engine, as on a GPU that computed what onnxruntime does."""
     engine = built(source, directory, **ranges)
 
-    def opened(artifact: Artifact, providers: Any) -> StandIn:
+    def opened(artifact: Artifact, providers: Any, threads: Any) -> StandIn:
         manifest = artifact.manifest
         runner = StandIn(
             source / "model.onnx", manifest.signature, InputLimits.of(manifest.config), precision="fp32", name="engine"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lxmert_export.parity.report import Cell
+from lxmert_export.parity.cells import Cell
 
 # A GPU adds in another order and rounds fused operators once, so errors of one size differ: a factor of two is the same size.
 SAME_SIZE = 2.0

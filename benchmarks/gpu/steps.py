@@ -38,13 +38,14 @@ from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_ra
 from benchmarks.gpu.page import WITH, WITHOUT
 from benchmarks.gpu.setting import DECOMPOSED, OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
-from lxmert_export.api import export, load_checkpoint, verify
+from lxmert_export.api import export, load_checkpoint
 from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.checkpoint.write import write_checkpoint
 from lxmert_export.engine_api import build_engine
 from lxmert_export.errors import LxmertExportError
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.parity_api import verify
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.runtime_cache import SETTING
 from lxmert_export.runners.tensorrt_engine import TensorRtRunner

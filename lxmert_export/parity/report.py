@@ -71,8 +71,9 @@ class ParityReport:
     @property
     def unproven(self) -> list[str]:
         """Runners that only a CPU's float32 arithmetic speaks for, and outputs that nothing was compared for."""
-        proven = {cell.runner for cell in self.cells if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
-        return sorted({cell.runner for cell in self.cells} - proven)
+        judged = [cell for cell in self.cells if cell.kind == "reference"]
+        proven = {cell.runner for cell in judged if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
+        return sorted({cell.runner for cell in judged} - proven)
 
     @property
     def failures(self) -> list[Cell]:

@@ -34,14 +34,25 @@ class EmulatedOnnxRunner(Runner):
 
     failures = FAILURES
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, precision: str, name: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        precision: str,
+        threads: int | None = None,
+        name: str,
+    ) -> None:
         super().__init__(name, signature, limits)
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
         try:
             write_emulated(path, file, precision)
-            self._runner = OnnxRuntimeRunner(file, signature, limits, precision="fp32", optimize=False, name=name)
+            self._runner = OnnxRuntimeRunner(
+                file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
+            )
         except UNREADABLE as error:
             self._directory.cleanup()
             reason = next(iter(str(error).splitlines()), type(error).__name__)

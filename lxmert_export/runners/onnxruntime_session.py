@@ -44,6 +44,7 @@ class OnnxRuntimeRunner(Runner):
         precision: str,
         providers: Sequence[str] = (CPU,),
         optimize: bool = True,
+        threads: int | None = None,
         name: str = "onnxruntime",
     ) -> None:
         super().__init__(name, signature, limits)
@@ -52,7 +53,7 @@ class OnnxRuntimeRunner(Runner):
             raise ArtifactError(
                 f"{path}: bf16 has no kernels in {providers[0]}; run it with --provider CUDAExecutionProvider on a GPU"
             )
-        self._session = open_session(path, providers, optimize)
+        self._session = open_session(path, providers, optimize, threads)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -71,9 +72,12 @@ def check_providers(providers: Sequence[str]) -> None:
         raise ArtifactError(f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(available)}")
 
 
-def open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, providers: Sequence[str], optimize: bool, threads: int | None = None
+) -> onnxruntime.InferenceSession:
     """A session on a file; ``ArtifactError``: onnxruntime cannot load it."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Prepacking would hold every weight twice, for a graph that is run a few times only.
