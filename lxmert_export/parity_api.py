@@ -54,7 +54,9 @@ def check_parity(
     ``canonical-fp32`` (``-fp64``, ``-fp16``, ``-bf16``), ``transformers``, and files of inputs with outputs that some program
     recorded; ``inputs`` is a file of inputs of yours to judge on, too. ``require_targets`` are those of which an artifact must be
     there and pass. ``device_reports`` are report.json files that came back of bundles among the
-    artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that may take ``time_limit`` seconds; None: in this one.
+    artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that
+    may take ``time_limit`` seconds; None: in this one.
+
     ``ArtifactError``: artifacts that cannot be compared, that were written without the gate and so have no golden file, or that
     came from another checkpoint, unless ``allow_other_checkpoint``.
     """
