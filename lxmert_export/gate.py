@@ -49,12 +49,12 @@ def check_against_module(
     artifacts: Sequence[Artifact], module: nn.Module, providers: Sequence[str], progress: Progress = silent
 ) -> ParityReport:
     """Judges artifacts of one task against a module in float64, and every pair of them against each other."""
-    samples = [_samples_for(artifact) for artifact in artifacts]
+    samples = [samples_for(artifact) for artifact in artifacts]
     judged = [_judge(a, module, s, providers, progress)[0] for a, s in zip(artifacts, samples, strict=True)]
     return report_on(judged)
 
 
-def _samples_for(artifact: Artifact) -> SampleInputs:
+def samples_for(artifact: Artifact) -> SampleInputs:
     """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
     manifest = artifact.manifest
     if artifact.is_calibrated:

@@ -8,6 +8,7 @@ to that precision and back. A LayerNormalization that computes in the precision 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.onnx_types import MOVES, expose, load_typed
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
@@ -28,17 +29,29 @@ UNREADABLE: tuple[type[Exception], ...] = (DecodeError, ValueError, KeyError, Ty
 
 
 class EmulatedOnnxRunner(Runner):
-    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded."""
+    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded.
+
+    ``exposed`` names values that are given beside the outputs.
+    """
 
     failures = FAILURES
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, precision: str, name: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        precision: str,
+        name: str,
+        exposed: Collection[str] = (),
+    ) -> None:
         super().__init__(name, signature, limits)
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
         try:
-            write_emulated(path, file, precision)
+            write_emulated(path, file, precision, exposed)
             self._runner = OnnxRuntimeRunner(file, signature, limits, precision="fp32", optimize=False, name=name)
         except UNREADABLE as error:
             self._directory.cleanup()
@@ -60,10 +73,14 @@ class EmulatedOnnxRunner(Runner):
         self._directory.cleanup()
 
 
-def write_emulated(source: Path, target: Path, precision: str) -> None:
-    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it."""
+def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
+    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
+
+    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them.
+    """
     half = HALF_TYPES[precision]
     model = load_typed(source)
+    expose(model.graph, exposed)
     for node, output in widen(model.graph, half):
         if node.op_type == "LayerNormalization":
             _round_each_step(model.graph, node, half)

@@ -25,6 +25,8 @@ from lxmert_export.signature import Signature
 FAILURES: tuple[type[Exception], ...] = (
     Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
 )  # fmt: skip
+# Where a graph that comes as bytes finds its weights.
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeRunner(Runner):
@@ -71,14 +73,18 @@ def check_providers(providers: Sequence[str]) -> None:
         raise ArtifactError(f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(available)}")
 
 
-def open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxruntime.InferenceSession:
-    """A session on a file; ``ArtifactError``: onnxruntime cannot load it."""
+def open_session(
+    path: Path, providers: Sequence[str], optimize: bool, *, content: bytes | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on a file, or on another graph over the weights that lie beside it; ``ArtifactError``: it cannot be loaded."""
     options = onnxruntime.SessionOptions()
+    if content is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Prepacking would hold every weight twice, for a graph that is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
     except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
