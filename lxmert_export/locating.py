@@ -85,7 +85,7 @@ class _Canonical(ExitStack):
 
     def reference(self, batch: Arrays) -> Arrays:
         """What flows at each point in float64."""
-        return self._run("fp64", self._module, batch)
+        return self._run("fp64", batch)
 
     def noise(self, batch: Arrays, reference: Arrays) -> dict[str, float]:
         """The sum of squares of the precision's own errors at each point.
@@ -102,18 +102,18 @@ class _Canonical(ExitStack):
         return found
 
     def _errors(self, arithmetic: str, batch: Arrays, reference: Arrays) -> dict[str, float]:
-        module = self._module
-        if self.arithmetic != self.precision:
-            module = with_rounded_weights(module, DTYPES[self.precision])
-        computed = self._run(arithmetic, module, batch)
+        computed = self._run(arithmetic, batch)
         with np.errstate(over="ignore", invalid="ignore"):
             return {
                 name: float(np.square(computed[name].astype(np.float64) - exact).sum())
                 for name, exact in reference.items()
             }
 
-    def _run(self, arithmetic: str, module: nn.Module, batch: Arrays) -> Arrays:
+    def _run(self, arithmetic: str, batch: Arrays) -> Arrays:
         if arithmetic not in self._runners:
+            module = self._module
+            if arithmetic != "fp64" and self.arithmetic != self.precision:
+                module = with_rounded_weights(module, DTYPES[self.precision])
             runner = TorchIntermediates(module, self._signature, self._limits, arithmetic, self._points)
             self._runners[arithmetic] = self.enter_context(runner)
         return self._runners[arithmetic].run(batch)

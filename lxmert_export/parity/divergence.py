@@ -14,6 +14,9 @@ from lxmert_export.parity.points import Point
 from lxmert_export.parity.scores import EPS, LEAST_FLOOR, THRESHOLD
 
 Array = NDArray[np.generic]
+# Once anything is beyond the threshold, the first point above this is where it began. `benchmarks/locate_study.py` says how far
+# below it the points of sound files stay.
+JUMP = 3.0
 
 
 @dataclass
@@ -111,7 +114,9 @@ class Divergence:
 def first_jump(drifts: Sequence[Drift]) -> Drift | None:
     """The drift at which the score jumps first, in the order given, which is that of execution."""
     worst = worst_of_points(drifts)
-    return next((drift for drift in worst if drift.score > THRESHOLD), None)
+    if not any(drift.score > THRESHOLD for drift in worst):
+        return None
+    return next(drift for drift in worst if drift.score > JUMP)
 
 
 def worst_of_points(drifts: Iterable[Drift]) -> list[Drift]:
