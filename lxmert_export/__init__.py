@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         export,
         load_artifact,
         load_checkpoint,
+        locate,
         save_checkpoint,
         verify,
     )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         LxmertModelOutput,
     )
     from lxmert_export.parity.decisions import Decisions
+    from lxmert_export.parity.divergence import Divergence, LayerDrift
     from lxmert_export.parity.report import Cell, ParityReport
     from lxmert_export.runners.runner import Runner
     from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
@@ -57,7 +59,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "lxmert_export.api": (
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
-        "check_device_report",
+        "check_device_report", "locate",
     ),
     "lxmert_export.engine_api": ("build_engine",),
     "lxmert_export.engine_options": ("BuildOptions",),
@@ -75,6 +77,7 @@ _HOMES = {
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "Cell"),
     "lxmert_export.parity.decisions": ("Decisions",),
+    "lxmert_export.parity.divergence": ("Divergence", "LayerDrift"),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
         "ConversionError", "ParityError",

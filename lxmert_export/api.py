@@ -22,6 +22,7 @@ from lxmert_export.graph_facts import reader_of
 from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
 from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.opening import find_engine, open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lxmert_export.calibration import Calibration
     from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.exporting import Source
+    from lxmert_export.parity.divergence import Divergence
     from lxmert_export.pretrained import PreTrainedLxmert
 
 # What each target comes in, and what conversion and gate need beside PyTorch: module → extra.
@@ -192,12 +194,44 @@ def check_parity(
     check_own_converters()
     from lxmert_export.gate import check_against_module
 
-    first = opened[0].manifest
-    task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
+    reference = _reference(opened[0], checkpoint, revision, num_attention_heads)
+    return check_against_module(opened, reference, providers, progress)
+
+
+def locate(
+    path: str | Path,
+    checkpoint: str | Path | nn.Module,
+    *,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    progress: Progress = silent,
+) -> Divergence:
+    """Where an artifact leaves its checkpoint: the first layer whose score jumps, the operator in it, and every layer's drift.
+
+    It looks into the artifact's own graph: ONNX, SavedModel or TFLite. ``ArtifactError``: an engine or a ``.keras`` file, whose
+    insides do not show; a file without our names; a module of the user's own.
+    """
+    artifact = open_artifact(path)
+    check_visible(artifact)
+    require("the reference", torch="torch")
+    module, extra = reader_of(artifact)
+    require("the reference", **{module: extra})
+    check_own_converters()
+    from lxmert_export import locating
+
+    return locating.locate(artifact, _reference(artifact, checkpoint, revision, num_attention_heads), progress)
+
+
+def _reference(
+    artifact: Artifact, checkpoint: str | Path | nn.Module, revision: str | None, num_attention_heads: int | None
+) -> nn.Module:
+    """The checkpoint's module for an artifact's task; ``ArtifactError``: it is another network's."""
+    manifest = artifact.manifest
+    task = next((known for known in TASKS if known == manifest.task), None)  # a user's own module has a task of its own
     source = _source(checkpoint, task, None, revision, num_attention_heads)
-    if not same_network(source.config, first.config, first.task):
-        raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
-    return check_against_module(opened, source.module, providers, progress)
+    if not same_network(source.config, manifest.config, manifest.task):
+        raise ArtifactError(f"{artifact.path}: its config is not that of {source.name}: it is another checkpoint's")
+    return source.module
 
 
 def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:

@@ -25,7 +25,7 @@ from lxmert_export.cli_engines import tensorrt
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
 from lxmert_export.native_logs import show_native_logs
 from lxmert_export.spelling import check_spelling
-from lxmert_export.terminal import say, show_report, shown_progress
+from lxmert_export.terminal import say, show_divergence, show_report, shown_progress
 
 app = typer.Typer(
     name="lxmert-export",
@@ -91,6 +91,9 @@ def parity(
             metavar="FILE", help="Judge what a device computed from this bundle: the report.json it sent back."
         ),
     ] = None,
+    locate: Annotated[
+        bool, typer.Option("--locate", help="Also look into each artifact for the first layer that goes wrong.")
+    ] = False,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
     provider: ProviderOption = None,
@@ -99,6 +102,9 @@ def parity(
     from lxmert_export import api
     from lxmert_export.runners.providers import CPU
 
+    if locate and (checkpoint is None or device_report is not None):
+        raise typer.BadParameter("--locate compares with the model's own layers: give --checkpoint too")
+    divergences = []
     if device_report is not None:
         if len(artifacts) > 1 or checkpoint or provider or revision or num_attention_heads:
             raise typer.BadParameter("--device-report is judged by one bundle's golden file: leave all else out")
@@ -109,8 +115,19 @@ def parity(
                 artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
                 providers=provider or (CPU,), progress=progress,
             )  # fmt: skip
+            for artifact in artifacts if locate else []:
+                assert checkpoint is not None  # or the options were refused above
+                divergences.append(
+                    api.locate(
+                        artifact, checkpoint, revision=revision, num_attention_heads=num_attention_heads,
+                        progress=progress,
+                    )
+                )  # fmt: skip
     if json_file is not None:
-        _write_json(report.to_dict(), json_file)
+        found = {"divergences": [divergence.to_dict() for divergence in divergences]} if locate else {}
+        _write_json({**report.to_dict(), **found}, json_file)
+    for divergence in divergences if json_file != "-" else []:
+        show_divergence(divergence)
     _conclude(report, quiet=json_file == "-")
 
 

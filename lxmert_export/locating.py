@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,14 @@ def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -
     drifts, tensors = measure_drifts(artifact, module, progress)
     jump = first_jump(drifts)
     known = len(network_points(artifact.manifest.config, artifact.manifest.signature))
-    where: tuple[str | None, ...] = (None, None, None, None, None)
-    if jump is not None:
-        where = (jump.point.layer, jump.point.family, jump.point.module, tensors[jump.point], jump.inputs)
-    score = finite(jump.score) if jump else None
-    return Divergence(artifact.name, *where, score, drift_curve(drifts), len(tensors), known)
+    sound = Divergence(artifact.name, drift_curve(drifts), points=len(tensors), points_known=known)
+    if jump is None:
+        return sound
+    point = jump.point
+    return replace(
+        sound, layer=point.layer, family=point.family, module=point.module, tensor=tensors[point], inputs=jump.inputs,
+        score=finite(jump.score),
+    )  # fmt: skip
 
 
 def measure_drifts(
@@ -49,7 +53,9 @@ def measure_drifts(
     """The drift at every point on every family of inputs, in execution order, and the tensor of the file that each point is."""
     manifest = artifact.manifest
     if manifest.task not in TASKS:
-        raise ArtifactError(f"{artifact.path}: task {manifest.task!r} is of a module of your own, whose layers are not known")
+        raise ArtifactError(
+            f"{artifact.path}: task {manifest.task!r} is of a module of your own, whose layers are not known"
+        )
     points = network_points(manifest.config, manifest.signature)
     with ExitStack() as held:
         runner, tensors = open_intermediates(artifact, points)
@@ -105,7 +111,7 @@ class _Canonical(ExitStack):
         computed = self._run(arithmetic, batch)
         with np.errstate(over="ignore", invalid="ignore"):
             return {
-                name: float(np.square(computed[name].astype(np.float64) - exact).sum())
+                name: float(np.square(computed[name].astype(np.float64) - exact.astype(np.float64)).sum())
                 for name, exact in reference.items()
             }
 

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from lxmert_export.judging import Progress
+    from lxmert_export.parity.divergence import Divergence
     from lxmert_export.parity.report import ParityReport
 
 
@@ -28,6 +29,15 @@ def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
     from lxmert_export.parity.terminal import print_report
 
     print_report(report, Console(stderr=True), verdict=verdict)
+
+
+def show_divergence(divergence: Divergence) -> None:
+    """Where an artifact goes wrong, and how far each of its layers drifts."""
+    from rich.console import Console
+
+    from lxmert_export.parity.terminal import print_divergence
+
+    print_divergence(divergence, Console(stderr=True))
 
 
 @contextmanager

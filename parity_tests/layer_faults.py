@@ -1,4 +1,4 @@
-"""Faults planted into one layer of a written file, drawn by seed: weights and operators changed where they lie, nothing exported."""
+"""Faults planted into one layer of a written file, drawn by seed: weights and operators changed where they lie."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Edit = Callable[[np.ndarray], np.ndarray]
 HEADS = ("masked_language_head", "match_head", "answer_head", "pair_head")
 
 
-class Unplantable(Exception):
+class UnplantableError(Exception):
     """The file has no such thing: what computed it was folded into something else, or nothing reads it."""
 
 
@@ -81,9 +81,7 @@ def layer_faults(module: nn.Module, generator: np.random.Generator) -> list[Laye
     return faults
 
 
-def weight_faults(
-    name: str, axes: int, shape: tuple[int, ...], generator: np.random.Generator
-) -> list[LayerFault]:
+def weight_faults(name: str, axes: int, shape: tuple[int, ...], generator: np.random.Generator) -> list[LayerFault]:
     """The faults of one parameter."""
     edits: dict[str, Edit] = {
         "scaled": lambda array: array * np.asarray(1.5, array.dtype),
@@ -95,10 +93,14 @@ def weight_faults(
         edits["transposed"] = lambda array: array.T
     module = name.rpartition(".")[0]
     kind = "bias" if name.endswith("bias") else "gain" if axes == 1 else "weight"
-    return [
-        LayerFault(f"{fault} {kind}", layer_of(name), module, (family_of(module),), lambda p, e=edit: p.edit(name, e))
-        for fault, edit in edits.items()
-    ]
+
+    def fault(kind_of_edit: str, edit: Edit) -> LayerFault:
+        def plant(planter: Planter) -> None:
+            planter.edit(name, edit)
+
+        return LayerFault(f"{kind_of_edit} {kind}", layer_of(name), module, (family_of(module),), plant)
+
+    return [fault(*entry) for entry in edits.items()]
 
 
 def family_of(module: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE
-from parity_tests.layer_faults import Edit, Unplantable
+from parity_tests.layer_faults import Edit, UnplantableError
 
 
 class OnnxPlanter:
@@ -18,7 +18,7 @@ class OnnxPlanter:
 
     def edit(self, parameter: str, change: Edit) -> None:
         value = self._initializer(parameter)
-        array = value.const_value.numpy()
+        array = _numbers(value)
         turned = array.ndim == 2 and not parameter.rpartition(".")[0].endswith(("word", "position", "token_type"))
         edited = change(array.T if turned else array)
         edited = np.ascontiguousarray(edited.T if turned else edited)
@@ -32,12 +32,13 @@ class OnnxPlanter:
 
     def scale_scores(self, attention: str) -> None:
         multiply = self._node(attention, "Mul")
-        multiply.replace_input_with(1, self._like(multiply.inputs[1], 0.5))
+        multiply.replace_input_with(1, self._scalar(0.5, multiply.outputs[0]))
 
     def drop_mask(self, attention: str) -> None:
-        add = self._node(attention, "Softmax").inputs[0].producer()
-        like = next(v for v in self.graph.initializers.values() if v.dtype == ir.DataType.FLOAT and not v.shape.dims)
-        add.replace_input_with(1, self._like(like, 0.0))
+        scores = self._node(attention, "Softmax").inputs[0]
+        add = scores.producer() if scores is not None else None
+        assert add is not None
+        add.replace_input_with(1, self._scalar(0.0, add.outputs[0]))
 
     def change_gelu(self, module: str) -> None:
         self._node(module, "Erf").op_type = "Tanh"
@@ -50,20 +51,28 @@ class OnnxPlanter:
 
     def _initializer(self, parameter: str) -> ir.Value:
         if parameter not in self.graph.initializers:
-            raise Unplantable(parameter)
+            raise UnplantableError(parameter)
         return self.graph.initializers[parameter]
 
     def _node(self, module: str, operator: str) -> ir.Node:
-        found = next((n for n in self.graph if n.op_type == operator and n.name.rpartition("/")[0] == module), None)
+        found = next(
+            (n for n in self.graph if n.op_type == operator and (n.name or "").rpartition("/")[0] == module), None
+        )
         if found is None:
-            raise Unplantable(f"{module}/{operator}")
+            raise UnplantableError(f"{module}/{operator}")
         return found
 
-    def _like(self, constant: ir.Value, number: float) -> ir.Value:
-        array = constant.const_value.numpy()
+    def _scalar(self, number: float, like: ir.Value) -> ir.Value:
+        """A new initializer, of the dtype of a value."""
+        assert like.dtype is not None
+        tensor = ir.Tensor(np.array(number, dtype=like.dtype.numpy()))
         value = ir.Value(
-            name=f"planted/{number}", const_value=ir.Tensor(np.full(array.shape, number, dtype=array.dtype))
+            name=f"planted/{number}", const_value=tensor, type=ir.TensorType(like.dtype), shape=ir.Shape([])
         )
-        value.dtype, value.shape = constant.dtype, constant.shape
         self.graph.register_initializer(value)
         return value
+
+
+def _numbers(value: ir.Value) -> np.ndarray:
+    assert value.const_value is not None
+    return value.const_value.numpy()

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from lxmert_export.artifact import SAVED_MODEL
 from lxmert_export.config import LxmertConfig
 from lxmert_export.weight_names import weight_names
-from parity_tests.layer_faults import Edit, Unplantable
+from parity_tests.layer_faults import Edit, UnplantableError
 
 
 class SavedModelPlanter:
@@ -81,19 +81,19 @@ class SavedModelPlanter:
 
     def _key(self, parameter: str) -> str:
         if self.names[parameter] not in self.keys:
-            raise Unplantable(parameter)
+            raise UnplantableError(parameter)
         return self.keys[self.names[parameter]]
 
     def _scope(self, parameter: str, above: int) -> str:
         """The scope so many levels above the operator that reads a parameter first."""
         if self.names[parameter] not in self.readers:
-            raise Unplantable(parameter)
+            raise UnplantableError(parameter)
         return self.readers[self.names[parameter]].rsplit("/", above)[0]
 
     def _node(self, name: str) -> Any:
         node = next((node for node in self.function.node_def if node.name == name), None)
         if node is None:
-            raise Unplantable(name)
+            raise UnplantableError(name)
         return node
 
     def _set(self, name: str, number: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lxmert_export.artifact import TFLITE_FILE
-from parity_tests.layer_faults import Edit, Unplantable
+from parity_tests.layer_faults import Edit, UnplantableError
 
 OPERATORS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
 HALF = 2.0**-10  # what a weight may have lost to fp16
@@ -31,6 +31,7 @@ class TflitePlanter:
     def edit(self, parameter: str, change: Edit) -> None:
         place = self._place(parameter)
         array = self._array(place)
+        assert array is not None
         edited = np.ascontiguousarray(change(array))
         assert edited.shape == array.shape and edited.dtype == array.dtype and not np.array_equal(edited, array)
         self.model.buffers[self.graph.tensors[place].buffer].data = list(edited.tobytes())
@@ -71,7 +72,7 @@ class TflitePlanter:
         """The tensor that holds a parameter: a bias is its kernel's companion, as others are folded into it."""
         module, _, part = parameter.rpartition(".")
         if f"{module}.weight" not in self.state:  # the word decoder's bias, whose kernel is the tied table
-            raise Unplantable(parameter)
+            raise UnplantableError(parameter)
         if self.state[f"{module}.weight"].ndim == 2 and part == "bias":
             return self._stored(int(self._linear(module).inputs[2]))
         wanted = self.state[parameter]
@@ -80,14 +81,14 @@ class TflitePlanter:
                 array = self._array(place)
                 if array is not None and (np.allclose(array, wanted, rtol=HALF) or _same_columns(array, wanted)):
                     return place
-        raise Unplantable(parameter)
+        raise UnplantableError(parameter)
 
     def _linear(self, module: str) -> Any:
         place = self._place(f"{module}.weight")
         linear = [o for o in self.graph.operators if self._name(o) == "FULLY_CONNECTED"]
         found = next((o for o in linear if self._stored(int(o.inputs[1])) == place), None)
         if found is None:
-            raise Unplantable(module)
+            raise UnplantableError(module)
         return found
 
     def _stored(self, place: int) -> int:
@@ -109,11 +110,11 @@ class TflitePlanter:
         given = operator.outputs[0]
         found = next((o for o in self.graph.operators if given in list(o.inputs) and self._name(o) == name), None)
         if found is None:
-            raise Unplantable(name)
+            raise UnplantableError(name)
         return found
 
     def _name(self, operator: Any) -> str:
-        return OPERATORS[self.model.operatorCodes[operator.opcodeIndex].builtinCode]
+        return str(OPERATORS[self.model.operatorCodes[operator.opcodeIndex].builtinCode])
 
     def _array(self, place: int) -> np.ndarray | None:
         tensor = self.graph.tensors[place]

@@ -91,13 +91,13 @@ class Divergence:
     """
 
     artifact: str
-    layer: str | None
-    family: str | None
-    module: str | None
-    tensor: str | None
-    inputs: str | None
-    score: float | None
     curve: tuple[LayerDrift, ...]
+    layer: str | None = None
+    family: str | None = None
+    module: str | None = None
+    tensor: str | None = None
+    inputs: str | None = None
+    score: float | None = None
     points: int = 0
     points_known: int = 0
 
@@ -105,6 +105,17 @@ class Divergence:
     def found(self) -> bool:
         """Whether anything jumps."""
         return self.layer is not None
+
+    def summary(self) -> str:
+        """One line."""
+        compared = f"{self.points} of {self.points_known} points compared"
+        if not self.found:
+            return f"{self.artifact}: no layer's score jumps ({compared})"
+        score = "what is not finite, or of another shape" if self.score is None else f"score {self.score:.4g}"
+        return (
+            f"{self.artifact}: goes wrong first in {self.layer}, {self.family} of {self.module or 'the backbone'}: {score} on "
+            f"{self.inputs} inputs, at {self.tensor} ({compared})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As reports hold it."""

@@ -12,7 +12,11 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.points import Point
 from lxmert_export.runners.runner import InputLimits, Runner
 
-EXTRAS = {"onnx": ("onnxruntime", "onnx"), "tensorflow": ("tensorflow", "tensorflow"), "tflite": ("ai_edge_litert", "tflite")}
+EXTRAS = {
+    "onnx": ("onnxruntime", "onnx"),
+    "tensorflow": ("tensorflow", "tensorflow"),
+    "tflite": ("ai_edge_litert", "tflite"),
+}
 MOST_UNKNOWN = 0.5  # of a network's points: with fewer of them known, a file tells nothing of where it goes wrong
 
 
@@ -25,17 +29,10 @@ class Located(Protocol):
 def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Runner, Mapping[Point, str]]:
     """A runner that gives what flows at the points, by their names, and the tensor of the file that each is.
 
-    ``ArtifactError``: an engine or a ``.keras`` file, which show nothing of their insides; a file whose operators have lost
-    their names. ``MissingExtra``: the runtime is not installed.
+    ``ArtifactError``: as ``check_visible``, or a file whose operators have lost their names. ``MissingExtra``: the runtime is
+    not installed.
     """
-    if artifact.is_engine:
-        raise ArtifactError(
-            f"{artifact.path}: an engine does not show what flows inside it: locate the fault in the ONNX artifact it came from"
-        )
-    if artifact.is_keras:
-        raise ArtifactError(
-            f"{artifact.path}: a .keras file has no graph to look into: export it with --format saved-model, and locate there"
-        )
+    check_visible(artifact)
     module, extra = EXTRAS[artifact.manifest.target]
     if find_spec(module) is None:
         raise MissingExtra(f"looking into a {artifact.manifest.target} artifact", extra)
@@ -49,6 +46,18 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Run
             f"({len(tensors)} of {len(points)} points found), so that none can be told from another: export it again"
         )
     return runner, tensors
+
+
+def check_visible(artifact: Artifact) -> None:
+    """``ArtifactError``: an artifact whose insides do not show."""
+    if artifact.is_engine:
+        raise ArtifactError(
+            f"{artifact.path}: an engine does not show what flows inside it: locate the fault in the ONNX artifact it came from"
+        )
+    if artifact.is_keras:
+        raise ArtifactError(
+            f"{artifact.path}: a .keras file has no graph to look into: export it with --format saved-model, and locate there"
+        )
 
 
 def _open(artifact: Artifact, points: Sequence[Point]) -> Runner:

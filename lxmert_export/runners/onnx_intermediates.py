@@ -41,7 +41,14 @@ class OnnxIntermediates(Runner):
     failures = FAILURES
 
     def __init__(
-        self, path: Path, signature: Signature, limits: InputLimits, points: Sequence[Point], *, precision: str, name: str
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        points: Sequence[Point],
+        *,
+        precision: str,
+        name: str,
     ) -> None:
         super().__init__(name, signature, limits)
         try:
@@ -70,7 +77,14 @@ class _ExposedRunner(Runner):
     failures = FAILURES
 
     def __init__(
-        self, path: Path, model: ir.Model, signature: Signature, limits: InputLimits, values: Iterable[str], *, name: str
+        self,
+        path: Path,
+        model: ir.Model,
+        signature: Signature,
+        limits: InputLimits,
+        values: Iterable[str],
+        *,
+        name: str,
     ) -> None:
         super().__init__(name, signature, limits)
         expose(model.graph, values)

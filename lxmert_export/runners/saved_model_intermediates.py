@@ -12,7 +12,7 @@ import tensorflow as tf
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.points import LINEAR, Point
-from lxmert_export.runners.runner import Arrays, InputLimits, Runner
+from lxmert_export.runners.runner import Arrays, InputLimits
 from lxmert_export.runners.saved_model import SavedModelRunner
 from lxmert_export.signature import Signature
 from lxmert_export.tensorflow_names import read_names
