@@ -194,27 +194,31 @@ def report(results: dict[str, Any]) -> str:
         "",
         f"`python -m benchmarks.locate_study`, on {results['machine']}.",
         "",
-        f"Faults planted into written files, each of which moves some output by {DETECTABLE:g} noise floors or more: weights",
-        "scaled, shifted, noisy, transposed or rolled, query and key swapped, the scale of the heads, a mask dropped, another GELU,",
-        "another epsilon. Layers and faults are drawn by a seed that the run drew itself. `sound` is the largest score of any point",
-        "before a fault is planted.",
+        f"Faults planted into written files, each of which moves some output by {DETECTABLE:g} noise floors or more:",
+        "weights scaled, shifted, noisy, transposed or rolled, query and key swapped, the scale of the heads, a mask dropped,",
+        "another GELU, another epsilon. Layers and faults are drawn by a seed that the run drew itself. `sound` is the largest",
+        "score of any point before a fault is planted.",
         "",
-        "| target | precision | layers | seed | faults | right layer | right operator family | sound | not detectable | s each |",
+        "| target | precision | layers | seed | faults | right layer | right operator | sound | not detectable | s each |",
         "|---|---|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {r['target']} | {r['precision']} | {r['network']} | {r['seed']} | {r['trials']} | {r['right_layer'] / r['trials']:.1%} | "
-            f"{r['right_family'] / r['trials']:.1%} | {r['sound_score']:.2f} | {r['undetectable']} | {r['seconds']:.1f} |"
-            for r in rows
-        ),
+        *map(table_row, rows),
         "",
         *(["Told otherwise than planted:", ""] if told else []),
         *(
-            f"- {r['target']} {r['precision']} {r['network']}: {w['fault']} in `{w['module']}`: {w['told']}"
-            for r, w in told
+            f"- {row['target']} {row['precision']} {row['network']}: {w['fault']} in `{w['module']}`: {w['told']}"
+            for row, w in told
         ),
         *([""] if told else []),
     ]
     return "\n".join(lines)
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """One setting's figures."""
+    shares = (f"{row[which] / row['trials']:.1%}" for which in ("right_layer", "right_family"))
+    setting = (row[name] for name in ("target", "precision", "network", "seed", "trials"))
+    rest = (f"{row['sound_score']:.2f}", row["undetectable"], f"{row['seconds']:.1f}")
+    return f"| {' | '.join(map(str, (*setting, *shares, *rest)))} |"
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class SavedModelIntermediates(SavedModelRunner):
 
 
 def _called(graph: Any) -> tuple[Any, Any]:
-    """The one function that a signature's graph calls, and its body; ``KeyError`` is told of as ``ArtifactError``."""
+    """The one function that a signature's graph calls, and its body; ``ArtifactError``: there is none, or another number."""
     calls = [operation for operation in graph.get_operations() if operation.type in CALLS]
     if len(calls) != 1:
         raise ArtifactError(f"the signature calls {len(calls)} functions, not one: it is no SavedModel of this tool")
