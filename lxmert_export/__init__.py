@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from lxmert_export.parity.cells import Cell
     from lxmert_export.parity.decisions import Decisions
+    from lxmert_export.parity.divergence import Divergence, LayerDrift
     from lxmert_export.parity.figures import Figures
     from lxmert_export.parity.report import ParityReport, RunnerFacts
     from lxmert_export.parity_api import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         check_parity,
         compare_with_baseline,
         judge_report,
+        locate,
         verify,
     )
     from lxmert_export.runners.runner import Runner
@@ -66,7 +68,7 @@ _HOMES = {
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "ask",
     ),
     "lxmert_export.parity_api": (
-        "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "check_device_report",
+        "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
     "lxmert_export.engine_api": ("build_engine",),
     "lxmert_export.engine_options": ("BuildOptions",),
@@ -86,6 +88,7 @@ _HOMES = {
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),
     "lxmert_export.parity.decisions": ("Decisions",),
+    "lxmert_export.parity.divergence": ("Divergence", "LayerDrift"),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
         "ConversionError", "ParityError",

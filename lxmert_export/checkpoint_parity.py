@@ -8,10 +8,9 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from lxmert_export.artifact import GOLDEN_FILE, Artifact
+from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError, MissingExtra
-from lxmert_export.gate import Yardstick, judge_by
-from lxmert_export.golden import read_golden
+from lxmert_export.gate import Yardstick, judge_by, samples_for
 from lxmert_export.graph_facts import reader_of
 from lxmert_export.judging import Judged, Progress, record_runner, silent
 from lxmert_export.matrix import NAMED_RUNNERS, TRANSFORMERS, judge_each, report_on
@@ -58,7 +57,7 @@ def check_against_module(
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_runnable(artifact)
-        samples = _samples_for(artifact)
+        samples = samples_for(artifact)
         if not artifact.is_calibrated:
             samples = contest.samples(artifact.manifest.signature, samples, limits)
         return judge_by(yardstick, artifact, samples, providers, progress, laws=laws, time_limit=time_limit)
@@ -85,18 +84,6 @@ def _check_runnable(artifact: Artifact) -> None:
     module, extra = reader_of(artifact)
     if find_spec(module) is None:
         raise MissingExtra("the reference", extra)
-
-
-def _samples_for(artifact: Artifact) -> SampleInputs:
-    """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
-    manifest = artifact.manifest
-    if artifact.is_calibrated:
-        if GOLDEN_FILE not in manifest.files:
-            raise ArtifactError(
-                f"{artifact.path}: written with --no-parity, so the real inputs that it is right for are lost; export it again"
-            )
-        return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
-    return sample_inputs(manifest.signature, manifest.config)
 
 
 def _judge_named(

@@ -53,6 +53,10 @@ def parity(
         bool,
         typer.Option("--no-laws", help="Leave out the reference-free laws, such as padding that must change nothing."),
     ] = False,
+    locate: Annotated[
+        bool,
+        typer.Option("--locate", help="Also look into each artifact for the first layer and operator that go wrong."),
+    ] = False,
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long each artifact may run, in a process of its own.")
     ] = 1800,
@@ -113,6 +117,7 @@ def parity(
                 require_targets=require_targets,
                 device_reports=device_report or (),
                 laws=not no_laws,
+                find_divergence=locate,
                 time_limit=time_limit,
                 providers=provider or (CPU,),
                 progress=progress,

@@ -13,7 +13,8 @@ from torch import nn
 
 from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.config import LxmertConfig
-from lxmert_export.golden import write_golden
+from lxmert_export.errors import ArtifactError
+from lxmert_export.golden import read_golden, write_golden
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.held_out import HeldOut
 from lxmert_export.isolating import Request, judge_within
@@ -49,6 +50,18 @@ def pass_gate(
     reference = yardstick.reference(artifact.manifest.signature, samples)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
     return report_on([judged])
+
+
+def samples_for(artifact: Artifact) -> SampleInputs:
+    """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
+    manifest = artifact.manifest
+    if artifact.is_calibrated:
+        if GOLDEN_FILE not in manifest.files:
+            raise ArtifactError(
+                f"{artifact.path}: written with --no-parity, so the real inputs that it is right for are lost; export it again"
+            )
+        return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
+    return sample_inputs(manifest.signature, manifest.config)
 
 
 class Yardstick:

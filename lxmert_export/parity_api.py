@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert_export.api import check_own_converters, check_providers, open_source, require
 from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
-from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.errors import ArtifactError, InputError, MissingExtra
+from lxmert_export.graph_facts import reader_of
 from lxmert_export.isolating import law_not_run
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
 from lxmert_export.own_inputs import RECORDINGS, read_own_inputs
+from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.rejudging import judge_again, read_report, regressions
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.replaying import check_against_golden
+from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.providers import CPU
 from lxmert_export.signature import TASKS
 from lxmert_export.weight_names import same_network
@@ -44,6 +47,7 @@ def check_parity(
     require_targets: Sequence[str] = (),
     device_reports: Sequence[str | Path] = (),
     laws: bool = False,
+    find_divergence: bool = False,
     time_limit: float | None = None,
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
@@ -55,7 +59,7 @@ def check_parity(
     recorded; ``inputs`` is a file of inputs of yours to judge on, too. ``require_targets`` are those of which an artifact must be
     there and pass. ``device_reports`` are report.json files that came back of bundles among the
     artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that
-    may take ``time_limit`` seconds; None: in this one.
+    may take ``time_limit`` seconds; None: in this one. ``find_divergence`` looks into each artifact as ``locate`` does, too.
 
     ``ArtifactError``: artifacts that cannot be compared, that were written without the gate and so have no golden file, or that
     came from another checkpoint, unless ``allow_other_checkpoint``.
@@ -68,6 +72,8 @@ def check_parity(
     check_providers(opened, providers)
     _check_targets(require_targets)
     if checkpoint is None:
+        if find_divergence:
+            raise InputError("locating compares with the model's own layers: give --checkpoint")
         if inputs is not None or len(directories) < len(artifacts):
             raise InputError(
                 "your own inputs, recorded outputs and models are judged by a checkpoint: give --checkpoint"
@@ -83,10 +89,7 @@ def check_parity(
     from lxmert_export.checkpoint_parity import Contest, check_against_module
 
     first = opened[0].manifest
-    task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
-    source = open_source(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
-    if not same_network(source.config, first.config, first.task):
-        raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
+    source = _source_of(opened[0], checkpoint, revision, num_attention_heads)
     notes = _other_checkpoints(opened, source, allow=allow_other_checkpoint)
     contest = Contest(
         opened,
@@ -95,9 +98,11 @@ def check_parity(
         None if inputs is None else read_own_inputs(inputs, first.signature),
     )
     report = check_against_module(contest, source.module, providers, progress, laws=laws, time_limit=time_limit)
+    divergences, hidden = _divergences(opened, source, progress) if find_divergence else ([], [])
     return replace(
         report,
-        notes=(*report.notes, *notes),
+        divergences=tuple(divergences),
+        notes=(*report.notes, *notes, *hidden),
         required=tuple(require_targets),
         provenance=_provenance(reference=source.name, **source.checkpoint),
     )
@@ -117,6 +122,34 @@ def _provenance(**judged_by: Any) -> dict[str, Any]:
 def _check_targets(names: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in TARGETS]:
         raise InputError(f"no target is called {', '.join(unknown)}; they are {', '.join(TARGETS)}")
+
+
+def _divergences(
+    artifacts: Sequence[Artifact], source: Source, progress: Progress
+) -> tuple[list[Divergence], list[str]]:
+    """Where each artifact leaves its checkpoint, and a line for each that cannot be looked into."""
+    from lxmert_export import locating
+
+    found, hidden = [], []
+    for artifact in artifacts:
+        try:
+            check_visible(artifact)
+            found.append(locating.locate(artifact, source.module, progress))
+        except (ArtifactError, MissingExtra) as error:
+            hidden.append(str(error))
+    return found, hidden
+
+
+def _source_of(
+    artifact: Artifact, checkpoint: str | Path | nn.Module, revision: str | None, num_attention_heads: int | None
+) -> Source:
+    """A checkpoint in an artifact's task; ``ArtifactError``: it is another network's."""
+    manifest = artifact.manifest
+    task = next((known for known in TASKS if known == manifest.task), None)  # a user's own module has a task of its own
+    source = open_source(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
+    if not same_network(source.config, manifest.config, manifest.task):
+        raise ArtifactError(f"{artifact.path}: its config is not that of {source.name}: it is another checkpoint's")
+    return source
 
 
 def _is_beside(path: str | Path) -> bool:
@@ -166,6 +199,30 @@ def judge_report(
 def compare_with_baseline(report: ParityReport, baseline: str | Path) -> ParityReport:
     """The report, failing where it is worse than one that was written as JSON before."""
     return replace(report, regressions=regressions(report, read_report(baseline)))
+
+
+def locate(
+    path: str | Path,
+    checkpoint: str | Path | nn.Module,
+    *,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    progress: Progress = silent,
+) -> Divergence:
+    """Where an artifact leaves its checkpoint: the first layer whose score jumps, the operator in it, and every layer's drift.
+
+    It looks into the artifact's own graph: ONNX, SavedModel or TFLite. ``ArtifactError``: an engine or a ``.keras`` file, whose
+    insides do not show; a file without our names; a module of the user's own.
+    """
+    artifact = open_artifact(path)
+    check_visible(artifact)
+    require("the reference", torch="torch")
+    module, extra = reader_of(artifact)
+    require("the reference", **{module: extra})
+    check_own_converters()
+    from lxmert_export import locating
+
+    return locating.locate(artifact, _source_of(artifact, checkpoint, revision, num_attention_heads).module, progress)
 
 
 def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:

@@ -11,6 +11,7 @@ from typing import Any
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import Decisions, Tally, percent
+from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
@@ -99,7 +100,7 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
         runners=tuple(_without(RunnerFacts, facts, "status") for facts in values["runners"]),
         laws_not_run=tuple(LawNotRun(**law) for law in values["laws_not_run"]),
         required=tuple(values["required"]),
-        divergences=tuple(values["divergences"]),
+        divergences=tuple(map(_divergence, values["divergences"])),
         provenance=values["provenance"],
     )
 
@@ -121,6 +122,10 @@ def _figures(values: Mapping[str, Any]) -> Figures:
             "choices": None if values["choices"] is None else Choices(**values["choices"]),
         }
     )
+
+
+def _divergence(values: Mapping[str, Any]) -> Divergence:
+    return Divergence(**{**values, "curve": tuple(LayerDrift(**row) for row in values["curve"])})
 
 
 def _decisions(values: Mapping[str, Any]) -> Decisions:

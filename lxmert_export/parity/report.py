@@ -10,6 +10,7 @@ import numpy as np
 
 from lxmert_export.parity.cells import Cell, Status, badness
 from lxmert_export.parity.decisions import Decisions, percent
+from lxmert_export.parity.divergence import Divergence
 
 FORMAT_VERSION = 2
 RunnerKind = Literal["artifact", "canonical", "transformers", "recorded", "device"]
@@ -65,7 +66,7 @@ class ParityReport:
     laws_not_run: tuple[LawNotRun, ...] = ()
     required: tuple[str, ...] = ()
     regressions: tuple[str, ...] = ()
-    divergences: tuple[Mapping[str, Any], ...] = ()
+    divergences: tuple[Divergence, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -177,7 +178,7 @@ class ParityReport:
                 "vouched": list(self.vouched),
                 "cells": [asdict(cell) for cell in self.cells],
                 "decisions": [decisions.to_dict() for decisions in self.decisions],
-                "divergences": [dict(divergence) for divergence in self.divergences],
+                "divergences": [divergence.to_dict() for divergence in self.divergences],
             }.items()
         }
 

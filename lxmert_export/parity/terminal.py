@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import Decisions, Tally, percent
+from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.report import ParityReport
 
 ARITHMETIC = {
@@ -45,11 +46,32 @@ def print_report(report: ParityReport, console: Console, *, verdict: bool = True
             style="dim",
             highlight=False,
         )
+    for divergence in report.divergences:
+        print_divergence(divergence, console)
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
     if verdict:
         style = "bold green" if report.passed else "bold red"
         console.print(report.summary(), style=style, highlight=False, markup=False)
+
+
+def print_divergence(divergence: Divergence, console: Console) -> None:
+    """The first layer that goes wrong and the operator in it, above the drift of every layer."""
+    table = Table()
+    table.add_column("layer", overflow="fold")
+    for heading in ("score", "error RMS", *(("noise floor", "reference RMS") if console.width >= WIDE else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in divergence.curve:
+        figures = (row.error_rms, row.floor, row.reference_rms) if console.width >= WIDE else (row.error_rms,)
+        table.add_row(
+            escape(row.layer),
+            "not finite" if row.score is None else f"{row.score:.2f}",
+            *("-" if figure is None else f"{figure:.1e}" for figure in figures),
+            style="bold red" if row.layer == divergence.layer else None,
+        )
+    console.print(table)
+    style = "bold red" if divergence.found else "bold green"
+    console.print(divergence.summary(), style=style, highlight=False, markup=False)
 
 
 def _table(cells: list[Cell], *, wide: bool) -> Table:

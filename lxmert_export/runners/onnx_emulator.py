@@ -9,6 +9,7 @@ steps.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
 from lxmert_export.onnx_attention import OPERATOR, load_decomposed
-from lxmert_export.onnx_types import MOVES
+from lxmert_export.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
@@ -30,7 +31,10 @@ UNREADABLE: tuple[type[Exception], ...] = (DecodeError, ValueError, KeyError, Ty
 
 
 class EmulatedOnnxRunner(Runner):
-    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded."""
+    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded.
+
+    ``exposed`` names values that are given beside the outputs.
+    """
 
     failures = FAILURES
 
@@ -43,13 +47,14 @@ class EmulatedOnnxRunner(Runner):
         precision: str,
         threads: int | None = None,
         name: str,
+        exposed: Collection[str] = (),
     ) -> None:
         super().__init__(name, signature, limits)
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
         try:
-            write_emulated(path, file, precision)
+            write_emulated(path, file, precision, exposed)
             self._runner = OnnxRuntimeRunner(
                 file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
             )
@@ -73,10 +78,14 @@ class EmulatedOnnxRunner(Runner):
         self._directory.cleanup()
 
 
-def write_emulated(source: Path, target: Path, precision: str) -> None:
-    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it."""
+def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
+    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
+
+    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them.
+    """
     half = HALF_TYPES[precision]
     model = load_decomposed(source)
+    expose(model.graph, exposed)
     for node, output in widen(model.graph, half):
         if node.op_type == OPERATOR:
             raise ValueError(f"{node.name}: an Attention of another form than lxmert-export writes")
