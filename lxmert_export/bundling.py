@@ -73,7 +73,13 @@ def archive_of(directory: Path) -> Path:
 
 
 def write_bundle(
-    onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], directory: Path, *, name: str
+    onnx: Artifact,
+    target: EngineTarget,
+    profiles: Sequence[Profile],
+    directory: Path,
+    *,
+    name: str,
+    calibration: str | Path | None = None,
 ) -> Artifact:
     """Fills an empty directory with a bundle; ``name`` is what reports call it: the directory is a temporary one.
 
@@ -86,7 +92,7 @@ def write_bundle(
             f"{onnx.path}: written with --no-parity, so it has no golden inputs for a device to run; export it again without"
         )
     check_precision(onnx)
-    facts = facts_of_graph(onnx)
+    facts = facts_of_graph(onnx, calibration)
     golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
     missed = golden_profile(golden, profiles, manifest.signature)
     for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):  # of a bundle too: not what it adds
@@ -182,7 +188,8 @@ def trtexec_line(target: EngineTarget, profiles: Sequence[Profile], signature: S
     words = ["tensorrt_rtx" if rtx else "trtexec", f"--onnx={ONNX_FILE}", "--saveEngine=model.engine", "--noTF32"]
     words += [] if rtx else ["--stronglyTyped"]
     if target.builder_capabilities:
-        words.append("--computeCapabilities=" + ",".join(map(written, target.builder_capabilities)))
+        listed = (written(capability).replace(".", "") for capability in target.builder_capabilities)
+        words.append("--computeCapabilities=" + ",".join(listed))
     for name, value in target.options.chosen.items():
         words += TRTEXEC[name].format(value).split()
     for number, profile in enumerate(profiles):
