@@ -1,4 +1,4 @@
-"""Real inputs for full-integer TFLite: what activations range over is measured on some, and judged on others.
+"""Real inputs: what activations range over is measured on them. Full-integer TFLite is judged on some that are kept back.
 
 They come from a file of the user's, or are questions about scenes of the demo world that nothing else asks.
 """
@@ -64,9 +64,27 @@ class Calibration:
 
 
 def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
-    """Rows from a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each input, masks and token types optional.
+    """Rows for full-integer, of a file that ``read_rows`` takes. ``InputError``: there are too few of them."""
+    rows = read_rows(path, signature, limits)
+    _check_count(len(rows["input_ids"]), str(path), signature)  # of rows that differ: a masked copy is not one more
+    return Calibration(_with_masked_copies(rows), Path(path).name)
 
-    ``InputError``: a file that cannot be read, rows that the signature does not take, or too few of them.
+
+def read_batches(path: str | Path, signature: Signature, limits: InputLimits) -> list[Arrays]:
+    """All rows of a file that ``read_rows`` takes, in batches that the signature takes. ``InputError``: none is filled."""
+    rows = read_rows(path, signature, limits)
+    count, fixed = len(rows["input_ids"]), signature.fixed_sizes.get("batch")
+    size = fixed or BATCH
+    if count < (fixed or 1):
+        raise InputError(f"{path}: has {count} rows; the batch axis is fixed to {size}")
+    firsts = range(0, count - size + 1 if fixed else count, size)
+    return [{name: array[first : first + size] for name, array in rows.items()} for first in firsts]
+
+
+def read_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
+    """Real inputs of a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each, masks and token types optional.
+
+    ``InputError``: a file that cannot be read, or rows that the signature does not take.
     """
     file = Path(path)
     arrays = read_arrays(file, "calibration inputs")
@@ -75,7 +93,7 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
-        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity; full-integer can measure no range of it")
+        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity, of which no range can be measured")
     if wrong := [name for name, array in rows.items() if np.abs(array).max() > LARGEST_MAGNITUDE]:
         raise InputError(
             f"{file}: {wrong[0]} reaches {np.abs(rows[wrong[0]]).max():.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
@@ -83,8 +101,7 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     masks = {name: array for name, array in rows.items() if name.endswith("attention_mask")}
     if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
         raise InputError(f"{file}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
-    _check_count(len(rows["input_ids"]), str(file), signature)  # of rows that differ: a masked copy is not one more
-    return Calibration(_with_masked_copies(rows), file.name)
+    return rows
 
 
 def demo_calibration(signature: Signature) -> Calibration:

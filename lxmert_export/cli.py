@@ -78,6 +78,13 @@ app.command()(verify)
 @app.command()
 def inspect(
     path: Annotated[str, typer.Argument(metavar="CHECKPOINT|ARTIFACT", help="What to look at.")],
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Of an ONNX artifact: what fp16 does not bear (of a float32 one: would not).")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors; default: drawn."),
+    ] = None,
     as_json: JsonFlag = False,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
@@ -85,10 +92,18 @@ def inspect(
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api import require
     from lxmert_export.artifact import is_artifact, refuse_converted
-    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, summary_rows
+    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, inspect_lint, summary_rows
 
+    if calibration is not None and not lint:
+        raise typer.BadParameter("--calibration is for --lint")
     if is_artifact(path):
         facts = inspect_artifact(path)
+        if lint:
+            rewritten = {"torch": "torch", "onnxscript": "onnx"} if facts["manifest"]["precision"] == "fp32" else {}
+            require("the fp16 linter", onnx="onnx", onnxruntime="onnx", **rewritten)
+            facts["lint"] = inspect_lint(path, calibration)
+    elif lint:
+        raise typer.BadParameter("--lint reads ONNX artifacts: export the checkpoint first (lxmert-export onnx)")
     else:
         refuse_converted(path)
         require("reading a checkpoint", torch="torch")

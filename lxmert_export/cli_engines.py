@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -58,6 +59,12 @@ def tensorrt(
     batch: Annotated[list[str] | None, _range("batch", "1:1:8")] = None,
     text: Annotated[list[str] | None, _range("text", "2:20:64")] = None,
     objects: Annotated[list[str] | None, _range("objects", "1:36:100")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --fp16, real inputs for the linter, .npz or .safetensors; default: drawn."
+        ),
+    ] = None,
     task: TaskOption = None,
     output: OutputOption = None,
     opset: OpsetOption = None,
@@ -128,8 +135,8 @@ def tensorrt(
     with shown_progress() as progress:
         artifact = build_engine(
             source, output, precision=precision, target=target, compute_capability=compute_capability, options=options,
-            batch=batch or (), text=text or (), objects=objects or (), bundle=bundle, overwrite=overwrite,
-            progress=progress, **onnx_options,
+            batch=batch or (), text=text or (), objects=objects or (), calibration=calibration,
+            bundle=bundle, overwrite=overwrite, progress=progress, **onnx_options,
         )  # fmt: skip
     say_origin(artifact)
     if artifact.report is not None:

@@ -15,6 +15,7 @@ from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
 from lxmert_export.engine_options import BuildOptions
 from lxmert_export.engine_targets import resolve
+from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
 from lxmert_export.signature import Attention, Precision, Signature, Task
@@ -56,6 +57,7 @@ def build_engine(
     batch: Sequence[str] = (),
     text: Sequence[str] = (),
     objects: Sequence[str] = (),
+    calibration: str | Path | None = None,
     bundle: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -64,7 +66,8 @@ def build_engine(
     """Builds a TensorRT engine from an ONNX artifact, or from whatever ``export`` takes, and writes an artifact directory.
 
     ``batch``, ``text`` and ``objects`` are ranges such as ``"1:4:8"`` (min:opt:max), one for each optimisation profile. The
-    graph is held to its checkpoint before anything is built; the engine itself is judged by ``verify`` where it runs.
+    graph is held to its checkpoint before anything is built, and an fp16 one is linted, on real inputs where ``calibration`` is a
+    file of such (``.npz`` or ``.safetensors``); the engine itself is judged by ``verify`` where it runs.
 
     With ``bundle`` nothing is built, and no TensorRT needed: the directory, and an archive beside it, are what a device builds
     and verifies the engine from; ``check_device_report`` judges what it sends back.
@@ -81,6 +84,7 @@ def build_engine(
         options=options,
         attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
     )
+    _check_calibration(calibration, resolved.precision)
     if not bundle:
         elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
         require_library(resolved.runtime, resolved.install + elsewhere)
@@ -116,10 +120,23 @@ def build_engine(
         name = final.resolve().name
         if bundle:
             with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
-                return replace(write_bundle(onnx, resolved, profiles, temporary, name=name), path=final)
+                return replace(
+                    write_bundle(onnx, resolved, profiles, temporary, name=name, calibration=calibration), path=final
+                )
         with atomic_directory(final, overwrite=overwrite) as temporary:
-            written = write_engine(onnx, resolved, profiles, temporary, name=name, progress=progress)
+            written = write_engine(
+                onnx, resolved, profiles, temporary, name=name, calibration=calibration, progress=progress
+            )
     return replace(written, path=final)
+
+
+def _check_calibration(calibration: str | Path | None, precision: Precision) -> None:
+    if calibration is None:
+        return
+    if precision != "fp16":
+        raise ConversionError(f"calibration: is for the linter of fp16, and this engine is {precision}: leave it out")
+    if not Path(calibration).is_file():
+        raise InputError(f"{calibration}: no such file; calibration inputs are a .npz or .safetensors file")
 
 
 def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -150,6 +153,17 @@ def test_without_leave_to_take_it_apart_tensorrt_builds_it_where_it_has_a_kernel
     lx.build_engine(fused, tmp_path / "fused", compute_capability="8.9")
     with pytest.raises(ConversionError, match="TensorRT cannot build the engine"):
         lx.build_engine(plain, tmp_path / "plain", compute_capability="8.9")
+
+
+def test_a_device_builds_it_from_a_bundle(graph: Artifact, tmp_path: Path) -> None:
+    """The script, and the line for those without Python, let TensorRT take it apart too."""
+    bundle = lx.build_engine(graph.path, tmp_path / "sent", compute_capability="8.9", bundle=True)
+    assert "'--decomposableAttentions=*'" in bundle.file("README.md").read_text()
+    script = [sys.executable, str(bundle.file("build_and_verify.py")), "-o", str(tmp_path / "device")]
+    found = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    facts, report = read_graph_facts(graph), json.loads((tmp_path / "device" / "report.json").read_text())
+    assert facts is not None and report["engine"]["matmuls"] == facts.matmuls
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

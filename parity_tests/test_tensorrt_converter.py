@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 import lxmert_export as lx
 from converters.to_tensorrt import check_network, node_name
 from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
-from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
 from lxmert_export.profiles import Profile, call_sizes, pick_profile, pieces
@@ -205,6 +206,72 @@ def test_layers_go_by_the_names_of_their_nodes() -> None:
     assert node_name("lxmert.pooler/MatMul [ONNX Layer: lxmert.pooler/MatMul]") == "lxmert.pooler/MatMul"
     assert node_name("plain") == "plain"
     assert count_precisions(["float16", "bfloat16", "float32"]) == {"fp16": 1, "bf16": 1, "fp32": 1}
+
+
+@pytest.mark.parametrize("option", ["strip", "refit"])
+def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
+    option: str, graph: Artifact, tmp_path: Path
+) -> None:
+    """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
+    from converters.to_tensorrt import convert_to_tensorrt
+    from lxmert_export.engine_targets import resolve
+    from lxmert_export.profiles import make_profiles
+
+    with pytest.raises(
+        ConversionError, match=f"cannot have --{option}: TensorRT-RTX builds such an engine only on a mach"
+    ):
+        resolve("rtx", options=lx.BuildOptions(**{option: True}))
+    target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(**{option: True}))
+    signature = graph.manifest.signature
+    profiles = make_profiles(graph.manifest.config, signature, batch=(), text=(), objects=())
+    with pytest.raises(ConversionError, match="TensorRT cannot build the engine"):
+        convert_to_tensorrt(graph.file("model.onnx"), signature, profiles, target, tmp_path, weights_size=1)
+
+
+def real_inputs(file: Path, *, largest: float, rows: int = 3) -> Path:
+    """A file as a user has it: features of ordinary size, or larger."""
+    generator = np.random.default_rng(0)
+    arrays = {
+        "input_ids": generator.integers(1, TINY.vocab_size, (rows, 6)),
+        "visual_feats": (generator.uniform(-largest, largest, (rows, 5, TINY.visual_feat_dim))).astype(np.float32),
+        "visual_pos": generator.uniform(0, 1, (rows, 5, 4)).astype(np.float32),
+    }
+    np.savez(file, **arrays)
+    return file
+
+
+def test_the_linter_measures_ranges_on_inputs_of_the_users_own(graph: Artifact, tmp_path: Path) -> None:
+    """Features of a hundred thousand overflow the projection that reads them; drawn ones do not."""
+    calm, wild = (real_inputs(tmp_path / f"{size:g}.npz", largest=size) for size in (1, 1e5))
+    engine = built(graph.path, tmp_path / "calm", calibration=calm)
+    assert engine.manifest.options["lint_inputs"] == "1.npz"
+    with pytest.raises(ConversionError, match=r"not for fp16: error: activation-overflow: .* beyond fp16's 65504"):
+        built(graph.path, tmp_path / "wild", calibration=wild)
+    with pytest.raises(InputError, match="no such file; calibration inputs are"):
+        built(graph.path, tmp_path / "out", calibration=tmp_path / "none.npz")
+    with pytest.raises(ConversionError, match="calibration: is for the linter of fp16, and this engine is fp32"):
+        built(lively_model("question-answering", TINY), tmp_path / "out", calibration=calm)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "wild").exists()
+
+
+def test_inspect_lints_without_building(graph: Artifact, tmp_path: Path) -> None:
+    """An fp16 artifact as it is, a float32 one as it would be in fp16; bf16 and checkpoints are refused."""
+    wild = str(real_inputs(tmp_path / "wild.npz", largest=1e5))
+    model = lively_model("question-answering", SMALL)
+    float32 = lx.export("onnx", model, tmp_path / "fp32", parity=False)
+    for path in (graph.path, float32.path):
+        found = run("inspect", str(path), "--lint", "--json", cwd=tmp_path)
+        assert found.returncode == 0, found.stderr
+        assert not [finding for finding in json.loads(found.stdout)["lint"] if finding["severity"] == "error"]
+        found = run("inspect", str(path), "--lint", "--calibration", wild, cwd=tmp_path)
+        assert "fp16 lint      error: activation-overflow: " in found.stdout
+    half = lx.export("onnx", model, tmp_path / "bf16", precision="bf16", parity=False)
+    refused = run("inspect", str(half.path), "--lint", cwd=tmp_path)
+    assert (
+        refused.returncode == 1
+        and "is bf16 onnx; the fp16 linter reads ONNX artifacts of fp16 or fp32" in refused.stderr
+    )
+    assert run("inspect", "demo", "--lint", cwd=tmp_path).returncode == 2
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
