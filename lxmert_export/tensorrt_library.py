@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,9 @@ RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 LOGGER = "Polygraphy"  # the name under which it uses Python's logging
 # "2." is CUDA's number for it, which Polygraphy tells as it is
 OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory", "cuda error: 2.")
+
+_counting = threading.Lock()
+_inside, _propagated = 0, True
 
 
 @dataclass(frozen=True)
@@ -76,24 +80,44 @@ def as_one_error(
 ) -> Iterator[LoggedErrors]:
     """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said.
 
-    Without ``quiet`` only the log is kept off, not what else is written to stderr, which takes a file for each call.
+    Without ``quiet`` only the log is kept off, and not what else is written to stderr: that takes a file each time, and turns.
     """
     from polygraphy.exception import PolygraphyException
 
-    logger, said = logging.getLogger(LOGGER), LoggedErrors()
-    before = logger.propagate
-    logger.addHandler(said)
-    logger.propagate = False
+    said = LoggedErrors()
     try:
-        with quiet_native_logs() if quiet else nullcontext(), warnings.catch_warnings():
-            # Polygraphy's own use of what TensorRT-RTX deprecates
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with _kept_off_the_terminal(said), _quiet() if quiet else nullcontext():
             yield said
     except (PolygraphyException, MemoryError) as failure:
         raise error(f"{what}: {said.reason(failure)}") from failure
+
+
+@contextmanager
+def _kept_off_the_terminal(said: LoggedErrors) -> Iterator[None]:
+    """What is logged goes to ``said`` alone. Threads may be inside at once: the last one out leaves the log as it was."""
+    global _inside, _propagated
+    logger = logging.getLogger(LOGGER)
+    with _counting:
+        if _inside == 0:
+            _propagated, logger.propagate = logger.propagate, False
+        _inside += 1
+        logger.addHandler(said)
+    try:
+        yield
     finally:
-        logger.removeHandler(said)
-        logger.propagate = before
+        with _counting:
+            logger.removeHandler(said)
+            _inside -= 1
+            if _inside == 0:
+                logger.propagate = _propagated
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither chatter on stderr, nor warnings of Polygraphy's own use of what TensorRT-RTX deprecates; one thread at a time."""
+    with quiet_native_logs(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 class LoggedErrors(logging.Handler):

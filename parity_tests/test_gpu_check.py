@@ -294,14 +294,11 @@ def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatc
     assert ran == step_names(setting)
 
 
-def facts(**changes: str) -> dict[str, Any]:
+def facts(**changes: Any) -> dict[str, Any]:
     usual = {
-        "gpu": "Some GPU",
-        "machine": "a machine",
-        "network": "Small",
-        "task": "question-answering",
-        "target": "rtx",
-    }
+        "gpu": "Some GPU", "machine": "a machine", "network": "Small", "task": "question-answering", "target": "rtx",
+        "batch_profiles": ["1:1:1", "2:8:8"],
+    }  # fmt: skip
     return {**usual, **changes}
 
 
@@ -310,6 +307,8 @@ def test_results_of_something_else_are_not_added_to(tmp_path: Path) -> None:
     Results(file, facts(), {"device": {"status": "failed", "seconds": 1.0, "reason": "x"}}).write()
     with pytest.raises(SystemExit, match="machine was a machine.*--anew"):
         open_results(file, facts(machine="another"), anew=False)
+    with pytest.raises(SystemExit, match="batch_profiles was "):
+        open_results(file, facts(batch_profiles=["1:1:8"]), anew=False)
     assert open_results(file, facts(machine="another"), anew=True).steps == {}
     assert {path.name for path in tmp_path.iterdir()} == {"r.json", "r.md"}
 
@@ -430,6 +429,15 @@ def test_the_page_says_what_the_results_hold() -> None:
     assert "No engine has been run" not in text and "No engine has been run" in page({**facts(), "steps": {}})
 
 
+def test_networks_and_targets_have_files_of_their_own(tmp_path: Path) -> None:
+    """Results and work both: an engine of another network must not be taken for this one's."""
+    stems = {
+        check.file_stem("NVIDIA H100 80GB HBM3", setting_for(tmp_path, **changes))
+        for changes in ({"small": False}, {"small": True}, {"task": "nlvr2"}, {"target": "datacenter"})
+    }
+    assert len(stems) == 4 and "nvidia-h100-80gb-hbm3" in stems and all(stem == stem.lower() for stem in stems)
+
+
 def check_process(tmp_path: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if path is not None:
@@ -473,5 +481,8 @@ def test_the_whole_check_on_the_cpu(tmp_path: Path) -> None:
     assert timing["failed"] == {ENGINE: reason, ENGINE_GRAPH: reason} and set(timing["contestants"]) == {EAGER}
     assert timing["contestants"][EAGER]["calls"] == 4 and timing["cost"]["flops"] > 0
     assert done["build/fp32"]["result"]["matmuls"] and done["export/fp32"]["result"]["passed"]
+    assert {path.name for path in (tmp_path / "work" / "no-gpu-on-the-cpu-small").iterdir()} == {
+        "checkpoint", "engine-fp32", "logs", "onnx-fp32",
+    }  # fmt: skip
     written = (tmp_path / "results" / "no-gpu-on-the-cpu-small.md").read_text()
     assert reason in written and "No engine has been run" in written and str(tmp_path) not in written

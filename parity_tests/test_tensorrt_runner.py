@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.runtime_cache import SETTING, CacheFile, cache_directory
 from lxmert_export.runners.tensorrt_engine import REASONS, TensorRtRunner
 from lxmert_export.signature import task_signature
-from lxmert_export.tensorrt_library import Engine, open_library
+from lxmert_export.tensorrt_library import LOGGER, Engine, as_one_error, open_library
 from parity_tests.random_models import SMALL, inputs_for, lively_model
 
 SIGNATURE = task_signature(SMALL, "question-answering")
@@ -369,6 +370,23 @@ def test_out_of_memory_is_one_line(step: str, library: StandIn, tmp_path: Path) 
     assert str(told.value).startswith(
         f"{tmp_path / 'model.engine'}: cannot be loaded" if step == "load" else "engine: "
     )
+
+
+def test_threads_that_overlap_leave_the_log_as_it_was(library: StandIn) -> None:
+    """The first one out comes before the last one in has left, and each hears what was logged while it was inside."""
+    from polygraphy.logger import G_LOGGER
+
+    log, heard = logging.getLogger(LOGGER), {}
+    assert log.propagate and not log.handlers
+    with ExitStack() as first, ExitStack() as second:
+        heard["first"] = first.enter_context(as_one_error("first", quiet=False))
+        heard["second"] = second.enter_context(as_one_error("second", quiet=False))
+        G_LOGGER.error("both")
+        first.close()
+        assert not log.propagate
+        G_LOGGER.error("one")
+    assert log.propagate and not log.handlers
+    assert [len(heard[name].lines) for name in ("first", "second")] == [1, 2]
 
 
 def test_another_version_is_refused_before_its_header_is_read(library: StandIn, tmp_path: Path) -> None:

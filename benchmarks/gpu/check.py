@@ -10,11 +10,13 @@ import argparse
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu()
     setting = Setting(
-        work=str(options.work.absolute()), task=options.task, small=options.small, device=options.device,
-        target=options.target, precisions=tuple(options.precisions),
-        attentions=tuple(options.attentions), batches=tuple(sorted(set(options.batches))),
-        rounds=options.rounds, calls=options.calls, warm_seconds=options.warm_seconds, failed={},
+        work="", task=options.task, small=options.small, device=options.device, target=options.target,
+        precisions=tuple(options.precisions), attentions=tuple(options.attentions),
+        batches=tuple(sorted(set(options.batches))), rounds=options.rounds, calls=options.calls,
+        warm_seconds=options.warm_seconds, failed={},
     )  # fmt: skip
-    path = options.output / f"{file_stem(gpu, setting)}.json"
+    stem = file_stem(gpu, setting)
+    path, work = options.output / f"{stem}.json", options.work.absolute() / stem
     results = open_results(path, facts_of(setting, gpu), anew=options.anew)
+    if options.anew:
+        shutil.rmtree(work, ignore_errors=True)
+    setting = replace(setting, work=str(work))
     for name in options.again:
         results.steps = {step: found for step, found in results.steps.items() if not step.startswith(name)}
     left = run_steps(setting, results, minutes=options.minutes)
@@ -80,7 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-seconds", type=float, default=3.0, help="untimed calls before that, at least so long")
     parser.add_argument("--minutes", type=float, help="begin no step after so many minutes; run it again to go on")
     parser.add_argument("--again", nargs="+", default=[], metavar="STEP", help="steps to forget and run again")
-    parser.add_argument("--anew", action="store_true", help="forget all results")
+    parser.add_argument("--anew", action="store_true", help="forget all results, and what was built for them")
     parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="where checkpoints and engines lie")
     parser.add_argument("--output", type=Path, default=HERE, help="where results are written")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)  # cpu: for tests
@@ -151,6 +157,7 @@ def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
         "network": f"{'Small' if setting.small else 'Full size'}: {layers}, {config.num_qa_labels} answers",
         "task": setting.task,
         "target": setting.target,
+        "batch_profiles": setting.batch_ranges,
     }
 
 

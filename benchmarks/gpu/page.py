@@ -29,7 +29,8 @@ def _head(values: Mapping[str, Any]) -> list[str]:
         f"# Engines on {values['gpu']}",
         "",
         f"By `python -m benchmarks.gpu.check` (`make gpu`), on {values['machine']}.",
-        f"{values['network']}, task {values['task']}, random lively weights, `--target {values['target']}`.",
+        f"{values['network']}, task {values['task']}, random lively weights, `--target {values['target']}`,",
+        f"engines with a profile for each batch (min:opt:max): {', '.join(values['batch_profiles'])}.",
         "",
     ]
 
