@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
+from lxmert_export.artifact import ONNX_FILE
 from lxmert_export.cli_conversions import HeadsOption, ProviderOption, RevisionOption
 from lxmert_export.errors import ArtifactError, ParityError
-from lxmert_export.terminal import show_report, shown_progress
+from lxmert_export.terminal import say, show_report, shown_progress
 
 PARITY_FAILED = 3  # an exit code
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
@@ -34,7 +36,10 @@ def parity(
         bool, typer.Option("--allow-other-checkpoint", help="Judge artifacts that were made from other weights, too.")
     ] = False,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Judge on these inputs of yours, too: .npz or .safetensors.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Judge on these inputs of yours, too: .npz, .safetensors, Polygraphy's .json."
+        ),
     ] = None,
     require: Annotated[
         str | None,
@@ -86,13 +91,25 @@ def parity(
     _conclude(report, quiet=json_file == "-")
 
 
-def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json: JsonFlag = False) -> None:
+def verify(
+    artifact: ArtifactArgument,
+    polygraphy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the golden file for `polygraphy run` there, too: `sh DIR/check.sh MODEL.onnx`."
+        ),
+    ] = None,
+    provider: ProviderOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Check an artifact's hashes and replay its golden outputs; needs no PyTorch."""
     from lxmert_export import parity_api
     from lxmert_export.runners.providers import CPU
 
     with shown_progress() as progress:
-        report = parity_api.verify(artifact, providers=provider or (CPU,), progress=progress)
+        report = parity_api.verify(artifact, polygraphy=polygraphy, providers=provider or (CPU,), progress=progress)
+    if polygraphy is not None:
+        say(f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{artifact}/{ONNX_FILE}')}")
     if as_json:
         write_json(report.to_dict(), "-")
     _conclude(report, quiet=as_json)
