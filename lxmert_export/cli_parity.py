@@ -12,7 +12,7 @@ import typer
 
 from lxmert_export.artifact import ONNX_FILE
 from lxmert_export.cli_conversions import HeadsOption, ProviderOption, RevisionOption
-from lxmert_export.errors import ArtifactError, ParityError
+from lxmert_export.errors import ParityError
 from lxmert_export.terminal import say, show_report, shown_progress
 
 PARITY_FAILED = 3  # an exit code
@@ -60,18 +60,31 @@ def parity(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as JUnit XML, which CI systems show.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as Markdown that fits a GitHub step summary.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page, which needs nothing but a browser.")
+    ] = None,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
     provider: ProviderOption = None,
 ) -> None:
     """Judge artifacts against a checkpoint, and against one another."""
     from lxmert_export import parity_api
+    from lxmert_export.parity.pages.writing import check_report_paths, write_reports
     from lxmert_export.runners.providers import CPU
 
     if device_report and (checkpoint or inputs):
         raise typer.BadParameter(
             "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
         )
+    quiet = json_file == "-"
+    files = {"json": None if quiet else json_file, "junit": junit, "markdown": markdown, "html": html}
+    check_report_paths(files.values())
     with shown_progress() as progress:
         report = parity_api.check_parity(
             artifacts,
@@ -86,9 +99,11 @@ def parity(
             providers=provider or (CPU,),
             progress=progress,
         )
-    if json_file is not None:
-        write_json(report.to_dict(), json_file)
-    _conclude(report, quiet=json_file == "-")
+    values = report.to_dict()
+    write_reports(values, **files)
+    if quiet:
+        print_json(values)
+    _conclude(report, quiet=quiet)
 
 
 def verify(
@@ -111,7 +126,7 @@ def verify(
     if polygraphy is not None:
         say(f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{artifact}/{ONNX_FILE}')}")
     if as_json:
-        write_json(report.to_dict(), "-")
+        print_json(report.to_dict())
     _conclude(report, quiet=as_json)
 
 
@@ -122,13 +137,6 @@ def _conclude(report: Any, *, quiet: bool) -> None:
         raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
 
 
-def write_json(values: Mapping[str, Any], file: str) -> None:
-    """One JSON object into a file, or on stdout for ``-``."""
-    text = json.dumps(values, indent=2, allow_nan=False)
-    if file == "-":
-        typer.echo(text)
-        return
-    try:
-        Path(file).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(values, indent=2, allow_nan=False))
