@@ -111,13 +111,15 @@ def _judge_named(
 
 def _judge_recorded(recorded: OwnInputs, yardstick: Yardstick, signature: Signature, limits: InputLimits) -> Judged:
     """Outputs that another program recorded, judged as float32 on its own inputs alone."""
-    here = replace(signature, outputs=tuple(spec for spec in signature.outputs if spec.name in recorded.outputs))
+    here = replace(signature, outputs=tuple(spec for spec in signature.outputs if spec.name in recorded.recorded))
     family = recorded.family(here, limits)
-    if len(family.batches) > 1:
+    if len(family.batches) > len(recorded.outputs):
         raise ArtifactError(f"{recorded.path}: recorded outputs cannot be parted into the batches of a fixed axis")
     samples = SampleInputs((family,), ())
     reference = yardstick.reference(here, samples)
-    recording = {(family.name, name): [array] for name, array in recorded.outputs.items()}
+    recording: Recording = {
+        (family.name, name): [batch[name] for batch in recorded.outputs] for name in recorded.recorded
+    }
     facts = RunnerFacts(recorded.name, "recorded", "recorded", "fp32", bytes=recorded.path.stat().st_size)
     floors = yardstick.floors(here, samples, "fp32")
     return _judged(facts, recording, reference, floors, here, samples)

@@ -56,7 +56,8 @@ def check_parity(
 
     Without a checkpoint each artifact is judged against its own golden file. With one, ``artifacts`` may also name
     ``canonical-fp32`` (``-fp64``, ``-fp16``, ``-bf16``), ``transformers``, and files of inputs with outputs that some program
-    recorded; ``inputs`` is a file of inputs of yours to judge on, too. ``require_targets`` are those of which an artifact must be
+    recorded; ``inputs`` is a file of inputs of yours to judge on, too (.npz, .safetensors, or
+    Polygraphy's JSON). ``require_targets`` are those of which an artifact must be
     there and pass. ``device_reports`` are report.json files that came back of bundles among the
     artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that
     may take ``time_limit`` seconds; None: in this one. ``find_divergence`` looks into each artifact as ``locate`` does, too.
@@ -173,11 +174,29 @@ def _other_checkpoints(artifacts: Sequence[Artifact], source: Source, *, allow: 
     return lines
 
 
-def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
-    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
+def verify(
+    path: str | Path,
+    *,
+    polygraphy: str | Path | None = None,
+    providers: Sequence[str] = (CPU,),
+    progress: Progress = silent,
+) -> ParityReport:
+    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone.
+
+    ``polygraphy`` is a new directory to write the golden file of an ONNX artifact to as Polygraphy's JSON, whatever the verdict;
+    notes of the report name what is left out there.
+    """
+    if polygraphy is not None:
+        require("writing Polygraphy's files", polygraphy="polygraphy")
     artifact = open_artifact(path)
     check_providers([artifact], providers)
-    return check_against_golden([artifact], providers, progress)
+    notes: list[str] = []
+    if polygraphy is not None:
+        from lxmert_export.polygraphy_files import write_polygraphy
+
+        notes = [f"{polygraphy}: {line}" for line in write_polygraphy(artifact, Path(polygraphy))]
+    report = check_against_golden([artifact], providers, progress)
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def judge_report(

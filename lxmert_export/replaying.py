@@ -37,7 +37,7 @@ def check_against_golden(
     precision than the manifest says, where the library that reads them is installed. Each may run for ``time_limit`` seconds.
     ``devices`` are what devices computed of the same golden inputs.
     """
-    goldens = {artifact.path: _golden_of(artifact) for artifact in artifacts}
+    goldens = {artifact.path: golden_of(artifact) for artifact in artifacts}
     for artifact in artifacts:
         check_manifest_precision(artifact)
     drawn = [(a, goldens[a.path].samples.families) for a in artifacts if not a.is_calibrated]
@@ -83,7 +83,8 @@ def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
     )  # fmt: skip
 
 
-def _golden_of(artifact: Artifact) -> Golden:
+def golden_of(artifact: Artifact) -> Golden:
+    """The golden file of an artifact. ``ArtifactError``: it has none, and what to do about it."""
     if GOLDEN_FILE not in artifact.manifest.files:
         mend = f"judge it by its checkpoint: {PACKAGE} parity {artifact.path} --checkpoint CHECKPOINT"
         if artifact.is_calibrated:

@@ -74,6 +74,11 @@ def require_library(runtime: Runtime, install: str) -> None:
             raise MissingExtra("building and running engines", runtime, install=install)
 
 
+def prepare_polygraphy() -> None:
+    """Before Polygraphy is imported for what needs no TensorRT: sets it to the one installed, so that engines open here, too."""
+    os.environ.setdefault(RTX_SWITCH, "1" if find_spec(MODULES["tensorrt-rtx"]) else "0")
+
+
 @contextmanager
 def as_one_error(
     what: str, error: type[LxmertExportError] = ConversionError, *, quiet: bool = True
