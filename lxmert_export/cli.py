@@ -20,7 +20,7 @@ from lxmert_export.cli_conversions import (
     tflite,
 )
 from lxmert_export.cli_engines import tensorrt
-from lxmert_export.cli_parity import PARITY_FAILED, ArtifactArgument, JsonFlag, parity, verify, write_json
+from lxmert_export.cli_parity import PARITY_FAILED, ArtifactArgument, JsonFlag, parity, print_json, verify
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
 from lxmert_export.native_logs import show_native_logs
 from lxmert_export.spelling import check_spelling
@@ -94,7 +94,7 @@ def inspect(
         require("reading a checkpoint", torch="torch")
         facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
     if as_json:
-        write_json(facts, "-")
+        print_json(facts)
         return
     for label, value in summary_rows(facts):
         typer.echo(f"{label:<15}{value}")
@@ -148,7 +148,7 @@ def ask(
             say(f"  {suggested.text}  ({suggested.answer})")
         if question is None:
             if as_json:
-                write_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]}, "-")
+                print_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]})
             return
     assert question is not None  # or the options were refused above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
@@ -156,7 +156,7 @@ def ask(
         asking.save_answer(answered, image, save, word=shown)
         say(f"drew {save}")
     if as_json:
-        write_json(answered.to_dict(top), "-")
+        print_json(answered.to_dict(top))
         return
     for answer, share in answered.answers[:top]:
         typer.echo(f"{share:6.1%}  {answer}")
@@ -169,7 +169,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
     facts = machine()
     if as_json:
-        write_json(facts, "-")
+        print_json(facts)
         return
     typer.echo(f"Python {facts['python']} on {facts['platform']}")
     for capability in facts["capabilities"]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lxmert_export.cli_conversions import HeadsOption, ProviderOption, RevisionOption
-from lxmert_export.errors import ArtifactError, ParityError
+from lxmert_export.errors import ParityError
 from lxmert_export.terminal import show_report, shown_progress
 
 PARITY_FAILED = 3  # an exit code
@@ -74,12 +74,22 @@ def parity(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as JUnit XML, which CI systems show.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as Markdown that fits a GitHub step summary.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page, which needs nothing but a browser.")
+    ] = None,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
     provider: ProviderOption = None,
 ) -> None:
     """Judge artifacts against a checkpoint, and against one another."""
     from lxmert_export import parity_api
+    from lxmert_export.parity.pages.writing import check_report_paths, write_reports
     from lxmert_export.runners.providers import CPU
 
     if (from_file is None) == (not artifacts):
@@ -92,6 +102,9 @@ def parity(
         raise typer.BadParameter(
             "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
         )
+    quiet = json_file == "-"
+    files = {"json": None if quiet else json_file, "junit": junit, "markdown": markdown, "html": html}
+    check_report_paths(files.values())
     require_targets = [name.strip() for name in require.split(",")] if require else ()
     if from_file is not None:
         report = parity_api.judge_report(
@@ -114,9 +127,11 @@ def parity(
             )
     if baseline is not None:
         report = parity_api.compare_with_baseline(report, baseline)
-    if json_file is not None:
-        write_json(report.to_dict(), json_file)
-    _conclude(report, quiet=json_file == "-")
+    values = report.to_dict()
+    write_reports(values, **files)
+    if quiet:
+        print_json(values)
+    _conclude(report, quiet=quiet)
 
 
 def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json: JsonFlag = False) -> None:
@@ -127,7 +142,7 @@ def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json:
     with shown_progress() as progress:
         report = parity_api.verify(artifact, providers=provider or (CPU,), progress=progress)
     if as_json:
-        write_json(report.to_dict(), "-")
+        print_json(report.to_dict())
     _conclude(report, quiet=as_json)
 
 
@@ -138,13 +153,6 @@ def _conclude(report: Any, *, quiet: bool) -> None:
         raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
 
 
-def write_json(values: Mapping[str, Any], file: str) -> None:
-    """One JSON object into a file, or on stdout for ``-``."""
-    text = json.dumps(values, indent=2, allow_nan=False)
-    if file == "-":
-        typer.echo(text)
-        return
-    try:
-        Path(file).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(values, indent=2, allow_nan=False))
