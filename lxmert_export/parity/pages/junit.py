@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
-from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number
+from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number, printable
 
-# What XML 1.0 has no way to write: a crashed runtime's last words may hold it.
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Element = ElementTree.Element
 
 
@@ -99,28 +96,24 @@ def _failed_case(line: str) -> Element:
 
 def _skipped_case(name: str, status: str, reason: str) -> Element:
     case = _case(name)
-    ElementTree.SubElement(case, "skipped", message=_clean(f"{status}: {reason}"))
+    ElementTree.SubElement(case, "skipped", message=printable(f"{status}: {reason}"))
     return case
 
 
 def _case(name: str) -> Element:
-    return Element("testcase", name=_clean(name), time="0")
+    return Element("testcase", name=printable(name), time="0")
 
 
 def _fail(case: Element, message: str, text: str) -> None:
-    ElementTree.SubElement(case, "failure", message=_clean(message), type="ParityError").text = _clean(text)
+    ElementTree.SubElement(case, "failure", message=printable(message), type="ParityError").text = printable(text)
 
 
 def _add_suite(root: Element, name: str, cases: list[Element]) -> None:
     def count(tag: str) -> str:
         return str(sum(case.find(tag) is not None for case in cases))
 
-    attributes: dict[str, Any] = {"name": _clean(name), "tests": str(len(cases)), "errors": "0", "time": "0"}
+    attributes: dict[str, Any] = {"name": printable(name), "tests": str(len(cases)), "errors": "0", "time": "0"}
     suite = ElementTree.SubElement(root, "testsuite", attributes, failures=count("failure"), skipped=count("skipped"))
     for case in cases:
-        case.set("classname", _clean(name))
+        case.set("classname", printable(name))
         suite.append(case)
-
-
-def _clean(text: str) -> str:
-    return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

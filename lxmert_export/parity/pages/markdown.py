@@ -15,6 +15,7 @@ from lxmert_export.parity.pages.overview import (
     matrix_of,
     not_judged,
     number,
+    printable,
     size,
 )
 
@@ -177,4 +178,8 @@ def _arithmetic(cell: Facts) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is, in one line, inside a table and out of it."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    return (
+        re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(printable(text).split()))
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+    )

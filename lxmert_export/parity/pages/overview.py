@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from lxmert_export.parity.cells import REFERENCE
 
 LAWS = "laws"
+# What neither XML 1.0 nor a page can hold: a crashed runtime's last words may.
+NOT_PRINTABLE = re.compile("[^\t\n\r\u0020-\u007e\u0085\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Facts = Mapping[str, Any]
 
 
@@ -100,6 +103,11 @@ def size(count: int | None) -> str:
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count} B"
+
+
+def printable(text: str) -> str:
+    """Text whose control characters are replaced."""
+    return NOT_PRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def not_judged(report: Facts) -> list[Facts]:
