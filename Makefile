@@ -26,7 +26,7 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 train-demo: $(VENV)/.ready ## Train the built-in checkpoint anew: 2 cores, under 45 minutes, goes on where it was stopped
 	$(BIN)/python -m lxmert_export.demo.training
 
-test: $(VENV)/.ready $(ORACLE)/.ready ## Run the test suite
+test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, every test can be collected
@@ -59,6 +59,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+# A Chromium for the HTML report's tests, if there is none: Debian's as root, else Playwright's own.
+$(VENV)/.browser: $(VENV)/.ready parity_tests/browser.py
+	$(BIN)/python -m parity_tests.browser
 	touch $@
 
 # tf_keras asks for the full tensorflow package; tensorflow-cpu is the same for a test oracle.

@@ -12,40 +12,45 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+
+from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# A new browser asks its maker's hosts for updates; there is nothing to answer.
+OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 DEBIAN = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", "chromium-headless-shell")
 PLAYWRIGHT = (sys.executable, "-m", "playwright", "install", "--only-shell", "chromium")
-MEND = f"run '{Path(sys.executable).name} -m parity_tests.browser', or install Chromium as your system does"
+MEND = "run 'python -m parity_tests.browser', or install Chromium as your system does"
 
 
-def find_browser() -> str | None:
-    """The path of a Chromium, or None."""
+def launch(playwright: Playwright) -> Browser:
+    """A running browser; Playwright's ``Error`` where there is none, or it does not run."""
     on_path = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if on_path:
-        return on_path
-    from playwright.sync_api import sync_playwright
+    return playwright.chromium.launch(executable_path=on_path, args=OPTIONS)
 
+
+def why_none() -> str | None:
+    """Why no browser runs here; None where one does."""
     with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-    # It names the full browser; what is installed is its headless shell, beside it.
-    shells = sorted(own.parents[2].glob("chromium_headless_shell-*/*/*headless*shell*")) if len(own.parents) > 2 else []
-    return next((str(path) for path in (own, *shells) if path.is_file()), None)
+        try:
+            launch(playwright).close()
+        except Error as error:
+            return error.message.splitlines()[0]
+    return None
 
 
 def main() -> None:
     """Installs one where there is none; says so where that cannot be done."""
-    if find_browser():
+    if why_none() is None:
         return
     ways = [PLAYWRIGHT]
     if shutil.which("apt-get") and os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "--quiet"], check=False)
         ways.insert(0, DEBIAN)
     for command in ways:
-        if subprocess.run(command, check=False).returncode == 0 and find_browser():
+        if subprocess.run(command, check=False).returncode == 0 and why_none() is None:
             return
-    sys.stderr.write(f"no Chromium could be had: the test of the HTML report will be skipped; {MEND}\n")
+    sys.stderr.write(f"no Chromium runs here ({why_none()}): the HTML report's tests will be skipped; {MEND}\n")
 
 
 if __name__ == "__main__":

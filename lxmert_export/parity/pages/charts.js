@@ -67,19 +67,20 @@ function histogram(counts, powers) {
   });
 }
 
-// A logarithmic axis of scores from below the smallest to above the largest, the limit within.
+// A logarithmic axis of scores from below the smallest to above the largest, the limit within; the infinite lie at its end.
 function logarithmic(values, from, to) {
-  const known = values.filter((value) => value > 0);
+  const known = values.filter((value) => value > 0 && Number.isFinite(value));
   const low = Math.floor(Math.log10(Math.min(...known, 1)) - 0.05);
   const high = Math.ceil(Math.log10(Math.max(...known, 10)) + 0.05);
-  const place = (value) => from + ((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * (to - from);
+  const place = (value) => from + ((Math.log10(Math.min(Math.max(value, 10 ** low), 10 ** high)) - low) / (high - low)) * (to - from);
   const every = Math.ceil((high - low) / 8);
   const ticks = [];
   for (let exponent = low; exponent <= high; exponent += every) ticks.push(10 ** exponent);
-  return { place, ticks, end: 10 ** high };
+  return { place, ticks };
 }
 
 function plainTick(value) {
+  if (!Number.isFinite(value)) return "no score";
   return value >= 0.001 && value < 100000 ? count(value) : value.toExponential(0);
 }
 
@@ -92,7 +93,7 @@ function driftChart(divergence, limit) {
     const height = top + step * rows.length + bottom;
     const scores = rows.map((row) => row.score);
     const axis = logarithmic([...scores, limit], left + 8, width - 30);
-    const at = (score) => axis.place(score ?? axis.end); // what is not finite lies at the end
+    const at = (score) => axis.place(score ?? Infinity);
     const level = (place) => top + step * (place + 0.5);
     const grid = axis.ticks.flatMap((value) => [
       line(axis.place(value), top, axis.place(value), height - bottom, "grid"),

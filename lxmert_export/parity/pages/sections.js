@@ -36,7 +36,7 @@ function runnerRows(report, matrix) {
     const cells = matrix.squares.get(name)?.get(REFERENCE);
     const asked = report.decisions.filter((one) => one.runner === name);
     const least = asked.length ? asked.reduce((worst, one) => (one.accuracy < worst.accuracy ? one : worst)) : null;
-    return { number: place + 1, name, status, ...byName.get(name), score: cells ? worstOf(cells).score : null,
+    return { number: place + 1, name, status, ...byName.get(name), judged: Boolean(cells), score: cells ? worstOf(cells).score : null,
       accuracy: least?.accuracy ?? null, scoreFailed: cells?.some(failed), answersFailed: asked.some(failed) };
   });
 }
@@ -58,7 +58,8 @@ function runnersSection(report, matrix) {
     { title: "target", value: (row) => row.target },
     { title: "precision", value: (row) => row.precision },
     { title: "size", figure: true, value: (row) => row.bytes, show: (row) => bar(row.bytes, largest, size(row.bytes)) },
-    { title: "worst score", figure: true, value: (row) => row.score, show: (row) => number(row.score) },
+    { title: "worst score", figure: true, value: (row) => row.score,
+      show: (row) => (row.scoreFailed ? `✕ ${row.score === null ? "none" : number(row.score)}` : number(row.score)) },
     { title: "accuracy", figure: true, value: (row) => row.accuracy, show: (row) => percent(row.accuracy) },
   ];
   return section("runners", "Size beside score and accuracy",
@@ -68,7 +69,7 @@ function runnersSection(report, matrix) {
 
 function sizeCharts(report, rows) {
   const sized = rows.filter((row) => row.bytes);
-  const scored = sized.filter((row) => row.score !== null).map((row) => ({ ...row, value: row.score, failed: row.scoreFailed }));
+  const scored = sized.filter((row) => row.judged).map((row) => ({ ...row, value: row.score ?? Infinity, failed: row.scoreFailed }));
   const answered = sized.filter((row) => row.accuracy !== null).map((row) => ({ ...row, value: row.accuracy, failed: row.answersFailed }));
   const limit = report.cells.find((cell) => cell.kind === "reference")?.threshold;
   const charts = [
