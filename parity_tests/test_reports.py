@@ -38,6 +38,12 @@ KINDS: dict[str, Callable[[], ParityReport]] = {
         cell for cell in passing_report().cells if cell.arithmetic != "emulated" and cell.kind == "reference"
     )),
     "missing": lambda: replace(passing_report(), required=("tensorrt",)),
+    "infinite": lambda: replace(passing_report(), cells=tuple(
+        replace(cell, status="FAIL", score=float("inf"), floor=0.0) for cell in passing_report().cells
+    )),
+    "exact": lambda: replace(passing_report(), cells=tuple(
+        replace(cell, score=0.0, error_rms=0.0, floor=0.0) for cell in passing_report().cells
+    )),
     "worse": lambda: replace(passing_report(), regressions=("worse than it was",)),
 }  # fmt: skip
 
@@ -59,7 +65,7 @@ def test_the_schema_is_one_and_of_this_format() -> None:
 def test_every_kind_of_report_is_what_the_schema_says(kind: str) -> None:
     report = json.loads(json.dumps(KINDS[kind]().to_dict(), allow_nan=False))
     validate(report)
-    assert report["passed"] is (kind == "pass")
+    assert report["passed"] is (kind in ("pass", "exact"))
 
 
 @pytest.fixture(scope="module")
