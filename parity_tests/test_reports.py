@@ -18,7 +18,9 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.api import export
 from lxmert_export.cli import main
+from lxmert_export.cli_parity import PARITY_FAILED
 from lxmert_export.errors import ArtifactError
+from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.junit import junit_xml
 from lxmert_export.parity.pages.markdown import MOST_BYTES, markdown_page
 from lxmert_export.parity.pages.overview import LAWS, matrix_of
@@ -36,6 +38,12 @@ KINDS: dict[str, Callable[[], ParityReport]] = {
         cell for cell in passing_report().cells if cell.arithmetic != "emulated" and cell.kind == "reference"
     )),
     "missing": lambda: replace(passing_report(), required=("tensorrt",)),
+    "infinite": lambda: replace(passing_report(), cells=tuple(
+        replace(cell, status="FAIL", score=float("inf"), floor=0.0) for cell in passing_report().cells
+    )),
+    "exact": lambda: replace(passing_report(), cells=tuple(
+        replace(cell, score=0.0, error_rms=0.0, floor=0.0) for cell in passing_report().cells
+    )),
     "worse": lambda: replace(passing_report(), regressions=("worse than it was",)),
 }  # fmt: skip
 
@@ -57,19 +65,41 @@ def test_the_schema_is_one_and_of_this_format() -> None:
 def test_every_kind_of_report_is_what_the_schema_says(kind: str) -> None:
     report = json.loads(json.dumps(KINDS[kind]().to_dict(), allow_nan=False))
     validate(report)
-    assert report["passed"] is (kind == "pass")
+    assert report["passed"] is (kind in ("pass", "exact"))
 
 
-def test_reports_of_real_artifacts_are_what_the_schema_says(tmp_path: Path) -> None:
-    model = lively_model("question-answering")
-    paths = [export("onnx", model, tmp_path / precision, precision=precision).path for precision in ("fp32", "fp16")]
-    sound = lx.check_parity(paths, checkpoint=model)
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder, model = tmp_path_factory.mktemp("artifacts"), lively_model("question-answering")
+    return [export("onnx", model, folder / precision, precision=precision).path for precision in ("fp32", "fp16")]
+
+
+def test_reports_of_real_artifacts_are_what_the_schema_says(artifacts: list[Path]) -> None:
+    sound = lx.check_parity(artifacts, checkpoint=lively_model("question-answering"))
     assert sound.passed
     validate(sound.to_dict())
-    validate(lx.check_parity(paths).to_dict())
-    faulty = lx.check_parity(paths, checkpoint=lively_model("question-answering", seed=7))
+    faulty = lx.check_parity(artifacts, checkpoint=lively_model("question-answering", seed=7))
     assert not faulty.passed
     validate(faulty.to_dict())
+
+
+def test_the_command_writes_all_forms_of_one_report(
+    artifacts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = {form: tmp_path / f"report.{form}" for form in ("json", "junit", "markdown", "html")}
+    options = [word for form, path in forms.items() for word in (f"--{form}", str(path))]
+    monkeypatch.setattr(
+        "sys.argv", ["lxmert-export", "parity", *map(str, artifacts), "--require", "tensorrt", *options]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == PARITY_FAILED  # a report that does not pass is written as well
+    report = json.loads(forms["json"].read_text("utf-8"))
+    validate(report)
+    assert report["missing"] == ["tensorrt is required, and no runner of it was named"]
+    assert forms["junit"].read_text("utf-8") == junit_xml(report)
+    assert forms["markdown"].read_text("utf-8") == markdown_page(report)
+    assert forms["html"].read_text("utf-8") == html_page(report)
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,8 @@ def _matrix_table(matrix: Matrix, width: int) -> Table:
     numbers = {name: str(place) for place, name in enumerate(matrix.runners, 1)}
     table = Table()
     table.add_column("runner", overflow="fold")
-    table.add_column("status", overflow="fold")
-    for opponent in (*others, *(numbers.values() if fits else ["worst pair"])):
+    table.add_column("status", no_wrap=True)
+    for opponent in (*others, *(numbers.values() if fits else ["pair"])):
         table.add_column(opponent, justify="right", no_wrap=True)
     for runner, status in matrix.runners.items():
         scores = [_score(matrix, runner, other) for other in (*others, *(matrix.runners if fits else ()))]

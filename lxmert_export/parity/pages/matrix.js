@@ -31,7 +31,11 @@ function failed(cell) {
 }
 
 function badness(cell) {
-  return cell.score === null ? Infinity : cell.score / cell.threshold;
+  return cell.score === null || !cell.threshold ? Infinity : cell.score / cell.threshold;
+}
+
+function found(cell) {
+  return cell.reason ?? (cell.score === null ? "its score is no finite number" : `above ${cell.threshold}`);
 }
 
 function worstOf(cells) {
@@ -109,8 +113,8 @@ function moveFocus(event) {
     [row, column] = [row + steps[0], column + steps[1]];
     const next = table.rows[row]?.cells[column];
     if (!next) return;
-    const found = next.querySelector("button.square");
-    if (found) return found.focus();
+    const button = next.querySelector("button.square");
+    if (button) return button.focus();
   }
 }
 
@@ -189,7 +193,7 @@ function cellFigures(cell, powers) {
   };
   return [
     element("h3", null, `${cell.output}, ${cell.family} inputs `, chip(cell.status)),
-    cell.reason && element("p", { class: "reason" }, cell.reason),
+    failed(cell) && element("p", { class: "reason" }, found(cell)),
     facts({ ...measures, ...further }, { class: "facts measures" }),
     cell.figures && element("h4", null, "Errors"), cell.figures && histogram(cell.figures.histogram, powers),
     ...worstInputs(cell), ...choices(cell),
@@ -205,10 +209,10 @@ function worstInputs(cell) {
 }
 
 function choices(cell) {
-  const found = cell.figures?.choices;
-  if (!found) return [];
+  const chosen = cell.figures?.choices;
+  if (!chosen) return [];
   return [element("h4", null, "Choices"), facts({
-    rows: count(found.rows), agreed: count(found.agreed), flips: count(found.flips), "near-ties turned": count(found.tied_flips),
-    "top-5 overlap": percent(found.top_k_overlap), "KL divergence": `${number(found.divergence)} nats`,
+    rows: count(chosen.rows), agreed: count(chosen.agreed), flips: count(chosen.flips), "near-ties turned": count(chosen.tied_flips),
+    "top-5 overlap": percent(chosen.top_k_overlap), "KL divergence": `${number(chosen.divergence)} nats`,
   }, { class: "facts measures" })];
 }

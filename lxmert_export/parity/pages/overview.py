@@ -78,11 +78,13 @@ def _places(cell: Facts) -> list[tuple[str, str]]:
 def badness(cell: Facts) -> float:
     """How near a cell is to failing: 1 at its threshold, infinite where nothing could be compared."""
     score: float | None = cell["score"]
-    return float("inf") if score is None else score / float(cell["threshold"])
+    return float("inf") if score is None or not cell["threshold"] else score / float(cell["threshold"])
 
 
 def found(cell: Facts) -> str:
     """What a cell says: its reason, or its score beside the threshold."""
+    if cell["score"] is None:
+        return cell["reason"] or "its score is no finite number"
     return cell["reason"] or f"score {number(cell['score'])} of at most {cell['threshold']:g}"
 
 

@@ -22,7 +22,7 @@ function failuresSection(report) {
     { title: "output", value: (cell) => cell.output },
     { title: "inputs", value: (cell) => cell.family },
     { title: "score", figure: true, value: (cell) => cell.score, show: (cell) => number(cell.score) },
-    { title: "what was found", long: true, value: (cell) => cell.reason ?? `above ${cell.threshold}` },
+    { title: "what was found", long: true, value: found },
   ];
   rows.sort((one, other) => badness(other) - badness(one));
   return section("failures", "Failures", null, beside.length ? bulletList(beside) : null,
