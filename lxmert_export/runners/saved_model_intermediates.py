@@ -1,4 +1,4 @@
-"""A SavedModel's own intermediates: the function that its signature calls, pruned to the tensors that are asked for."""
+"""A SavedModel's own intermediates: the function that its signature calls, with the tensors that are asked for as outputs."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class SavedModelIntermediates(SavedModelRunner):
         for name, tensor in _outputs(self._serve, call, body).items():
             found |= {point: tensor for point in points if point.output == name}
         self.tensors = {point: found[point].name for point in points if point in found}
-        self._pruned = _prune(body, [found[point] for point in self.tensors])
+        self._function = _opened(body, [found[point] for point in self.tensors])
         self._names = [placeholder.op.name for placeholder in self._serve.inputs]
 
     def compute(self, inputs: Arrays) -> Arrays:
         _, taken = self._serve.structured_input_signature
         given = [tf.constant(inputs[name], taken[name].dtype) for name in self._names[: len(taken)]]
-        values = self._pruned(*given, *self._serve.captured_inputs)
+        values = self._function(*given, *self._serve.captured_inputs)
         return {point.name: value.numpy() for point, value in zip(self.tensors, values, strict=True)}
 
     def release(self) -> None:
         super().release()
-        self._pruned = None
+        self._function = None
 
 
 def _called(graph: Any) -> tuple[Any, Any]:
@@ -95,11 +95,12 @@ def _outputs(serve: Any, call: Any, body: Any) -> dict[str, Any]:
     return found
 
 
-def _prune(body: Any, tensors: Sequence[Any]) -> Any:
-    """A function of the body's inputs, weights last, that computes tensors of it: the very same operators, copied."""
-    definition = body.as_graph_def()
-    whole = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
-    inputs, outputs = (
-        [whole.graph.as_graph_element(tensor.name) for tensor in some] for some in (body.inputs, tensors)
-    )
-    return whole.prune(inputs, outputs)
+def _opened(body: Any, tensors: Sequence[Any]) -> Any:
+    """A function of the body's inputs, weights last, that gives tensors of it: the very same operators, with other outputs."""
+    definition, names = body.as_graph_def(), [tensor.name for tensor in tensors]
+
+    def compute(*inputs: Any) -> Any:
+        given = {placeholder.name: tensor for placeholder, tensor in zip(body.inputs, inputs, strict=True)}
+        return tf.graph_util.import_graph_def(definition, input_map=given, return_elements=names, name="")
+
+    return tf.compat.v1.wrap_function(compute, [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in body.inputs])
