@@ -53,11 +53,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=HERE.parent / "build" / "full-size-parity")
     state = parser.parse_args().state
     steps = Steps(state, source_key(HERE.parent, SOURCES, DISTRIBUTIONS))
-    with Shown(sum(len(kinds) + 2 for kinds in PLAN.values())) as shown:
-        tasks = [FullSize(task, kinds, steps, shown).outcome() for task, kinds in PLAN.items()]
+    tasks: list[dict[str, Any]] = []
     results: dict[str, Any] = {"machine": machine(DISTRIBUTIONS), "tasks": tasks, "published": published()}
-    (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (HERE / "full_size_parity.md").write_text(page(results), encoding="utf-8")
+    with Shown(sum(len(kinds) + 2 for kinds in PLAN.values())) as shown:
+        for task, kinds in PLAN.items():
+            tasks.append(FullSize(task, kinds, steps, shown).outcome())
+            write(results)
     print(page(results))
     steps.forget()
     for line in missed_limits(results):
@@ -66,6 +67,12 @@ def main() -> None:
         sys.exit("\n".join(failed))
     if not results["published"]["agrees"]:
         sys.exit("the published numbers are not reproduced")
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Both files; of a run that is still going on, what is known."""
+    (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (HERE / "full_size_parity.md").write_text(page(results), encoding="utf-8")
 
 
 class Shown(Progress):

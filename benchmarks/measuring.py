@@ -35,8 +35,8 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> 
     started, busy = time.perf_counter(), busy_cpu_seconds()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    with MemoryWatch(process.pid) as memory:
-        printed = process.stdout.read()
+    with MemoryWatch(process.pid) as memory, process.stdout as output:
+        printed = output.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in accepted:
