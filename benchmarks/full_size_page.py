@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lxmert_export.signature import TASKS
+
 MINUTES = 20
 MEBIBYTES = 6e9 / 2**20  # 6 GB
 STEPS = "| task | step | wall s | CPU s | largest process, MiB | all together, MiB |"
@@ -18,6 +20,7 @@ def page(results: Mapping[str, Any]) -> str:
     runs = list(all_runs(results))
     own, others, wall = (sum(run[name] for run in runs) for name in ("cpu_seconds", "others_cpu_seconds", "seconds"))
     missed = missed_limits(results)
+    unfinished = [task for task in TASKS if task not in {known["task"] for known in results["tasks"]}]
     return "\n".join(
         [
             "# Full size: every target, precision and task through one matrix",
@@ -30,7 +33,8 @@ def page(results: Mapping[str, Any]) -> str:
             f"In all {wall / 60:.1f} minutes by the clock, of which the run itself took {own / 60:.1f} CPU minutes; everything",
             f"else on the machine took {others / 60:.1f} CPU minutes meanwhile. Limits: {MINUTES} minutes, and 6 GB for judging.",
             *(f"Missed: {line}." for line in missed),
-            *(["Both were kept."] if not missed else []),
+            *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
+            *(["Both were kept."] if not missed and not unfinished else []),
             "",
             *table(ARTIFACTS, artifact_rows(results)),
             "",

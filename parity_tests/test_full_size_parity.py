@@ -14,10 +14,11 @@ import lxmert_export as lx
 from benchmarks import full_size_parity
 from benchmarks.full_size_page import missed_limits, page
 from benchmarks.full_size_parity import FullSize, Shown, worst_score
-from benchmarks.full_size_plan import PLAN, Kind, kinds_named, targets_that_must_pass
+from benchmarks.full_size_plan import KINDS, PLAN, Kind, kinds_named, targets_that_must_pass
 from benchmarks.measuring import Run, run_process
 from benchmarks.resumable import Steps, source_key
 from lxmert_export.api import PRECISIONS
+from lxmert_export.signature import TASKS
 from parity_tests.random_models import lively_model
 
 RUN = Run(seconds=60.0, peak_mib=1500.0, cpu_seconds=45.0, together_mib=2000.0, others_cpu_seconds=6.0)
@@ -127,6 +128,12 @@ def test_the_page_tells_what_failed_and_what_was_not_run() -> None:
     assert "| nlvr2 | onnx-fp32 | FAIL | 11.00 | 0.50 | 1,000 | 60 | 45 | 1500 |" in page(results)
     assert "In all 4.0 minutes by the clock, of which the run itself took 3.0 CPU minutes" in page(results)
     assert "took 0.4 CPU minutes meanwhile" in page(results)
+    assert "Not finished yet: model, pretraining, question-answering." in page(results)
+
+
+def test_limits_are_kept_once_all_is_finished() -> None:
+    results = small_results()
+    results["tasks"] = [results["tasks"][0] | {"task": task} for task in TASKS]
     assert "Both were kept." in page(results) and not missed_limits(results)
 
 
@@ -175,7 +182,11 @@ def small_checkpoint(directory: Path) -> Steps:
 
 
 def precision_of(kind: Kind) -> str:
-    return next((option[2:] for option in kind.options if option in ("--fp16", "--bf16", "--int8")), "fp32")
+    """By the options of what it is made of, and by its name."""
+    options = next(made.options for made in KINDS if made.name == (kind.origin or kind.name))
+    precision = next((option[2:] for option in options if option in ("--fp16", "--bf16", "--int8")), "fp32")
+    assert kind.name.endswith(f"-{precision}")
+    return precision
 
 
 def small_results() -> dict[str, Any]:
