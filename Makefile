@@ -41,7 +41,7 @@ check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, 
 docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
 	$(BIN)/python docs/generate.py
 
-parity: $(VENV)/.ready ## Full size (214 M parameters): export, gate, time and memory
+parity: $(VENV)/.ready ## Every target at full size (214 M parameters): export, judge, time and memory; goes on where it was stopped
 	$(BIN)/python -m benchmarks.full_size_parity
 
 study: $(VENV)/.ready ## Hundreds of correct checkpoints and every planted fault through the gate
