@@ -8,6 +8,7 @@ import numpy as np
 
 from lxmert_export.parity.cells import Cell, judge, judge_pair
 from lxmert_export.parity.decisions import AnswerKey, Decisions, decide
+from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.recording import Arithmetic, Recording
 from lxmert_export.parity.report import LawNotRun, ParityReport, RunnerFacts
 from lxmert_export.parity.scores import Floor
@@ -123,14 +124,12 @@ def _decided(runner: str, noise: float) -> Decisions:
     return decide(runner, "native", [(scores + generator.normal(0, noise, scores.shape))], key, NOISE)
 
 
-def _divergence(artifact: str) -> dict[str, object]:
+def _divergence(artifact: str) -> Divergence:
     scores = {"embedding": 0.8, "language.0": 1.1, "language.1": 420.0, "cross.0": None, "pooler": 900.0}
-    curve = [
-        {"layer": layer, "score": score, "error_rms": None if score is None else score * NOISE, "floor": NOISE,
-         "reference_rms": 1.0}
+    curve = tuple(
+        LayerDrift(layer, score, None if score is None else score * NOISE, NOISE, 1.0)
         for layer, score in scores.items()
-    ]  # fmt: skip
-    return {
-        "artifact": artifact, "layer": "language.1", "family": "activation", "module": "language.1.feed_forward",
-        "tensor": "gelu_1", "inputs": "plain", "score": 420.0, "curve": curve,
-    }  # fmt: skip
+    )
+    return Divergence(
+        artifact, curve, "language.1", "activation", "language.1.feed_forward", "gelu_1", "plain", 420.0, 40, 42
+    )
