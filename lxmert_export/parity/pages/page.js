@@ -48,13 +48,13 @@ function header(matrix) {
   return [
     element("div", { class: "head-line" }, element("h1", null, "Parity report"), themeButton()),
     element("p", { class: `verdict ${report.passed ? "pass" : "FAIL"}`, role: "status" },
-      element("strong", null, report.passed ? "✓ passed" : "✕ FAILED"), element("span", null, report.summary)),
+      element("strong", null, report.passed ? "✓ passed" : "✕ FAILED"), element("span", null, report.summary.replace(/^parity (passed|FAILED): /, ""))),
     facts(figures, { class: "facts headline" }),
   ];
 }
 
 function matrixSection(matrix) {
-  const note = "Worst score of each pair: error RMS over noise floor. Choose a square to see what it rests on.";
+  const note = "Worst score of each pair: error RMS over noise floor. A runner passes only if its whole row does. Choose a square for its figures.";
   if (!matrix.squares.size) return section("matrix", "Every runner against every other", "Nothing was compared.");
   return section("matrix", "Every runner against every other", note,
     matrixTable(report, matrix, (name, cells) => openDetails(name, cells, powers)), legend());
