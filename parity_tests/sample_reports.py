@@ -9,6 +9,7 @@ import numpy as np
 
 from lxmert_export.parity.cells import Cell, judge, judge_pair
 from lxmert_export.parity.decisions import AnswerKey, Decisions, decide
+from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.recording import Arithmetic, Recording
 from lxmert_export.parity.report import LawNotRun, ParityReport, RunnerFacts
 from lxmert_export.parity.scores import Floor
@@ -68,7 +69,7 @@ def full_report() -> ParityReport:
 def unproven_report() -> ParityReport:
     """Half precision for which nothing speaks but a CPU's float32 arithmetic."""
     report = passing_report()
-    cells = tuple(cell for cell in report.cells if cell.arithmetic != "emulated" and cell.kind == "reference")
+    cells = tuple(cell for cell in report.cells if cell.arithmetic != "emulated")
     return replace(report, cells=cells)
 
 
@@ -131,14 +132,13 @@ def _decided(runner: str, noise: float) -> Decisions:
     return decide(runner, "native", [(scores + generator.normal(0, noise, scores.shape))], key, NOISE)
 
 
-def _divergence(artifact: str) -> dict[str, object]:
+def _divergence(artifact: str) -> Divergence:
     scores = {"embedding": 0.8, "language.0": 1.1, "language.1": 420.0, "cross.0": None, "pooler": 900.0}
-    curve = [
-        {"layer": layer, "score": score, "error_rms": None if score is None else score * NOISE, "floor": NOISE,
-         "reference_rms": 1.0}
+    curve = tuple(
+        LayerDrift(layer, score, None if score is None else score * NOISE, floor=NOISE, reference_rms=1.0)
         for layer, score in scores.items()
-    ]  # fmt: skip
-    return {
-        "artifact": artifact, "layer": "language.1", "family": "activation", "module": "language.1.feed_forward",
-        "tensor": "gelu_1", "inputs": "plain", "score": 420.0, "curve": curve,
-    }  # fmt: skip
+    )
+    return Divergence(
+        artifact, curve, layer="language.1", family="activation", module="language.1.feed_forward", tensor="gelu_1",
+        inputs="plain", score=420.0, points=20, points_known=21,
+    )  # fmt: skip
