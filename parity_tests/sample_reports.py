@@ -135,10 +135,9 @@ def _decided(runner: str, noise: float) -> Decisions:
 def _divergence(artifact: str) -> Divergence:
     scores = {"embedding": 0.8, "language.0": 1.1, "language.1": 420.0, "cross.0": None, "pooler": 900.0}
     curve = tuple(
-        LayerDrift(layer, score, None if score is None else score * NOISE, floor=NOISE, reference_rms=1.0)
+        LayerDrift(layer, score, None if score is None else score * NOISE, NOISE, 1.0)
         for layer, score in scores.items()
     )
     return Divergence(
-        artifact, curve, layer="language.1", family="activation", module="language.1.feed_forward", tensor="gelu_1",
-        inputs="plain", score=420.0, points=20, points_known=21,
-    )  # fmt: skip
+        artifact, curve, "language.1", "activation", "language.1.feed_forward", "gelu_1", "plain", 420.0, 40, 42
+    )

@@ -11,8 +11,9 @@ function bulletList(lines) {
 
 // A line for each runner that only a CPU's float32 arithmetic speaks for.
 function unproven(report) {
-  const alone = [...Map.groupBy(report.cells.filter((cell) => cell.kind === "reference"), (cell) => cell.runner)]
-    .filter(([name, cells]) => cells.every((cell) => cell.arithmetic === "cpu-fp32-arithmetic") && !report.vouched.includes(name));
+  const judged = report.cells.filter((cell) => cell.kind === "reference");
+  const alone = [...Map.groupBy(judged, (cell) => cell.runner)].filter(([name, cells]) => 
+    cells.every((cell) => cell.arithmetic === "cpu-fp32-arithmetic") && !report.vouched.includes(name));
   return alone.map(([name]) => `no proof for ${name}: a CPU's float32 arithmetic never passes alone`);
 }
 
