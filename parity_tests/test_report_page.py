@@ -14,12 +14,13 @@ from lxmert_export.parity.figures import HISTOGRAM_EDGES
 from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.overview import matrix_of, number, size
 from parity_tests.browser import MEND, launch
-from parity_tests.sample_reports import NASTY, full_report, nothing_compared, passing_report
+from parity_tests.sample_reports import NASTY, full_report, nothing_compared, passing_report, unproven_report
 
 REPORTS: dict[str, dict[str, Any]] = {
     "full": full_report().to_dict(),
     "pass": passing_report().to_dict(),
     "nothing": nothing_compared().to_dict(),
+    "unproven": unproven_report().to_dict(),
 }
 FULL = REPORTS["full"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -75,7 +76,7 @@ def test_every_kind_of_report_renders_in_silence(browser: Browser, tmp_path: Pat
                 shown = Opened(browser, tmp_path, report, viewport=viewport, color_scheme=scheme)
                 verdict = shown.page.locator(".verdict")
                 expect(verdict).to_contain_text("✓ passed" if report["passed"] else "✕ FAILED")
-                expect(verdict).to_contain_text(report["summary"].splitlines()[0][:40])
+                expect(verdict).to_contain_text(report["summary"].partition(": ")[2][:40])
                 wide = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
                 assert len(set(shown.page.evaluate(wide))) == 1, "the page scrolls sideways"
                 assert shown.complaints == []
@@ -94,6 +95,17 @@ def test_text_of_a_report_stays_text(opened: Opened) -> None:
     assert opened.page.evaluate("window.hacked") is None
     expect(opened.page.locator("#not-run")).to_contain_text("</script><script>window.hacked = true</script> <!-- `x`")
     assert opened.page.locator("#not-run").inner_text().count("{{report}}") == NASTY.count("{{report}}") * 3
+
+
+def test_why_a_report_without_a_failed_cell_failed_is_told(browser: Browser, tmp_path: Path) -> None:
+    shown = Opened(browser, tmp_path, REPORTS["unproven"])
+    expect(shown.page.locator("#failures li")).to_have_text(
+        "no proof for onnx-fp16: a CPU's float32 arithmetic never passes alone"
+    )
+    shown.page.close()
+    shown = Opened(browser, tmp_path, REPORTS["pass"])
+    expect(shown.page.locator("#failures")).to_have_count(0)
+    shown.page.close()
 
 
 def test_every_square_shows_the_worst_score_of_the_json(opened: Opened) -> None:

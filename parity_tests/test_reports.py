@@ -27,16 +27,14 @@ from lxmert_export.parity.pages.overview import LAWS, matrix_of
 from lxmert_export.parity.pages.writing import check_report_paths, write_reports
 from lxmert_export.parity.report import FORMAT_VERSION, ParityReport
 from parity_tests.random_models import lively_model
-from parity_tests.sample_reports import NASTY, full_report, nothing_compared, passing_report
+from parity_tests.sample_reports import NASTY, full_report, nothing_compared, passing_report, unproven_report
 
 SCHEMA = json.loads(files("lxmert_export").joinpath("parity/report.schema.json").read_text("utf-8"))
 KINDS: dict[str, Callable[[], ParityReport]] = {
     "pass": passing_report,
     "full": full_report,
     "nothing": nothing_compared,
-    "unproven": lambda: replace(passing_report(), cells=tuple(
-        cell for cell in passing_report().cells if cell.arithmetic != "emulated" and cell.kind == "reference"
-    )),
+    "unproven": unproven_report,
     "missing": lambda: replace(passing_report(), required=("tensorrt",)),
     "infinite": lambda: replace(passing_report(), cells=tuple(
         replace(cell, status="FAIL", score=float("inf"), floor=0.0) for cell in passing_report().cells

@@ -72,7 +72,8 @@ function logarithmic(values, from, to) {
   const known = values.filter((value) => value > 0 && Number.isFinite(value));
   const low = Math.floor(Math.log10(Math.min(...known, 1)) - 0.05);
   const high = Math.ceil(Math.log10(Math.max(...known, 10)) + 0.05);
-  const place = (value) => from + ((Math.log10(Math.min(Math.max(value, 10 ** low), 10 ** high)) - low) / (high - low)) * (to - from);
+  const within = (value) => Math.min(Math.max(value, 10 ** low), 10 ** high);
+  const place = (value) => from + ((Math.log10(within(value)) - low) / (high - low)) * (to - from);
   const every = Math.ceil((high - low) / 8);
   const ticks = [];
   for (let exponent = low; exponent <= high; exponent += every) ticks.push(10 ** exponent);
@@ -103,7 +104,8 @@ function driftChart(divergence, limit) {
       const failed = row.score === null || row.score > limit;
       const mark = drawn("path", { d: failed ? cross(at(row.score), level(place), 5) : dot(at(row.score), level(place), 4),
         class: failed ? "point FAIL" : "point pass", "data-score": row.score ?? "none" });
-      return marked(mark, `${row.layer}: score ${number(row.score)}, error RMS ${number(row.error_rms)}, floor ${number(row.floor)}`);
+      const [score, error, floor] = [row.score, row.error_rms, row.floor].map(number);
+      return marked(mark, `${row.layer}: score ${score}, error RMS ${error}, floor ${floor}`);
     });
     const names = rows.map((row, place) =>
       label(left, level(place) + 4, row.layer, "end", row.layer === divergence.layer ? "name found" : "name"));
@@ -136,8 +138,8 @@ function sizeChart(points, { title, limit, format, logarithmicValue }) {
       line(left, up.place(value), width - right, up.place(value), "grid"),
       label(left - 8, up.place(value) + 4, format(value), "end"),
     ]);
-    const sizes = [0, 0.25, 0.5, 0.75, 1].map((share) =>
-      label(across((largest / 1.08) * share), height - bottom + 18, size(Math.round((largest / 1.08) * share)), share ? "middle" : "start"));
+    const sizes = [0, 0.25, 0.5, 0.75, 1].map((share) => (largest / 1.08) * share).map((bytes) =>
+      label(across(bytes), height - bottom + 18, size(Math.round(bytes)), bytes ? "middle" : "start"));
     const taken = [];
     const leaders = [];
     const marks = points.map((point) => {

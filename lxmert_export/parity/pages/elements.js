@@ -77,7 +77,7 @@ function sortableTable(label, columns, rows, attributes) {
   function show(ordered) {
     body.replaceChildren(...ordered.map((row) => element("tr", null, columns.map((column, place) => {
       const shown = (column.show ?? column.value)(row);
-      const kind = { class: column.figure ? "figure" : column.long ? "long" : null, "data-value": column.figure ? column.value(row) : null };
+      const kind = column.figure ? { class: "figure", "data-value": column.value(row) } : { class: column.long ? "long" : null };
       return place === 0 ? element("th", { scope: "row", ...kind }, shown) : element("td", kind, shown);
     }))));
   }

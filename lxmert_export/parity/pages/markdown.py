@@ -31,9 +31,9 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
     verdict = "✅ Parity passed" if report["passed"] else "❌ Parity FAILED"
     head = [f"## {verdict}", "", _plain(report["summary"]), ""]
     sections = [
-        ("Failures", _failures(report)),
         ("Every runner against every other", _matrix(report)),
         ("Runners", _runners(report)),
+        ("Failures", _failures(report)),
         ("Worst cells", _worst_cells(report)),
         ("Held-out questions", _decisions(report)),
         ("Where it diverges", _divergences(report)),
@@ -67,7 +67,8 @@ def _bytes(lines: Iterable[str]) -> int:
 
 
 def _failures(report: Facts) -> list[str]:
-    failed = sorted((cell for cell in report["cells"] if cell["status"] != "pass"), key=badness, reverse=True)
+    failed = [cell for cell in report["cells"] if cell["status"] != "pass"]
+    failed.sort(key=lambda cell: (cell["kind"] == "pair", -badness(cell)))  # what is wrong by itself comes first
     rows = [
         (
             f"{cell['runner']} against {cell['against']}",

@@ -131,6 +131,8 @@ def unproven(report: Facts) -> list[str]:
     """A line for each runner that only a CPU's float32 arithmetic speaks for."""
     speaking: dict[str, set[str]] = {}
     for cell in report["cells"]:
+        if cell["kind"] != "reference":
+            continue
         speaking.setdefault(cell["runner"], set()).add(cell["arithmetic"])
     alone = [name for name, kinds in speaking.items() if kinds == {"cpu-fp32-arithmetic"}]
     return [

@@ -23,7 +23,8 @@ function keep(theme) {
 }
 
 function themeButton() {
-  const button = element("button", { type: "button", class: "theme", onclick: () => show(THEMES[(THEMES.indexOf(shown) + 1) % THEMES.length]) });
+  const next = () => show(THEMES[(THEMES.indexOf(shown) + 1) % THEMES.length]);
+  const button = element("button", { type: "button", class: "theme", onclick: next });
   let shown = "auto";
 
   function show(theme) {
@@ -45,16 +46,18 @@ function header(matrix) {
     comparisons: count(report.cells.length), failed: count(report.cells.filter(failed).length),
     "worst score": scored.length ? number(worstOf(scored).score) : "–",
   };
+  const [verdict, says] = [report.passed ? "✓ passed" : "✕ FAILED", report.summary.replace(/^parity (passed|FAILED): /, "")];
   return [
     element("div", { class: "head-line" }, element("h1", null, "Parity report"), themeButton()),
     element("p", { class: `verdict ${report.passed ? "pass" : "FAIL"}`, role: "status" },
-      element("strong", null, report.passed ? "✓ passed" : "✕ FAILED"), element("span", null, report.summary)),
+      element("strong", null, verdict), element("span", null, says)),
     facts(figures, { class: "facts headline" }),
   ];
 }
 
 function matrixSection(matrix) {
-  const note = "Worst score of each pair: error RMS over noise floor. Choose a square to see what it rests on.";
+  const note = "Worst score of each pair: error RMS over noise floor. A runner passes only if its whole row does. " +
+    "Choose a square for its figures.";
   if (!matrix.squares.size) return section("matrix", "Every runner against every other", "Nothing was compared.");
   return section("matrix", "Every runner against every other", note,
     matrixTable(report, matrix, (name, cells) => openDetails(name, cells, powers)), legend());

@@ -9,11 +9,19 @@ function bulletList(lines) {
   return element("ul", null, lines.map((text) => element("li", null, text)));
 }
 
+// A line for each runner that only a CPU's float32 arithmetic speaks for.
+function unproven(report) {
+  const judged = report.cells.filter((cell) => cell.kind === "reference");
+  const alone = [...Map.groupBy(judged, (cell) => cell.runner)].filter(([name, cells]) => 
+    cells.every((cell) => cell.arithmetic === "cpu-fp32-arithmetic") && !report.vouched.includes(name));
+  return alone.map(([name]) => `no proof for ${name}: a CPU's float32 arithmetic never passes alone`);
+}
+
 function failuresSection(report) {
   const rows = report.cells.filter(failed);
   const beside = [
     ...report.decisions.filter(failed).map((one) => `${one.runner}, held-out questions: ${one.reason}`),
-    ...report.missing, ...report.regressions,
+    ...unproven(report), ...report.missing, ...report.regressions,
   ];
   if (!rows.length && !beside.length) return null;
   const columns = [
