@@ -184,6 +184,6 @@ def _all_finite(chunks: Iterable[Any]) -> bool:
 
 def badness(cell: Cell) -> float:
     """How near a cell is to failing: 1 at its threshold, infinite where nothing could be compared."""
-    if cell.score is None or not np.isfinite(cell.score):
+    if cell.score is None or not np.isfinite(cell.score) or not cell.threshold:
         return float("inf")
     return cell.score / cell.threshold

@@ -100,14 +100,29 @@ class ParityReport:
         return lines
 
     def status_of(self, runner: str) -> Status:
-        """A runner's own status: ``pass`` only where all that it takes part in was compared and passed."""
+        """A runner's own status: ``pass`` only where all that it takes part in was compared and passed.
+
+        A pair that fails speaks against both, unless one alone fails by itself: then against that one.
+        """
         for facts in self.runners:
             if facts.name == runner and facts.not_judged is not None:
                 return facts.not_judged
         its_own = [cell for cell in self.cells if runner in (cell.runner, cell.against)]
-        failed = any(cell.status == "FAIL" for cell in its_own) or runner in self.unproven
-        failed |= any(decided.runner == runner and not decided.passed for decided in self.decisions)
+        opponents = {
+            opponent
+            for cell in its_own
+            if cell.kind == "pair" and cell.status == "FAIL"
+            for opponent in (cell.runner, cell.against)
+            if opponent != runner
+        }
+        failed = self._fails_by_itself(runner) or not all(map(self._fails_by_itself, opponents))
         return "pass" if its_own and not failed else "FAIL"
+
+    def _fails_by_itself(self, runner: str) -> bool:
+        """Against the reference, a law, its own first signature or in its decisions; or for want of a proof."""
+        cells = [cell for cell in self.failures if cell.kind != "pair" and runner in (cell.runner, cell.against)]
+        decided = any(decided.runner == runner and not decided.passed for decided in self.decisions)
+        return bool(cells) or decided or runner in self.unproven
 
     def worst_cells(self) -> list[Cell]:
         """For each runner, opponent and output, the cell of the family that fares worst."""
