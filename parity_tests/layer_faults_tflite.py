@@ -83,10 +83,12 @@ class TflitePlanter:
             if (array := self._array(place)) is not None
         ]
         # The tied word table is there twice: as it is, and folded, as the decoder.
-        for is_it in (lambda array: np.allclose(array, wanted, rtol=HALF), lambda array: _same_columns(array, wanted)):
-            for place, array in alike:
-                if is_it(array):
-                    return place
+        for place, array in alike:
+            if np.allclose(array, wanted, rtol=HALF):
+                return place
+        for place, array in alike:
+            if _same_columns(array, wanted):
+                return place
         raise UnplantableError(parameter)
 
     def _linear(self, module: str) -> Any:
