@@ -58,8 +58,11 @@ class SavedModelPlanter:
 
     def drop_mask(self, attention: str) -> None:
         node = self._node(f"{self._scope(f'{attention}.query.weight', 2)}/add")
-        node.op = "Identity"
-        del node.input[1:]
+        zero = self.function.node_def.add()
+        zero.name, zero.op = f"{node.name}/planted", "Const"
+        zero.attr["dtype"].type = tf.float32.as_datatype_enum
+        zero.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.float32(0)))
+        node.input[1] = f"{zero.name}:output:0"
 
     def change_gelu(self, module: str) -> None:
         linear = "dense" if module.endswith("transform") else "expand"

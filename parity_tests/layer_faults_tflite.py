@@ -76,11 +76,19 @@ class TflitePlanter:
         if self.state[f"{module}.weight"].ndim == 2 and part == "bias":
             return self._stored(int(self._linear(module).inputs[2]))
         wanted = self.state[parameter]
-        for place, tensor in enumerate(self.graph.tensors):
-            if tensor.type in DTYPES and tensor.shape is not None and list(tensor.shape) == list(wanted.shape):
-                array = self._array(place)
-                if array is not None and (np.allclose(array, wanted, rtol=HALF) or _same_columns(array, wanted)):
-                    return place
+        alike = [
+            (place, array)
+            for place, tensor in enumerate(self.graph.tensors)
+            if tensor.type in DTYPES and tensor.shape is not None and list(tensor.shape) == list(wanted.shape)
+            if (array := self._array(place)) is not None
+        ]
+        # The tied word table is there twice: as it is, and folded, as the decoder.
+        for place, array in alike:
+            if np.allclose(array, wanted, rtol=HALF):
+                return place
+        for place, array in alike:
+            if _same_columns(array, wanted):
+                return place
         raise UnplantableError(parameter)
 
     def _linear(self, module: str) -> Any:
