@@ -156,7 +156,9 @@ def test_a_process_is_measured_with_those_it_started() -> None:
     hold = "held = bytearray(b'x') * ({mebibytes} * 2**20); import time; time.sleep(1.5)"
     child = ["-c", hold.format(mebibytes=200)]
     started = f"import subprocess, sys; child = subprocess.Popen([sys.executable, *{child!r}]);"
+    held = bytearray(b"x") * (500 * 2**20)  # by this process: none of the one that is measured
     run = run_process(["-c", f"{started} {hold.format(mebibytes=100)}; child.wait()"])
+    del held
     assert 200 < run.peak_mib < 280  # of the larger one
     assert 300 < run.together_mib < 380
     assert run.seconds > 1.5 and run.cpu_seconds > 0
