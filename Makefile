@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo-pretraining-onnx-fp16
 QUESTION := how many circles are there?
 TEST_ARGS ?= -n 2
+GPU_ARGS ?=
 
 export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -26,7 +27,7 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 train-demo: $(VENV)/.ready ## Train the built-in checkpoint anew: 2 cores, under 45 minutes, goes on where it was stopped
 	$(BIN)/python -m lxmert_export.demo.training
 
-test: $(VENV)/.ready $(ORACLE)/.ready ## Run the test suite
+test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, every test can be collected
@@ -40,7 +41,7 @@ check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, 
 docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
 	$(BIN)/python docs/generate.py
 
-parity: $(VENV)/.ready ## Full size (214 M parameters): export, gate, time and memory
+parity: $(VENV)/.ready ## Every target at full size (214 M parameters): export, judge, time and memory; goes on where it was stopped
 	$(BIN)/python -m benchmarks.full_size_parity
 
 study: $(VENV)/.ready ## Thousands of correct checkpoints and every planted fault through every target; goes on where it was stopped
@@ -52,6 +53,9 @@ benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.tokenizers
 
+gpu: $(VENV)/.ready ## On an NVIDIA GPU: full-size engines built, held to float64, and timed beside PyTorch
+	$(BIN)/python -m benchmarks.gpu.check $(GPU_ARGS)
+
 clean: ## Remove the environments and everything built
 	rm -rf $(VENV) $(ORACLE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -61,6 +65,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@
 
+# A Chromium for the HTML report's tests, if there is none: Debian's as root, else Playwright's own.
+$(VENV)/.browser: $(VENV)/.ready parity_tests/browser.py
+	$(BIN)/python -m parity_tests.browser
+	touch $@
+
 # tf_keras asks for the full tensorflow package; tensorflow-cpu is the same for a test oracle.
 $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(PYTHON) -m venv $(ORACLE)
@@ -68,4 +77,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test check docs parity study benchmark clean
+.PHONY: help demo train-demo test check docs parity study benchmark gpu clean

@@ -1,25 +1,41 @@
-"""Every task and precision through its gate at full size, with wall time and peak memory; and the published numbers, where
-the published checkpoint can be reached. Writes benchmarks/full_size_parity.json and .md. Run: make parity
+"""Every target, precision and task at full size: exported, and judged in one matrix for each task; and the published numbers,
+where the published checkpoint can be reached. A run that was stopped goes on where it was.
+
+Writes benchmarks/full_size_parity.json and .md. Run: make parity
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import sys
-import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.full_size_page import missed_limits, page
+from benchmarks.full_size_plan import PLAN, Kind, targets_that_must_pass
 from benchmarks.measuring import machine, run_process
+from benchmarks.resumable import Steps, source_key
 from lxmert_export.api import load_checkpoint
+from lxmert_export.cli_parity import PARITY_FAILED
 from lxmert_export.errors import CheckpointError
-from lxmert_export.signature import TASKS
+from lxmert_export.signature import Task
 
 HERE = Path(__file__).parent
-PRECISIONS: dict[str, list[str]] = {"fp32": [], "fp16": ["--fp16"], "bf16": ["--bf16"]}
+SOURCES = ("lxmert_export", "converters", *(f"benchmarks/{name}.py" for name in (
+    "full_size_checkpoint", "full_size_parity", "full_size_plan", "measuring", "process_memory", "resumable"
+)))  # fmt: skip
+DISTRIBUTIONS = (
+    "torch", "onnx", "onnxruntime", "tensorflow-cpu", "tensorflow", "ai-edge-litert", "tensorrt-rtx", "numpy"
+)  # fmt: skip
 # From the tests of the transformers library: unc-nlp/lxmert-base-uncased, no masks, numpy seed 0 before each draw.
 PUBLISHED_NAME = "unc-nlp/lxmert-base-uncased"
 PUBLISHED_IDS = [[101, 345, 232, 328, 740, 140, 1695, 69, 6078, 1588, 102]]
@@ -32,39 +48,129 @@ PUBLISHED_TOLERANCE = 1e-4
 
 
 def main() -> None:
-    """Runs everything, prints as it goes, and writes both files."""
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="lxmert-export-full-size-") as place:
-        for task in TASKS:
-            checkpoint = Path(place) / task
-            run_process(["-m", "benchmarks.full_size_checkpoint", str(checkpoint), "--task", task])
-            for precision, flags in PRECISIONS.items():
-                rows.append(row := gated_export(checkpoint, Path(place) / "artifact", task, precision, flags))
-                print(row, flush=True)
-    results: dict[str, Any] = {"machine": machine(), "runs": rows, "published": published()}
-    (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    page = report(results)
-    (HERE / "full_size_parity.md").write_text(page, encoding="utf-8")
-    print(page)
+    """Runs what is not yet finished, shows how far it is, and writes both files; it fails where anything does not pass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, default=HERE.parent / "build" / "full-size-parity")
+    state = parser.parse_args().state
+    steps = Steps(state, source_key(HERE.parent, SOURCES, DISTRIBUTIONS))
+    tasks: list[dict[str, Any]] = []
+    unknown = {"agrees": True, "reached": False, "detail": "not checked yet"}
+    results: dict[str, Any] = {"machine": machine(DISTRIBUTIONS), "tasks": tasks, "published": unknown}
+    with Shown(sum(len(kinds) + 2 for kinds in PLAN.values())) as shown:
+        for task, kinds in PLAN.items():
+            tasks.append(FullSize(task, kinds, steps, shown).outcome())
+            write(results)
+    results["published"] = published()
+    write(results)
+    print(page(results))
+    steps.forget()
+    for line in missed_limits(results):
+        print(f"limit missed: {line}", file=sys.stderr)
+    if failed := [f"{task['task']}: {task['summary']}" for task in tasks if not task["passed"]]:
+        sys.exit("\n".join(failed))
     if not results["published"]["agrees"]:
         sys.exit("the published numbers are not reproduced")
 
 
-def gated_export(checkpoint: Path, artifact: Path, task: str, precision: str, flags: list[str]) -> dict[str, Any]:
-    """One export with its gate, in a process of its own; it fails this script where it fails."""
-    command = ["-m", "lxmert_export.cli", "onnx", str(checkpoint), "-o", str(artifact), "--overwrite", *flags]
-    run = run_process(command)
-    manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
-    scores = [figures["score"] for ways in manifest["parity"]["outputs"].values() for figures in ways.values()]
+def write(results: Mapping[str, Any]) -> None:
+    """Both files; of a run that is still going on, what is known."""
+    (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (HERE / "full_size_parity.md").write_text(page(results), encoding="utf-8")
+
+
+class Shown(Progress):
+    """A bar on a terminal, and a line for each finished step there and elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        console = Console(soft_wrap=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        self._bar = self.add_task("", total=total)
+
+    def begin(self, step: str) -> None:
+        """Says what is being done."""
+        self.update(self._bar, description=step)
+
+    def end(self, line: str, *, steps: int = 1) -> None:
+        """Says what came of one step, or of several that an earlier sitting finished."""
+        self.console.print(line, markup=False)
+        self.advance(self._bar, steps)
+
+
+class FullSize:
+    """One task at full size: its checkpoint, its artifacts, and their matrix, in a directory of its own."""
+
+    def __init__(self, task: Task, kinds: Sequence[Kind], steps: Steps, shown: Shown) -> None:
+        self.task, self.kinds, self.shown, self._steps = task, kinds, shown, steps
+        self.directory = steps.place / task
+
+    def outcome(self) -> dict[str, Any]:
+        """What came of the task; once that is known, the checkpoint and the artifacts are removed."""
+        known = self._steps.is_finished(self.task)
+        outcome = self._steps.once(self.task, self._run)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if known:
+            self.shown.end(f"{self.task}: finished in an earlier sitting", steps=len(self.kinds) + 2)
+        return outcome
+
+    def _run(self) -> dict[str, Any]:
+        checkpoint = self.directory / "checkpoint"
+        write = ["-m", "benchmarks.full_size_checkpoint", str(checkpoint), "--task", self.task]
+        written = self._step("checkpoint", write)
+        exports = {kind.name: self._step(kind.name, kind.arguments(self.directory, checkpoint)) for kind in self.kinds}
+        report = self.directory / "report.json"
+        artifacts = [str(self.directory / kind.name) for kind in self.kinds]
+        required = ",".join(targets_that_must_pass(self.kinds))
+        judge = ["-m", "lxmert_export.cli", "parity", *artifacts, "--checkpoint", str(checkpoint)]
+        judge += ["--require", required, "--json", str(report)]
+        judged = self._step("judging", judge, accepted=(0, PARITY_FAILED))
+        return outcome_of(self.task, json.loads(report.read_text(encoding="utf-8")), written, exports, judged)
+
+    def _step(self, name: str, arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> dict[str, Any]:
+        """One process, once; what it took."""
+        self.shown.begin(f"{self.task}: {name}")
+        took = self._steps.once(f"{self.task}/{name}", lambda: asdict(run_process(arguments, accepted=accepted)))
+        self.shown.end(f"{self.task}: {name}: {took['seconds']:.0f} s, {took['peak_mib']:.0f} MiB")
+        return took
+
+
+def outcome_of(
+    task: str,
+    report: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    exports: Mapping[str, Mapping[str, Any]],
+    judging: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is kept of a task: its verdict, a row for each artifact, and what each step took."""
     return {
         "task": task,
-        "precision": precision,
-        "passed": manifest["parity"]["passed"],
-        "worst_score": max(scores),
-        "seconds": run.seconds,
-        "peak_mib": run.peak_mib,
-        "bytes": sum(facts["bytes"] for facts in manifest["files"].values()),
+        "passed": report["passed"],
+        "summary": report["summary"],
+        "checkpoint": checkpoint,
+        "judging": judging,
+        "cells": len(report["cells"]),
+        "artifacts": [
+            {
+                "name": runner["name"],
+                "status": runner["status"],
+                "worst_score": worst_score(report["cells"], runner["name"], "reference"),
+                "worst_pair_score": worst_score(report["cells"], runner["name"], "pair"),
+                "bytes": runner["bytes"],
+                "export": exports[runner["name"]],
+            }
+            for runner in sorted(report["runners"], key=lambda runner: list(exports).index(runner["name"]))
+        ],
     }
+
+
+def worst_score(cells: Sequence[Mapping[str, Any]], runner: str, kind: str) -> float | None:
+    """The largest score of a runner's cells of one kind; None where nothing was compared."""
+    scores = [
+        cell["score"]
+        for cell in cells
+        if runner in (cell["runner"], cell["against"]) and cell["kind"] == kind and cell["score"] is not None
+    ]
+    return max(scores, default=None)
 
 
 def published() -> dict[str, Any]:
@@ -85,31 +191,6 @@ def published() -> dict[str, Any]:
         "reached": True,
         "detail": f"largest difference {difference:.1e}",
     }
-
-
-def report(results: dict[str, Any]) -> str:
-    """The page."""
-    runs = results["runs"]
-    lines = [
-        "# Full size: every task and precision through its gate",
-        "",
-        f"`make parity`, on {results['machine']}. 9/5/5 layers, 768 wide, lively random weights; wall seconds and peak resident",
-        "MiB of the whole process, one run each.",
-        "",
-        "| task | precision | verdict | worst score | wall s | peak MiB | artifact, bytes |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {r['task']} | {r['precision']} | {'passed' if r['passed'] else 'FAILED'} | {r['worst_score']:.2f} | "
-            f"{r['seconds']:.0f} | {r['peak_mib']:.0f} | {r['bytes']:,} |"
-            for r in runs
-        ),
-        "",
-        f"In all {sum(r['seconds'] for r in runs) / 60:.1f} minutes; largest peak {max(r['peak_mib'] for r in runs):.0f} MiB.",
-        "",
-        f"Published numbers of {PUBLISHED_NAME}: {results['published']['detail']}",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from benchmarks.process_memory import MemoryWatch
 from lxmert_export.artifact import tool_versions
+
+LAUNCHER = Path(__file__).with_name("launching.py")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: wall seconds, and its largest resident set in MiB (memory-mapped files included)."""
+    """One finished process, with those that it started: wall seconds, and the largest resident set of one of them in MiB.
+
+    Memory-mapped files are included. ``together_mib`` is the most that all of them held at once, shared pages counted once, as
+    sampled. ``cpu_seconds`` are user and system; ``others_cpu_seconds`` are what all else on the machine took meanwhile.
+    """
 
     seconds: float
     peak_mib: float
+    cpu_seconds: float
+    together_mib: float
+    others_cpu_seconds: float
 
 
-def run_process(arguments: Sequence[str]) -> Run:
-    """Runs Python with arguments to its end; whatever it prints is passed on where it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
-    return Run(time.perf_counter() - started, usage.ru_maxrss / 1024)
+def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> Run:
+    """Runs Python with arguments to its end; whatever it prints is passed on where its exit code is none of those accepted."""
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-measure-") as directory:
+        usage_file = Path(directory) / "usage.json"
+        launched = [sys.executable, "-I", str(LAUNCHER), str(usage_file), *arguments]
+        started, busy = time.perf_counter(), busy_cpu_seconds()
+        process = subprocess.Popen(launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        with MemoryWatch(process.pid) as memory, process.stdout as output:
+            printed = output.read()
+        if process.wait() not in accepted:
+            sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
+        seconds, others = time.perf_counter() - started, busy_cpu_seconds() - busy
+        usage = json.loads(usage_file.read_text(encoding="utf-8"))
+    peak = usage["peak_kib"] / 1024
+    return Run(
+        seconds=seconds,
+        peak_mib=peak,
+        cpu_seconds=usage["cpu_seconds"],
+        together_mib=max(memory.peak_mib, peak),
+        others_cpu_seconds=max(others - usage["cpu_seconds"], 0.0),
+    )
+
+
+def busy_cpu_seconds() -> float:
+    """What all processors of this machine have worked since it started, and what its host has kept from them ("steal")."""
+    with open("/proc/stat", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Run]]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Container, Mapping
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
+
+from converters.onnx_attention import use_attention_operator
+from lxmert_export.signature import Attention
 
 # Where the exporter keeps the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
 MODULE_SCOPES = "pkg.torch.onnx.name_scopes"
@@ -21,11 +25,19 @@ NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 LARGEST_FOLDED = 16
 
 
-def make_lean(model: ir.Model, *, axis_names: Mapping[str, str], weights: Container[str], wrapper: str) -> None:
+def make_lean(
+    model: ir.Model,
+    *,
+    axis_names: Mapping[str, str],
+    weights: Container[str],
+    wrapper: str,
+    attention: Attention = "decomposed",
+) -> None:
     """Rewrites the graph in place.
 
     ``axis_names`` maps the exporter's symbols (``s41``) to ours (``text``); ``weights`` has the names of the module's
-    parameters; ``wrapper`` is the attribute of the export wrapper that holds the module, cut from every name.
+    parameters; ``wrapper`` is the attribute of the export wrapper that holds the module, cut from every name; ``attention``
+    says what each attention is made of: nodes, or ONNX's own operator.
     """
     for value in model.graph.initializers.values():
         if (value.name or "").removeprefix(f"{wrapper}.") in weights:
@@ -39,8 +51,11 @@ def make_lean(model: ir.Model, *, axis_names: Mapping[str, str], weights: Contai
     store_transposed(model.graph)
     common.OutputFixPass()(model)  # one value under two output names (the last hidden state) needs a node of its own
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    if attention == "operator":
+        use_attention_operator(model.graph)
     common.RemoveUnusedNodesPass()(model)
     name_after_modules(model.graph, wrapper)
+    order_shared_matmuls(model.graph)
     common.ClearMetadataAndDocStringPass()(model)
 
 
@@ -135,6 +150,26 @@ def name_after_modules(graph: ir.Graph, wrapper: str) -> None:
                 value.name = node.name if place == 0 else f"{node.name}:{place}"
     for value in list(graph.initializers.values()):
         _rename_initializer(graph, value, _initializer_name(value, wrapper))
+
+
+def order_shared_matmuls(graph: ir.Graph) -> None:
+    """Puts the matmuls that read one value side by side, in one order of their weights, where others read these too.
+
+    LXMERT's cross attention reads one set of weights in both directions. TensorRT makes one matmul of those that read one
+    value, and lays their weights together in the order of the nodes: the same order in both directions is stored once.
+    """
+    places: dict[ir.Value, int] = {}
+    groups: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        value, weight = node.inputs[:2] if node.op_type == "MatMul" else (None, None)
+        if value is not None and weight is not None and weight.is_initializer() and len(weight.uses()) > 1:
+            places.setdefault(weight, len(places))
+            groups.setdefault(value, []).append(node)
+    moved = {node for nodes in groups.values() for node in nodes[1:]}
+    first = {
+        nodes[0]: sorted(nodes, key=lambda node: places[cast(ir.Value, node.inputs[1])]) for nodes in groups.values()
+    }
+    graph.extend([each for node in graph if node not in moved for each in first.get(node, [node])])
 
 
 def _initializer_name(value: ir.Value, wrapper: str) -> str:

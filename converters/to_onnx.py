@@ -27,10 +27,11 @@ from lxmert_export.model import as_dtype
 from lxmert_export.recast import recast
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import DTYPES, SignatureModule, module_state
-from lxmert_export.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Signature
+from lxmert_export.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
 
 OPSETS = range(18, 26)
 DEFAULT_OPSET = 18
+DEFAULT_OPSETS = {"decomposed": DEFAULT_OPSET, "operator": 23}
 # What each dynamic axis is traced with: different from one another and from 0 and 1, which the exporter takes for constants.
 TRACED_SIZES = {"batch": 2, "text": 5, "objects": 7}
 aten = torch.ops.aten
@@ -52,24 +53,37 @@ def convert_to_onnx(
     *,
     precision: str,
     opset: int = DEFAULT_OPSET,
+    attention: Attention = "decomposed",
 ) -> tuple[Path, Path]:
     """Writes ``model.onnx`` and ``model.onnx.data`` into a directory; returns both paths.
 
     The module keeps its weights and its mode. Peak memory beside it is the graph and one weight at a time.
     ``ConversionError``: a module that cannot be traced, an opset out of range, a weight that overflows ``precision``.
     """
-    graph = lean_graph(module, signature, limits, precision=precision, opset=opset)
+    graph = lean_graph(module, signature, limits, precision=precision, opset=opset, attention=attention)
     return write_onnx(graph, module_state(module), directory)
 
 
 def lean_graph(
-    module: nn.Module, signature: Signature, limits: InputLimits, *, precision: str, opset: int = DEFAULT_OPSET
+    module: nn.Module,
+    signature: Signature,
+    limits: InputLimits,
+    *,
+    precision: str,
+    opset: int = DEFAULT_OPSET,
+    attention: Attention = "decomposed",
 ) -> ir.Model:
     """The graph of a module, lean and named, its weights still placeholders."""
     if opset not in OPSETS:
         raise ConversionError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
     model = trace(module, signature, limits, precision, opset)
-    make_lean(model, axis_names=_axis_names(model, signature), weights=module_state(module), wrapper=WRAPPER)
+    make_lean(
+        model,
+        axis_names=_axis_names(model, signature),
+        weights=module_state(module),
+        wrapper=WRAPPER,
+        attention=attention,
+    )
     for value, spec in zip((*model.graph.inputs, *model.graph.outputs), signature, strict=True):
         value.name = spec.name
     model.producer_name, model.producer_version = PRODUCER, None

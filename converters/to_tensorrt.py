@@ -19,6 +19,8 @@ from lxmert_export.tensorrt_library import as_one_error, library_version, open_l
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
+# How many matmuls a layer is.
+MATMULS = {"matrix_multiply": 1, "attention_output": 2}
 # What an engine holds beside its weights: kernels for four generations of GPUs take 9 MB. One that holds more than that and a
 # half more than its weights does not hold them in the precision that it is called by.
 LARGEST_BESIDE_WEIGHTS, LARGEST_SHARE = 64 << 20, 1.5
@@ -64,6 +66,7 @@ def convert_to_tensorrt(
     with as_one_error("TensorRT cannot parse the ONNX graph"):
         builder, network, parser = NetworkFromOnnxPath(str(onnx_file), strongly_typed=True)()
     facts = read_network(network)
+    allow_decomposition(library, network)
     check_network(facts, target.precision, islands)
     with as_one_error("TensorRT cannot build the engine"):
         builder.max_threads = 1
@@ -87,10 +90,10 @@ def read_network(network: Any) -> NetworkFacts:
         layers.setdefault(kind, Counter())[precision] += 1
         if kind == "constant" or (kind in ("cast", "shuffle") and layer.get_input(0).name in constants):
             constants.add(layer.get_output(0).name)
-        if kind != "matrix_multiply":
+        if kind not in MATMULS:
             continue
-        matmuls.append(precision)
-        if layer.get_input(1).name in constants:
+        matmuls += [precision] * MATMULS[kind]
+        if kind == "matrix_multiply" and layer.get_input(1).name in constants:
             stored.append(_type_name(layer.get_input(1).dtype))
         if precision == "float32":
             float32_matmuls.append(node_name(layer.name))
@@ -103,9 +106,18 @@ def read_network(network: Any) -> NetworkFacts:
     )
 
 
+def allow_decomposition(library: Any, network: Any) -> None:
+    """Lets TensorRT take an attention apart where it has no fused kernel for it: in float32, or for other sizes of heads."""
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        if layer.type.name == "ATTENTION_OUTPUT":
+            layer.__class__ = library.IAttentionOutputLayer
+            layer.attention.decomposable = True
+
+
 def node_name(layer_name: str) -> str:
     """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
-    return layer_name.partition(" [ONNX Layer: ")[0]
+    return layer_name.partition(" [ONNX Layer: ")[0].removesuffix("_AttentionOutput")
 
 
 def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) -> None:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxmert_export.api import (
         ask,
-        check_device_report,
-        check_parity,
         export,
         load_artifact,
         load_checkpoint,
         save_checkpoint,
-        verify,
     )
     from lxmert_export.artifact import Artifact, Manifest
     from lxmert_export.config import LxmertConfig
@@ -42,8 +39,20 @@ if TYPE_CHECKING:
         LxmertForQuestionAnsweringOutput,
         LxmertModelOutput,
     )
+    from lxmert_export.parity.cells import Cell
     from lxmert_export.parity.decisions import Decisions
-    from lxmert_export.parity.report import Cell, ParityReport
+    from lxmert_export.parity.divergence import Divergence, LayerDrift
+    from lxmert_export.parity.figures import Figures
+    from lxmert_export.parity.report import ParityReport, RunnerFacts
+    from lxmert_export.parity_api import (
+        check_device_report,
+        check_laws,
+        check_parity,
+        compare_with_baseline,
+        judge_report,
+        locate,
+        verify,
+    )
     from lxmert_export.runners.runner import Runner
     from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
     from lxmert_export.tokenizer.batch_encoding import BatchEncoding
@@ -56,8 +65,10 @@ __version__ = "0.1.0"
 # Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
 _HOMES = {
     "lxmert_export.api": (
-        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "check_parity", "verify", "ask",
-        "check_device_report",
+        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "ask",
+    ),
+    "lxmert_export.parity_api": (
+        "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
     "lxmert_export.engine_api": ("build_engine",),
     "lxmert_export.engine_options": ("BuildOptions",),
@@ -73,8 +84,11 @@ _HOMES = {
     "lxmert_export.tokenizer.batch_encoding": ("BatchEncoding",),
     "lxmert_export.artifact": ("Artifact", "Manifest"),
     "lxmert_export.runners.runner": ("Runner",),
-    "lxmert_export.parity.report": ("ParityReport", "Cell"),
+    "lxmert_export.parity.report": ("ParityReport", "RunnerFacts"),
+    "lxmert_export.parity.cells": ("Cell",),
+    "lxmert_export.parity.figures": ("Figures",),
     "lxmert_export.parity.decisions": ("Decisions",),
+    "lxmert_export.parity.divergence": ("Divergence", "LayerDrift"),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
         "ConversionError", "ParityError",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import ONNX_FILE, Artifact
 from lxmert_export.fp16_linter import LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
-from lxmert_export.onnx_types import MOVES, computes, load_typed
+from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_types import MOVES, computes
 from lxmert_export.runners.onnx_emulator import HALF_TYPES, widen
 from lxmert_export.runners.onnxruntime_session import open_session
 from lxmert_export.runners.providers import CPU
@@ -76,7 +77,7 @@ def _wide(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _write_probed(source: Path, target: Path, of_all: bool) -> dict[str, str]:
     """Writes the graph in float32 with the largest magnitude of each fp16 value as an output; output name → node name."""
-    model = load_typed(source)
+    model = load_decomposed(source)
     graph, probes = model.graph, {}
     computed = [(n, value) for n, value in widen(graph, HALF_TYPES["fp16"]) if n.op_type not in MOVES]
     if of_all:

@@ -10,23 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lxmert_export import hub
 from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory
 from lxmert_export.config import LxmertConfig
 from lxmert_export.demo.words import is_demo_world
-from lxmert_export.errors import ArtifactError, ConversionError, InputError, MissingExtra
-from lxmert_export.graph_facts import reader_of
-from lxmert_export.judging import Progress, check_against_golden, check_comparable, silent
+from lxmert_export.errors import ConversionError, InputError, MissingExtra
+from lxmert_export.judging import Progress, silent
 from lxmert_export.keras_backend import check_keras_backend
-from lxmert_export.parity.report import ParityReport
-from lxmert_export.runners.opening import find_engine, open_runner
+from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.signature import TASKS, Precision, Signature, Task, task_signature
-from lxmert_export.weight_names import same_network
+from lxmert_export.signature import Attention, Precision, Signature, Task, task_signature
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +48,9 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 IO_DTYPES = ("float32", "float16")
 FP32_ISLANDS = ("standard", "auto")
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
+# The first operator set that has an Attention.
+ATTENTION_OPSET = 23
 FILE_FORMATS = ("saved-model", "keras")
 
 
@@ -86,7 +86,7 @@ def save_checkpoint(
 
 def export(
     target: str,
-    checkpoint: str | Path | nn.Module = hub.DEMO,
+    checkpoint: str | Path | nn.Module | Source = hub.DEMO,
     directory: str | Path | None = None,
     *,
     precision: Precision = "fp32",
@@ -100,6 +100,7 @@ def export(
     io_dtype: str = "float32",
     opset: int | None = None,
     fp32_islands: str = "standard",
+    attention: Attention = "decomposed",
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
@@ -117,11 +118,13 @@ def export(
     ``fixed`` gives sizes to some of batch, text and objects. ``opset`` and ``io_dtype`` are ONNX's, ``file_format`` is
     TensorFlow's. ``fp32_islands`` are fp16 ONNX's: ``standard`` (LayerNorm, softmax with the mask, GELU), or ``auto``, which
     searches those nodes that must compute in float32 for the gate to pass, and names them in the manifest's options.
+    ``attention`` is ONNX's: each one as nodes (``decomposed``), or as its ``Attention`` (``operator``; opset 23 or later).
     ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on ``calibration``, a file of
     real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate that failed; the directory
     is then as it was before.
     """
     _check_choices(target, precision, io_dtype, opset, fp32_islands, file_format, full_integer, calibration)
+    _check_attention(target, attention, opset, attentions=attentions, fp32_islands=fp32_islands)
     if fp32_islands == "auto" and not parity:
         raise ConversionError("fp32_islands auto: what it searches is what the gate lets pass; leave the gate on")
     require(f"converting to {target}", torch="torch", **NEEDS[target])
@@ -132,11 +135,17 @@ def export(
     check_own_converters()
     from lxmert_export.exporting import Request, write_artifact
 
-    source = _source(checkpoint, task, config, revision, num_attention_heads)
+    source = open_source(checkpoint, task, config=config, revision=revision, num_attention_heads=num_attention_heads)
     signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
     real = _calibration(source, signature, calibration) if full_integer else None
     request = Request(
-        target, precision, opset=opset, fp32_islands=fp32_islands, file_format=file_format, calibration=real
+        target,
+        precision,
+        opset=opset,
+        fp32_islands=fp32_islands,
+        attention=attention,
+        file_format=file_format,
+        calibration=real,
     )
     variant = "-full-integer" if full_integer else "-keras" if file_format == "keras" else ""
     final = Path(directory or f"{default_directory(source.name, signature.task, target, precision)}{variant}")
@@ -157,68 +166,12 @@ def export(
 def load_artifact(path: str | Path, *, providers: Sequence[str] = (CPU,)) -> Runner:
     """Opens an artifact for running, after its sizes and hashes are checked; a context manager."""
     artifact = open_artifact(path)
-    _check_providers([artifact], providers)
+    check_providers([artifact], providers)
     return open_runner(artifact, providers=providers)
 
 
-def check_parity(
-    artifacts: Sequence[str | Path],
-    *,
-    checkpoint: str | Path | nn.Module | None = None,
-    revision: str | None = None,
-    num_attention_heads: int | None = None,
-    providers: Sequence[str] = (CPU,),
-    progress: Progress = silent,
-) -> ParityReport:
-    """Judges artifacts against the float64 reference of a checkpoint, and each pair of them against each other.
-
-    Without a checkpoint each artifact is judged against its own golden file. ``ArtifactError``: artifacts that cannot be
-    compared, or that were written without the gate and so have no golden file.
-    """
-    if not artifacts:
-        raise ArtifactError("no artifact to check: name at least one directory")
-    opened = [open_artifact(path) for path in artifacts]
-    check_comparable(opened)
-    _check_providers(opened, providers)
-    if checkpoint is None:
-        return check_against_golden(opened, providers, progress)
-    require("the reference", torch="torch")
-    for artifact in opened:
-        if artifact.is_engine:
-            find_engine(artifact)  # before anything is computed that it would have to be compared with
-            continue
-        module, extra = reader_of(artifact)
-        require("the reference", **{module: extra})
-    check_own_converters()
-    from lxmert_export.gate import check_against_module
-
-    first = opened[0].manifest
-    task = next((known for known in TASKS if known == first.task), None)  # a user's own module has a task of its own
-    source = _source(checkpoint, task, None, revision, num_attention_heads)
-    if not same_network(source.config, first.config, first.task):
-        raise ArtifactError(f"{opened[0].path}: its config is not that of {source.name}: it is another checkpoint's")
-    return check_against_module(opened, source.module, providers, progress)
-
-
-def verify(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
-    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone."""
-    artifact = open_artifact(path)
-    _check_providers([artifact], providers)
-    return check_against_golden([artifact], providers, progress)
-
-
-def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
-    """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
-
-    The raw outputs beside it are scored here. ``ArtifactError``: built and not run, of another bundle, or damaged.
-    """
-    from lxmert_export.device_report import judge_device_report
-
-    return judge_device_report(open_artifact(path), Path(report))
-
-
-def _check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
-    """Whoever names a provider must not believe that what takes none was judged on it."""
+def check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
+    """``InputError`` where none takes a provider: whoever names one must not believe that it was judged on."""
     if tuple(providers) != (CPU,) and not any(artifact.manifest.target == "onnx" for artifact in artifacts):
         raise InputError(
             f"{artifacts[0].path}: providers (--provider) are onnxruntime's, and this is no ONNX artifact: leave them out"
@@ -288,6 +241,28 @@ def _check_choices(
         raise ConversionError(f"{', '.join(wrong)}: not an option of {precision} {target}; leave it out")
 
 
+def _check_attention(target: str, attention: str, opset: int | None, *, attentions: bool, fp32_islands: str) -> None:
+    """``ConversionError``: an attention that is unknown, or that cannot be had with what else was asked for."""
+    if attention not in ATTENTIONS:
+        raise ConversionError(f"unknown attention {attention!r}; choose from {', '.join(ATTENTIONS)}")
+    if attention == "decomposed":
+        return
+    if target != "onnx":
+        raise ConversionError(f"attention: not an option of {target}; leave it out")
+    if opset is not None and opset < ATTENTION_OPSET:
+        raise ConversionError(
+            f"attention operator needs opset {ATTENTION_OPSET} or later, not {opset}: leave opset out"
+        )
+    if attentions:
+        raise ConversionError(
+            "attention operator gives no attention probabilities: leave attentions out, or decompose it"
+        )
+    if fp32_islands == "auto":
+        raise ConversionError(
+            "fp32_islands auto: an attention operator is one node, and no part of it an island; decompose it"
+        )
+
+
 def _calibration(source: Source, signature: Signature, file: str | Path | None) -> Calibration:
     from lxmert_export.calibration import demo_calibration, read_calibration
 
@@ -313,15 +288,20 @@ def check_own_converters() -> None:
         )
 
 
-def _source(
-    checkpoint: str | Path | nn.Module,
-    task: Task | None,
-    config: LxmertConfig | None,
-    revision: str | None,
-    num_attention_heads: int | None,
+def open_source(
+    checkpoint: str | Path | nn.Module | Source,
+    task: Task | None = None,
+    *,
+    config: LxmertConfig | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
 ) -> Source:
-    from lxmert_export.exporting import source_of_checkpoint, source_of_module
+    """What ``export`` converts, read and named; one that is so already is taken as it is."""
+    require("reading a checkpoint", torch="torch")
+    from lxmert_export.exporting import Source, source_of_checkpoint, source_of_module
 
+    if isinstance(checkpoint, Source):
+        return checkpoint
     if isinstance(checkpoint, str | Path):
         return source_of_checkpoint(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
     return source_of_module(checkpoint, config)

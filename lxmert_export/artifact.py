@@ -19,6 +19,7 @@ from lxmert_export.signature import Precision, Signature, Task
 from lxmert_export.spelling import check_spelling
 
 FORMAT_VERSION = 1
+TARGETS = ("onnx", "tensorflow", "tflite", "tensorrt")
 # What each target's runtime opens; SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"

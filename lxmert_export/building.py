@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
-from lxmert_export.activation_ranges import lint_artifact
 from lxmert_export.artifact import (
     COMPANION_FILES,
     GOLDEN_FILE,
@@ -23,6 +22,7 @@ from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.judging import Progress, silent
+from lxmert_export.linting import lint
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Precision
@@ -57,6 +57,7 @@ def write_engine(
     directory: Path,
     *,
     name: str,
+    calibration: str | Path | None = None,
     progress: Progress = silent,
 ) -> Artifact:
     """Fills an empty directory with an engine artifact; ``name`` is what reports call it: the directory is a temporary one.
@@ -65,7 +66,7 @@ def write_engine(
     by ``verify`` on the GPU that runs it.
     """
     check_precision(onnx)
-    facts = facts_of_graph(onnx)
+    facts = facts_of_graph(onnx, calibration)
     step = f"building {target.precision} engine for {target.target}"
     progress(step, 0, 1)
     built = convert_to_tensorrt(
@@ -97,18 +98,23 @@ def write_engine(
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
 
 
-def facts_of_graph(onnx: Artifact) -> dict[str, Any]:
+def facts_of_graph(onnx: Artifact, calibration: str | Path | None = None) -> dict[str, Any]:
     """What is known of an engine before it is built, for its manifest: what the linter finds, and the errors foretold.
 
-    ``ConversionError``: a graph that would give wrong numbers in fp16, on drawn inputs.
+    ``ConversionError``: a graph that would give wrong numbers in fp16, on ``calibration`` or else on drawn inputs.
     """
-    findings = lint_artifact(onnx) if onnx.manifest.precision == "fp16" else []
+    findings = lint(onnx, calibration) if onnx.manifest.precision == "fp16" else []
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise ConversionError(f"the ONNX graph is not for fp16: {errors[0]}{more}")
     return {
         "lint": [asdict(finding) for finding in findings],
+        "lint_inputs": None
+        if onnx.manifest.precision != "fp16"
+        else Path(calibration).name
+        if calibration
+        else "drawn",
         "predicted_errors": predicted_by_manifest(onnx.manifest.parity),
     }
 

@@ -46,7 +46,7 @@ from lxmert_export.signature import DYNAMIC_AXES, Signature
 from lxmert_export.tensorrt_library import MODULES
 
 SCRIPT, README = Path(build_and_verify.__file__ or "").name, "README.md"
-# What trtexec calls the options of a build.
+# What trtexec calls the options of a build: by the help of its source (sampleOptions.cpp of TensorRT 10.14 and later).
 TRTEXEC = {
     "version_compatible": "--versionCompatible",
     "hardware_compatible": "--hardwareCompatibilityLevel=ampere+",
@@ -73,7 +73,13 @@ def archive_of(directory: Path) -> Path:
 
 
 def write_bundle(
-    onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], directory: Path, *, name: str
+    onnx: Artifact,
+    target: EngineTarget,
+    profiles: Sequence[Profile],
+    directory: Path,
+    *,
+    name: str,
+    calibration: str | Path | None = None,
 ) -> Artifact:
     """Fills an empty directory with a bundle; ``name`` is what reports call it: the directory is a temporary one.
 
@@ -86,7 +92,7 @@ def write_bundle(
             f"{onnx.path}: written with --no-parity, so it has no golden inputs for a device to run; export it again without"
         )
     check_precision(onnx)
-    facts = facts_of_graph(onnx)
+    facts = facts_of_graph(onnx, calibration)
     golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
     missed = golden_profile(golden, profiles, manifest.signature)
     for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):  # of a bundle too: not what it adds
@@ -176,13 +182,23 @@ def device_install(target: EngineTarget) -> str:
     return target.install.replace(f" '{POLYGRAPHY}'", "")
 
 
-def trtexec_line(target: EngineTarget, profiles: Sequence[Profile], signature: Signature) -> str:
+def trtexec_line(
+    target: EngineTarget, profiles: Sequence[Profile], signature: Signature, *, attention: str = "decomposed"
+) -> str:
     """The command that builds the same engine without Python."""
     rtx = target.runtime == "tensorrt-rtx"
-    words = ["tensorrt_rtx" if rtx else "trtexec", f"--onnx={ONNX_FILE}", "--saveEngine=model.engine", "--noTF32"]
+    words = [
+        "tensorrt_rtx" if rtx else "trtexec",
+        f"--onnx={ONNX_FILE}",
+        "--saveEngine=model.engine",
+        "--skipInference",
+    ]
+    words.append("--noTF32")  # of tensorrt_rtx, NVIDIA's pages name the other flags; this one is trtexec's
     words += [] if rtx else ["--stronglyTyped"]
+    words += ["--decomposableAttentions=*"] if attention == "operator" else []
     if target.builder_capabilities:
-        words.append("--computeCapabilities=" + ",".join(map(written, target.builder_capabilities)))
+        listed = (written(capability).replace(".", "") for capability in target.builder_capabilities)
+        words.append("--computeCapabilities=" + ",".join(listed))
     for name, value in target.options.chosen.items():
         words += TRTEXEC[name].format(value).split()
     for number, profile in enumerate(profiles):
@@ -202,7 +218,8 @@ def readme(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], *,
         listed[-1] += " (for the golden inputs, which the profiles that were asked for do not take)"
     notes = "".join(f"- {note}\n" for note in target.notes)
     fixed = all(low == high for profile in profiles for low, _, high in profile.shapes(manifest.signature).values())
-    line = trtexec_line(target, () if fixed else profiles, manifest.signature)
+    attention = manifest.options.get("attention", "decomposed")
+    line = trtexec_line(target, () if fixed else profiles, manifest.signature, attention=attention)
     older = "" if target.runtime == "tensorrt-rtx" else " (TensorRT 11 and later: without `--stronglyTyped`)"
     return f"""# LXMERT ({manifest.task}, {manifest.precision}) for {target.runtime} {target.versions}
 

@@ -1,4 +1,4 @@
-"""Real inputs for full-integer TFLite: what activations range over is measured on some, and judged on others.
+"""Real inputs: what activations range over is measured on them. Full-integer TFLite is judged on some that are kept back.
 
 They come from a file of the user's, or are questions about scenes of the demo world that nothing else asks.
 """
@@ -6,20 +6,16 @@ They come from a file of the user's, or are questions about scenes of the demo w
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from lxmert_export import hub
+from lxmert_export.array_files import read_arrays
 from lxmert_export.errors import InputError
 from lxmert_export.runners.runner import InputLimits, prepare_inputs
 from lxmert_export.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, Arrays, Family, SampleInputs
@@ -33,7 +29,6 @@ MOST_JUDGED = 128  # and of these no more than so many: their float64 outputs ar
 # Features and boxes beyond this are no measurements, and near float32's end TensorFlow's calibrator ends the process.
 LARGEST_MAGNITUDE = 1e6
 BATCH = 16
-ARRAY_SIGNATURE = b"\x93NUMPY"  # of a .npy file
 FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
 
 
@@ -69,26 +64,36 @@ class Calibration:
 
 
 def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
-    """Rows from a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each input, masks and token types optional.
+    """Rows for full-integer, of a file that ``read_rows`` takes. ``InputError``: there are too few of them."""
+    rows = read_rows(path, signature, limits)
+    _check_count(len(rows["input_ids"]), str(path), signature)  # of rows that differ: a masked copy is not one more
+    return Calibration(_with_masked_copies(rows), Path(path).name)
 
-    ``InputError``: a file that cannot be read, rows that the signature does not take, or too few of them.
+
+def read_batches(path: str | Path, signature: Signature, limits: InputLimits) -> list[Arrays]:
+    """All rows of a file that ``read_rows`` takes, in batches that the signature takes. ``InputError``: none is filled."""
+    rows = read_rows(path, signature, limits)
+    count, fixed = len(rows["input_ids"]), signature.fixed_sizes.get("batch")
+    size = fixed or BATCH
+    if count < (fixed or 1):
+        raise InputError(f"{path}: has {count} rows; the batch axis is fixed to {size}")
+    firsts = range(0, count - size + 1 if fixed else count, size)
+    return [{name: array[first : first + size] for name, array in rows.items()} for first in firsts]
+
+
+def read_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
+    """Real inputs of a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each, masks and token types optional.
+
+    ``InputError``: a file that cannot be read, or rows that the signature does not take.
     """
     file = Path(path)
+    arrays = read_arrays(file, "calibration inputs")
     try:
-        if file.suffix == ".npz":
-            arrays = _read_npz(file)
-        elif file.suffix == ".safetensors":
-            arrays = dict(load_file(file))
-        else:
-            raise InputError(f"{file}: calibration inputs are a .npz or .safetensors file")
-    except (OSError, ValueError, TypeError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read as calibration inputs: {error}") from error
-    try:
-        rows = prepare_inputs(arrays, _of_any_batch(signature), limits)
+        rows = prepare_inputs(arrays, signature.of_any_batch(), limits)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
-        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity; full-integer can measure no range of it")
+        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity, of which no range can be measured")
     if wrong := [name for name, array in rows.items() if np.abs(array).max() > LARGEST_MAGNITUDE]:
         raise InputError(
             f"{file}: {wrong[0]} reaches {np.abs(rows[wrong[0]]).max():.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
@@ -96,30 +101,7 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     masks = {name: array for name, array in rows.items() if name.endswith("attention_mask")}
     if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
         raise InputError(f"{file}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
-    _check_count(len(rows["input_ids"]), str(file), signature)  # of rows that differ: a masked copy is not one more
-    return Calibration(_with_masked_copies(rows), file.name)
-
-
-def _read_npz(file: Path) -> Arrays:
-    """All arrays of an archive. ``ValueError`` says what it is instead, without numpy's advice to run what it holds."""
-    with file.open("rb") as stream:  # numpy leaves a file open that it cannot read
-        start = stream.read(len(ARRAY_SIGNATURE))
-        if start == ARRAY_SIGNATURE:
-            raise ValueError("it is one array, not an archive of named ones")
-        if not start.startswith(b"PK"):
-            raise ValueError("it is no archive of arrays, as numpy.savez writes")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as stored:
-            return {name: _array(stored, name) for name in stored.files}
-
-
-def _array(stored: Any, name: str) -> NDArray[np.generic]:
-    try:
-        return np.asarray(stored[name])
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise ValueError(f"{name} holds Python objects; save it as an array of numbers") from error
+    return rows
 
 
 def demo_calibration(signature: Signature) -> Calibration:
@@ -156,11 +138,6 @@ def demo_calibration(signature: Signature) -> Calibration:
     }  # fmt: skip
     typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
     return Calibration(typed, described)
-
-
-def _of_any_batch(signature: Signature) -> Signature:
-    """The signature with its batch axis dynamic: a file holds as many rows as it does."""
-    return replace(signature, inputs=tuple(replace(s, axes=("batch", *s.axes[1:])) for s in signature.inputs))
 
 
 def _with_masked_copies(rows: Arrays) -> Arrays:

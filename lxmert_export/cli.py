@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,10 +20,11 @@ from lxmert_export.cli_conversions import (
     tflite,
 )
 from lxmert_export.cli_engines import tensorrt
+from lxmert_export.cli_parity import PARITY_FAILED, ArtifactArgument, JsonFlag, parity, print_json, verify
 from lxmert_export.errors import ArtifactError, LxmertExportError, ParityError
 from lxmert_export.native_logs import show_native_logs
 from lxmert_export.spelling import check_spelling
-from lxmert_export.terminal import say, show_report, shown_progress
+from lxmert_export.terminal import say, show_report
 
 app = typer.Typer(
     name="lxmert-export",
@@ -36,11 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ERROR, PARITY_FAILED = 1, 3
-
-
-ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+ERROR = 1
 
 
 @app.callback()
@@ -76,60 +71,20 @@ def convert(
     typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
 
 
-@app.command()
-def parity(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="One or more artifact directories.")],
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Judge against this checkpoint in float64; default: the golden files.")
-    ] = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
-    ] = None,
-    device_report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Judge what a device computed from this bundle: the report.json it sent back."
-        ),
-    ] = None,
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    provider: ProviderOption = None,
-) -> None:
-    """Judge artifacts against a checkpoint, and against one another."""
-    from lxmert_export import api
-    from lxmert_export.runners.providers import CPU
-
-    if device_report is not None:
-        if len(artifacts) > 1 or checkpoint or provider or revision or num_attention_heads:
-            raise typer.BadParameter("--device-report is judged by one bundle's golden file: leave all else out")
-        report = api.check_device_report(artifacts[0], device_report)
-    else:
-        with shown_progress() as progress:
-            report = api.check_parity(
-                artifacts, checkpoint=checkpoint, revision=revision, num_attention_heads=num_attention_heads,
-                providers=provider or (CPU,), progress=progress,
-            )  # fmt: skip
-    if json_file is not None:
-        _write_json(report.to_dict(), json_file)
-    _conclude(report, quiet=json_file == "-")
-
-
-@app.command()
-def verify(artifact: ArtifactArgument, provider: ProviderOption = None, as_json: JsonFlag = False) -> None:
-    """Check an artifact's hashes and replay its golden outputs; needs no PyTorch."""
-    from lxmert_export import api
-    from lxmert_export.runners.providers import CPU
-
-    with shown_progress() as progress:
-        report = api.verify(artifact, providers=provider or (CPU,), progress=progress)
-    if as_json:
-        _write_json(report.to_dict(), "-")
-    _conclude(report, quiet=as_json)
+app.command()(parity)
+app.command()(verify)
 
 
 @app.command()
 def inspect(
     path: Annotated[str, typer.Argument(metavar="CHECKPOINT|ARTIFACT", help="What to look at.")],
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Of an ONNX artifact: what fp16 does not bear (of a float32 one: would not).")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors; default: drawn."),
+    ] = None,
     as_json: JsonFlag = False,
     revision: RevisionOption = None,
     num_attention_heads: HeadsOption = None,
@@ -137,16 +92,24 @@ def inspect(
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api import require
     from lxmert_export.artifact import is_artifact, refuse_converted
-    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, summary_rows
+    from lxmert_export.inspection import inspect_artifact, inspect_checkpoint, inspect_lint, summary_rows
 
+    if calibration is not None and not lint:
+        raise typer.BadParameter("--calibration is for --lint")
     if is_artifact(path):
         facts = inspect_artifact(path)
+        if lint:
+            rewritten = {"torch": "torch", "onnxscript": "onnx"} if facts["manifest"]["precision"] == "fp32" else {}
+            require("the fp16 linter", onnx="onnx", onnxruntime="onnx", **rewritten)
+            facts["lint"] = inspect_lint(path, calibration)
+    elif lint:
+        raise typer.BadParameter("--lint reads ONNX artifacts: export the checkpoint first (lxmert-export onnx)")
     else:
         refuse_converted(path)
         require("reading a checkpoint", torch="torch")
         facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
     if as_json:
-        _write_json(facts, "-")
+        print_json(facts)
         return
     for label, value in summary_rows(facts):
         typer.echo(f"{label:<15}{value}")
@@ -200,7 +163,7 @@ def ask(
             say(f"  {suggested.text}  ({suggested.answer})")
         if question is None:
             if as_json:
-                _write_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]}, "-")
+                print_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]})
             return
     assert question is not None  # or the options were refused above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
@@ -208,7 +171,7 @@ def ask(
         asking.save_answer(answered, image, save, word=shown)
         say(f"drew {save}")
     if as_json:
-        _write_json(answered.to_dict(top), "-")
+        print_json(answered.to_dict(top))
         return
     for answer, share in answered.answers[:top]:
         typer.echo(f"{share:6.1%}  {answer}")
@@ -221,7 +184,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
     facts = machine()
     if as_json:
-        _write_json(facts, "-")
+        print_json(facts)
         return
     typer.echo(f"Python {facts['python']} on {facts['platform']}")
     for capability in facts["capabilities"]:
@@ -256,24 +219,6 @@ def _fail(error: LxmertExportError, code: int, debug: bool) -> None:
         raise error
     say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
     sys.exit(code)
-
-
-def _conclude(report: Any, *, quiet: bool) -> None:
-    if not quiet:
-        show_report(report)
-    if not report.passed:
-        raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)
-
-
-def _write_json(values: Mapping[str, Any], file: str) -> None:
-    text = json.dumps(values, indent=2, allow_nan=False)
-    if file == "-":
-        typer.echo(text)
-        return
-    try:
-        Path(file).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"{file}: the report cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

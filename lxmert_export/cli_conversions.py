@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lxmert_export.hub import DEMO
-from lxmert_export.signature import Precision, Task
+from lxmert_export.signature import Attention, Precision, Task
 from lxmert_export.terminal import say, show_report, shown_progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,14 @@ IslandsOption = Annotated[
         help="With --fp16, what computes in float32: LayerNorm, softmax and GELU, or what a search finds necessary.",
     ),
 ]
+OpsetOption = Annotated[
+    int | None,
+    typer.Option(min=18, max=25, help="ONNX operator set; default: 18, or 23 with --attention operator."),
+]
+AttentionOption = Annotated[
+    Attention,
+    typer.Option("--attention", help="Each attention as nodes, or as ONNX's own operator (opset 23 or later)."),
+]
 NoParityFlag = Annotated[bool, typer.Option("--no-parity", help="Skip the gate; the manifest then says so.")]
 
 
@@ -56,8 +64,9 @@ def onnx(
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
     task: TaskOption = None,
     output: OutputOption = None,
-    opset: Annotated[int, typer.Option(min=18, max=25, help="ONNX operator set.")] = 18,
+    opset: OpsetOption = None,
     fp32_islands: IslandsOption = "standard",
+    attention: AttentionOption = "decomposed",
     batch: BatchOption = None,
     text: TextOption = None,
     objects: ObjectsOption = None,
@@ -84,8 +93,9 @@ def onnx(
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
-        object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands, revision=revision,
-        num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite, providers=provider or (CPU,),
+        object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
+        attention=attention, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
+        overwrite=overwrite, providers=provider or (CPU,),
     )  # fmt: skip
 
 

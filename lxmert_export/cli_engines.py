@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from lxmert_export.cli_conversions import (
+    AttentionOption,
     AttentionsFlag,
     HeadsOption,
     HiddenStatesFlag,
     IslandsOption,
     NoParityFlag,
     ObjectHeadsFlag,
+    OpsetOption,
     OutputOption,
     OverwriteOption,
     ProviderOption,
@@ -56,9 +59,15 @@ def tensorrt(
     batch: Annotated[list[str] | None, _range("batch", "1:1:8")] = None,
     text: Annotated[list[str] | None, _range("text", "2:20:64")] = None,
     objects: Annotated[list[str] | None, _range("objects", "1:36:100")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --fp16, real inputs for the linter, .npz or .safetensors; default: drawn."
+        ),
+    ] = None,
     task: TaskOption = None,
     output: OutputOption = None,
-    opset: Annotated[int | None, typer.Option(min=18, max=25, help="ONNX operator set; default: 18.")] = None,
+    opset: OpsetOption = None,
     hidden_states: HiddenStatesFlag = False,
     attentions: AttentionsFlag = False,
     object_heads: ObjectHeadsFlag = False,
@@ -66,6 +75,7 @@ def tensorrt(
         Literal["float32", "float16"] | None, typer.Option(help="Dtype of floating-point inputs and outputs.")
     ] = None,
     fp32_islands: IslandsOption = "standard",
+    attention: AttentionOption = "decomposed",
     version_compatible: Annotated[
         bool,
         typer.Option("--version-compatible", help=_help("version_compatible", "Runs in later versions of TensorRT.")),
@@ -114,6 +124,7 @@ def tensorrt(
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands == "auto" else None,
+        "attention": attention if attention == "operator" else None,
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip
     onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]
@@ -124,8 +135,8 @@ def tensorrt(
     with shown_progress() as progress:
         artifact = build_engine(
             source, output, precision=precision, target=target, compute_capability=compute_capability, options=options,
-            batch=batch or (), text=text or (), objects=objects or (), bundle=bundle, overwrite=overwrite,
-            progress=progress, **onnx_options,
+            batch=batch or (), text=text or (), objects=objects or (), calibration=calibration,
+            bundle=bundle, overwrite=overwrite, progress=progress, **onnx_options,
         )  # fmt: skip
     say_origin(artifact)
     if artifact.report is not None:

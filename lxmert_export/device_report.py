@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, sha256
 from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, REPORT_FORMAT, RUN
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
-from lxmert_export.judging import Judged, report_on, scenes_not_run
+from lxmert_export.judging import Judged, scenes_not_run
+from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.report import ParityReport, judge
+from lxmert_export.parity.report import RunnerFacts
 from lxmert_export.sample_inputs import Arrays
 
 
@@ -37,10 +38,10 @@ class DeviceReport:
     not_executed: tuple[str, ...]
 
 
-def judge_device_report(artifact: Artifact, path: Path) -> ParityReport:
+def judge_device(artifact: Artifact, path: Path) -> Judged:
     """Judges a device's outputs against the golden file of the bundle, or of the ONNX artifact that it was made from.
 
-    ``ArtifactError``: a report that is damaged, of another bundle, or of an engine that was built and not run.
+    ``ArtifactError``: a report that is damaged, or of another bundle. ``BuiltNotRun``: of an engine that was not run.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx":
@@ -48,14 +49,33 @@ def judge_device_report(artifact: Artifact, path: Path) -> ParityReport:
     report = read_report(path)
     check_origin(report, artifact)
     if report.status == NOT_RUN or report.outputs is None:
-        raise ArtifactError(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'it brings no outputs'}")
+        raise BuiltNotRun(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'it brings no outputs'}")
     golden = read_golden(artifact.file(GOLDEN_FILE), manifest.signature)
     recording = read_outputs(report, golden)
     name = f"{artifact.name} on {report.gpu} ({report.runtime})"
-    cells = judge(name, recording, golden.reference, golden.floors, manifest.signature, "native")
+    cells = judge(
+        name, recording, golden.reference, golden.floors, manifest.signature, "native",
+        precision=manifest.precision, samples=golden.samples,
+    )  # fmt: skip
     not_run = (*golden.samples.not_run, *scenes_not_run(artifact))  # a device is asked no held-out questions yet
-    judged = Judged(artifact, golden.samples, cells, recording, golden.floors, not_run=not_run)
-    return report_on([judged])
+    facts = RunnerFacts(
+        name, "device", "tensorrt", manifest.precision, source=manifest.checkpoint, tools=manifest.tools
+    )
+    return Judged(facts, manifest.signature, golden.samples, cells, recording, golden.floors, not_run=not_run)
+
+
+def origin_of(path: Path, artifacts: Sequence[Artifact]) -> Artifact:
+    """The artifact that a report is of, by hashes; ``ArtifactError`` where it is of none of them."""
+    report = read_report(path)
+    errors = []
+    for artifact in artifacts:
+        try:
+            check_origin(report, artifact)
+        except ArtifactError as error:
+            errors.append(error)
+        else:
+            return artifact
+    raise errors[0]
 
 
 def read_report(path: Path) -> DeviceReport:

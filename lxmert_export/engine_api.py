@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
-from lxmert_export.api import check_own_converters, default_directory, export, require
+from lxmert_export.api import check_own_converters, default_directory, export, open_source, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
 from lxmert_export.engine_options import BuildOptions
 from lxmert_export.engine_targets import resolve
+from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
-from lxmert_export.signature import Precision, Signature, Task
+from lxmert_export.signature import Attention, Precision, Signature, Task
 from lxmert_export.tensorrt_library import require_library
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from lxmert_export.exporting import Source
 
 
 class OnnxOptions(TypedDict, total=False):
@@ -36,6 +39,7 @@ class OnnxOptions(TypedDict, total=False):
     io_dtype: str
     opset: int | None
     fp32_islands: str
+    attention: Attention
     revision: str | None
     num_attention_heads: int | None
     parity: bool
@@ -53,6 +57,7 @@ def build_engine(
     batch: Sequence[str] = (),
     text: Sequence[str] = (),
     objects: Sequence[str] = (),
+    calibration: str | Path | None = None,
     bundle: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -61,7 +66,8 @@ def build_engine(
     """Builds a TensorRT engine from an ONNX artifact, or from whatever ``export`` takes, and writes an artifact directory.
 
     ``batch``, ``text`` and ``objects`` are ranges such as ``"1:4:8"`` (min:opt:max), one for each optimisation profile. The
-    graph is held to its checkpoint before anything is built; the engine itself is judged by ``verify`` where it runs.
+    graph is held to its checkpoint before anything is built, and an fp16 one is linted, on real inputs where ``calibration`` is a
+    file of such (``.npz`` or ``.safetensors``); the engine itself is judged by ``verify`` where it runs.
 
     With ``bundle`` nothing is built, and no TensorRT needed: the directory, and an archive beside it, are what a device builds
     and verifies the engine from; ``check_device_report`` judges what it sends back.
@@ -76,52 +82,89 @@ def build_engine(
         precision=precision or (given.manifest.precision if given else "fp32"),
         compute_capability=compute_capability,
         options=options,
+        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
     )
+    _check_calibration(calibration, resolved.precision)
     if not bundle:
         elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
         require_library(resolved.runtime, resolved.install + elsewhere)
     require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
-    from lxmert_export.bundling import archive_of, bundle_directory, check_archive, check_bundle, write_bundle
+    from lxmert_export.bundling import bundle_directory, check_bundle, write_bundle
 
     if bundle:
         check_bundle(resolved, parity=onnx_options.get("parity", True))
-
-    if directory is not None:
-        refuse_existing(Path(directory).absolute(), overwrite=overwrite)
-        if bundle:
-            check_archive(archive_of(Path(directory).absolute()), overwrite=overwrite)
     if given is not None:
         check_source(given, precision, onnx_options)
+    if directory is not None:
+        _refuse_existing(Path(directory), bundle, overwrite)
+    origin = given or _open_source(source, onnx_options)
+    final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
+    _refuse_existing(final, bundle, overwrite)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
-        onnx = given or export(
-            "onnx",
-            source,
-            Path(place) / "onnx",
-            precision=resolved.precision,
-            fixed=fixed,
-            progress=progress,
-            **onnx_options,
-        )
-        manifest = onnx.manifest
-        profiles = make_profiles(manifest.config, manifest.signature, **ranges)
-        final = Path(
-            directory
-            or default_directory(
-                manifest.checkpoint["name"],
-                manifest.task,
-                "tensorrt-bundle" if bundle else "tensorrt",
-                manifest.precision,
+        onnx = (
+            origin
+            if isinstance(origin, Artifact)
+            else export(
+                "onnx",
+                origin,
+                Path(place) / "onnx",
+                precision=resolved.precision,
+                fixed=fixed,
+                progress=progress,
+                **onnx_options,
             )
         )
+        profiles = make_profiles(onnx.manifest.config, onnx.manifest.signature, **ranges)
         name = final.resolve().name
         if bundle:
             with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
-                return replace(write_bundle(onnx, resolved, profiles, temporary, name=name), path=final)
+                return replace(
+                    write_bundle(onnx, resolved, profiles, temporary, name=name, calibration=calibration), path=final
+                )
         with atomic_directory(final, overwrite=overwrite) as temporary:
-            written = write_engine(onnx, resolved, profiles, temporary, name=name, progress=progress)
+            written = write_engine(
+                onnx, resolved, profiles, temporary, name=name, calibration=calibration, progress=progress
+            )
     return replace(written, path=final)
+
+
+def _check_calibration(calibration: str | Path | None, precision: Precision) -> None:
+    if calibration is None:
+        return
+    if precision != "fp16":
+        raise ConversionError(f"calibration: is for the linter of fp16, and this engine is {precision}: leave it out")
+    if not Path(calibration).is_file():
+        raise InputError(f"{calibration}: no such file; calibration inputs are a .npz or .safetensors file")
+
+
+def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:
+    return open_source(
+        source,
+        options.get("task"),
+        config=options.get("config"),
+        revision=options.get("revision"),
+        num_attention_heads=options.get("num_attention_heads"),
+    )
+
+
+def _default_directory(origin: Source | Artifact, options: OnnxOptions, precision: Precision, bundle: bool) -> Path:
+    """Where an engine or a bundle goes that is given no name: told before anything is converted."""
+    target = "tensorrt-bundle" if bundle else "tensorrt"
+    if isinstance(origin, Artifact):
+        return default_directory(origin.manifest.checkpoint["name"], origin.manifest.task, target, precision)
+    signature = options.get("signature")
+    return default_directory(origin.name, signature.task if signature else str(origin.task), target, precision)
+
+
+def _refuse_existing(final: Path, bundle: bool, overwrite: bool) -> None:
+    """``ArtifactError`` where the directory, or a bundle's archive beside it, may not be written."""
+    from lxmert_export.bundling import archive_of, check_archive
+
+    refuse_existing(final.absolute(), overwrite=overwrite)
+    if bundle:
+        check_archive(archive_of(final.absolute()), overwrite=overwrite)
 
 
 def _fixed_axes(ranges: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -49,7 +49,10 @@ class Option:
 
 JETSON = ("orin-jp6", "orin-jp7", "thor")
 
-_WEIGHTLESS = "TensorRT-RTX 1.7 fails to build a real graph so without a GPU's driver (tried): leave it out"
+_WEIGHTLESS = (
+    "TensorRT-RTX builds such an engine only on a machine with a GPU, and for one compute capability (NVIDIA's documentation); "
+    "without one 1.7.1 fails (tried): leave it out"
+)
 _ON_JETPACK = (
     "NVIDIA supports hardware compatibility neither on JetPack nor on DRIVE OS: build on each device, without it"
 )

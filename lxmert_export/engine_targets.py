@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import Capability, Gpu, find_gpus, read_capability, written
-from lxmert_export.signature import Precision
+from lxmert_export.signature import Attention, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -39,6 +39,8 @@ CAPABILITIES: dict[Capability, str] = {
     (12, 1): "Blackwell, GB10",
 }
 TURING, ORIN, THOR = (7, 5), (8, 7), (11, 0)
+# Of classic TensorRT: its ONNX parser takes the Attention operator from 10.14 on (onnx-tensorrt's release notes).
+NO_ATTENTION = ((10,), (10, 14))
 # `ComputeCapability` of tensorrt_rtx 1.7.1; without a choice it targets PORTABLE and whatever comes later.
 RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
@@ -163,11 +165,13 @@ def resolve(
     precision: Precision = "fp32",
     compute_capability: str | None = None,
     options: BuildOptions | None = None,
+    attention: Attention = "decomposed",
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
 ) -> EngineTarget:
     """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
 
-    ``compute_capability`` is a list such as ``8.6,8.9``. ``ConversionError``: whatever cannot work, why, and what to do instead.
+    ``compute_capability`` is a list such as ``8.6,8.9``; ``attention`` what the graph's are made of.
+    ``ConversionError``: whatever cannot work, why, and what to do instead.
     """
     options = options or BuildOptions()
     known = next((name for name in TARGETS if name == target), None)
@@ -182,8 +186,12 @@ def resolve(
     precisions = _precisions(kind, asked or ())
     _check_precision(kind, asked or (), precision, precisions)
     check_options(kind, precision, options)
+    if attention == "operator" and kind == "orin-jp6":
+        raise ConversionError(
+            "--target orin-jp6: JetPack 6 brings TensorRT 10.3, which knows no Attention before 10.14: leave --attention out"
+        )
     facts = KINDS[kind]
-    versions = _versions(facts.versions, options)
+    versions = _versions(facts.versions, options, attention)
     capabilities = asked or _default_capabilities(kind, precision, options)
     return EngineTarget(
         target=known,
@@ -305,12 +313,14 @@ def _check_precision(
     raise ConversionError(f"{who} {reason}: use --fp16{others}{classic}")
 
 
-def _versions(versions: Versions, options: BuildOptions) -> Versions:
+def _versions(versions: Versions, options: BuildOptions, attention: Attention) -> Versions:
     """Less the versions that cannot do what was asked for, or do it wrongly."""
     if options.dla:
         versions = versions.without((0,), (11, 4, 1))
     if options.refit:
         versions = versions.without((11, 3), (11, 4))
+    if attention == "operator":
+        versions = versions.without(*NO_ATTENTION)
     return versions
 
 

@@ -4,6 +4,7 @@
     ├── CheckpointError    a checkpoint that cannot be read, or whose tensors do not fit
     ├── ConfigError        a configuration field of the wrong type or range
     ├── ArtifactError      an artifact directory that cannot be written, read or trusted
+    │   └── BuiltNotRun    an engine, where there is no GPU to run it
     ├── InputError         arrays that a model or a runner cannot take
     ├── MissingExtra       a framework that is not installed, with the pip line that installs it
     ├── ConversionError    a model that a target cannot express
@@ -38,6 +39,10 @@ class ArtifactError(LxmertExportError):
     """An artifact directory cannot be written, read or trusted."""
 
 
+class BuiltNotRun(ArtifactError):
+    """An engine cannot be run here: there is no GPU. It is neither sound nor faulty."""
+
+
 class InputError(LxmertExportError):
     """Arrays that a model or a runner cannot take."""
 
@@ -48,7 +53,15 @@ class MissingExtra(LxmertExportError):
     def __init__(self, what: str, extra: str, *, install: str | None = None) -> None:
         line = install or f"pip install '{PACKAGE}[{extra}]'"
         super().__init__(f"{what} needs the extra '{extra}': {line}")
-        self.extra = extra
+        self.what, self.extra, self.install = what, extra, install
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Goes to another process and back: by what it was made of, not by its message."""
+        return (_missing_extra, (self.what, self.extra, self.install))
+
+
+def _missing_extra(what: str, extra: str, install: str | None) -> MissingExtra:
+    return MissingExtra(what, extra, install=install)
 
 
 class ConversionError(LxmertExportError):

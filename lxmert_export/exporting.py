@@ -25,10 +25,10 @@ from lxmert_export.judging import Progress, silent
 from lxmert_export.model import MODELS, LxmertModel
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.decisions import Decisions
-from lxmert_export.parity.report import REFERENCE, ParityReport
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.pretrained import PreTrainedLxmert
 from lxmert_export.runners.runner import InputLimits
-from lxmert_export.signature import Precision, Signature, Task
+from lxmert_export.signature import Attention, Precision, Signature, Task
 
 if TYPE_CHECKING:
     from converters.to_tflite import Quantization
@@ -86,14 +86,15 @@ def source_of_module(module: nn.Module, config: LxmertConfig | None) -> Source:
 class Request:
     """What an artifact is to be: its target and precision, and the options that each target has of its own.
 
-    ``opset`` is ONNX's, and ``fp32_islands``: ``standard``, or ``auto`` to search them. ``file_format`` is TensorFlow's,
-    ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite full-integer.
+    ``opset`` is ONNX's, and ``fp32_islands``: ``standard``, or ``auto`` to search them; and ``attention``: ``decomposed`` or
+    ``operator``. ``file_format`` is TensorFlow's, ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite full-integer.
     """
 
     target: str
     precision: Precision
     opset: int | None = None
     fp32_islands: str = "standard"
+    attention: Attention = "decomposed"
     file_format: str = "saved-model"
     calibration: Calibration | None = None
 
@@ -145,14 +146,22 @@ def write_artifact(
 def _convert_to_onnx(
     source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
 ) -> dict[str, Any]:
-    from converters.to_onnx import DEFAULT_OPSET, convert_to_onnx
+    from converters.to_onnx import DEFAULT_OPSETS, convert_to_onnx
 
-    opset = request.opset or DEFAULT_OPSET
+    opset = request.opset or DEFAULT_OPSETS[request.attention]
     if request.fp32_islands == "auto":
         return {"opset": opset, **_convert_with_islands(source, opset, signature, directory, progress)}
     limits = InputLimits.of(source.config)
-    convert_to_onnx(source.module, signature, limits, directory, precision=request.precision, opset=opset)
-    return {"opset": opset}
+    convert_to_onnx(
+        source.module,
+        signature,
+        limits,
+        directory,
+        precision=request.precision,
+        opset=opset,
+        attention=request.attention,
+    )
+    return {"opset": opset, "attention": request.attention}
 
 
 def _convert_with_islands(
@@ -228,7 +237,7 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
     """The manifest with the gate's figures, in each arithmetic: of each output where it fared worst, and of the decisions."""
     outputs: dict[str, Any] = {}
     for cell in report.worst_cells():
-        if cell.against != REFERENCE:  # a SavedModel's further signatures, beside its first
+        if cell.kind != "reference":  # a SavedModel's further signatures, beside its first
             continue
         outputs.setdefault(cell.output, {})[cell.arithmetic] = {
             "score": cell.score,

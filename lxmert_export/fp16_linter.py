@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_types import MOVES
 
 LARGEST_HALF = 65504.0
 LEAST_NORMAL_HALF = 2.0**-14
@@ -62,7 +63,7 @@ def lint_fp16(path: Path, *, originals: Mapping[str, NDArray[Any]] | None = None
     ``originals`` are weights by initializer name as they were before they became fp16, in any layout: with them, what
     became 0 is told from what always was.
     """
-    graph = load_typed(path).graph
+    graph = load_decomposed(path).graph
     found = [finding for rule in RULES for finding in rule(graph)]
     found += _lint_weights(graph, originals or {})
     return worst_first(found)

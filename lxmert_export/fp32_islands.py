@@ -25,8 +25,8 @@ from lxmert_export.fp16_linter import LARGEST_HALF
 from lxmert_export.gate import run_floors, run_reference
 from lxmert_export.held_out import HeldOut, held_out_of
 from lxmert_export.judging import Progress, judge_answers, silent
+from lxmert_export.parity.cells import Floors, judge
 from lxmert_export.parity.recording import Recording, record
-from lxmert_export.parity.report import Floors, judge
 from lxmert_export.runners.onnx_switches import SwitchedOnnxRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
 from lxmert_export.sample_inputs import Family, SampleInputs, sample_inputs
@@ -153,7 +153,7 @@ class _Trials:
         self.families.insert(0, family)
         found = record(_finite(runner), SampleInputs((family,), ()), self.signature)
         wanted = {key: chunks for key, chunks in self.reference.items() if key[0] == family.name}
-        cells = judge(self.artifact.name, found, wanted, self.floors, self.signature, "emulated")
+        cells = judge(self.artifact.name, found, wanted, self.floors, self.signature, "emulated", precision="fp16")
         return bool(cells) and all(cell.status == "pass" for cell in cells)
 
     def _answers(self, runner: Runner) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,12 @@ from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import read_golden, write_golden
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.held_out import HeldOut
-from lxmert_export.judging import Judged, Progress, counted, judge_artifact, record_runner, report_on, silent
+from lxmert_export.isolating import Request, run_within
+from lxmert_export.judging import Judged, Progress, counted, record_runner, silent
+from lxmert_export.matrix import report_on
+from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.report import Floors, ParityReport
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import EPS, int8_floor, measure_floor
 from lxmert_export.recast import with_rounded_weights
 from lxmert_export.runners.runner import InputLimits
@@ -40,21 +45,14 @@ def pass_gate(
     report is returned whatever it says; the caller refuses an artifact that did not pass.
     """
     samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
-    judged, reference = _judge(artifact, module, samples, providers, progress)
+    yardstick = Yardstick(module, artifact.manifest.config, progress)
+    judged = judge_by(yardstick, artifact, samples, providers, progress)
+    reference = yardstick.reference(artifact.manifest.signature, samples)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
     return report_on([judged])
 
 
-def check_against_module(
-    artifacts: Sequence[Artifact], module: nn.Module, providers: Sequence[str], progress: Progress = silent
-) -> ParityReport:
-    """Judges artifacts of one task against a module in float64, and every pair of them against each other."""
-    samples = [_samples_for(artifact) for artifact in artifacts]
-    judged = [_judge(a, module, s, providers, progress)[0] for a, s in zip(artifacts, samples, strict=True)]
-    return report_on(judged)
-
-
-def _samples_for(artifact: Artifact) -> SampleInputs:
+def samples_for(artifact: Artifact) -> SampleInputs:
     """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
     manifest = artifact.manifest
     if artifact.is_calibrated:
@@ -66,18 +64,77 @@ def _samples_for(artifact: Artifact) -> SampleInputs:
     return sample_inputs(manifest.signature, manifest.config)
 
 
-def _judge(
-    artifact: Artifact, module: nn.Module, samples: SampleInputs, providers: Sequence[str], progress: Progress
-) -> tuple[Judged, Recording]:
+class Yardstick:
+    """A module's float64 outputs and noise floors, each computed once for all that share inputs and outputs."""
+
+    def __init__(self, module: nn.Module, config: LxmertConfig, progress: Progress = silent) -> None:
+        self.module, self.config = module, config
+        self._progress = progress
+        self._known: dict[Hashable, Any] = {}
+
+    def reference(self, signature: Signature, samples: SampleInputs) -> Recording:
+        """The float64 outputs."""
+
+        def run() -> Recording:
+            return run_reference(self.module, signature, self.config, samples, self._progress)
+
+        return cast(Recording, self._once(("reference", *_alike(signature, samples)), run))
+
+    def floors(
+        self, signature: Signature, samples: SampleInputs, precision: Precision, arithmetic: str | None = None
+    ) -> Floors:
+        """The noise floors of a precision; ``arithmetic`` is what it computes in, where its weights alone are of it."""
+
+        def run() -> Floors:
+            reference = self.reference(signature, samples)
+            return run_floors(
+                self.module,
+                signature,
+                self.config,
+                samples,
+                reference,
+                precision,
+                self._progress,
+                arithmetic=arithmetic,
+            )
+
+        return cast(Floors, self._once(("floors", precision, arithmetic, *_alike(signature, samples)), run))
+
+    def _once(self, key: Hashable, run: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = run()
+        return self._known[key]
+
+
+def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
+    """What two signatures must share to have the same reference: not the width of ids, nor the dtype of outputs."""
+    inputs = tuple((s.name, s.axes, s.dtype if "float" in s.dtype else "integer") for s in signature.inputs)
+    digest = hashlib.sha256()
+    for family in samples.families:
+        digest.update(family.name.encode())
+        for batch in family.batches:
+            for array in batch.values():
+                digest.update(array.astype(np.float64).tobytes())
+    return inputs, tuple(spec.name for spec in signature.outputs), digest.digest()
+
+
+def judge_by(
+    yardstick: Yardstick,
+    artifact: Artifact,
+    samples: SampleInputs,
+    providers: Sequence[str],
+    progress: Progress = silent,
+    *,
+    laws: bool = False,
+    time_limit: float | None = None,
+) -> Judged:
+    """Judges one artifact by a module, once its files are found to be of the precision that its manifest says."""
     if not artifact.is_engine:
         check_precision(artifact)
     manifest = artifact.manifest
-    reference = run_reference(module, manifest.signature, manifest.config, samples, progress)
-    floors = run_floors(
-        module, manifest.signature, manifest.config, samples, reference, manifest.precision, progress,
-        arithmetic=manifest.options.get("arithmetic"),
-    )  # fmt: skip
-    return judge_artifact(artifact, samples, reference, floors, providers, progress=progress), reference
+    reference = yardstick.reference(manifest.signature, samples)
+    floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
+    return run_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
 
 
 def run_reference(

@@ -1,10 +1,11 @@
-"""Which NVIDIA GPUs this machine has, as its driver tells: no runtime is loaded for it."""
+"""Which NVIDIA GPUs this machine has, as its driver tells, or a Jetson's device tree: no runtime is loaded for it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lxmert_export.errors import ConversionError
 
@@ -14,6 +15,12 @@ QUERY = ("nvidia-smi", "--query-gpu=compute_cap,name,driver_version", "--format=
 # A driver that is coming up answers within seconds; one that hangs never does.
 TIMEOUT_SECONDS = 20.0
 INSTEAD = "name the target instead (rtx builds without a GPU)"
+
+# Jetson's chips, as the device tree's `compatible` names them, by the compute capability of the GPU inside.
+JETSON_CHIPS: dict[str, Capability] = {"nvidia,tegra234": (8, 7), "nvidia,tegra264": (11, 0)}  # Orin, Thor
+DEVICE_TREE, JETSON_RELEASE = "proc/device-tree", "etc/nv_tegra_release"
+# What a Jetson's GPU is reached through; a container that was not given it lacks them all.
+JETSON_DEVICES = ("dev/nvhost-gpu", "dev/nvhost-ctrl-gpu", "dev/nvgpu", "dev/nvidia0")
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,43 @@ class Gpu:
         return f"{self.name}, compute capability {capability}, driver {self.driver}"
 
 
-def find_gpus(timeout: float = TIMEOUT_SECONDS) -> tuple[Gpu, ...]:
-    """The GPUs that ``nvidia-smi`` lists, at least one; ``ConversionError`` says why there is none."""
+def find_gpus(timeout: float = TIMEOUT_SECONDS, *, root: Path = Path("/")) -> tuple[Gpu, ...]:
+    """The GPUs that ``nvidia-smi`` lists, or a Jetson's own, at least one; ``ConversionError`` says why there is none.
+
+    Many a Jetson has no nvidia-smi, or one that tells no compute capability: its device tree, under ``root``, tells then.
+    """
+    jetson = find_jetson(root)
+    try:
+        gpus = _ask_driver(timeout)
+    except ConversionError:
+        if jetson is None:
+            raise
+        return (jetson,)
+    if jetson is None:
+        return gpus
+    return tuple(gpu if gpu.capability else replace(gpu, capability=jetson.capability) for gpu in gpus)
+
+
+def find_jetson(root: Path = Path("/")) -> Gpu | None:
+    """The GPU of the Jetson that this machine is, or None; its driver is the release of Jetson Linux.
+
+    ``ConversionError``: it is one, and its GPU cannot be reached, as in a container that was not given it.
+    """
+    chips = _strings(root / DEVICE_TREE / "compatible")
+    capability = next((JETSON_CHIPS[chip] for chip in chips if chip in JETSON_CHIPS), None)
+    if capability is None:
+        return None
+    name = next(iter(_strings(root / DEVICE_TREE / "model")), "NVIDIA Jetson")
+    if not any((root / device).exists() for device in JETSON_DEVICES):
+        raise ConversionError(
+            f"no NVIDIA GPU found here ({name} has one, but no /{JETSON_DEVICES[0]} leads to it; a container is given it by "
+            f"--runtime nvidia): {INSTEAD}"
+        )
+    release = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", "".join(_strings(root / JETSON_RELEASE)))
+    return Gpu(capability, name, f"Jetson Linux {release[1]}.{release[2]}" if release else "of Jetson Linux")
+
+
+def _ask_driver(timeout: float) -> tuple[Gpu, ...]:
     try:
         answer = subprocess.run(QUERY, capture_output=True, timeout=timeout, check=False)
     except FileNotFoundError as error:
@@ -71,3 +113,10 @@ def _read(line: str) -> Gpu:
 
 def _lines(output: bytes) -> list[str]:
     return [line.strip() for line in output.decode("utf-8", errors="replace").splitlines() if line.strip()]
+
+
+def _strings(file: Path) -> list[str]:
+    """What a file of the device tree holds: strings, each ended by a zero; none where there is no such file."""
+    if not file.is_file():
+        return []
+    return [text for text in file.read_text(encoding="utf-8", errors="replace").split("\0") if text]

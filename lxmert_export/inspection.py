@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def inspect_artifact(path: str | Path) -> dict[str, Any]:
         "graph": None if graph is None else vars(graph),
         "manifest": manifest.to_dict(),
     }
+
+
+def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> list[dict[str, Any]]:
+    """What the fp16 linter finds in an ONNX artifact, as ``lint`` does."""
+    from lxmert_export.linting import lint
+
+    return [asdict(finding) for finding in lint(open_artifact(path), calibration)]
 
 
 def inspect_checkpoint(
@@ -68,7 +76,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if manifest["target"] == "tensorrt":
         return [*rows, *_engine_rows(manifest["options"])]
-    return [*rows, *_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
+    return [*rows, *_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"])), *_lint_rows(facts)]
 
 
 def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -132,6 +140,14 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     least = min(decisions, key=lambda figures: int(figures["correct"]))
     accuracy, reference = (percent(least[n], least["questions"]) for n in ("correct", "reference_correct"))
     return f"{verdict}, accuracy {accuracy} (float64 {reference}) on {least['questions']:,} held-out questions"
+
+
+def _lint_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if facts.get("lint") == []:
+        return [("fp16 lint", "nothing found")]
+    return [
+        ("fp16 lint", "{severity}: {rule}: {node}: {seen}; {mend}".format(**found)) for found in facts.get("lint", ())
+    ]
 
 
 def _specs(specs: list[Mapping[str, Any]]) -> str:

@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
-MATMULS = ("MatMul", "Gemm")
+# How many matmuls an operator computes.
+MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
 # What reading a file that is no such graph raises.
 UNREADABLE: tuple[type[Exception], ...] = (OSError, DecodeError, KeyError, IndexError, StopIteration)
 
@@ -43,7 +44,7 @@ def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
     return OnnxFacts(
         opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
-        matmuls=_by_precision(types[node.output[0]] for node in matmuls),
+        matmuls=_by_precision(types[node.output[0]] for node in matmuls for _ in range(MATMULS[node.op_type])),
         islands=_by_precision(types[node.output[0]] for node in graph.node if node.name in islands),
         matmul_weights=_by_precision(types[node.input[1]] for node in matmuls if node.input[1] in stored),
     )

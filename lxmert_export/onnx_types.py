@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -21,6 +22,12 @@ def load_typed(path: Path) -> ir.Model:
             if value.dtype is None and value.name in types:
                 value.dtype = types[value.name]
     return model
+
+
+def expose(graph: ir.Graph, names: Iterable[str]) -> None:
+    """Makes outputs of values that are none yet."""
+    wanted = set(names) - {value.name for value in graph.outputs}
+    graph.outputs.extend(value for node in graph for value in node.outputs if value.name in wanted)
 
 
 def computes(node: ir.Node) -> bool:

@@ -102,7 +102,7 @@ def sample_inputs(signature: Signature, config: LxmertConfig, *, seed: int = 0) 
         if kind.fits(signature.fixed_sizes):
             generator = np.random.default_rng((seed, number))
             sizes = _batch_sizes(kind, signature, config)
-            families.append(Family(name, tuple(_draw(kind, signature, config, s, generator) for s in sizes)))
+            families.append(Family(name, tuple(draw_batch(kind, signature, config, s, generator) for s in sizes)))
     run = {family.name for family in families}
     return SampleInputs(tuple(families), tuple(name for name in KINDS if name not in run))
 
@@ -127,9 +127,10 @@ def _batch_sizes(kind: Kind, signature: Signature, config: LxmertConfig) -> Iter
         rows, number = rows + batch, number + 1
 
 
-def _draw(
+def draw_batch(
     kind: Kind, signature: Signature, config: LxmertConfig, sizes: Mapping[str, int], generator: np.random.Generator
 ) -> Arrays:
+    """One batch of a kind, of the sizes given to batch, text and objects."""
     shapes = {spec.name: spec.shape(sizes) for spec in signature.inputs}
     words, objects = _seen(kind, shapes["input_ids"], shapes["visual_feats"][:-1], generator)
     drawn: Arrays = {

@@ -12,6 +12,8 @@ from lxmert_export.errors import ConfigError
 Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# What an attention is made of in an ONNX graph: nodes, or ONNX's own operator.
+Attention = Literal["decomposed", "operator"]
 
 # The axes that are dynamic unless fixed. `images` is 2 x batch: the two pictures that each sentence of nlvr2 speaks of.
 DYNAMIC_AXES = ("batch", "text", "objects")
@@ -51,6 +53,10 @@ class Signature:
             return replace(spec, dtype="float32") if "float" in spec.dtype else spec
 
         return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
+
+    def of_any_batch(self) -> Self:
+        """The same with a dynamic batch axis on its inputs: a file holds as many rows as it does."""
+        return replace(self, inputs=tuple(replace(spec, axes=("batch", *spec.axes[1:])) for spec in self.inputs))
 
     @property
     def fixed_sizes(self) -> dict[str, int]:

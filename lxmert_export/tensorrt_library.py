@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,18 +26,27 @@ from lxmert_export.profiles import Profile
 MODULES: dict[Runtime, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 LOGGER = "Polygraphy"  # the name under which it uses Python's logging
-OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory")
+# "2." is CUDA's number for it, which Polygraphy tells as it is
+OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory", "cuda error: 2.")
+
+_counting = threading.Lock()
+_inside, _propagated = 0, True
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine's file, the runtime that built it, its version and the line that installs it, and the sizes that it takes."""
+    """An engine's file and hash, the runtime that built it, its version and the line that installs it, and the sizes it takes.
+
+    ``gpu`` is the machine that it is to run on: its GPUs and their drivers.
+    """
 
     file: Path
+    sha256: str
     runtime: Runtime
     install: str
     version: str
     profiles: tuple[Profile, ...]
+    gpu: str
 
 
 def open_library(runtime: Runtime, install: str) -> ModuleType:
@@ -64,28 +74,58 @@ def require_library(runtime: Runtime, install: str) -> None:
             raise MissingExtra("building and running engines", runtime, install=install)
 
 
+def prepare_polygraphy() -> None:
+    """Before Polygraphy is imported for what needs no TensorRT: sets it to the one installed, so that engines open here, too."""
+    os.environ.setdefault(RTX_SWITCH, "1" if find_spec(MODULES["tensorrt-rtx"]) else "0")
+
+
 @contextmanager
-def as_one_error(what: str, error: type[LxmertExportError] = ConversionError) -> Iterator[None]:
-    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said."""
+def as_one_error(
+    what: str, error: type[LxmertExportError] = ConversionError, *, quiet: bool = True
+) -> Iterator[LoggedErrors]:
+    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said.
+
+    Without ``quiet`` only the log is kept off, and not what else is written to stderr: that takes a file each time, and turns.
+    """
     from polygraphy.exception import PolygraphyException
 
-    logger, said = logging.getLogger(LOGGER), _Errors()
-    before = logger.propagate
-    logger.addHandler(said)
-    logger.propagate = False
+    said = LoggedErrors()
     try:
-        with quiet_native_logs(), warnings.catch_warnings():
-            # Polygraphy's own use of what TensorRT-RTX deprecates
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
+        with _kept_off_the_terminal(said), _quiet() if quiet else nullcontext():
+            yield said
     except (PolygraphyException, MemoryError) as failure:
         raise error(f"{what}: {said.reason(failure)}") from failure
+
+
+@contextmanager
+def _kept_off_the_terminal(said: LoggedErrors) -> Iterator[None]:
+    """What is logged goes to ``said`` alone. Threads may be inside at once: the last one out leaves the log as it was."""
+    global _inside, _propagated
+    logger = logging.getLogger(LOGGER)
+    with _counting:
+        if _inside == 0:
+            _propagated, logger.propagate = logger.propagate, False
+        _inside += 1
+        logger.addHandler(said)
+    try:
+        yield
     finally:
-        logger.removeHandler(said)
-        logger.propagate = before
+        with _counting:
+            logger.removeHandler(said)
+            _inside -= 1
+            if _inside == 0:
+                logger.propagate = _propagated
 
 
-class _Errors(logging.Handler):
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither chatter on stderr, nor warnings of Polygraphy's own use of what TensorRT-RTX deprecates; one thread at a time."""
+    with quiet_native_logs(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+class LoggedErrors(logging.Handler):
     """What was logged as an error, in order."""
 
     def __init__(self) -> None:
@@ -93,6 +133,7 @@ class _Errors(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Remembers a record, in one line."""
         self.lines.append(" ".join(record.getMessage().split()))
 
     def reason(self, failure: BaseException) -> str:
@@ -100,7 +141,11 @@ class _Errors(logging.Handler):
         everything = " ".join(self.lines).lower()
         if isinstance(failure, MemoryError) or any(sign in everything for sign in OUT_OF_MEMORY):
             return "out of memory; build a narrower profile, or half precision, or on a larger machine"
-        return (self.lines or [str(failure) or type(failure).__name__])[0].removeprefix("[E] ").removeprefix("[!] ")
+        return self.first(str(failure) or type(failure).__name__)
+
+    def first(self, otherwise: str) -> str:
+        """The first line, without its mark; ``otherwise`` where nothing was logged."""
+        return (self.lines or [otherwise])[0].removeprefix("[E] ").removeprefix("[!] ").removesuffix(".")
 
 
 def library_version(module: Any) -> str:

@@ -13,8 +13,9 @@ from converters.to_onnx import ONNX_FILE, convert_to_onnx
 from lxmert_export.artifact import Artifact, Manifest
 from lxmert_export.config import LxmertConfig
 from lxmert_export.gate import run_floors, run_reference
+from lxmert_export.parity.cells import Floors, judge
 from lxmert_export.parity.recording import Recording, record
-from lxmert_export.parity.report import Floors, ParityReport, judge
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.sample_inputs import SampleInputs, sample_inputs
@@ -45,7 +46,7 @@ class Bench:
     def report_on(self, artifact: Artifact) -> ParityReport:
         with open_emulator(artifact) as runner:
             found = record(runner.run, self.samples, self.signature)
-        cells = judge("bench", found, self.reference, self.floors, self.signature, "emulated")
+        cells = judge("bench", found, self.reference, self.floors, self.signature, "emulated", precision="fp16")
         return ParityReport(tuple(cells))
 
 

@@ -27,7 +27,9 @@ def change(graph: ir.Graph, name: str, edit: Callable[[np.ndarray], np.ndarray])
     """Replaces an initializer's numbers; the name is the parameter's, kernels lie (inputs, outputs)."""
     value = graph.initializers[name]
     assert value.const_value is not None
-    value.const_value = ir.Tensor(np.ascontiguousarray(edit(value.const_value.numpy())), name=name)
+    edited = edit(value.const_value.numpy())
+    # ascontiguousarray alone makes a vector of a scalar
+    value.const_value = ir.Tensor(np.ascontiguousarray(edited).reshape(edited.shape), name=name)
 
 
 def constant(graph: ir.Graph, like: ir.Value, number: float) -> ir.Value:

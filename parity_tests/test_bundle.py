@@ -58,7 +58,7 @@ def test_a_bundle_holds_all_that_a_device_needs(bundle: Artifact, graph: Artifac
     arrays = np.load(bundle.file("golden.npz"), allow_pickle=False)
     assert {name.split("/")[0] for name in arrays.files} == {"input", "reference", "shape", "floor", "positions"}
     text = bundle.file("README.md").read_text()
-    assert "--minShapes=input_ids:1x2," in text and "--computeCapabilities=8.9" in text and "polygraphy" not in text
+    assert "--minShapes=input_ids:1x2," in text and "--computeCapabilities=89" in text and "polygraphy" not in text
     assert lx.verify(bundle.path).passed  # it is an ONNX artifact still
 
 
@@ -348,6 +348,19 @@ def test_outputs_that_cannot_be_read_are_one_line(
         lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
 
 
-def test_the_command_takes_one_bundle_alone(tmp_path: Path) -> None:
-    done = run("parity", "one", "two", "--device-report", "report.json", cwd=tmp_path)
-    assert done.returncode == 2 and "leave all else out" in done.stderr
+def test_a_device_stands_beside_other_artifacts(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+    path = returned(bundle, tmp_path / "back")
+    report = lx.check_parity([bundle.path, graph.path], device_reports=[path])
+    device = next(facts.name for facts in report.runners if facts.kind == "device")
+    assert report.passed and report.status_of(device) == "pass"
+    opponents = {cell.runner for cell in report.cells if cell.against == device}
+    assert opponents == {bundle.name, graph.name}  # every pair, the device's among them
+    required = lx.check_parity([bundle.path], device_reports=[path], require_targets=["tensorrt"])
+    assert required.passed
+    without = lx.check_parity([bundle.path], require_targets=["tensorrt"])
+    assert not without.passed and "tensorrt is required" in without.summary()
+
+
+def test_a_device_report_is_judged_by_golden_files_alone(tmp_path: Path) -> None:
+    done = run("parity", "one", "--device-report", "report.json", "--checkpoint", "demo", cwd=tmp_path)
+    assert done.returncode == 2 and "leave --checkpoint" in " ".join(done.stderr.split())

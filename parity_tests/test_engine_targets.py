@@ -348,3 +348,59 @@ def test_hanging_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConversionError, match="no answer within 0.2 seconds"):
         find_gpus(timeout=0.2)
     assert time.monotonic() - began < 10
+
+
+def write_jetson(root: Path, compatible: str, *, model: str = "", device: str = "dev/nvhost-gpu") -> Path:
+    """A file system with a Jetson's device tree, release file and device."""
+    files = {
+        "proc/device-tree/compatible": compatible,
+        "proc/device-tree/model": model,
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+        device: "",
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+ORIN_TREE = "nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0nvidia,tegra23x\0"
+THOR_TREE = "nvidia,p4071-0000+p3834-0008\0nvidia,tegra264\0"
+AGX_ORIN = Gpu((8, 7), "NVIDIA Jetson AGX Orin Developer Kit", "Jetson Linux 36.4.3")
+
+
+def test_a_jetson_without_nvidia_smi_is_known_by_its_device_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    orin = write_jetson(tmp_path / "orin", ORIN_TREE, model=f"{AGX_ORIN.name}\0")
+    assert find_gpus(root=orin) == (AGX_ORIN,)
+    thor = write_jetson(tmp_path / "thor", THOR_TREE, device="dev/nvidia0")
+    (thor / "etc" / "nv_tegra_release").unlink()
+    (found,) = find_gpus(root=thor)
+    assert (found.capability, found.name) == ((11, 0), "NVIDIA Jetson")
+    assert resolve("this-gpu", detect=lambda: find_gpus(root=thor)).kind == "thor"
+    assert "name its JetPack" in refused("this-gpu", detect=lambda: find_gpus(root=orin))
+
+
+def test_what_nvidia_smi_leaves_untold_the_device_tree_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orin = write_jetson(tmp_path / "orin", ORIN_TREE, model=f"{AGX_ORIN.name}\0")
+    write_nvidia_smi(tmp_path, monkeypatch, "echo '[N/A], Orin (nvgpu), 540.4.0'")
+    assert find_gpus(root=orin) == (Gpu((8, 7), "Orin (nvgpu)", "540.4.0"),)
+    write_nvidia_smi(tmp_path, monkeypatch, "echo '8.6, NVIDIA RTX A6000, 535.1'")  # a card in an IGX Orin
+    assert find_gpus(root=orin) == (Gpu((8, 6), "NVIDIA RTX A6000", "535.1"),)
+
+
+@pytest.mark.parametrize(
+    ("compatible", "device", "reason"),
+    [(ORIN_TREE, "dev/null", "no /dev/nvhost-gpu leads to it; .* --runtime nvidia"),
+     ("raspberrypi,5-model-b\0brcm,bcm2712\0", "dev/nvhost-gpu", "there is no nvidia-smi"),
+     ("nvidia,tegra2340\0", "dev/nvhost-gpu", "there is no nvidia-smi")],
+    ids=["not in the container", "another board", "another chip"],
+)  # fmt: skip
+def test_no_jetson(compatible: str, device: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    board = write_jetson(tmp_path / "board", compatible, device=device)
+    with pytest.raises(ConversionError, match=reason) as told:
+        find_gpus(root=board)
+    assert "\n" not in str(told.value)

@@ -13,8 +13,9 @@ from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE, Artifact, Manifest, sha256
 from lxmert_export.gate import run_floors, run_reference
 from lxmert_export.judging import judge_artifact
+from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.report import Floors, ParityReport
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import errors
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits

@@ -106,6 +106,7 @@ NEEDS = [
     (("convert", "demo", "--to", "hf", "-o", "out"), "torch", "torch"),
     (("convert", "demo", "--to", "tf", "-o", "out"), "h5py", "h5"),
     (("inspect", "demo"), "torch", "torch"),
+    (("verify", "gone", "--polygraphy", "out"), "polygraphy", "polygraphy"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
 ]

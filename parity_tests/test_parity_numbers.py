@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lxmert_export.parity.cells import Cell, judge, judge_pair
 from lxmert_export.parity.recording import Recording, record
-from lxmert_export.parity.report import Cell, ParityReport, judge, judge_pair
+from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import (
     EPS,
     PAIR_THRESHOLD,
@@ -29,6 +30,7 @@ from parity_tests.random_models import SMALL
 
 SIGNATURE = Signature("custom", (), (TensorSpec("out", "float32", ("batch", 4)),))
 NO_SAMPLES = SampleInputs((Family("plain", ()),), ())
+MIXED = ("fp32", "fp16")
 FLOORS = {("plain", "out"): Floor(rms=0.1, reference_rms=1.0, samples=16, values=64)}
 
 
@@ -36,8 +38,11 @@ def chunks(shift: float, rows: int = 16) -> list[np.ndarray]:
     return [np.full((rows, 4), 1 + shift, dtype=np.float32)]
 
 
+AT_ONE: Recording = {("plain", "out"): chunks(0)}
+
+
 def cells_of(got: Recording, **options: object) -> list[Cell]:
-    return judge("x", got, {("plain", "out"): chunks(0)}, FLOORS, SIGNATURE, "native")
+    return judge("x", got, {("plain", "out"): chunks(0)}, FLOORS, SIGNATURE, "native", precision="fp32")
 
 
 def test_errors_are_pooled_over_batches() -> None:
@@ -69,13 +74,16 @@ def test_a_constant_never_passes_as_int8() -> None:
     floors = {key: int8_floor(chunks) for key, chunks in reference.items()}
     for constant in (-9.0, -7.0, 0.0):
         got = {key: [np.full((16, 300), constant, np.float32)] for key in reference}
-        (cell,) = judge("int8", got, reference, floors, signature, "native", choices_of=NO_SAMPLES)
+        (cell,) = judge("int8", got, reference, floors, signature, "native", precision="int8", samples=NO_SAMPLES)
         assert cell.status == "FAIL"
     noise = {
         key: [(chunks[0] + generator.normal(0, 0.05, (16, 300))).astype(np.float32)]
         for key, chunks in reference.items()
     }
-    assert judge("int8", noise, reference, floors, signature, "native", choices_of=NO_SAMPLES)[0].status == "pass"
+    assert (
+        judge("int8", noise, reference, floors, signature, "native", precision="int8", samples=NO_SAMPLES)[0].status
+        == "pass"
+    )
 
 
 def test_what_int8_chooses_for_a_masked_word_does_not_count() -> None:
@@ -94,7 +102,7 @@ def test_what_int8_chooses_for_a_masked_word_does_not_count() -> None:
         rows = np.arange(16)
         found[rows, word, best], found[rows, word, second] = wanted[rows, word, second], wanted[rows, word, best]
         got = {place: [found.astype(np.float32)]}
-        return judge("int8", got, reference, floors, signature, "native", choices_of=samples)[0].status
+        return judge("int8", got, reference, floors, signature, "native", precision="int8", samples=samples)[0].status
 
     assert (turned(2), turned(3)) == ("pass", "pass")
     assert (turned(0), turned(1)) == ("FAIL", "FAIL")
@@ -126,24 +134,51 @@ def test_structure_is_judged_before_values(got: Recording, reason: str) -> None:
 
 def test_a_floor_that_is_no_number_never_passes() -> None:
     broken = {("plain", "out"): replace(FLOORS["plain", "out"], rms=float("nan"))}
-    (cell,) = judge("x", {("plain", "out"): chunks(0)}, {("plain", "out"): chunks(0)}, broken, SIGNATURE, "native")
+    (cell,) = judge("x", AT_ONE, AT_ONE, broken, SIGNATURE, "native", precision="fp32")
     assert cell.status == "FAIL"
     json.dumps(ParityReport((cell,)).to_dict(), allow_nan=False)
+
+
+def test_nothing_passes_by_an_infinite_floor() -> None:
+    endless = {place: replace(floor, rms=float("inf")) for place, floor in FLOORS.items()}
+    (cell,) = judge("x", {("plain", "out"): chunks(9)}, AT_ONE, endless, SIGNATURE, "native", precision="fp16")
+    (pair,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(9)}), (endless, FLOORS), MIXED)
+    assert cell.status == pair.status == "FAIL" and cell.reason == pair.reason == "its noise floor is not finite"
+
+
+def test_an_output_that_is_zero_everywhere_has_pairs_too() -> None:
+    none = {place: replace(floor, rms=0.0) for place, floor in FLOORS.items()}
+    (same,) = judge_pair(("a", "b"), (AT_ONE, AT_ONE), (none, none), MIXED)
+    (other,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(1e-9)}), (none, none), MIXED)
+    assert (same.status, other.status) == ("pass", "pass")  # 1e-9 is none of float32's
+    (other,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(0.1)}), (none, none), MIXED)
+    assert other.status == "FAIL"
+
+
+def test_choices_of_int8_are_not_counted_over_a_family_of_another_shape() -> None:
+    generator = np.random.default_rng(0)
+    signature = task_signature(SMALL, "question-answering")
+    reference = {(family, ANSWER_OUTPUT): [generator.normal(0, 3, (16, 7))] for family in ("plain", "ragged")}
+    floors = {key: int8_floor(chunks) for key, chunks in reference.items()}
+    got = {key: [chunks[0].astype(np.float32)] for key, chunks in reference.items()}
+    got["ragged", ANSWER_OUTPUT] = [got["ragged", ANSWER_OUTPUT][0].T.copy()]
+    cells = judge("x", got, reference, floors, signature, "native", precision="int8", samples=NO_SAMPLES)
+    assert [cell.status for cell in cells] == ["pass", "FAIL"]
 
 
 def test_pairs_need_no_reference() -> None:
     other = {("plain", "out"): Floor(rms=0.2, reference_rms=1.0, samples=16, values=64)}
     one, two = {("plain", "out"): chunks(0)}, {("plain", "out"): chunks(0.5)}
-    (cell,) = judge_pair(("a", "b"), (one, two), (FLOORS, other))
+    (cell,) = judge_pair(("a", "b"), (one, two), (FLOORS, other), MIXED)
     assert cell.score == pytest.approx(0.5 / np.hypot(0.1, 0.2), rel=1e-5)
     assert pair_score(errors(one["plain", "out"], two["plain", "out"]), *FLOORS.values(), *other.values()) == cell.score
-    (missing,) = judge_pair(("a", "b"), (one, {}), (FLOORS, other))
+    (missing,) = judge_pair(("a", "b"), (one, {}), (FLOORS, other), MIXED)
     assert (missing.status, missing.reason) == ("FAIL", "missing from b")
     far = {("plain", "out"): chunks(PAIR_THRESHOLD)}
-    assert judge_pair(("a", "b"), (one, far), (FLOORS, other))[0].status == "FAIL"
-    assert judge_pair(("a", "b"), (one, {("plain", "out"): chunks(0, 8)}), (FLOORS, other))[0].status == "FAIL"
-    assert judge_pair(("a", "b"), (one, {("plain", "out"): chunks(np.nan)}), (FLOORS, other))[0].status == "FAIL"
-    assert judge_pair(("a", "b"), (one, two), ({}, {}))[0].status == "FAIL"
+    assert judge_pair(("a", "b"), (one, far), (FLOORS, other), MIXED)[0].status == "FAIL"
+    assert judge_pair(("a", "b"), (one, {("plain", "out"): chunks(0, 8)}), (FLOORS, other), MIXED)[0].status == "FAIL"
+    assert judge_pair(("a", "b"), (one, {("plain", "out"): chunks(np.nan)}), (FLOORS, other), MIXED)[0].status == "FAIL"
+    assert judge_pair(("a", "b"), (one, two), ({}, {}), ("fp32", "fp32"))[0].status == "FAIL"
 
 
 def test_nothing_compared_is_no_pass() -> None:

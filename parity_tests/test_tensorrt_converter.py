@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 import lxmert_export as lx
 from converters.to_tensorrt import check_network, node_name
 from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
-from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
 from lxmert_export.profiles import Profile, call_sizes, pick_profile, pieces
@@ -113,7 +115,7 @@ def judged_by_stand_in(
     """``verify`` of an engine, as on a GPU that computed what onnxruntime does."""
     engine = built(source, directory, **ranges)
 
-    def opened(artifact: Artifact, providers: Any) -> StandIn:
+    def opened(artifact: Artifact, providers: Any, threads: Any) -> StandIn:
         manifest = artifact.manifest
         runner = StandIn(
             source / "model.onnx", manifest.signature, InputLimits.of(manifest.config), precision="fp32", name="engine"
@@ -206,6 +208,72 @@ def test_layers_go_by_the_names_of_their_nodes() -> None:
     assert count_precisions(["float16", "bfloat16", "float32"]) == {"fp16": 1, "bf16": 1, "fp32": 1}
 
 
+@pytest.mark.parametrize("option", ["strip", "refit"])
+def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
+    option: str, graph: Artifact, tmp_path: Path
+) -> None:
+    """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
+    from converters.to_tensorrt import convert_to_tensorrt
+    from lxmert_export.engine_targets import resolve
+    from lxmert_export.profiles import make_profiles
+
+    with pytest.raises(
+        ConversionError, match=f"cannot have --{option}: TensorRT-RTX builds such an engine only on a mach"
+    ):
+        resolve("rtx", options=lx.BuildOptions(**{option: True}))
+    target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(**{option: True}))
+    signature = graph.manifest.signature
+    profiles = make_profiles(graph.manifest.config, signature, batch=(), text=(), objects=())
+    with pytest.raises(ConversionError, match="TensorRT cannot build the engine"):
+        convert_to_tensorrt(graph.file("model.onnx"), signature, profiles, target, tmp_path, weights_size=1)
+
+
+def real_inputs(file: Path, *, largest: float, rows: int = 3) -> Path:
+    """A file as a user has it: features of ordinary size, or larger."""
+    generator = np.random.default_rng(0)
+    arrays = {
+        "input_ids": generator.integers(1, TINY.vocab_size, (rows, 6)),
+        "visual_feats": (generator.uniform(-largest, largest, (rows, 5, TINY.visual_feat_dim))).astype(np.float32),
+        "visual_pos": generator.uniform(0, 1, (rows, 5, 4)).astype(np.float32),
+    }
+    np.savez(file, **arrays)
+    return file
+
+
+def test_the_linter_measures_ranges_on_inputs_of_the_users_own(graph: Artifact, tmp_path: Path) -> None:
+    """Features of a hundred thousand overflow the projection that reads them; drawn ones do not."""
+    calm, wild = (real_inputs(tmp_path / f"{size:g}.npz", largest=size) for size in (1, 1e5))
+    engine = built(graph.path, tmp_path / "calm", calibration=calm)
+    assert engine.manifest.options["lint_inputs"] == "1.npz"
+    with pytest.raises(ConversionError, match=r"not for fp16: error: activation-overflow: .* beyond fp16's 65504"):
+        built(graph.path, tmp_path / "wild", calibration=wild)
+    with pytest.raises(InputError, match="no such file; calibration inputs are"):
+        built(graph.path, tmp_path / "out", calibration=tmp_path / "none.npz")
+    with pytest.raises(ConversionError, match="calibration: is for the linter of fp16, and this engine is fp32"):
+        built(lively_model("question-answering", TINY), tmp_path / "out", calibration=calm)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "wild").exists()
+
+
+def test_inspect_lints_without_building(graph: Artifact, tmp_path: Path) -> None:
+    """An fp16 artifact as it is, a float32 one as it would be in fp16; bf16 and checkpoints are refused."""
+    wild = str(real_inputs(tmp_path / "wild.npz", largest=1e5))
+    model = lively_model("question-answering", SMALL)
+    float32 = lx.export("onnx", model, tmp_path / "fp32", parity=False)
+    for path in (graph.path, float32.path):
+        found = run("inspect", str(path), "--lint", "--json", cwd=tmp_path)
+        assert found.returncode == 0, found.stderr
+        assert not [finding for finding in json.loads(found.stdout)["lint"] if finding["severity"] == "error"]
+        found = run("inspect", str(path), "--lint", "--calibration", wild, cwd=tmp_path)
+        assert "fp16 lint      error: activation-overflow: " in found.stdout
+    half = lx.export("onnx", model, tmp_path / "bf16", precision="bf16", parity=False)
+    refused = run("inspect", str(half.path), "--lint", cwd=tmp_path)
+    assert (
+        refused.returncode == 1
+        and "is bf16 onnx; the fp16 linter reads ONNX artifacts of fp16 or fp32" in refused.stderr
+    )
+    assert run("inspect", "demo", "--lint", cwd=tmp_path).returncode == 2
+
+
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "precision": ({"precision": "bf16"}, ConversionError, "is fp16, and an engine has its ONNX graph's precision"),
     "onnx option": ({"attentions": True}, ConversionError, "attentions cannot be changed in an ONNX artifact"),
@@ -258,3 +326,45 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     assert "[W]" not in found.stderr and "TRT" not in found.stderr
     verified = run("verify", "out", cwd=tmp_path)
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "default name"])
+@pytest.mark.parametrize("bundle", [False, True], ids=["engine", "bundle"])
+def test_what_exists_is_refused_before_anything_is_converted(
+    bundle: bool, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lxmert_export.engine_api.export", lambda *arguments, **options: pytest.fail("converted"))
+    lx.save_checkpoint(lively_model("question-answering", TINY), "small")
+    final = f"small-question-answering-tensorrt{'-bundle' if bundle else ''}-fp16"
+    taken = Path(f"{final}.tar.gz" if bundle else final)
+    taken.write_text("another") if bundle else taken.mkdir()
+    with pytest.raises(ArtifactError, match=f"{taken.name}: exists already"):
+        lx.build_engine("small", final if named else None, precision="fp16", bundle=bundle)
+    assert {path.name for path in tmp_path.iterdir()} == {"small", taken.name}
+
+
+def copies_of_shared_weights(onnx_artifact: Artifact, engine: Artifact) -> dict[str, int]:
+    """How often an engine holds the first row of each weight that the ONNX graph reads more than once."""
+    model = onnx.load(onnx_artifact.file("model.onnx"))
+    reads = Counter(name for node in model.graph.node if node.op_type == "MatMul" for name in node.input)
+    stored = engine.file(ENGINE_FILE).read_bytes()
+    return {
+        weight.name: stored.count(onnx.numpy_helper.to_array(weight)[0].tobytes())
+        for weight in model.graph.initializer
+        if reads[weight.name] > 1
+    }
+
+
+def test_weights_that_two_matmuls_share_are_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT lays the weights of one input together: it stores them twice where two inputs read them in other orders."""
+    model = lively_model("question-answering", SMALL)
+
+    def copies(name: str) -> dict[str, int]:
+        graph = lx.export("onnx", model, tmp_path / name, precision="fp16", parity=False)
+        return copies_of_shared_weights(graph, built(graph.path, tmp_path / f"{name}-engine"))
+
+    ordered = copies("ordered")
+    assert len(ordered) >= 4 and set(ordered.values()) == {1}
+    monkeypatch.setattr("converters.onnx_graph.order_shared_matmuls", lambda graph: None)
+    assert 2 in copies("as-traced").values()

@@ -17,8 +17,8 @@ from benchmarks.study.onnx_weights import OnnxFile
 from benchmarks.study.tensorflow_weights import SavedModelFile
 from benchmarks.study.tflite_weights import TfliteFile
 from lxmert_export.gate import run_floors, run_reference
+from lxmert_export.parity.cells import Cell, Floors, judge, judge_pair
 from lxmert_export.parity.recording import Recording, Run, record
-from lxmert_export.parity.report import Cell, Floors, judge, judge_pair
 from lxmert_export.parity.scores import errors
 from lxmert_export.runners.runner import Arrays
 from lxmert_export.sample_inputs import Family, SampleInputs, sample_inputs
@@ -111,15 +111,17 @@ class Checkpoint:
         """The cells of the gate; ``emulated`` and ``native`` are judged alike."""
         return judge(
             subject.name, recording, self.reference, self.floors[subject.floor], self.architecture.signature, "native",
-            choices_of=self.samples if subject.precision == "int8" else None,
+            precision=subject.precision, samples=self.samples,
         )  # fmt: skip
 
     def judge_pairs(self, recordings: Mapping[Subject, Recording]) -> dict[str, float]:
         """The worst score of every pair."""
         pairs = {}
         for one, other in combinations(recordings, 2):
-            floors = (self.floors[one.floor], self.floors[other.floor])
-            cells = judge_pair((one.name, other.name), (recordings[one], recordings[other]), floors)
+            cells = judge_pair(
+                (one.name, other.name), (recordings[one], recordings[other]),
+                (self.floors[one.floor], self.floors[other.floor]), (one.precision, other.precision),
+            )  # fmt: skip
             pairs[f"{one.name} | {other.name}"] = worst_score(cells)
         return pairs
 

@@ -35,7 +35,7 @@ def summarise(rows: Sequence[Row]) -> Row:
     """The whole result, as JSON holds it."""
     trials = [row for row in rows if row["kind"] == "trial"]
     faults = [row for row in rows if row["kind"] == "fault"]
-    return rounded(
+    results: Row = rounded(
         {
             "machine": machine(),
             "threshold": THRESHOLD,
@@ -48,6 +48,7 @@ def summarise(rows: Sequence[Row]) -> Row:
             "faults": _faults(faults),
         }
     )
+    return results
 
 
 def rounded(value: Any) -> Any:

@@ -34,6 +34,8 @@ RUN, NOT_RUN = "built and run", "built, not run (no GPU)"
 # TensorRT's names of types, and numpy's.
 NUMPY_TYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
 PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
+# How many matmuls a layer is.
+MATMULS = {"MATRIX_MULTIPLY": 1, "ATTENTION_OUTPUT": 2}
 # Options of a build that are a flag of TensorRT's.
 FLAGS = {"version_compatible": "VERSION_COMPATIBLE", "refit": "REFIT", "weight_streaming": "WEIGHT_STREAMING"}
 
@@ -167,6 +169,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
         said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
         raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
     matmuls = count_matmuls(network, bundle)
+    allow_decomposition(library, network)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
     for ranges in bundle["profiles"]:
@@ -203,15 +206,24 @@ def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
         config.set_compute_capability(known, number)
 
 
+def allow_decomposition(library: Any, network: Any) -> None:
+    """Lets TensorRT take an attention apart where it has no fused kernel for it."""
+    for number in range(network.num_layers):
+        layer = network.get_layer(number)
+        if layer.type.name == "ATTENTION_OUTPUT":
+            layer.__class__ = library.IAttentionOutputLayer
+            layer.attention.decomposable = True
+
+
 def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
     """How many matmuls compute in which precision; a float32 one that is none of the bundle's islands is refused."""
     counts: dict[str, int] = {}
     for number in range(network.num_layers):
         layer = network.get_layer(number)
-        if layer.type.name != "MATRIX_MULTIPLY":
+        if layer.type.name not in MATMULS:
             continue
         precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
-        counts[precision] = counts.get(precision, 0) + 1
+        counts[precision] = counts.get(precision, 0) + MATMULS[layer.type.name]
         name = layer.name.split(" [ONNX Layer: ")[0]
         if precision != bundle["precision"] and not (precision == "fp32" and name in bundle["islands"]):
             raise Failure(

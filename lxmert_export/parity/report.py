@@ -1,47 +1,47 @@
-"""The measured statement that runners compute the same function: one cell per runner, output and input family."""
+"""The measured statement that runners compute the same function: all cells of one check, and the verdict on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from lxmert_export.parity.decisions import Decisions, clear_choices, percent, wrong_choices
-from lxmert_export.parity.recording import Arithmetic, Recording, shapes
-from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, Errors, Floor, errors, pair_score
-from lxmert_export.sample_inputs import SampleInputs
-from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
+from lxmert_export.parity.cells import Cell, Status, badness
+from lxmert_export.parity.decisions import Decisions, percent
+from lxmert_export.parity.divergence import Divergence
 
-FORMAT_VERSION = 1
-REFERENCE = "float64"
-Floors = Mapping[tuple[str, str], Floor]
+FORMAT_VERSION = 2
+RunnerKind = Literal["artifact", "canonical", "transformers", "recorded", "device"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One runner's output under one input family, against the reference or another runner.
+class RunnerFacts:
+    """One row of the matrix: what a runner is, how large, and where it came from.
 
-    ``score`` is ``error_rms`` over ``floor``; both are None where names, shapes, dtypes or NaN failed before values could be
-    compared, and ``reason`` says which. ``status`` is ``pass`` or ``FAIL``, nothing else.
+    ``not_judged`` is its status where nothing of it was run (``skipped`` or ``built-not-run``), and ``reason`` says why.
+    ``bytes`` is the size of all its files, ``source`` the checkpoint that it was made from, ``tools`` the versions that made it.
     """
 
+    name: str
+    kind: RunnerKind
+    target: str
+    precision: str
+    not_judged: Status | None = None
+    reason: str | None = None
+    bytes: int | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LawNotRun:
+    """A reference-free law that a runner could not be held to, and why: never a pass."""
+
     runner: str
-    against: str
-    output: str
-    family: str
-    arithmetic: Arithmetic
-    status: Literal["pass", "FAIL"]
-    reason: str | None
-    score: float | None
-    threshold: float
-    error_rms: float | None
-    error_max: float | None
-    floor: float | None
-    reference_rms: float | None
-    samples: int
-    values: int
+    law: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class ParityReport:
     """All cells of one check, and what was not run; ``passed`` needs every cell to pass and no proof to be missing.
 
     ``decisions`` are the answers of each runner to the built-in checkpoint's held-out questions, where it was made from that.
-    ``families_not_run`` are those that any runner was not run on, ``not_run`` says of each which.
+    ``families_not_run`` are those that any runner was not run on, ``not_run`` says of each which. ``required`` are the targets of
+    which a runner must be there, and all must pass. ``regressions`` tell where it is worse than a baseline.
+    ``divergences`` are where runners leave the reference, as ``--locate`` found them; ``provenance`` is what it was run by, on
+    what, against what.
     """
 
     cells: tuple[Cell, ...]
@@ -59,53 +62,109 @@ class ParityReport:
     vouched: tuple[str, ...] = ()
     decisions: tuple[Decisions, ...] = ()
     not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runners: tuple[RunnerFacts, ...] = ()
+    laws_not_run: tuple[LawNotRun, ...] = ()
+    required: tuple[str, ...] = ()
+    regressions: tuple[str, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unproven(self) -> list[str]:
-        """Runners that only a CPU's float32 arithmetic speaks for, and outputs that nothing was compared for."""
-        proven = {cell.runner for cell in self.cells if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
-        return sorted({cell.runner for cell in self.cells} - proven)
+        """Runners that only a CPU's float32 arithmetic speaks for."""
+        judged = [cell for cell in self.cells if cell.kind == "reference"]
+        proven = {cell.runner for cell in judged if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
+        return sorted({cell.runner for cell in judged} - proven)
 
     @property
     def failures(self) -> list[Cell]:
         """The cells that failed."""
-        return [cell for cell in self.cells if cell.status != "pass"]
+        return [cell for cell in self.cells if cell.status == "FAIL"]
 
     @property
     def passed(self) -> bool:
-        """True only where something was compared, all of it passed, and no runner is left unproven."""
+        """True only where something was compared, all of it passed, and nothing that was asked for is missing."""
         decided = all(decisions.passed for decisions in self.decisions)
-        return bool(self.cells) and not self.failures and not self.unproven and decided
+        sound = bool(self.cells) and not self.failures and not self.unproven and decided
+        return sound and not self.untouched and not self.missing and not self.regressions
+
+    @property
+    def untouched(self) -> list[str]:
+        """Runners that were to be judged, and of which nothing was compared: no family of inputs was theirs."""
+        compared = {name for cell in self.cells for name in (cell.runner, cell.against)}
+        return [facts.name for facts in self.runners if facts.not_judged is None and facts.name not in compared]
+
+    @property
+    def missing(self) -> list[str]:
+        """A line for each required target that no runner proves, or that some runner of it does not."""
+        lines = []
+        for target in self.required:
+            found = [facts for facts in self.runners if facts.target == target]
+            short = [facts for facts in found if self.status_of(facts.name) != "pass"]
+            lines += [f"{target} is required, and no runner of it was named"] if not found else []
+            lines += [f"{target} is required, and {f.name} is {self.status_of(f.name)}{_because(f)}" for f in short]
+        return lines
+
+    def status_of(self, runner: str) -> Status:
+        """A runner's own status: ``pass`` only where all that it takes part in was compared and passed.
+
+        A pair that fails speaks against both, unless one alone fails by itself: then against that one.
+        """
+        for facts in self.runners:
+            if facts.name == runner and facts.not_judged is not None:
+                return facts.not_judged
+        its_own = [cell for cell in self.cells if runner in (cell.runner, cell.against)]
+        opponents = {
+            opponent
+            for cell in its_own
+            if cell.kind == "pair" and cell.status == "FAIL"
+            for opponent in (cell.runner, cell.against)
+            if opponent != runner
+        }
+        failed = self._fails_by_itself(runner) or not all(map(self._fails_by_itself, opponents))
+        return "pass" if its_own and not failed else "FAIL"
+
+    def _fails_by_itself(self, runner: str) -> bool:
+        """Against the reference, a law, its own first signature or in its decisions; or for want of a proof."""
+        cells = [cell for cell in self.failures if cell.kind != "pair" and runner in (cell.runner, cell.against)]
+        decided = any(decided.runner == runner and not decided.passed for decided in self.decisions)
+        return bool(cells) or decided or runner in self.unproven
 
     def worst_cells(self) -> list[Cell]:
         """For each runner, opponent and output, the cell of the family that fares worst."""
         worst: dict[tuple[str, str, str, str], Cell] = {}
         for cell in self.cells:
             key = (cell.runner, cell.against, cell.arithmetic, cell.output)
-            if key not in worst or _badness(cell) > _badness(worst[key]):
+            if key not in worst or badness(cell) > badness(worst[key]):
                 worst[key] = cell
         return list(worst.values())
 
     def summary(self) -> str:
         """One line: the verdict, how much was compared, and the worst figures or the first failure."""
-        if self.failures:
-            cell = max(self.failures, key=_badness)
-            found = cell.reason or f"score {cell.score:.3g} is above {cell.threshold:g}"
-            more = f" (and {len(self.failures) - 1} more cells)" if len(self.failures) > 1 else ""
-            return f"parity FAILED: {cell.runner}, {cell.output}, {cell.family} inputs: {found}{more}"
-        if not self.cells:
-            return "parity FAILED: nothing was compared"
-        if self.unproven:
-            return (
-                f"parity FAILED: no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
-            )
-        if failed := [decisions for decisions in self.decisions if not decisions.passed]:
-            return f"parity FAILED: {failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
-        top = max(self.cells, key=_badness)
+        if fault := self._fault():
+            return f"parity FAILED: {fault}"
+        top = max(self.cells, key=badness)
         return (
             f"parity passed: {len(self.cells)} cells, worst score {top.score:.2f} of {top.threshold:g} "
             f"({top.output}, {top.family} inputs)"
-        ) + self._least_accurate()
+        ) + (self._least_accurate() + self._not_judged())
+
+    def _fault(self) -> str | None:
+        if self.failures:
+            cell = max(self.failures, key=badness)
+            found = cell.reason or _too_much(cell)
+            more = f" (and {len(self.failures) - 1} more cells)" if len(self.failures) > 1 else ""
+            return f"{_named(cell)}, {cell.output}, {cell.family} inputs: {found}{more}"
+        if not self.cells:
+            because = "; ".join(f"{facts.name} is {facts.not_judged}{_because(facts)}" for facts in self.runners)
+            return "nothing was compared" + (f": {because}" if because else "")
+        if self.unproven:
+            return f"no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
+        if failed := [decisions for decisions in self.decisions if not decisions.passed]:
+            return f"{failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
+        if self.untouched:
+            return f"nothing was compared of {', '.join(self.untouched)}"
+        return next(iter((*self.missing, *self.regressions)), None)
 
     def _least_accurate(self) -> str:
         if not self.decisions:
@@ -117,133 +176,54 @@ class ParityReport:
             f"agreement {percent(least.agreed, least.clear)} but for {least.near_ties} near-ties"
         )
 
+    def _not_judged(self) -> str:
+        """A pass speaks of what was run alone: what was not is named beside it."""
+        left = [f"{facts.name} {facts.not_judged}" for facts in self.runners if facts.not_judged is not None]
+        return f"; not judged: {', '.join(left)}" if left else ""
+
     def to_dict(self) -> dict[str, Any]:
-        """The whole report as JSON holds it."""
+        """The whole report as JSON holds it; ``report.schema.json`` describes it."""
         return {
-            "format": FORMAT_VERSION,
-            "passed": self.passed,
-            "summary": self.summary(),
-            "families_not_run": list(self.families_not_run),
-            "not_run": {runner: list(families) for runner, families in self.not_run.items()},
-            "notes": list(self.notes),
-            "cells": [{k: _finite(v) for k, v in asdict(cell).items()} for cell in self.cells],
-            "decisions": [decisions.to_dict() for decisions in self.decisions],
+            name: finite(value)
+            for name, value in {
+                "format": FORMAT_VERSION,
+                "passed": self.passed,
+                "summary": self.summary(),
+                "provenance": dict(self.provenance),
+                "required": list(self.required),
+                "missing": self.missing,
+                "regressions": list(self.regressions),
+                "runners": [{**asdict(facts), "status": self.status_of(facts.name)} for facts in self.runners],
+                "families_not_run": list(self.families_not_run),
+                "not_run": {runner: list(families) for runner, families in self.not_run.items()},
+                "laws_not_run": [asdict(law) for law in self.laws_not_run],
+                "notes": list(self.notes),
+                "vouched": list(self.vouched),
+                "cells": [asdict(cell) for cell in self.cells],
+                "decisions": [decisions.to_dict() for decisions in self.decisions],
+                "divergences": [divergence.to_dict() for divergence in self.divergences],
+            }.items()
         }
 
 
-def judge(
-    runner: str,
-    recording: Recording,
-    reference: Recording,
-    floors: Floors,
-    signature: Signature,
-    arithmetic: Arithmetic,
-    *,
-    against: str = REFERENCE,
-    choices_of: SampleInputs | None = None,
-) -> list[Cell]:
-    """Cells of a runner against the float64 reference, or what else ``against`` names.
-
-    In order: names, shapes and dtypes, NaN and infinity, values.
-
-    int8 is judged by its choices too, where an output holds the scores of some: ``choices_of`` are the inputs of its.
-    """
-    specs = {spec.name: spec for spec in signature.outputs}
-    cells = []
-    for (family, output), wanted in reference.items():
-        got = recording.get((family, output))
-        floor = floors[family, output]
-        reason = _structural_fault(got, wanted, specs[output])
-        found = errors(wanted, got) if got is not None and reason is None else None
-        score = None if found is None else found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
-        cells.append(_cell(runner, against, output, family, arithmetic, reason, score, THRESHOLD, found, floor))
-    if choices_of is None:
-        return cells
-    return [_with_choices(cell, recording, reference, floors, choices_of) for cell in cells]
+def _because(facts: RunnerFacts) -> str:
+    return f" ({facts.reason})" if facts.reason else ""
 
 
-def _with_choices(
-    cell: Cell, recording: Recording, reference: Recording, floors: Floors, samples: SampleInputs
-) -> Cell:
-    """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
-    if cell.output not in CHOICE_OUTPUTS or cell.reason:
-        return cell
-    keys = [key for key in reference if key[1] == cell.output and key in recording]
-    mask = CHOICE_OUTPUTS[cell.output]
-    inputs = {family.name: family.batches for family in samples.families}
-    counted = [
-        clear_choices(
-            recording[key], reference[key], floors[key].rms, [batch[mask] for batch in inputs[key[0]]] if mask else None
-        )
-        for key in keys
-    ]
-    known = [counts for counts in counted if counts is not None]
-    if len(known) < len(counted):
-        return cell
-    reason = wrong_choices(sum(agreed for agreed, _ in known), sum(clear for _, clear in known))
-    return replace(cell, status="FAIL", reason=reason) if reason else cell
-
-
-def judge_pair(
-    names: tuple[str, str], recordings: tuple[Recording, Recording], floors: tuple[Floors, Floors]
-) -> list[Cell]:
-    """Cells of two runners against each other, over every output that either has; needs no reference."""
-    one, other = recordings
-    cells = []
-    for family, output in dict.fromkeys((*one, *other)):
-        key = (family, output)
-        reason = None
-        if key not in one or key not in other:
-            reason = f"missing from {names[0] if key not in one else names[1]}"
-        elif shapes(one[key]) != shapes(other[key]):
-            reason = f"shapes differ: {shapes(one[key])[0]} and {shapes(other[key])[0]}"
-        elif not _all_finite(one[key]) or not _all_finite(other[key]):
-            reason = "NaN or infinity"
-        found = errors(one[key], other[key]) if reason is None else None
-        both = (floors[0].get(key), floors[1].get(key))
-        floor = both[0] or both[1]
-        score = pair_score(found, both[0], both[1]) if found and both[0] and both[1] else None
-        if reason is None and score is None:
-            reason = "no floor is known for this output"
-        cells.append(_cell(names[0], names[1], output, family, "native", reason, score, PAIR_THRESHOLD, found, floor))
-    return cells
-
-
-def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec) -> str | None:
-    if got is None:
-        return "missing output"
-    if shapes(got) != shapes(wanted):
-        odd = next((g, w) for g, w in zip([*shapes(got), ()], [*shapes(wanted), ()], strict=False) if g != w)
-        return f"shape {list(odd[0])}, expected {list(odd[1])}"
-    if dtypes := {str(chunk.dtype) for chunk in got} - {spec.dtype}:
-        return f"dtype {', '.join(sorted(dtypes))}, expected {spec.dtype}"
-    return None if _all_finite(got) else "NaN or infinity"
-
-
-def _cell(
-    runner: str, against: str, output: str, family: str, arithmetic: Arithmetic, reason: str | None,
-    score: float | None, threshold: float, found: Errors | None, floor: Floor | None,
-) -> Cell:  # fmt: skip
-    passed = reason is None and score is not None and score <= threshold
-    return Cell(
-        runner=runner, against=against, output=output, family=family, arithmetic=arithmetic,
-        status="pass" if passed else "FAIL", reason=reason, score=score, threshold=threshold,
-        error_rms=found.rms if found else None, error_max=found.maximum if found else None,
-        floor=floor.rms if floor else None, reference_rms=floor.reference_rms if floor else None,
-        samples=floor.samples if floor else 0, values=found.values if found else 0,
-    )  # fmt: skip
-
-
-def _all_finite(chunks: Iterable[Any]) -> bool:
-    return all(bool(np.isfinite(chunk).all()) for chunk in chunks)
-
-
-def _badness(cell: Cell) -> float:
+def _too_much(cell: Cell) -> str:
     if cell.score is None or not np.isfinite(cell.score):
-        return float("inf")
-    return cell.score / cell.threshold
+        return "its score is no finite number"
+    return f"score {cell.score:.3g} is above {cell.threshold:g}"
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: None, with the reason beside it."""
+def _named(cell: Cell) -> str:
+    return cell.runner if cell.kind == "reference" else f"{cell.runner} against {cell.against}"
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no tuples: None and lists, all the way down."""
+    if isinstance(value, Mapping):
+        return {name: finite(entry) for name, entry in value.items()}
+    if isinstance(value, Iterable | Sequence) and not isinstance(value, str):
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

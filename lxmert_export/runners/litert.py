@@ -22,12 +22,20 @@ class LiteRtRunner(Runner):
 
     failures = (ValueError, RuntimeError, KeyError)
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "LiteRT") -> None:
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        threads: int | None = None,
+        name: str = "LiteRT",
+    ) -> None:
         super().__init__(name, signature, limits)
         self._called = False
         try:
             # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
-            interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
             self._serve: Any = interpreter.get_signature_runner(SERVED)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error

@@ -2,12 +2,14 @@
 
 onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
 bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
-to that precision and back. A LayerNormalization that computes in the precision is rounded at each of its steps.
+to that precision and back. A LayerNormalization or an Attention that computes in the precision is rounded at each of its
+steps.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_types import MOVES, load_typed
+from lxmert_export.onnx_attention import OPERATOR, load_decomposed
+from lxmert_export.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
@@ -28,18 +31,33 @@ UNREADABLE: tuple[type[Exception], ...] = (DecodeError, ValueError, KeyError, Ty
 
 
 class EmulatedOnnxRunner(Runner):
-    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded."""
+    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded.
+
+    ``exposed`` names values that are given beside the outputs.
+    """
 
     failures = FAILURES
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, precision: str, name: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        precision: str,
+        threads: int | None = None,
+        name: str,
+        exposed: Collection[str] = (),
+    ) -> None:
         super().__init__(name, signature, limits)
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
         try:
-            write_emulated(path, file, precision)
-            self._runner = OnnxRuntimeRunner(file, signature, limits, precision="fp32", optimize=False, name=name)
+            write_emulated(path, file, precision, exposed)
+            self._runner = OnnxRuntimeRunner(
+                file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
+            )
         except UNREADABLE as error:
             self._directory.cleanup()
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -60,11 +78,17 @@ class EmulatedOnnxRunner(Runner):
         self._directory.cleanup()
 
 
-def write_emulated(source: Path, target: Path, precision: str) -> None:
-    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it."""
+def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
+    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
+
+    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them.
+    """
     half = HALF_TYPES[precision]
-    model = load_typed(source)
+    model = load_decomposed(source)
+    expose(model.graph, exposed)
     for node, output in widen(model.graph, half):
+        if node.op_type == OPERATOR:
+            raise ValueError(f"{node.name}: an Attention of another form than lxmert-export writes")
         if node.op_type == "LayerNormalization":
             _round_each_step(model.graph, node, half)
         elif node.op_type not in MOVES:

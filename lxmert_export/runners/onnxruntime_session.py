@@ -25,6 +25,8 @@ from lxmert_export.signature import Signature
 FAILURES: tuple[type[Exception], ...] = (
     Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
 )  # fmt: skip
+# Where a graph that comes as bytes finds its weights.
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeRunner(Runner):
@@ -44,6 +46,7 @@ class OnnxRuntimeRunner(Runner):
         precision: str,
         providers: Sequence[str] = (CPU,),
         optimize: bool = True,
+        threads: int | None = None,
         name: str = "onnxruntime",
     ) -> None:
         super().__init__(name, signature, limits)
@@ -52,7 +55,7 @@ class OnnxRuntimeRunner(Runner):
             raise ArtifactError(
                 f"{path}: bf16 has no kernels in {providers[0]}; run it with --provider CUDAExecutionProvider on a GPU"
             )
-        self._session = open_session(path, providers, optimize)
+        self._session = open_session(path, providers, optimize, threads)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -71,14 +74,24 @@ def check_providers(providers: Sequence[str]) -> None:
         raise ArtifactError(f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(available)}")
 
 
-def open_session(path: Path, providers: Sequence[str], optimize: bool) -> onnxruntime.InferenceSession:
-    """A session on a file; ``ArtifactError``: onnxruntime cannot load it."""
+def open_session(
+    path: Path,
+    providers: Sequence[str],
+    optimize: bool,
+    threads: int | None = None,
+    *,
+    content: bytes | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session on a file, or on another graph over the weights that lie beside it; ``ArtifactError``: it cannot be loaded."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
+    if content is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Prepacking would hold every weight twice, for a graph that is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
     except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from lxmert_export.artifact import ENGINE_FILE, KERAS_FILE, NOT_RUN, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
-from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, MissingExtra
+from lxmert_export.errors import ArtifactError, BuiltNotRun, ConfigError, ConversionError, MissingExtra
 from lxmert_export.gpus import find_gpus
 from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
@@ -14,11 +14,14 @@ from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.profiles import Profile, check_profiles
 from lxmert_export.runners.providers import CPU, computes_in
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.tensorrt_library import Engine, require_library
+from lxmert_export.tensorrt_library import MODULES, Engine, require_library
+
+# Targets whose runtimes take a number of threads for each runner. TensorFlow has one for the whole process.
+SETS_THREADS = frozenset({"onnx", "tflite"})
 
 
 def judged_ways(
-    artifact: Artifact, providers: Sequence[str], *, emulate: bool = True
+    artifact: Artifact, providers: Sequence[str], *, emulate: bool = True, threads: int | None = None
 ) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
     """The ways in which an artifact is run to be judged, each with what its arithmetic proves.
 
@@ -29,23 +32,28 @@ def judged_ways(
     if (
         artifact.manifest.target != "onnx"
     ):  # these compute on a CPU as the manifest's `arithmetic` says, which the file shows
-        return [("native", lambda: open_runner(artifact))]
+        return [("native", lambda: open_runner(artifact, threads=threads))]
     if computes_in(precision, providers):
-        return [("native", lambda: open_runner(artifact, providers=providers))]
+        return [("native", lambda: open_runner(artifact, providers=providers, threads=threads))]
     ways: list[tuple[Arithmetic, Callable[[], Runner]]] = []
     if precision == "fp16":
-        ways.append(("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers)))
+        ways.append(("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers, threads=threads)))
     if emulate or not ways:
-        ways.append(("emulated", lambda: open_emulator(artifact)))
+        ways.append(("emulated", lambda: open_emulator(artifact, threads=threads)))
     return ways
 
 
-def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,)) -> Runner:
-    """The artifact in its own runtime. ``MissingExtra``: it is not installed, with the line that installs it."""
+def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), threads: int | None = None) -> Runner:
+    """The artifact in its own runtime, on as many threads as that likes best where ``threads`` is left out.
+
+    ``MissingExtra``: it is not installed, with the line that installs it. ``ArtifactError``: the target takes no ``threads``.
+    """
     target = artifact.manifest.target
     if target not in OPENERS:
         raise ArtifactError(f"{artifact.path}: this version has no runner for target {target!r}")
-    return OPENERS[target](artifact, providers)
+    if threads is not None and target not in SETS_THREADS:
+        raise ArtifactError(f"{artifact.path}: a runner of target {target!r} takes no number of threads: leave it out")
+    return OPENERS[target](artifact, providers, threads)
 
 
 def open_signature(artifact: Artifact, serve: str) -> Runner:
@@ -62,7 +70,7 @@ def open_signature(artifact: Artifact, serve: str) -> Runner:
         )
 
 
-def _open_onnx(artifact: Artifact, providers: Sequence[str]) -> Runner:
+def _open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     if find_spec("onnxruntime") is None:
         raise MissingExtra("running an ONNX artifact", "onnx")
     from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
@@ -74,11 +82,12 @@ def _open_onnx(artifact: Artifact, providers: Sequence[str]) -> Runner:
         InputLimits.of(manifest.config),
         precision=manifest.precision,
         providers=providers,
+        threads=threads,
         name=artifact.name,
     )
 
 
-def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
+def _open_tensorflow(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     if find_spec("tensorflow") is None:
         raise MissingExtra("running a TensorFlow artifact", "tensorflow")
     signature, limits = artifact.manifest.signature, InputLimits.of(artifact.manifest.config)
@@ -93,7 +102,7 @@ def _open_tensorflow(artifact: Artifact, providers: Sequence[str]) -> Runner:
         return SavedModelRunner(artifact.file(SAVED_MODEL), signature, limits, name=artifact.name)
 
 
-def _open_tflite(artifact: Artifact, providers: Sequence[str]) -> Runner:
+def _open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     if find_spec("ai_edge_litert") is None:
         raise MissingExtra("running a TFLite artifact", "tflite")
     manifest = artifact.manifest
@@ -101,11 +110,15 @@ def _open_tflite(artifact: Artifact, providers: Sequence[str]) -> Runner:
         from lxmert_export.runners.litert import LiteRtRunner
 
         return LiteRtRunner(
-            artifact.file(TFLITE_FILE), manifest.signature, InputLimits.of(manifest.config), name=artifact.name
+            artifact.file(TFLITE_FILE),
+            manifest.signature,
+            InputLimits.of(manifest.config),
+            threads=threads,
+            name=artifact.name,
         )
 
 
-def _open_tensorrt(artifact: Artifact, providers: Sequence[str]) -> Runner:
+def _open_tensorrt(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     found = find_engine(artifact)
     from lxmert_export.runners.tensorrt_engine import TensorRtRunner
 
@@ -124,19 +137,22 @@ def find_engine(artifact: Artifact) -> Engine:
         engine, version = manifest.options["engine"], str(manifest.options["build"]["runtime_version"])
         profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
         check_profiles(profiles, manifest.config, manifest.signature)
-        found = Engine(artifact.file(ENGINE_FILE), engine["runtime"], str(engine["install"]), version, profiles)
-        target = str(engine["target"])
+        install, target = str(engine["install"]), str(engine["target"])
+        runtime, digest = engine["runtime"], manifest.files[ENGINE_FILE]["sha256"]
+        if runtime not in MODULES:
+            raise ConfigError(f"its runtime is {runtime!r}")
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{artifact.path}: its manifest describes no engine: {error}; build it again") from error
     try:
-        find_gpus()
+        gpus = find_gpus()
     except ConversionError as error:
-        raise ArtifactError(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
-    require_library(found.runtime, found.install)
-    return found
+        raise BuiltNotRun(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
+    require_library(runtime, install)
+    gpu = "; ".join(map(str, gpus))
+    return Engine(artifact.file(ENGINE_FILE), digest, runtime, install, version, profiles, gpu)
 
 
-OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {
+OPENERS: dict[str, Callable[[Artifact, Sequence[str], int | None], Runner]] = {
     "onnx": _open_onnx,
     "tensorflow": _open_tensorflow,
     "tflite": _open_tflite,
@@ -144,7 +160,7 @@ OPENERS: dict[str, Callable[[Artifact, Sequence[str]], Runner]] = {
 }
 
 
-def open_emulator(artifact: Artifact) -> Runner:
+def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
     """The artifact's own graph with every half-precision result rounded, on the CPU."""
     if find_spec("onnx_ir") is None:
         raise MissingExtra(f"emulating {artifact.manifest.precision} on a CPU", "onnx")
@@ -156,5 +172,6 @@ def open_emulator(artifact: Artifact) -> Runner:
         manifest.signature,
         InputLimits.of(manifest.config),
         precision=manifest.precision,
+        threads=threads,
         name=artifact.name,
     )

@@ -83,14 +83,14 @@ class TorchRunner(Runner):
         with torch.inference_mode():
             outputs = self._module(*tensors)
         names = (spec.name for spec in self.signature.outputs)
-        return {name: _to_numpy(output) for name, output in zip(names, outputs, strict=True)}
+        return {name: to_array(output) for name, output in zip(names, outputs, strict=True)}
 
     def release(self) -> None:
         self._module = nn.Identity()
 
 
-def _to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
-    # numpy has no bfloat16; float32 holds every value of it.
+def to_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """A tensor's numbers; bfloat16, which numpy does not have, as float32, which holds every value of it."""
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

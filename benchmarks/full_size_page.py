@@ -1,0 +1,106 @@
+"""The page of `make parity`: verdicts, scores, time and memory of every target at full size, and the limits that were missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lxmert_export.signature import TASKS
+
+MINUTES = 20
+MEBIBYTES = 6e9 / 2**20  # 6 GB
+STEPS = "| task | step | wall s | CPU s | largest process, MiB | all together, MiB |"
+ARTIFACTS = (
+    "| task | artifact | verdict | worst score | worst pair | bytes | export, wall s | CPU s | largest process, MiB |"
+)
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The page, in Markdown."""
+    runs = list(all_runs(results))
+    own, others, wall = (sum(run[name] for run in runs) for name in ("cpu_seconds", "others_cpu_seconds", "seconds"))
+    missed = missed_limits(results)
+    unfinished = [task for task in TASKS if task not in {known["task"] for known in results["tasks"]}]
+    return "\n".join(
+        [
+            "# Full size: every target, precision and task through one matrix",
+            "",
+            f"`make parity`, on {results['machine']}. 9/5/5 layers, 768 wide, lively random weights. Each artifact is",
+            "exported without its gate, then all of a task are judged in one call of",
+            "`lxmert-export parity … --checkpoint`: against float64, and each against each other; scores are in noise floors.",
+            "An engine is built and not run where there is no GPU: never a pass.",
+            "",
+            f"In all {wall / 60:.1f} minutes by the clock, of which the run itself took {own / 60:.1f} CPU minutes; everything",
+            f"else on the machine took {others / 60:.1f} CPU minutes meanwhile. Limits: {MINUTES} minutes, and 6 GB for judging.",
+            *(f"Missed: {line}." for line in missed),
+            *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
+            *(["Both were kept."] if not missed and not unfinished else []),
+            "",
+            *table(ARTIFACTS, artifact_rows(results)),
+            "",
+            "The largest process is by the kernel’s account, mapped files included; all together is sampled, shared pages",
+            "counted once. What TensorFlow’s converter takes to export TFLite is apart from the limit of judging.",
+            "",
+            *table(STEPS, step_rows(results)),
+            "",
+            *(f"- {task['task']}: {task['summary']}" for task in results["tasks"]),
+            "",
+            f"Published numbers: {results['published']['detail']}",
+            "",
+        ]
+    )
+
+
+def table(header: str, rows: Iterator[str]) -> list[str]:
+    """A table with its rule."""
+    return [header, "|---" * (header.count("|") - 1) + "|", *rows]
+
+
+def artifact_rows(results: Mapping[str, Any]) -> Iterator[str]:
+    """A row for each artifact: its verdict, its worst scores, and what its export took."""
+    for task in results["tasks"]:
+        for artifact in task["artifacts"]:
+            export = artifact["export"]
+            yield (
+                f"| {task['task']} | {artifact['name']} | {artifact['status']} | {score(artifact['worst_score'])} "
+                f"| {score(artifact['worst_pair_score'])} | {artifact['bytes']:,} | {export['seconds']:.0f} "
+                f"| {export['cpu_seconds']:.0f} | {export['peak_mib']:.0f} |"
+            )
+
+
+def step_rows(results: Mapping[str, Any]) -> Iterator[str]:
+    """What each task took beside its exports."""
+    for task in results["tasks"]:
+        count = len(task["artifacts"])
+        for step, run in (
+            ("writing a checkpoint", task["checkpoint"]),
+            (f"judging {count} artifacts, {task['cells']} cells", task["judging"]),
+        ):
+            yield (
+                f"| {task['task']} | {step} | {run['seconds']:.0f} | {run['cpu_seconds']:.0f} | {run['peak_mib']:.0f} "
+                f"| {run['together_mib']:.0f} |"
+            )
+
+
+def score(value: float | None) -> str:
+    """A score, or a dash where nothing was compared."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def missed_limits(results: Mapping[str, Any]) -> list[str]:
+    """A line for each limit that was not kept, and by how much."""
+    minutes = sum(run["seconds"] for run in all_runs(results)) / 60
+    lines = [f"{minutes:.1f} minutes instead of {MINUTES}"] if minutes > MINUTES else []
+    return lines + [
+        f"judging {task['task']} took {task['judging']['together_mib']:.0f} MiB instead of {MEBIBYTES:.0f}"
+        for task in results["tasks"]
+        if task["judging"]["together_mib"] > MEBIBYTES
+    ]
+
+
+def all_runs(results: Mapping[str, Any]) -> Iterator[Mapping[str, float]]:
+    """What every step took."""
+    for task in results["tasks"]:
+        yield task["checkpoint"]
+        yield from (artifact["export"] for artifact in task["artifacts"])
+        yield task["judging"]

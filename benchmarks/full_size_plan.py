@@ -1,0 +1,62 @@
+"""What `make parity` covers: which artifacts of which task, and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxmert_export.signature import Task
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of artifact: the command that writes it, and of which other artifact; by default of the checkpoint."""
+
+    name: str
+    command: str
+    options: tuple[str, ...] = ()
+    origin: str | None = None
+
+    def arguments(self, directory: Path, checkpoint: Path) -> list[str]:
+        """What Python is called with to write it into ``directory / name``."""
+        source, gate = (checkpoint, ["--no-parity"]) if self.origin is None else (directory / self.origin, [])
+        options = [*self.options, *gate, "--overwrite"]
+        return ["-m", "lxmert_export.cli", self.command, str(source), "-o", str(directory / self.name), *options]
+
+
+# Full-integer TFLite is not among them: it is right for real inputs alone, and a random network has none.
+KINDS = (
+    Kind("onnx-fp32", "onnx"),
+    Kind("onnx-fp16", "onnx", ("--fp16",)),
+    Kind("onnx-bf16", "onnx", ("--bf16",)),
+    Kind("saved-model-fp32", "tensorflow"),
+    Kind("saved-model-fp16", "tensorflow", ("--fp16",)),
+    Kind("keras-fp32", "tensorflow", ("--format", "keras")),
+    Kind("tflite-fp32", "tflite"),
+    Kind("tflite-fp16", "tflite", ("--fp16",)),
+    Kind("tflite-int8", "tflite", ("--int8",)),
+    Kind("tensorrt-fp32", "tensorrt", origin="onnx-fp32"),
+    Kind("tensorrt-fp16", "tensorrt", origin="onnx-fp16"),
+    Kind("tensorrt-bf16", "tensorrt", origin="onnx-bf16"),
+)
+
+
+def kinds_named(*names: str) -> tuple[Kind, ...]:
+    """Kinds by name, in the order in which they are made."""
+    assert set(names) <= {kind.name for kind in KINDS}, names
+    return tuple(kind for kind in KINDS if kind.name in names)
+
+
+# Question answering in everything that is built here; of the others ONNX in float32 and a half precision, and TensorFlow.
+PLAN: dict[Task, tuple[Kind, ...]] = {
+    "question-answering": KINDS,
+    "model": kinds_named("onnx-fp32", "onnx-fp16", "saved-model-fp32"),
+    "pretraining": kinds_named("onnx-fp32", "onnx-bf16", "keras-fp32"),
+    "nlvr2": kinds_named("onnx-fp32", "onnx-bf16", "saved-model-fp32"),
+}
+
+
+def targets_that_must_pass(kinds: Sequence[Kind]) -> list[str]:
+    """The targets among some kinds for which a CPU is enough: an engine without its GPU is built, and not run."""
+    return sorted({kind.command for kind in kinds} - {"tensorrt"})

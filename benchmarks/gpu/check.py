@@ -1,0 +1,173 @@
+"""Builds engines, runs them on this machine's NVIDIA GPU, holds them to float64, and times them beside PyTorch.
+
+Writes benchmarks/gpu/<the GPU's name>.json and .md, after every step, and goes on where it was stopped. Where there is no GPU, it
+says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.check
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.results import DONE, FAILED, Results, open_results
+from benchmarks.gpu.setting import DECOMPOSED, OPERATOR, Setting
+from benchmarks.gpu.steps import step_names
+from benchmarks.measuring import machine
+from lxmert_export.api import export
+from lxmert_export.errors import ConversionError
+from lxmert_export.gpus import INSTEAD, find_gpus
+from lxmert_export.signature import TASKS
+
+HERE = Path(__file__).parent
+PRECISIONS = ("fp32", "fp16", "bf16")
+DISTRIBUTIONS = (
+    "torch",
+    "triton",
+    "tensorrt-rtx",
+    "tensorrt",
+    "polygraphy",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is not done yet, step by step."""
+    options = parse(arguments)
+    gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu()
+    setting = Setting(
+        work="", task=options.task, small=options.small, device=options.device, target=options.target,
+        precisions=tuple(options.precisions), attentions=tuple(options.attentions),
+        batches=tuple(sorted(set(options.batches))), rounds=options.rounds, calls=options.calls,
+        warm_seconds=options.warm_seconds, failed={},
+    )  # fmt: skip
+    stem = file_stem(gpu, setting)
+    path, work = options.output / f"{stem}.json", options.work.absolute() / stem
+    results = open_results(path, facts_of(setting, gpu), anew=options.anew)
+    if options.anew:
+        shutil.rmtree(work, ignore_errors=True)
+    setting = replace(setting, work=str(work))
+    for name in options.again:
+        results.steps = {step: found for step, found in results.steps.items() if not step.startswith(name)}
+    left = run_steps(setting, results, minutes=options.minutes)
+    print(f"{path.with_suffix('.md')}: {len(results.steps)} steps, {len(results.failed)} of them failed")
+    if left:
+        print(f"not done yet: {', '.join(left)}: run it again")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument(
+        "--attentions", nargs="+", choices=attentions(), default=attentions(), help="forms of the graph"
+    )
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
+    parser.add_argument("--task", choices=TASKS, default="question-answering")
+    parser.add_argument("--target", default="rtx", help="as of `lxmert-export tensorrt`")
+    parser.add_argument("--small", action="store_true", help="a small network, to try this out with")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds, in each of which all contestants take turns")
+    parser.add_argument("--calls", type=int, default=50, help="timed calls of each contestant in a round")
+    parser.add_argument("--warm-seconds", type=float, default=3.0, help="untimed calls before that, at least so long")
+    parser.add_argument("--minutes", type=float, help="begin no step after so many minutes; run it again to go on")
+    parser.add_argument("--again", nargs="+", default=[], metavar="STEP", help="steps to forget and run again")
+    parser.add_argument("--anew", action="store_true", help="forget all results, and what was built for them")
+    parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="where checkpoints and engines lie")
+    parser.add_argument("--output", type=Path, default=HERE, help="where results are written")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)  # cpu: for tests
+    options = parser.parse_args(arguments)
+    if min(options.batches) < 1:
+        parser.error("--batches: at least 1")
+    return options
+
+
+def attentions() -> list[str]:
+    """How this version's ONNX graphs can spell attention: as nodes, and as ONNX's operator where it offers that."""
+    return [DECOMPOSED, OPERATOR] if "attention" in inspect.signature(export).parameters else [DECOMPOSED]
+
+
+def check_gpu() -> str:
+    """The name of the GPU that PyTorch uses; exits with one line where there is none."""
+    try:
+        find_gpus()
+    except ConversionError as error:
+        sys.exit(f"{str(error).removesuffix(f': {INSTEAD}')}: nothing was measured, and nothing written")
+    if not torch.cuda.is_available():
+        sys.exit(
+            f"PyTorch {torch.__version__} cannot use the GPU that is here: install one that is built for CUDA and fits the "
+            "driver; nothing was measured, and nothing written"
+        )
+    return torch.cuda.get_device_name()
+
+
+def run_steps(setting: Setting, results: Results, *, minutes: float | None = None) -> list[str]:
+    """Runs the steps that are not among the results, and records each; the names of those that the time was too short for."""
+    began = time.monotonic()
+    names = [name for name in step_names(setting) if name not in results.steps]
+    for number, name in enumerate(names):
+        if minutes is not None and time.monotonic() - began > 60 * minutes:
+            return names[number:]
+        print(f"{name} …", flush=True)
+        step = run_alone(name, setting.without(results.failed))
+        results.record(name, step)
+        print(f"{name}: {step['status']} ({step['seconds']:.0f} s) {step.get('reason', '')}", flush=True)
+    return []
+
+
+def run_alone(name: str, setting: Setting) -> dict[str, Any]:
+    """One step in a process of its own, as the results hold it; what that one says lies in the work directory, in logs/."""
+    log = setting.path("logs", f"{name.replace('/', '-')}.txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-gpu-") as place, log.open("w", encoding="utf-8") as said:
+        result = Path(place) / "result.json"
+        command = [sys.executable, "-m", "benchmarks.gpu.steps", name, setting.to_json(), str(result)]
+        code = subprocess.run(command, stdout=said, stderr=said, check=False).returncode
+        seconds = round(time.monotonic() - began, 1)
+        if result.is_file():
+            return {"status": DONE, "seconds": seconds, "result": json.loads(result.read_text(encoding="utf-8"))}
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    reason = f"ended by signal {-code}" if code < 0 else (lines or [f"exit code {code}"])[-1]
+    return {"status": FAILED, "seconds": seconds, "reason": setting.without_places(reason)}
+
+
+def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
+    """What all results of one file have in common."""
+    config = setting.config
+    layers = f"{config.l_layers}/{config.x_layers}/{config.r_layers} layers, {config.hidden_size} wide"
+    driver = "; ".join(map(str, find_gpus())) if setting.device == "cuda" else gpu
+    return {
+        "gpu": gpu,
+        "machine": f"{driver}; {machine(DISTRIBUTIONS)}; CUDA {torch.version.cuda}",
+        "network": f"{'Small' if setting.small else 'Full size'}: {layers}, {config.num_qa_labels} answers",
+        "task": setting.task,
+        "target": setting.target,
+        "batch_profiles": setting.batch_ranges,
+    }
+
+
+def file_stem(gpu: str, setting: Setting) -> str:
+    """The results' file name: the GPU's, and whatever is not the usual check."""
+    others: list[str] = [setting.task] if setting.task != "question-answering" else []
+    others += [setting.target] if setting.target != "rtx" else []
+    others += ["small"] if setting.small else []
+    return "-".join(re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") for word in (gpu, *others))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What is timed: one call of a model whose inputs lie on the device, and whose outputs stay there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.profiles import call_sizes, pick_profile
+from lxmert_export.runners.tensorrt_engine import TensorRtRunner
+from lxmert_export.runners.torch_module import DTYPES, SignatureModule
+from lxmert_export.signature import Precision, Signature
+from lxmert_export.tensorrt_library import as_one_error
+
+EAGER, COMPILED, COMPILED_GRAPH = "PyTorch, eager", "PyTorch, compiled", "PyTorch, compiled, CUDA graph"
+ENGINE, ENGINE_GRAPH = "engine", "engine, CUDA graph"
+OPERATOR, OPERATOR_GRAPH = "engine with Attention operators", "engine with Attention operators, CUDA graph"
+ENGINES = {"decomposed": (ENGINE, ENGINE_GRAPH), "operator": (OPERATOR, OPERATOR_GRAPH)}
+Call = Callable[[], tuple[Tensor, ...]]
+
+
+def draw_inputs(signature: Signature, sizes: Mapping[str, int], vocabulary: int, device: str) -> dict[str, Tensor]:
+    """Inputs of one call by name: random words and features, nothing masked."""
+    generator = torch.Generator().manual_seed(sizes["batch"])
+    found = {}
+    for spec in signature.inputs:
+        shape, dtype = spec.shape(sizes), getattr(torch, spec.dtype)
+        if spec.name == "input_ids":
+            drawn = torch.randint(1, vocabulary, shape, generator=generator)
+        elif spec.name.endswith("attention_mask"):
+            drawn = torch.ones(shape)
+        elif spec.name == "token_type_ids":
+            drawn = torch.zeros(shape)
+        else:
+            drawn = torch.rand(shape, generator=generator)
+        found[spec.name] = drawn.to(device=device, dtype=dtype)
+    return found
+
+
+@contextmanager
+def on_own_stream(device: str) -> Iterator[None]:
+    """Everything on a stream of its own, for all contestants: TensorRT waits for the whole device on the default one."""
+    own: Any = torch.cuda.Stream  # untyped in PyTorch
+    with torch.cuda.stream(own()) if device == "cuda" else nullcontext(), torch.inference_mode():
+        yield
+
+
+def waiting(device: str) -> Callable[[], object]:
+    """What waits until the device has done all it was asked."""
+    return torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
+def torch_openers(
+    module: nn.Module, signature: Signature, precision: Precision, inputs: Mapping[str, Tensor], device: str
+) -> dict[str, Callable[[], Call]]:
+    """PyTorch's contestants, each made when it is asked for: as users run it, in the engine's precision, with its own attention.
+
+    ``dynamic=False`` lets the compiler know all sizes, which is its best case.
+    """
+    dtype = DTYPES[precision]
+    model = SignatureModule(module.to(device=device, dtype=dtype), signature, dtype, torch.float32).eval()
+    ordered = [inputs[spec.name] for spec in signature.inputs]
+    openers: dict[str, Callable[[], Call]] = {EAGER: lambda: lambda: model(*ordered)}
+    if device == "cuda":
+        compiled = torch.compile(model, dynamic=False)
+        graph = torch.compile(model, dynamic=False, mode="reduce-overhead")
+        openers |= {COMPILED: lambda: lambda: compiled(*ordered), COMPILED_GRAPH: lambda: lambda: graph(*ordered)}
+    return openers
+
+
+class EngineCall:
+    """One call of an engine on tensors that lie on the device: nothing but TensorRT's own call is in it."""
+
+    def __init__(self, runner: TensorRtRunner, inputs: Mapping[str, Tensor]) -> None:
+        sizes = call_sizes({name: tensor.shape for name, tensor in inputs.items()}, runner.signature)
+        with as_one_error(f"{runner.name}: no context for {sizes}", ArtifactError):
+            self._context = runner.context(pick_profile(runner.profiles, sizes)).context
+        torch.cuda.synchronize()  # the profile was set on a stream of Polygraphy's
+        for name, tensor in inputs.items():
+            if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                raise ArtifactError(f"{runner.name}: input {name} of shape {list(tensor.shape)} is not taken")
+        self._inputs = dict(inputs)
+        device = next(iter(inputs.values())).device
+        self.outputs = tuple(
+            torch.empty(spec.shape(sizes), dtype=getattr(torch, spec.dtype), device=device)
+            for spec in runner.signature.outputs
+        )
+        named = dict(zip((spec.name for spec in runner.signature.outputs), self.outputs, strict=True))
+        for name, tensor in {**self._inputs, **named}.items():
+            self._context.set_tensor_address(name, tensor.data_ptr())
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Asks for one call, and does not wait for it."""
+        if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise ArtifactError("the engine failed while it ran")
+        return self.outputs
+
+
+class GraphCall:
+    """An engine's call, recorded once as a CUDA graph, and replayed."""
+
+    def __init__(self, call: EngineCall) -> None:
+        call()
+        torch.cuda.synchronize()
+        self._call, self._graph = call, torch.cuda.CUDAGraph()
+        # TensorRT-RTX may still be compiling in threads of its own, which recording must not mind.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            call()
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Asks for one call, and does not wait for it."""
+        self._graph.replay()
+        return self._call.outputs
+
+
+def difference(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
+    """How far outputs lie from others: the largest RMS difference of an output, over that output's RMS."""
+    pairs = [(one.double(), other.double()) for one, other in zip(found, wanted, strict=True)]
+    ratios = [float((one - other).square().mean().sqrt() / other.square().mean().sqrt()) for one, other in pairs]
+    return max(ratios)
+
+
+def outputs_of(call: Callable[[], Any]) -> tuple[Tensor, ...]:
+    """A copy of what a call gives: some write to the same memory with the next."""
+    return tuple(tensor.clone() for tensor in call())

@@ -1,0 +1,114 @@
+"""The least time that a call can take on a device: the bytes that it must move, or the products that it must compute.
+
+The device's own rates are measured on it, by a copy and by a product of large matrices: no table is believed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from lxmert_export.recast import recast
+from lxmert_export.runners.torch_module import DTYPES, SignatureModule
+from lxmert_export.signature import Precision, Signature
+
+# Large enough to leave every cache, and to keep every core of the largest GPU busy.
+COPIED_BYTES, MATRIX = 1 << 30, 8192
+TRIALS = 12
+EMBEDDING = torch.ops.aten.embedding.default
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does in a second: bytes read and written by a copy, floating-point operations of products by precision."""
+
+    bytes_per_second: float
+    flops_per_second: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the results hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call must do: bytes of weights, inputs and outputs, each moved once, and floating-point operations of products."""
+
+    bytes: int
+    flops: int
+
+
+def measure_rates(
+    device: str,
+    precisions: tuple[Precision, ...],
+    *,
+    wait: Callable[[], object],
+    copied_bytes: int = COPIED_BYTES,
+    matrix: int = MATRIX,
+) -> Rates:
+    """The device's rates: medians of several trials, TF32 off."""
+    source = torch.zeros(copied_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copying = _seconds(lambda: target.copy_(source), wait)
+    flops: dict[str, float] = {}
+    for precision in precisions:
+        left = torch.ones(matrix, matrix, dtype=DTYPES[precision], device=device)
+        product = torch.empty_like(left)
+        flops[precision] = 2 * matrix**3 / _seconds(partial(torch.mm, left, left, out=product), wait)
+    return Rates(2 * copied_bytes / copying, flops)
+
+
+def cost_of_call(module: nn.Module, signature: Signature, sizes: Mapping[str, int], precision: Precision) -> Cost:
+    """What a call of these sizes must do: without layers that no output needs, and of a table only the rows looked up."""
+    dtype = DTYPES[precision]
+    called = SignatureModule(recast(module, dtype, device="meta"), signature, dtype)
+    inputs = [
+        torch.zeros(spec.shape(sizes), dtype=getattr(torch, spec.dtype), device="meta") for spec in signature.inputs
+    ]
+    with torch.inference_mode():
+        needed = make_fx(called)(*inputs)
+        needed.graph.eliminate_dead_code()
+        needed.recompile()
+        with FlopCounterMode(display=False) as counter:
+            outputs = needed(*inputs)
+    nodes = needed.graph.nodes
+    # One weight has a node for each of its uses.
+    weights = {
+        getattr(needed, node.target)
+        for node in nodes
+        if node.op == "get_attr" and any(user.target != EMBEDDING for user in node.users)
+    }
+    looked_up = [node.meta["val"] for node in nodes if node.target == EMBEDDING]
+    moved = sum(tensor.nbytes for tensor in (*weights, *looked_up, *inputs, *outputs))
+    return Cost(moved, counter.get_total_flops())
+
+
+def floor_seconds(cost: Cost, rates: Rates, precision: str) -> float:
+    """The least time that a call can take."""
+    return max(cost.bytes / rates.bytes_per_second, cost.flops / rates.flops_per_second[precision])
+
+
+def bound_by(cost: Cost, rates: Rates, precision: str) -> str:
+    """Which of both it is: ``bytes`` or ``products``."""
+    moving = cost.bytes / rates.bytes_per_second >= cost.flops / rates.flops_per_second[precision]
+    return "bytes" if moving else "products"
+
+
+def _seconds(work: Callable[[], object], wait: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(TRIALS):
+        wait()
+        began = time.perf_counter()
+        work()
+        wait()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[2:])  # the first ones wake the device

@@ -1,0 +1,95 @@
+"""What is checked, in which sizes, and where: the same for the program and for each step that it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+from benchmarks.full_size_checkpoint import full_size_config
+from lxmert_export.config import LxmertConfig
+from lxmert_export.errors import ConversionError
+from lxmert_export.signature import Precision, Task
+
+DECOMPOSED, OPERATOR = "decomposed", "operator"  # how ONNX spells attention
+TEXT, OBJECTS = 20, 36  # what the published checkpoints were trained on
+SMALL = {
+    "vocab_size": 500, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "l_layers": 2, "x_layers": 2,
+    "r_layers": 1, "num_qa_labels": 40, "visual_feat_dim": 64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One check. ``work`` is where checkpoints and engines lie meanwhile; ``failed`` are steps that failed, with the reason."""
+
+    work: str
+    task: Task
+    small: bool
+    device: str
+    target: str
+    precisions: tuple[Precision, ...]
+    attentions: tuple[str, ...]
+    batches: tuple[int, ...]
+    rounds: int
+    calls: int
+    warm_seconds: float
+    failed: Mapping[str, str]
+
+    @property
+    def config(self) -> LxmertConfig:
+        """The network: the published sizes, or a small one to try this out with."""
+        config = full_size_config(self.task)
+        return config.replace(**SMALL) if self.small else config
+
+    @property
+    def batch_ranges(self) -> list[str]:
+        """A profile for each batch that is timed, so that each is built for; together they take all from 1 to the largest."""
+        ends = [*self.batches[:-1], max(self.batches[-1], 8)]
+        starts = [1, *(batch + 1 for batch in self.batches[:-1])]
+        return [f"{low}:{best}:{high}" for low, best, high in zip(starts, self.batches, ends, strict=True)]
+
+    def forms(self, precision: str) -> list[str]:
+        """A precision's graphs: ``fp16``, and ``fp16-operator`` with ONNX's Attention in it."""
+        return [precision if attention == DECOMPOSED else f"{precision}-{attention}" for attention in self.attentions]
+
+    def path(self, *parts: str) -> Path:
+        """A place in the work directory."""
+        return Path(self.work, *parts)
+
+    def without_places(self, text: str) -> str:
+        """A message without the name of the work directory, which is nobody else's business."""
+        return text.replace(f"{self.work}/", "")
+
+    def need(self, step: str) -> None:
+        """``ConversionError`` where a step failed that another rests on."""
+        if step in self.failed:
+            raise ConversionError(f"{step} failed: {self.failed[step]}")
+
+    def without(self, failed: Mapping[str, str]) -> Self:
+        """The same after these steps have failed."""
+        return replace(self, failed=dict(failed))
+
+    def to_json(self) -> str:
+        """In one line, for a step's command."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what ``to_json`` wrote."""
+        values: Any = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
+        }
+        return cls(**values)
+
+
+def precision_of(form: str) -> Precision:
+    """The precision of a form."""
+    return cast(Precision, form.partition("-")[0])
+
+
+def attention_of(form: str) -> str:
+    """How a form spells attention."""
+    return form.partition("-")[2] or DECOMPOSED

@@ -1,0 +1,125 @@
+"""Puts ONNX's ``Attention`` operator (opset 23) in the place of the nodes that LXMERT's attention is traced to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from lxmert_export.errors import ConversionError
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """One attention as it is traced: what goes into it, and the node that gives its result."""
+
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    bias: ir.Value
+    scale: float
+    last: ir.Node
+
+
+def use_attention_operator(graph: ir.Graph) -> None:
+    """Rewrites every attention: scaled query · key, plus the mask's bias, Softmax, · value.
+
+    ``ConversionError``: the graph has no such attention.
+    """
+    attentions = [found for node in graph if node.op_type == "Softmax" and (found := _traced(node))]
+    if not attentions:
+        raise ConversionError("attention operator: the graph has no attention with a mask; choose attention decomposed")
+    shifted: dict[ir.Value, ir.Value] = {}
+    masks: dict[tuple[ir.Value, str], ir.Value] = {}
+    for attention in attentions:
+        assert attention.query.shape is not None, "the exporter tells every shape"
+        bias, queries = attention.bias, str(attention.query.shape[2])
+        if bias not in shifted:
+            shifted[bias] = _shift(graph, attention)
+        if (bias, queries) not in masks:
+            masks[bias, queries] = _expand(graph, attention, shifted[bias])
+        operands = [attention.query, attention.key, attention.value, masks[bias, queries]]
+        operator = ir.node("Attention", operands, {"scale": attention.scale})  # TensorRT refuses softmax_precision
+        old, new = attention.last.outputs[0], _insert(graph, attention.last, [operator], attention.last)
+        new.type, new.shape = old.type, old.shape
+        old.replace_all_uses_with(new)
+
+
+def _traced(softmax: ir.Node) -> _Traced | None:
+    """The attention around a Softmax; None where it is not one."""
+    added = _producer(softmax.inputs[0], "Add")
+    scores = _producer(added.inputs[0], "MatMul") if added else None
+    scaled = _producer(scores.inputs[0], "Mul") if scores else None
+    turned = _producer(scores.inputs[1], "Transpose") if scores else None
+    last = next((use.node for use in _uncast(softmax.outputs[0]).uses()), None)
+    if added is None or scaled is None or turned is None or last is None or last.op_type != "MatMul":
+        return None
+    query, key, value, bias = scaled.inputs[0], turned.inputs[0], last.inputs[1], added.inputs[1]
+    factor = scaled.inputs[1].const_value if scaled.inputs[1] is not None else None
+    if factor is None or factor.size != 1 or query is None or key is None or value is None or bias is None:
+        return None
+    return _Traced(query, key, value, bias, float(factor.numpy().item()), last)
+
+
+def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
+    """The node of this operator that a value comes from, straight or through a cast."""
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "Cast":
+        return _producer(node.inputs[0], operator)
+    return node if node is not None and node.op_type == operator else None
+
+
+def _uncast(value: ir.Value) -> ir.Value:
+    """A value, or what its only reader casts it to."""
+    readers = [use.node for use in value.uses()]
+    return readers[0].outputs[0] if len(readers) == 1 and readers[0].op_type == "Cast" else value
+
+
+def _shift(graph: ir.Graph, attention: _Traced) -> ir.Value:
+    """The bias [B, 1, 1, K] less its largest value in each row, in the precision of the query.
+
+    The operator adds it in that precision, where -10000 plus a score keeps three digits of the score. Softmax does not notice a
+    number that is taken from all of a row; now a row of which every key is masked has a bias of 0.
+    """
+    bias, kind = attention.bias, attention.query.dtype
+    assert kind is not None, "the exporter tells every type"
+    largest = ir.node("ReduceMax", [bias, _constant(graph, [-1])], {"keepdims": 1})
+    shifted = ir.node("Sub", [bias, largest.outputs[0]])
+    largest.outputs[0].type = shifted.outputs[0].type = bias.type
+    cast = [ir.node("Cast", shifted.outputs, {"to": int(kind)})] if kind != bias.dtype else []
+    return _insert(graph, attention.last, [largest, shifted, *cast], bias.producer())
+
+
+def _expand(graph: ir.Graph, attention: _Traced, bias: ir.Value) -> ir.Value:
+    """[B, 1, 1, K] → [B, 1, Q, K]: the standard lets a mask be broadcast, onnxruntime's operator wants a row for each query."""
+    assert attention.query.shape is not None
+    queries = attention.query.shape[2]
+    if isinstance(queries, int):
+        expand = ir.node("Expand", [bias, _constant(graph, [1, 1, queries, 1])])
+        return _insert(graph, attention.last, [expand], bias.producer())
+    size = ir.node("Shape", [attention.query], {"start": 2, "end": 3})
+    ones = _constant(graph, [1, 1]), _constant(graph, [1])
+    shape = ir.node("Concat", [ones[0], size.outputs[0], ones[1]], {"axis": 0})
+    size.outputs[0].dtype = shape.outputs[0].dtype = ir.DataType.INT64
+    expand = ir.node("Expand", [bias, shape.outputs[0]])
+    return _insert(graph, attention.last, [size, shape, expand], bias.producer())
+
+
+def _insert(graph: ir.Graph, before: ir.Node, nodes: Sequence[ir.Node], like: ir.Node | None) -> ir.Value:
+    """Puts nodes before another, as of the module that ``like`` is of; returns what the last of them gives."""
+    for node in nodes:
+        node.metadata_props.update(like.metadata_props if like is not None else {})
+    graph.insert_before(before, nodes)
+    return nodes[-1].outputs[0]
+
+
+def _constant(graph: ir.Graph, numbers: Sequence[int]) -> ir.Value:
+    name = f"attention/{'x'.join(map(str, numbers))}"
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(numbers, dtype=np.int64), name=name)
+        graph.initializers[name] = ir.Value(
+            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(numbers)]), const_value=tensor
+        )
+    return graph.initializers[name]

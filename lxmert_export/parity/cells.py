@@ -1,0 +1,209 @@
+"""One cell for each runner, output and input family: what was measured there, and whether it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from lxmert_export.parity.decisions import clear_choices, wrong_choices
+from lxmert_export.parity.figures import Figures, measure_figures
+from lxmert_export.parity.recording import Arithmetic, Recording, shapes
+from lxmert_export.parity.scores import (
+    EPS,
+    PAIR_THRESHOLD,
+    THRESHOLD,
+    Chunks,
+    Errors,
+    Floor,
+    errors,
+    pair_score,
+    score_of,
+)
+from lxmert_export.sample_inputs import SampleInputs
+from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
+
+REFERENCE = "float64"
+Floors = Mapping[tuple[str, str], Floor]
+# Only `pass` counts as pass. Cells are `pass` or `FAIL`; a runner of which nothing was run is one of the others.
+Status = Literal["pass", "FAIL", "built-not-run", "skipped"]
+# What a cell compares a runner with: the reference, another runner, itself under another signature, or a law that it must obey.
+Kind = Literal["reference", "pair", "signature", "law"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One runner's output under one input family, against the reference, another runner or a law.
+
+    ``score`` is ``error_rms`` over ``floor``; both are None where names, shapes, dtypes or NaN failed before values could be
+    compared, and ``reason`` says which. ``status`` is ``pass`` or ``FAIL``, nothing else. ``figures`` are further measures.
+    """
+
+    runner: str
+    against: str
+    output: str
+    family: str
+    arithmetic: Arithmetic
+    status: Status
+    reason: str | None
+    score: float | None
+    threshold: float
+    error_rms: float | None
+    error_max: float | None
+    floor: float | None
+    reference_rms: float | None
+    samples: int
+    values: int
+    kind: Kind = "reference"
+    figures: Figures | None = None
+
+
+def judge(
+    runner: str,
+    recording: Recording,
+    reference: Recording,
+    floors: Floors,
+    signature: Signature,
+    arithmetic: Arithmetic,
+    *,
+    precision: str,
+    samples: SampleInputs | None = None,
+    against: str = REFERENCE,
+    kind: Kind = "reference",
+) -> list[Cell]:
+    """Cells of a runner against the float64 reference, or what else ``against`` names.
+
+    In order: names, shapes and dtypes, NaN and infinity, values. ``samples`` are the inputs, whose masks say which rows have a
+    choice at all. int8 is judged by its choices too, where an output holds the scores of some.
+    """
+    specs = {spec.name: spec for spec in signature.outputs}
+    cells = []
+    for (family, output), wanted in reference.items():
+        got = recording.get((family, output))
+        floor = floors[family, output]
+        reason = _structural_fault(got, wanted, specs[output]) or _unusable(floor)
+        found = figures = score = None
+        if got is not None and reason is None:
+            found = errors(wanted, got)
+            score = score_of(found.rms, floor.rms)
+            masks = _masks(samples, family, output)
+            chosen = output in CHOICE_OUTPUTS
+            figures = measure_figures(wanted, got, floor.rms, precision, masks=masks, chosen=chosen)
+        cells.append(
+            _cell(runner, against, output, family, arithmetic, kind, reason, score, THRESHOLD, found, floor, figures)
+        )
+    if precision != "int8" or samples is None:
+        return cells
+    return [_with_choices(cell, recording, reference, floors, samples) for cell in cells]
+
+
+def _masks(samples: SampleInputs | None, family: str, output: str) -> Chunks | None:
+    """For each batch of a family, where there is a choice at all; None where there is everywhere."""
+    mask = CHOICE_OUTPUTS.get(output)
+    if mask is None or samples is None:
+        return None
+    return next([batch[mask] for batch in one.batches] for one in samples.families if one.name == family)
+
+
+def _with_choices(
+    cell: Cell, recording: Recording, reference: Recording, floors: Floors, samples: SampleInputs
+) -> Cell:
+    """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
+    if cell.output not in CHOICE_OUTPUTS or cell.reason:
+        return cell
+    keys = [
+        key for key in reference
+        if key[1] == cell.output and key in recording and shapes(recording[key]) == shapes(reference[key])
+    ]  # fmt: skip
+    counted = [clear_choices(recording[key], reference[key], floors[key].rms, _masks(samples, *key)) for key in keys]
+    known = [counts for counts in counted if counts is not None]
+    if len(known) < len(counted):
+        return cell
+    reason = wrong_choices(sum(agreed for agreed, _ in known), sum(clear for _, clear in known))
+    return replace(cell, status="FAIL", reason=reason) if reason else cell
+
+
+def judge_pair(
+    names: tuple[str, str],
+    recordings: tuple[Recording, Recording],
+    floors: tuple[Floors, Floors],
+    precisions: tuple[str, str],
+    samples: SampleInputs | None = None,
+) -> list[Cell]:
+    """Cells of two runners against each other, over every output that either has; needs no reference."""
+    one, other = recordings
+    coarser = max(precisions, key=lambda precision: EPS[precision])
+    cells = []
+    for family, output in dict.fromkeys((*one, *other)):
+        key = (family, output)
+        reason = None
+        if key not in one or key not in other:
+            reason = f"missing from {names[0] if key not in one else names[1]}"
+        elif shapes(one[key]) != shapes(other[key]):
+            reason = f"shapes differ: {shapes(one[key])[0]} and {shapes(other[key])[0]}"
+        elif not _all_finite(one[key]) or not _all_finite(other[key]):
+            reason = "NaN or infinity"
+        both = (floors[0].get(key), floors[1].get(key))
+        floor = both[0] or both[1]
+        found = score = figures = None
+        if reason is None:
+            reason = _unusable(both[0]) or _unusable(both[1])
+        if reason is None and both[0] and both[1]:
+            found = errors(other[key], one[key])
+            score = pair_score(found, both[0], both[1])
+            joint = float(np.hypot(both[0].rms, both[1].rms))
+            floor = replace(both[0], rms=joint)
+            masks = _masks(samples, family, output)
+            figures = measure_figures(
+                other[key], one[key], joint, coarser, masks=masks, chosen=output in CHOICE_OUTPUTS
+            )
+        cells.append(
+            _cell(*names, output, family, "native", "pair", reason, score, PAIR_THRESHOLD, found, floor, figures)
+        )
+    return cells
+
+
+def _unusable(floor: Floor | None) -> str | None:
+    """Why nothing can be judged by a floor: anything at all would pass by an infinite one."""
+    if floor is None:
+        return "no floor is known for this output"
+    return None if np.isfinite(floor.rms) else "its noise floor is not finite"
+
+
+def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec) -> str | None:
+    if got is None:
+        return "missing output"
+    if shapes(got) != shapes(wanted):
+        odd = next((g, w) for g, w in zip([*shapes(got), ()], [*shapes(wanted), ()], strict=False) if g != w)
+        return f"shape {list(odd[0])}, expected {list(odd[1])}"
+    if dtypes := {str(chunk.dtype) for chunk in got} - {spec.dtype}:
+        return f"dtype {', '.join(sorted(dtypes))}, expected {spec.dtype}"
+    return None if _all_finite(got) else "NaN or infinity"
+
+
+def _cell(
+    runner: str, against: str, output: str, family: str, arithmetic: Arithmetic, kind: Kind, reason: str | None,
+    score: float | None, threshold: float, found: Errors | None, floor: Floor | None, figures: Figures | None,
+) -> Cell:  # fmt: skip
+    passed = reason is None and score is not None and score <= threshold
+    return Cell(
+        runner=runner, against=against, output=output, family=family, arithmetic=arithmetic,
+        status="pass" if passed else "FAIL", reason=reason, score=score, threshold=threshold,
+        error_rms=found.rms if found else None, error_max=found.maximum if found else None,
+        floor=floor.rms if floor else None, reference_rms=floor.reference_rms if floor else None,
+        samples=floor.samples if floor else 0, values=found.values if found else 0,
+        kind=kind, figures=figures,
+    )  # fmt: skip
+
+
+def _all_finite(chunks: Iterable[Any]) -> bool:
+    return all(bool(np.isfinite(chunk).all()) for chunk in chunks)
+
+
+def badness(cell: Cell) -> float:
+    """How near a cell is to failing: 1 at its threshold, infinite where nothing could be compared."""
+    if cell.score is None or not np.isfinite(cell.score) or not cell.threshold:
+        return float("inf")
+    return cell.score / cell.threshold

@@ -1,0 +1,156 @@
+"""Holds a runner to the laws: makes a trial's calls, lays their outputs over the base call's, and scores the difference.
+
+The score is that of a pair: the RMS difference over sqrt(2) floors. The floors are those of the artifact's golden file, of the
+family that a base call is of. Where there are none, they are estimated from the runner itself: how far its outputs move when
+features and boxes move by one rounding step of the precision, and never below the least floor. The network carries such a step
+on much as it does its own rounding (benchmarks/laws.md has the measured ratio). Outputs that no feature reaches, the language
+layers' states before the first cross-modality layer, have the least floor.
+
+A fully masked row adds -10000 to every score, beside which float32 has steps of 2^-10. Rounding to these moves a score, and so
+an attention weight relative to itself, by 2^-10 / sqrt(12); what the weights mix moves by no more. An estimate has that share
+of the output added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.parity.cells import Cell, Floors
+from lxmert_export.parity.laws import BASE, UNMASKED, Subject, Trial, compared, laid_over
+from lxmert_export.parity.recording import Arithmetic, Run
+from lxmert_export.parity.scores import (
+    EPS,
+    PAIR_THRESHOLD,
+    Errors,
+    Floor,
+    errors,
+    int8_floor,
+    measure_floor,
+    pair_score,
+)
+from lxmert_export.sample_inputs import Arrays
+from lxmert_export.signature import TensorSpec
+
+DRAWS = 2  # nudged calls for an estimate
+SCORE_ROUNDING = 2.0**-10 / 12**0.5  # of a softmax's scores beside the mask bias of -10000, in float32
+
+
+def law_floors(run: Run, subject: Subject, bases: Mapping[str, Arrays], precision: str, golden: Floors) -> Floors:
+    """The floor of every output of each base call, by (base, output).
+
+    ``bases`` are the base calls' outputs; ``golden`` the floors of a golden file by (family, output), or none.
+    """
+    floors = {}
+    for base, outputs in bases.items():
+        family = subject.family if base == BASE else "masked-row"
+        if missing := {name: array for name, array in outputs.items() if (family, name) not in golden}:
+            for name, floor in estimate_floors(run, subject.bases[base], missing, precision).items():
+                floors[base, name] = _beside_mask_bias(floor) if base == UNMASKED else floor
+        floors |= {(base, name): golden[family, name] for name in outputs.keys() - missing.keys()}
+    return floors
+
+
+def estimate_floors(run: Run, inputs: Arrays, outputs: Arrays, precision: str) -> dict[str, Floor]:
+    """Floors without a reference: how far ``outputs`` of ``inputs`` move with one step of the precision in features and boxes.
+
+    int8's is a share of how much an output varies, as everywhere.
+    """
+    if precision == "int8":
+        return {name: int8_floor([array]) for name, array in outputs.items()}
+    moved = [run(nudged(inputs, EPS[precision], seed)) for seed in range(DRAWS)]
+    return {
+        name: measure_floor([array] * DRAWS, [call[name] for call in moved], precision)
+        for name, array in outputs.items()
+    }
+
+
+def _beside_mask_bias(floor: Floor) -> Floor:
+    return replace(floor, rms=math.hypot(floor.rms, SCORE_ROUNDING * floor.reference_rms))
+
+
+def nudged(inputs: Arrays, step: float, seed: int) -> Arrays:
+    """Inputs whose features and boxes are each a step larger or smaller, of their own size."""
+    generator = np.random.default_rng(seed)
+    moved = dict(inputs)
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and not name.endswith("attention_mask"):
+            signs = generator.choice([-step, step], array.shape)
+            moved[name] = (array * (1 + signs)).astype(array.dtype)
+    return moved
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A runner that is held to the laws, in one arithmetic: what its base calls gave by name, and the floors of that."""
+
+    runner: str
+    arithmetic: Arithmetic
+    subject: Subject
+    bases: Mapping[str, Arrays]
+    floors: Floors
+
+
+def judge_trial(examined: Examined, trial: Trial, run: Run) -> list[Cell]:
+    """A cell for every output: in order names, shapes, NaN and infinity, values. A call that fails fails the law.
+
+    ``run`` is the examined runner's, or that of another of the same artifact on other threads.
+    """
+    names = [spec.name for spec in examined.subject.signature.outputs]
+    try:
+        found = [run(call) for call in trial.calls]
+    except ArtifactError as error:
+        return [law_cell(examined, trial, name, str(error), None) for name in names]
+    return [_judge_output(examined, trial, name, found) for name in names]
+
+
+def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[Arrays]) -> Cell:
+    base, axes = examined.bases[trial.base], examined.subject.axes[name]
+    if reason := _structural_fault(examined, trial, name, found):
+        return law_cell(examined, trial, name, reason, None)
+    got = laid_over(np.concatenate([outputs[name] for outputs in found]), axes, trial.places)
+    speaks = compared(base[name].shape, axes, trial.seen)
+    wanted, got = base[name][speaks], got[speaks]
+    if not wanted.size:
+        reason = "nothing was compared"
+    elif not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        reason = "NaN or infinity"
+    elif trial.to_the_bit and wanted.tobytes() != got.tobytes():
+        reason = f"{int((wanted != got).sum())} of {wanted.size} values are not those of the first call, to the bit"
+    return law_cell(examined, trial, name, reason, errors([wanted], [got]))
+
+
+def _structural_fault(examined: Examined, trial: Trial, name: str, found: Sequence[Arrays]) -> str | None:
+    """What is wrong with an output of the base call or of a trial's, before values are looked at."""
+    subject = examined.subject
+    base = (subject.bases[trial.base], examined.bases[trial.base])
+    for inputs, outputs in (base, *zip(trial.calls, found, strict=True)):
+        if name not in outputs:
+            return "missing output"
+        batch, text = inputs["input_ids"].shape
+        sizes = {"batch": batch, "text": text, "objects": inputs["visual_feats"].shape[-2]}
+        expected = TensorSpec(name, "", subject.axes[name]).shape(sizes)
+        if (shape := outputs[name].shape) != expected:
+            return f"shape {list(shape)}, expected {list(expected)}"
+    return None
+
+
+def law_cell(examined: Examined, trial: Trial, output: str, reason: str | None, found: Errors | None) -> Cell:
+    """A cell of the report: the law stands where others have their opponent, its variation where they have their inputs."""
+    floor = examined.floors.get((trial.base, output))
+    if reason is None and floor is None:
+        reason = "no floor is known for this output"
+    score = pair_score(found, floor, floor) if found and floor else None
+    passed = reason is None and score is not None and score <= PAIR_THRESHOLD
+    return Cell(
+        runner=examined.runner, against=f"law: {trial.law}", output=output, family=trial.variation,
+        arithmetic=examined.arithmetic, status="pass" if passed else "FAIL", reason=reason,
+        score=score, threshold=PAIR_THRESHOLD,
+        error_rms=found.rms if found else None, error_max=found.maximum if found else None,
+        floor=float(np.hypot(floor.rms, floor.rms)) if floor else None, reference_rms=floor.reference_rms if floor else None,
+        samples=examined.subject.rows, values=found.values if found else 0, kind="law",
+    )  # fmt: skip

@@ -1,0 +1,40 @@
+"""A parity report as one HTML page that needs nothing but itself: no network, no other file."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib.resources import files
+from typing import Any
+
+from lxmert_export.parity.figures import HISTOGRAM_POWERS
+from lxmert_export.parity.pages.overview import Facts
+
+SCRIPTS = ("elements.js", "charts.js", "matrix.js", "sections.js", "page.js")  # one after the other, as one script
+
+
+def html_page(report: Facts) -> str:
+    """The page of a report, from its JSON alone."""
+    parts = {
+        "title": html.escape(f"Parity {'passed' if report['passed'] else 'FAILED'}"),
+        "summary": html.escape(report["summary"]),
+        "style": _part("page.css"),
+        "report": _embedded(report),
+        "constants": _embedded({"histogram_powers": HISTOGRAM_POWERS}),
+        "script": "\n".join(_part(name) for name in SCRIPTS),
+    }
+    # Split once: what a part holds is never taken for a place to fill.
+    page = []
+    for piece in _part("page.html").split("{{"):
+        name, closed, rest = piece.partition("}}")
+        page += [parts[name], rest] if closed else [piece]
+    return "".join(page)
+
+
+def _part(name: str) -> str:
+    return files("lxmert_export.parity.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def _embedded(values: Any) -> str:
+    """JSON inside a script element, which no text in it can end."""
+    return json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

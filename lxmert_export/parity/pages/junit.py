@@ -1,0 +1,119 @@
+"""A parity report as JUnit XML, which GitLab, Jenkins and GitHub's test reporters read."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+from xml.etree import ElementTree
+
+from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number, printable
+
+Element = ElementTree.Element
+
+
+def junit_xml(report: Facts) -> str:
+    """A suite for each runner and opponent, with a case for each output, input family and arithmetic.
+
+    What was not run is skipped, never passed, and anything that keeps the report from passing is a failure of some case.
+    """
+    root = Element("testsuites", name="lxmert-export parity")
+    for name, cases in (*_cell_suites(report), *_other_suites(report)):
+        if cases:
+            _add_suite(root, name, cases)
+    for count in ("tests", "failures", "errors", "skipped"):
+        root.set(count, str(sum(int(suite.get(count, 0)) for suite in root)))
+    root.set("time", "0")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False).join(
+        ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
+    )
+
+
+def _cell_suites(report: Facts) -> list[tuple[str, list[Element]]]:
+    def opponents(cell: Facts) -> tuple[str, str]:
+        return cell["runner"], cell["against"]
+
+    ordered = sorted(report["cells"], key=opponents)
+    return [
+        (f"{runner} against {against}", [_cell_case(cell) for cell in cells])
+        for (runner, against), cells in groupby(ordered, opponents)
+    ]
+
+
+def _cell_case(cell: Facts) -> Element:
+    case = _case(f"{cell['output']}, {cell['family']} inputs ({cell['arithmetic']})")
+    if cell["status"] != "pass":
+        _fail(case, found(cell), _figures(cell))
+    return case
+
+
+def _figures(cell: Facts) -> str:
+    names = ("score", "threshold", "error_rms", "error_max", "floor", "reference_rms", "samples", "values")
+    measured = {name: cell[name] for name in names}
+    lines = [f"{name.replace('_', ' ')}: {_figure(value)}" for name, value in measured.items()]
+    for worst in (cell["figures"] or {}).get("worst_inputs", ()):
+        lines.append(f"worst input: batch {worst['batch']}, row {worst['row']}, error RMS {number(worst['error_rms'])}")
+    return "\n".join(lines)
+
+
+def _figure(value: float | int | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
+    """What is no cell: the verdict, answers, runners and laws that were not run."""
+    verdict = _case("verdict")
+    if not report["passed"]:
+        _fail(verdict, report["summary"], "\n".join(failures_beside_cells(report)))
+    others = [_failed_case(line) for line in failures_beside_cells(report)]
+    skipped = [
+        _skipped_case(facts["name"], facts["not_judged"], facts["reason"] or "no reason is known")
+        for facts in not_judged(report)
+    ]
+    laws = [_skipped_case(f"{law['runner']}: {law['law']}", "not run", law["reason"]) for law in report["laws_not_run"]]
+    return [
+        ("held-out questions", [_decisions_case(one) for one in report["decisions"]]),
+        ("runners that were not judged", skipped),
+        ("laws that were not run", laws),
+        ("the report", [verdict, *others]),
+    ]
+
+
+def _decisions_case(decisions: Facts) -> Element:
+    case = _case(f"{decisions['runner']} ({decisions['arithmetic']})")
+    if decisions["status"] != "pass":
+        counts = ("questions", "near_ties", "agreed", "flips", "tied_flips", "correct", "reference_correct")
+        lines = [f"{name.replace('_', ' ')}: {decisions[name]:,}" for name in counts]
+        _fail(case, decisions["reason"], "\n".join(lines))
+    return case
+
+
+def _failed_case(line: str) -> Element:
+    case = _case(line)
+    _fail(case, line, line)
+    return case
+
+
+def _skipped_case(name: str, status: str, reason: str) -> Element:
+    case = _case(name)
+    ElementTree.SubElement(case, "skipped", message=printable(f"{status}: {reason}"))
+    return case
+
+
+def _case(name: str) -> Element:
+    return Element("testcase", name=printable(name), time="0")
+
+
+def _fail(case: Element, message: str, text: str) -> None:
+    ElementTree.SubElement(case, "failure", message=printable(message), type="ParityError").text = printable(text)
+
+
+def _add_suite(root: Element, name: str, cases: list[Element]) -> None:
+    def count(tag: str) -> str:
+        return str(sum(case.find(tag) is not None for case in cases))
+
+    attributes: dict[str, Any] = {"name": printable(name), "tests": str(len(cases)), "errors": "0", "time": "0"}
+    suite = ElementTree.SubElement(root, "testsuite", attributes, failures=count("failure"), skipped=count("skipped"))
+    for case in cases:
+        case.set("classname", printable(name))
+        suite.append(case)

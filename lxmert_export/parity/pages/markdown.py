@@ -1,0 +1,186 @@
+"""A parity report as Markdown that fits the summary of a GitHub step: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lxmert_export.parity.cells import REFERENCE
+from lxmert_export.parity.decisions import percent
+from lxmert_export.parity.pages.overview import (
+    Facts,
+    badness,
+    failures_beside_cells,
+    found,
+    matrix_of,
+    not_judged,
+    number,
+    printable,
+    size,
+)
+
+# A step's summary may hold 1 MiB; what else the step writes into it needs some room.
+MOST_BYTES = 1_000_000
+NOTICE_BYTES = 400
+SIGNS = {"pass": "✅ pass", "FAIL": "❌ FAIL", "skipped": "⏭️ skipped", "built-not-run": "⏸️ built, not run"}
+Section = tuple[str, list[str]]  # a heading, and lines of which any may be left out from the end
+
+
+def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
+    """The whole report, cut at ``most_bytes`` of UTF-8 by a line that says what was cut."""
+    verdict = "✅ Parity passed" if report["passed"] else "❌ Parity FAILED"
+    head = [f"## {verdict}", "", _plain(report["summary"]), ""]
+    sections = [
+        ("Every runner against every other", _matrix(report)),
+        ("Runners", _runners(report)),
+        ("Failures", _failures(report)),
+        ("Worst cells", _worst_cells(report)),
+        ("Held-out questions", _decisions(report)),
+        ("Where it diverges", _divergences(report)),
+        ("Not run", _not_run(report)),
+        ("Notes", [f"- {_plain(line)}" for line in report["notes"]]),
+    ]
+    return "\n".join([*head, *_fitting(sections, most_bytes - _bytes(head) - NOTICE_BYTES)])
+
+
+def _fitting(sections: Sequence[Section], room: int) -> list[str]:
+    """As many lines as there is room for, in order; then what was cut, by sections."""
+    kept: list[str] = []
+    cut: list[str] = []
+    for heading, lines in sections:
+        fits = 0
+        room -= _bytes([f"### {heading}", "", ""]) if lines else 0
+        for line in lines:
+            room -= _bytes([line])
+            fits += room >= 0
+        if fits:
+            kept += [f"### {heading}", "", *lines[:fits], ""]
+        if fits < len(lines):
+            cut.append(f"{len(lines) - fits:,} lines of “{heading}”")
+    if cut:
+        kept += [f"**Cut, for it does not fit here: {', '.join(cut)}.** The JSON and HTML reports hold everything.", ""]
+    return kept
+
+
+def _bytes(lines: Iterable[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def _failures(report: Facts) -> list[str]:
+    failed = [cell for cell in report["cells"] if cell["status"] != "pass"]
+    failed.sort(key=lambda cell: (cell["kind"] == "pair", -badness(cell)))  # what is wrong by itself comes first
+    rows = [
+        (
+            f"{cell['runner']} against {cell['against']}",
+            cell["output"],
+            f"{cell['family']}{_arithmetic(cell)}",
+            found(cell),
+        )
+        for cell in failed
+    ]
+    beside = [f"- {_plain(line)}" for line in failures_beside_cells(report)]
+    return [*beside, *([""] if beside and rows else []), *_table(("who", "output", "inputs", "what was found"), rows)]
+
+
+def _matrix(report: Facts) -> list[str]:
+    matrix = matrix_of(report)
+    if not matrix.squares:
+        return []
+    numbers = {name: str(place) for place, name in enumerate(matrix.runners, 1)}
+    rows = [
+        (numbers[runner], runner, SIGNS[status], *(
+            matrix.squares[runner, against].label if (runner, against) in matrix.squares else "·"
+            for against in matrix.opponents
+        ))
+        for runner, status in matrix.runners.items()
+    ]  # fmt: skip
+    columns = ("", "runner", "status", *(numbers.get(name, name) for name in matrix.opponents))
+    return [
+        *_table(columns, rows),
+        "",
+        "Worst score of each pair: error RMS over noise floor. A number heads the column of the runner in its row.",
+    ]
+
+
+def _runners(report: Facts) -> list[str]:
+    columns = ("runner", "status", "target", "precision", "size")
+    rows = [
+        (facts["name"], SIGNS[facts["status"]], facts["target"], facts["precision"], size(facts["bytes"]))
+        for facts in report["runners"]
+    ]
+    return _table(columns, rows)
+
+
+def _worst_cells(report: Facts) -> list[str]:
+    """For each runner, opponent and output, the family of inputs that fares worst."""
+    worst: dict[tuple[str, ...], Facts] = {}
+    for cell in report["cells"]:
+        key = (cell["runner"], cell["against"], cell["arithmetic"], cell["output"])
+        if key not in worst or badness(cell) > badness(worst[key]):
+            worst[key] = cell
+    ordered = sorted(worst.values(), key=lambda cell: cell["against"] != REFERENCE)
+    rows = [
+        (
+            f"{cell['runner']} against {cell['against']}{_arithmetic(cell)}", cell["output"], cell["family"],
+            SIGNS[cell["status"]], number(cell["score"]), f"{cell['threshold']:g}",
+            number(cell["error_rms"]), number(cell["error_max"]), number(cell["floor"]),
+        )
+        for cell in ordered
+    ]  # fmt: skip
+    columns = ("who", "output", "inputs", "status", "score", "limit", "error RMS", "error max", "noise floor")
+    return _table(columns, rows)
+
+
+def _decisions(report: Facts) -> list[str]:
+    rows = [
+        (
+            one["runner"], SIGNS[one["status"]],
+            percent(one["correct"], one["questions"]), percent(one["reference_correct"], one["questions"]),
+            percent(one["agreed"], one["questions"] - one["near_ties"]), f"{one['near_ties']:,}", f"{one['flips']:,}",
+        )
+        for one in report["decisions"]
+    ]  # fmt: skip
+    return _table(("runner", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
+
+
+def _divergences(report: Facts) -> list[str]:
+    rows = [
+        (one["artifact"], one.get("layer") or "nothing jumps", one.get("family") or "–", number(one.get("score")))
+        for one in report["divergences"]
+    ]
+    return _table(("artifact", "first layer", "operators", "score"), rows)
+
+
+def _not_run(report: Facts) -> list[str]:
+    runners = [
+        f"- {_plain(facts['name'])}: {SIGNS[facts['not_judged']]} ({_plain(facts['reason'] or 'no reason is known')})"
+        for facts in not_judged(report)
+    ]
+    families = [
+        f"- {_plain(runner)}: {_plain(', '.join(names))} inputs" for runner, names in report["not_run"].items() if names
+    ]
+    laws = [
+        f"- {_plain(law['runner'])}: the law of {_plain(law['law'])} ({_plain(law['reason'])})"
+        for law in report["laws_not_run"]
+    ]
+    return [*runners, *families, *laws]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [columns, ["---"] * len(columns), *([_plain(entry) for entry in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _arithmetic(cell: Facts) -> str:
+    return "" if cell["arithmetic"] == "native" else f" ({cell['arithmetic']})"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line, inside a table and out of it."""
+    return (
+        re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(printable(text).split()))
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+    )

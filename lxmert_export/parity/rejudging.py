@@ -1,0 +1,145 @@
+"""Reads a report that was written as JSON, judges it again under other thresholds, and compares one with a baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.parity.cells import Cell
+from lxmert_export.parity.decisions import Decisions, Tally, percent
+from lxmert_export.parity.divergence import Divergence, LayerDrift
+from lxmert_export.parity.figures import Choices, Figures, WorstInput
+from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
+
+# Scores of one artifact vary a little from machine to machine, and below one floor they say nothing of it. Worse than a baseline
+# is what has more than BASELINE_MARGIN times its score, none taken as smaller than LEAST_BASELINE.
+BASELINE_MARGIN = 1.5
+LEAST_BASELINE = 0.5
+
+
+def read_report(path: str | Path) -> ParityReport:
+    """A report as ``--json`` wrote it; ``ArtifactError`` where the file is something else."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+            raise ArtifactError(f"{path}: is no parity report of this version; write it again: parity --json {path}")
+        return _report(values)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{path}: damaged parity report: {reason}") from error
+
+
+def judge_again(report: ParityReport, threshold: float | None, pair_threshold: float | None) -> ParityReport:
+    """The same measurements under other thresholds, None for those that each cell has; nothing is run. Laws are pairs here.
+
+    What failed for another reason than its score fails still, and decisions stand: their margins belong to the run.
+    """
+
+    def again(cell: Cell) -> Cell:
+        limit = pair_threshold if cell.kind in ("pair", "law") else threshold
+        if limit is None:
+            return cell
+        if cell.reason is not None or cell.score is None:
+            return replace(cell, threshold=limit)
+        return replace(cell, threshold=limit, status="pass" if cell.score <= limit else "FAIL")
+
+    return replace(report, cells=tuple(map(again, report.cells)))
+
+
+def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]:
+    """A line for each way in which a report is worse than a baseline: a proof that is missing, a score or decisions.
+
+    Runners, outputs and families are matched by name. ``ArtifactError``: not one of them is in both.
+    """
+    found = {_key(cell): cell for cell in report.cells}
+    known = {_key(cell): cell for cell in baseline.cells if cell.status == "pass"}
+    if not found.keys() & known.keys():
+        raise ArtifactError("the baseline has no cell in common with this report: its runners have other names")
+    lines = [line for key, cell in known.items() if (line := _worse(found.get(key), cell))]
+    answered = {(decided.runner, decided.arithmetic): decided.total for decided in report.decisions}
+    for decided in baseline.decisions:
+        now, before = answered.get((decided.runner, decided.arithmetic)), decided.total
+        where = f"{decided.runner} ({decided.arithmetic}), held-out questions"
+        if now is None:
+            lines.append(f"{where}: not asked, and the baseline's were")
+        elif now.correct * before.questions < before.correct * now.questions:
+            share = percent(before.correct, before.questions)
+            lines.append(f"{where}: accuracy {percent(now.correct, now.questions)} is below the baseline's {share}")
+    return tuple(lines)
+
+
+def _worse(cell: Cell | None, known: Cell) -> str | None:
+    where = f"{known.runner} against {known.against}, {known.output}, {known.family} inputs"
+    if cell is None:
+        return f"{where}: not run, and the baseline was"
+    limit = BASELINE_MARGIN * max(known.score or 0, LEAST_BASELINE)
+    if cell.score is not None and cell.score <= limit and cell.reason is None:
+        return None
+    now = cell.reason or ("no finite score" if cell.score is None else f"score {cell.score:.3g}")
+    return f"{where}: {now} is worse than the baseline's {known.score:.3g} (limit {limit:.3g})"
+
+
+def _key(cell: Cell) -> tuple[str, ...]:
+    """What a cell is of, in whatever order its pair was named."""
+    names = sorted((cell.runner, cell.against)) if cell.kind == "pair" else (cell.runner, cell.against)
+    return (*names, cell.output, cell.family, cell.arithmetic)
+
+
+def _report(values: Mapping[str, Any]) -> ParityReport:
+    return ParityReport(
+        cells=tuple(map(_cell, values["cells"])),
+        families_not_run=tuple(values["families_not_run"]),
+        notes=tuple(values["notes"]),
+        vouched=tuple(values["vouched"]),
+        decisions=tuple(map(_decisions, values["decisions"])),
+        not_run={runner: tuple(families) for runner, families in values["not_run"].items()},
+        runners=tuple(_without(RunnerFacts, facts, "status") for facts in values["runners"]),
+        laws_not_run=tuple(LawNotRun(**law) for law in values["laws_not_run"]),
+        required=tuple(values["required"]),
+        regressions=tuple(values["regressions"]),
+        divergences=tuple(map(_divergence, values["divergences"])),
+        provenance=values["provenance"],
+    )
+
+
+def _without(kind: type[RunnerFacts], values: Mapping[str, Any], derived: str) -> RunnerFacts:
+    return kind(**{name: value for name, value in values.items() if name != derived})
+
+
+def _cell(values: Mapping[str, Any]) -> Cell:
+    return Cell(**{**values, "figures": None if values["figures"] is None else _figures(values["figures"])})
+
+
+def _figures(values: Mapping[str, Any]) -> Figures:
+    return Figures(
+        **{
+            **values,
+            "histogram": tuple(values["histogram"]),
+            "worst_inputs": tuple(WorstInput(**worst) for worst in values["worst_inputs"]),
+            "choices": None if values["choices"] is None else Choices(**values["choices"]),
+        }
+    )
+
+
+def _divergence(values: Mapping[str, Any]) -> Divergence:
+    return Divergence(**{**values, "curve": tuple(LayerDrift(**row) for row in values["curve"])})
+
+
+def _decisions(values: Mapping[str, Any]) -> Decisions:
+    margin = values["near_tie_margin"]
+    return Decisions(
+        values["runner"], values["arithmetic"], values["reason"],
+        float("inf") if margin is None else margin,
+        _tally(values),
+        {name: _tally(tally) for name, tally in values["families"].items()},
+    )  # fmt: skip
+
+
+def _tally(values: Mapping[str, Any]) -> Tally:
+    return Tally(**{name: values[name] for name in Tally.__dataclass_fields__})
