@@ -15,10 +15,10 @@ from benchmarks.study.__main__ import one_line_each
 from benchmarks.study.architectures import ARCHITECTURES, drawn_state
 from benchmarks.study.curve import curves
 from benchmarks.study.graph_faults import GRAPH_FAULTS
-from benchmarks.study.judging import SUBJECTS, Checkpoint, ExportedFile, Subject, export_all, worst_of
+from benchmarks.study.judging import INT8, SUBJECTS, Checkpoint, ExportedFile, Subject, export_all, worst_of
 from benchmarks.study.page import page
-from benchmarks.study.results import DETECTABLE, fails, read_rows, summarise, upper_bound
-from benchmarks.study.trials import Log, correct_trial, faulty_run, swap_differences, weight_fault_trial
+from benchmarks.study.results import DETECTABLE, KEPT, fails, read_rows, summarise, upper_bound
+from benchmarks.study.trials import Log, correct_trial, faulty_run, int8_trial, swap_differences, weight_fault_trial
 from benchmarks.study.weight_faults import FAULTS
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD
 
@@ -51,6 +51,13 @@ def test_no_alarm_on_correct_checkpoints(files: Mapping[Subject, ExportedFile]) 
         assert max(trial["pairs"].values()) <= PAIR_THRESHOLD
         assert len(trial["scores"]) == 8
         assert len(trial["pairs"]) == 28
+
+
+def test_an_int8_file_is_as_far_off_as_its_simulation(files: Mapping[Subject, ExportedFile]) -> None:
+    for seed in (1, 2, 3):
+        trial = int8_trial(ARCHITECTURE, seed, files[INT8])
+        assert 0.5 < trial["file"][0] / trial["simulated"][0] < 2
+        assert not fails(trial["file"], THRESHOLD) or fails(trial["simulated"], KEPT)
 
 
 @pytest.mark.parametrize("name", ["scores not scaled", "positions off by one", "words' mask ignored"])
@@ -116,7 +123,13 @@ def test_alarms_and_missed_faults_are_counted() -> None:
     alarm = {**sound, "scores": {n: [9.0, None] for n in names}}
     missed = {"kind": "fault", "fault": "f", "place": "graph", "found": {n: [30.0, 2.0, None] for n in names}}
     swap = {"kind": "swap", "architecture": ARCHITECTURE.name, "differences": dict.fromkeys(names, 0.0)}
-    results = summarise([swap, *[sound] * 99, alarm, missed])
+    int8 = [
+        {"kind": "int8", "file": [file, None], "simulated": [simulated, None]}
+        for file, simulated in ((2.0, 2.0), (9.0, 3.0), (9.0, 9.0))
+    ]
+    results = summarise([swap, *[sound] * 99, alarm, missed, *int8])
+    assert results["int8"]["kept"]["trials"] == 2 and results["int8"]["kept"]["alarms"] == 1
+    assert results["int8"]["others"]["trials"] == 1
     subject = results["subjects"]["onnx fp32"]
     assert (subject["trials"], subject["alarms"], subject["detectable"], subject["detectable_caught"]) == (100, 1, 1, 0)
     assert subject["false_alarm_bound"] == pytest.approx(0.0466, abs=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.study.architectures import Architecture, State, drawn_state
+from benchmarks.study.int8_simulation import in_int8
 from benchmarks.study.onnx_weights import OnnxFile
 from benchmarks.study.tensorflow_weights import SavedModelFile
 from benchmarks.study.tflite_weights import TfliteFile
@@ -55,6 +56,7 @@ class Subject:
         return self.precision, None if self.precision == "int8" else self.arithmetic
 
 
+INT8 = Subject("tflite", "int8", arithmetic="fp32")
 SUBJECTS = (
     Subject("onnx", "fp32"),
     Subject("onnx", "fp16"),
@@ -63,17 +65,20 @@ SUBJECTS = (
     Subject("tensorflow", "fp16"),
     Subject("tflite", "fp32"),
     Subject("tflite", "fp16", arithmetic="fp32"),
-    Subject("tflite", "int8", arithmetic="fp32"),
+    INT8,
 )
 FILES: dict[Target, type[Any]] = {"onnx": OnnxFile, "tensorflow": SavedModelFile, "tflite": TfliteFile}
 
 
 def export_all(architecture: Architecture, module: nn.Module) -> dict[Subject, ExportedFile]:
     """A module in every target and precision."""
-    return {
-        subject: FILES[subject.target](module, architecture.config, architecture.signature, subject.precision)
-        for subject in SUBJECTS
-    }
+    return {subject: export_one(architecture, module, subject) for subject in SUBJECTS}
+
+
+def export_one(architecture: Architecture, module: nn.Module, subject: Subject) -> ExportedFile:
+    """A module in one target and precision."""
+    file: ExportedFile = FILES[subject.target](module, architecture.config, architecture.signature, subject.precision)
+    return file
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ class Checkpoint:
     floors: Mapping[tuple[Precision, Precision | None], Floors]
 
     @classmethod
-    def drawn(cls, architecture: Architecture, seed: int) -> Checkpoint:
-        """Weights and inputs of a seed."""
+    def drawn(cls, architecture: Architecture, seed: int, subjects: Sequence[Subject] = SUBJECTS) -> Checkpoint:
+        """Weights and inputs of a seed, and the floors of some subjects."""
         state = drawn_state(architecture, seed)
         module = architecture.module(state)
         config, signature = architecture.config, architecture.signature
@@ -99,7 +104,7 @@ class Checkpoint:
             (precision, arithmetic): run_floors(
                 module, signature, config, samples, reference, precision, arithmetic=arithmetic
             )
-            for precision, arithmetic in dict.fromkeys(subject.floor for subject in SUBJECTS)
+            for precision, arithmetic in dict.fromkeys(subject.floor for subject in subjects)
         }
         return cls(architecture, state, module, samples, reference, floors)
 
@@ -124,6 +129,12 @@ class Checkpoint:
             )  # fmt: skip
             pairs[f"{one.name} | {other.name}"] = worst_score(cells)
         return pairs
+
+    def simulate_int8(self) -> Recording:
+        """What the canonical model computes in int8, in the types of the signature."""
+        architecture = self.architecture
+        computed = run_reference(in_int8(self.module), architecture.signature, architecture.config, self.samples)
+        return {key: [chunk.astype(np.float32) for chunk in chunks] for key, chunks in computed.items()}
 
     def effects(self, faulty: Recording) -> dict[Subject, float]:
         """How far a fault takes the float64 outputs, in floors of each subject: the largest over outputs and families."""

@@ -16,6 +16,7 @@ from benchmarks.study.judging import SUBJECTS
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD
 
 DETECTABLE = 20.0  # a fault whose float64 effect is this many floors is one that the gate owes us
+KEPT = THRESHOLD / 2  # floors that int8 may cost a network by itself, in simulation, to count as a correct trial
 CONFIDENCE = 0.95
 THRESHOLDS = [float(round(2 ** (step / 4), 3)) for step in range(25)]  # 1 to 64
 EFFECTS = ((1.0, 5.0), (5.0, DETECTABLE), (DETECTABLE, float("inf")))  # ranges of a fault's size, in floors
@@ -44,6 +45,7 @@ def summarise(rows: Sequence[Row]) -> Row:
             "confidence": CONFIDENCE,
             "architectures": [_architecture(architecture, trials, rows) for architecture in ARCHITECTURES],
             "subjects": {subject.name: _subject(subject.name, trials, faults) for subject in SUBJECTS},
+            "int8": _int8([row for row in rows if row["kind"] == "int8"]),
             "pairs": _pairs(trials),
             "faults": _faults(faults),
         }
@@ -119,6 +121,29 @@ def _point(threshold: float, outcomes: Sequence[Outcome], planted: Sequence[tupl
         "false_alarms": alarms / len(outcomes),
         "false_alarm_bound": upper_bound(alarms, len(outcomes)),
         "caught_by_effect": caught,
+    }
+
+
+def _int8(trials: Sequence[Row]) -> Row:
+    """Files beside simulations: those of networks that int8 keeps, and the others."""
+    kept = [row for row in trials if not fails(tuple(row["simulated"]), KEPT)]
+    lost = [row for row in trials if row not in kept]
+    ratios = [row["file"][0] / row["simulated"][0] for row in trials]
+    return {
+        "kept_below": KEPT,
+        "ratio_quantiles": {str(q): float(np.quantile(ratios, q)) for q in (0, 0.01, 0.5, 0.99, 1)} if ratios else {},
+        "kept": _alarms(kept),
+        "others": _alarms(lost),
+    }
+
+
+def _alarms(trials: Sequence[Row]) -> Row:
+    alarms = sum(fails(tuple(row["file"]), THRESHOLD) for row in trials)
+    return {
+        "trials": len(trials),
+        "alarms": alarms,
+        "false_alarm_bound": upper_bound(alarms, len(trials)),
+        "largest_score": max((row["file"][0] for row in trials), default=None),
     }
 
 

@@ -93,7 +93,7 @@ def converted(twin: PreTrainedTFLxmert, signature: Signature, precision: Precisi
     """A Keras model's TFLite file."""
     with quiet_native_logs(), tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
         quantization = TFLITE_QUANTIZATION[precision]
-        return convert_to_tflite(twin, signature, Path(place), quantization=quantization).read_bytes()
+        return convert_to_tflite(lambda: twin, signature, Path(place), quantization=quantization).read_bytes()
 
 
 def served(content: bytes) -> Run:

@@ -17,9 +17,18 @@ from typing import Any
 from torch import nn
 
 from benchmarks.study import tensorflow_weights, tflite_weights
-from benchmarks.study.architectures import Architecture, drawn_state
+from benchmarks.study.architectures import ARCHITECTURES, Architecture, drawn_state
 from benchmarks.study.graph_faults import GRAPH_FAULTS, GraphFault
-from benchmarks.study.judging import SUBJECTS, Checkpoint, ExportedFile, Subject, export_all, worst_of
+from benchmarks.study.judging import (
+    INT8,
+    SUBJECTS,
+    Checkpoint,
+    ExportedFile,
+    Subject,
+    export_all,
+    export_one,
+    worst_of,
+)
 from benchmarks.study.onnx_weights import OnnxFile
 from benchmarks.study.weight_faults import FAULTS, Fault
 from converters.to_tensorflow import keras_twin
@@ -30,7 +39,7 @@ from lxmert_export.parity.scores import errors
 from lxmert_export.runners.opening import open_emulator, open_runner
 
 EXPORTED_SEED = 0  # the checkpoint that is exported; trials are of others
-FIRST_SEED, FAULTY_SEED = 1, 500_001
+FIRST_SEED, FAULTY_SEED, INT8_SEED = 1, 500_001, 1_000_001
 Row = dict[str, Any]
 
 
@@ -83,6 +92,27 @@ def run_graph_faults(architecture: Architecture, directory: Path) -> None:
     log = Log(directory, f"{architecture.name} graph faults")
     for row in graph_fault_trials(architecture, FAULTY_SEED, partial(log.has, "fault")):
         log.add("fault", architecture=architecture.name, seed=FAULTY_SEED, **row)
+
+
+def run_int8(directory: Path) -> None:
+    """int8 of every architecture beside its simulation: networks that int8 keeps must not alarm."""
+    log = Log(directory, "int8")
+    for architecture in ARCHITECTURES:
+        module = architecture.module(drawn_state(architecture, EXPORTED_SEED))
+        file = export_one(architecture, module, INT8)
+        for seed in range(INT8_SEED, INT8_SEED + 2 * architecture.trials):
+            if not log.has("int8", architecture=architecture.name, seed=seed):
+                log.add("int8", architecture=architecture.name, seed=seed, **int8_trial(architecture, seed, file))
+
+
+def int8_trial(architecture: Architecture, seed: int, file: ExportedFile) -> Row:
+    """The worst score of an int8 file, and of what int8 costs the network by itself, each with the reason it has none."""
+    checkpoint = Checkpoint.drawn(architecture, seed, [INT8])
+    recording = checkpoint.record(file.with_weights(checkpoint.module))
+    return {
+        "file": worst_of(checkpoint.judge(INT8, recording)),
+        "simulated": worst_of(checkpoint.judge(INT8, checkpoint.simulate_int8())),
+    }
 
 
 def swap_differences(architecture: Architecture, files: Mapping[Subject, ExportedFile]) -> Row:
