@@ -30,7 +30,7 @@ def page(results: Mapping[str, Any]) -> str:
             "`lxmert-export parity … --checkpoint`: against float64, and each against each other; scores are in noise floors.",
             "An engine is built and not run where there is no GPU: never a pass.",
             "",
-            f"In all {wall / 60:.1f} minutes by the clock. Of the processors' time the run itself took {own / 60:.1f} CPU minutes,",
+            f"In all {wall / 60:.1f} minutes by the clock. Of the processors the run itself took {own / 60:.1f} CPU minutes,",
             f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB for judging.",
             *(f"Missed: {line}." for line in missed),
             *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
