@@ -22,7 +22,7 @@ from lxmert_export.errors import ConversionError, ParityError
 from lxmert_export.gate import pass_gate
 from lxmert_export.graph_facts import check_precision, delegation
 from lxmert_export.judging import Progress, silent
-from lxmert_export.model import MODELS, LxmertModel
+from lxmert_export.model import MASK_BIAS, MODELS, LxmertModel
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityReport
@@ -206,17 +206,21 @@ def _convert_to_tflite(
         from converters.to_tensorflow import keras_twin
         from converters.to_tflite import INTEGER_MASK_BIAS, convert_to_tflite
 
-        model = keras_twin(source.module, source.config, _own_task(source), "fp32")
-        if integer:
-            model.backbone().mask_bias = INTEGER_MASK_BIAS
-        batches = calibration.batches(signature) if calibration else ()
-        convert_to_tflite(model, signature, directory, quantization=quantization, calibration=batches)
+        mask_bias = INTEGER_MASK_BIAS if integer else MASK_BIAS
+        convert_to_tflite(
+            lambda: keras_twin(source.module, source.config, _own_task(source), "fp32"),
+            signature,
+            directory,
+            quantization=quantization,
+            calibration=calibration.batches(signature) if calibration else (),
+            mask_bias=mask_bias,
+        )
     return {
         "quantization": quantization,
         # What matmuls compute in: only full-integer has no float32 arithmetic left.
         "arithmetic": "int8" if integer else "fp32",
         "calibration": calibration.described if calibration else None,
-        "mask_bias": model.backbone().mask_bias,
+        "mask_bias": mask_bias,
     }
 
 
