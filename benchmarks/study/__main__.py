@@ -41,9 +41,8 @@ def main() -> None:
     (HERE / "study.md").write_text(page(results), encoding="utf-8")
     (HERE / "study.svg").write_text(curves(results), encoding="utf-8")
     subjects = results["subjects"].items()
-    # What int8 alone makes of a network is no false alarm: its networks are those that it keeps.
+    # int8's alarms are a rate on the page: its choices are counted, and a few dozen of them may turn by chance.
     alarms = {name: row["alarms"] for name, row in subjects if row["alarms"] and name != INT8_NAME}
-    alarms |= {f"{INT8_NAME}, kept": kept for kept in [results["int8"]["kept"]["alarms"]] if kept}
     missed = {name: row["detectable"] - row["detectable_caught"] for name, row in subjects}
     if lost or alarms or any(missed.values()):
         sys.exit(

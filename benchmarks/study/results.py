@@ -142,6 +142,7 @@ def _alarms(trials: Sequence[Row]) -> Row:
     return {
         "trials": len(trials),
         "alarms": alarms,
+        "alarms_by_choices": sum(row["file"][1] is not None for row in trials),
         "false_alarm_bound": upper_bound(alarms, len(trials)),
         "largest_score": max((row["file"][0] for row in trials), default=None),
     }
