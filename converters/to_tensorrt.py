@@ -15,7 +15,7 @@ from lxmert_export.errors import ConversionError
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Signature
-from lxmert_export.tensorrt_library import as_one_error, library_version, open_library
+from lxmert_export.tensorrt_library import as_one_error, library_version, open_builder
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
@@ -57,10 +57,10 @@ def convert_to_tensorrt(
     """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile for each of ``profiles``.
 
     ``weights_size`` are the bytes of the ONNX file's weights, ``islands`` the names of nodes that may compute in float32.
-    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's precision.
-    ``MissingExtra``: the runtime is not installed.
+    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's
+    precision, or the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
     """
-    library = open_library(target.runtime, target.install)
+    library = open_builder(target)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
 
     with as_one_error("TensorRT cannot parse the ONNX graph"):

@@ -19,7 +19,7 @@ from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
 from lxmert_export.signature import Attention, Precision, Signature, Task
-from lxmert_export.tensorrt_library import require_library
+from lxmert_export.tensorrt_library import open_builder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,8 +86,7 @@ def build_engine(
     )
     _check_calibration(calibration, resolved.precision)
     if not bundle:
-        elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
-        require_library(resolved.runtime, resolved.install + elsewhere)
+        open_builder(resolved)  # refuses what is not installed, and where this is another device
     require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
     check_own_converters()
     from lxmert_export.building import check_source, write_engine

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import Capability, Gpu, find_gpus, read_capability, written
+from lxmert_export.gpus import INSTEAD, Capability, Gpu, find_gpus, read_capability, written
 from lxmert_export.signature import Attention, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
@@ -208,6 +208,19 @@ def resolve(
         notes=facts.notes + _notes(known, kind, capabilities, options, precision),
         unexecuted=_unexecuted(kind, options),
     )
+
+
+def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
+    """``ConversionError`` unless this machine has a GPU that an engine for the target may be built on."""
+    wanted = ", ".join(map(written, target.compute_capabilities))
+    instead = f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
+    try:
+        gpus = (detect or find_gpus)()
+    except ConversionError as error:
+        reason = str(error).removesuffix(f": {INSTEAD}")
+        raise ConversionError(f"--target {target.target} is built on the device, and {reason}: {instead}") from error
+    if not any(gpu.capability in target.compute_capabilities for gpu in gpus):
+        raise ConversionError(f"--target {target.target} is built on the device, and this one has {gpus[0]}: {instead}")
 
 
 def parse_capabilities(text: str) -> tuple[Capability, ...]:

@@ -1,0 +1,71 @@
+"""What is refused before a checkpoint is converted: another version of TensorRT, another device, what the target cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lxmert_export as lx
+from lxmert_export import engine_targets, tensorrt_library
+from lxmert_export.errors import ConversionError
+from lxmert_export.gpus import INSTEAD, Capability, Gpu
+from parity_tests.random_models import SMALL, lively_model
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, version: str, *capabilities: Capability | None) -> None:
+    """This machine has a TensorRT of a version, and GPUs; where anything is exported the test fails."""
+
+    def found() -> tuple[Gpu, ...]:
+        if not capabilities:
+            raise ConversionError(f"no NVIDIA GPU found here (there is no nvidia-smi): {INSTEAD}")
+        return tuple(Gpu(capability, "Some GPU", "999.1") for capability in capabilities)
+
+    monkeypatch.setattr(
+        tensorrt_library, "open_library", lambda runtime, install: SimpleNamespace(__version__=version)
+    )
+    monkeypatch.setattr(engine_targets, "find_gpus", found)
+    monkeypatch.setattr("lxmert_export.engine_api.export", lambda *arguments, **options: pytest.fail("converted"))
+
+
+def refused(place: Path, **options: Any) -> str:
+    """The one line with which a build is refused; nothing is written."""
+    with pytest.raises(lx.LxmertExportError) as told:
+        lx.build_engine(lively_model("question-answering", SMALL), place / "out", **options)
+    assert "\n" not in str(told.value) and not any(place.iterdir())
+    return str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "version", "capability", "reason"),
+    [("thor", "11.1.0", (11, 0), "takes tensorrt >=10.13,<11 or >=11.4.1,<12, and 11.1.0 is installed: pip install"),
+     ("rtx", "1.6.0", (8, 9), "takes tensorrt-rtx >=1.7,<2, and 1.6.0 is installed: pip install"),
+     ("orin-jp7", "10.3.0", (8, 7), "and 10.3.0 is installed"),
+     ("thor", "10.13.3", (8, 0), "on the device, and this one has Some GPU, compute capability 8.0"),
+     ("datacenter", "10.13.3", (8, 7), "and this one has Some GPU, compute capability 8.7"),
+     ("datacenter", "10.13.3", None, "and this one has Some GPU, compute capability untold")],
+)  # fmt: skip
+def test_another_version_or_another_gpu(
+    target: str,
+    version: str,
+    capability: Capability | None,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_machine(monkeypatch, version, capability)
+    assert reason in refused(tmp_path, target=target)
+
+
+def test_classic_engines_are_not_built_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, "10.13.3")
+    message = refused(tmp_path, target="thor")
+    assert "no NVIDIA GPU found here (there is no nvidia-smi): build it there, or" in message and "--bundle" in message
+
+
+def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    for target, version, capabilities in (("thor", "11.4.1", [(8, 0), (11, 0)]), ("rtx", "1.7.1", [])):
+        on_machine(monkeypatch, version, *capabilities)
+        assert tensorrt_library.open_builder(engine_targets.resolve(target)).__version__ == version
