@@ -30,16 +30,18 @@ def page(results: Mapping[str, Any]) -> str:
             "`lxmert-export parity … --checkpoint`: against float64, and each against each other; scores are in noise floors.",
             "An engine is built and not run where there is no GPU: never a pass.",
             "",
-            f"In all {wall / 60:.1f} minutes by the clock, of which the run itself took {own / 60:.1f} CPU minutes; everything",
-            f"else on the machine took {others / 60:.1f} CPU minutes meanwhile. Limits: {MINUTES} minutes, and 6 GB for judging.",
+            f"In all {wall / 60:.1f} minutes by the clock. Of the processors the run itself took {own / 60:.1f} CPU minutes,",
+            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB for judging.",
             *(f"Missed: {line}." for line in missed),
             *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
             *(["Both were kept."] if not missed and not unfinished else []),
             "",
             *table(ARTIFACTS, artifact_rows(results)),
             "",
-            "The largest process is by the kernel’s account, mapped files included; all together is sampled, shared pages",
-            "counted once. What TensorFlow’s converter takes to export TFLite is apart from the limit of judging.",
+            "The largest process is by the kernel's account, mapped files included; all together is sampled, shared pages",
+            "counted once. The limit is for judging; exports above 6 GB: "
+            + (", ".join(large_exports(results)) or "none")
+            + ".",
             "",
             *table(STEPS, step_rows(results)),
             "",
@@ -96,6 +98,14 @@ def missed_limits(results: Mapping[str, Any]) -> list[str]:
         for task in results["tasks"]
         if task["judging"]["together_mib"] > MEBIBYTES
     ]
+
+
+def large_exports(results: Mapping[str, Any]) -> Iterator[str]:
+    """The exports that took more than judging may."""
+    for task in results["tasks"]:
+        for artifact in task["artifacts"]:
+            if artifact["export"]["together_mib"] > MEBIBYTES:
+                yield f"{task['task']} {artifact['name']} ({artifact['export']['together_mib']:.0f} MiB)"
 
 
 def all_runs(results: Mapping[str, Any]) -> Iterator[Mapping[str, float]]:

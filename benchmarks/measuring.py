@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.process_memory import MemoryWatch
 from lxmert_export.artifact import tool_versions
+
+LAUNCHER = Path(__file__).with_name("launching.py")
 
 
 @dataclass(frozen=True)
@@ -32,22 +37,25 @@ class Run:
 
 def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> Run:
     """Runs Python with arguments to its end; whatever it prints is passed on where its exit code is none of those accepted."""
-    started, busy = time.perf_counter(), busy_cpu_seconds()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    with MemoryWatch(process.pid) as memory, process.stdout as output:
-        printed = output.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in accepted:
-        sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
-    own = usage.ru_utime + usage.ru_stime
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-measure-") as directory:
+        usage_file = Path(directory) / "usage.json"
+        launched = [sys.executable, "-I", str(LAUNCHER), str(usage_file), *arguments]
+        started, busy = time.perf_counter(), busy_cpu_seconds()
+        process = subprocess.Popen(launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdout is not None
+        with MemoryWatch(process.pid) as memory, process.stdout as output:
+            printed = output.read()
+        if process.wait() not in accepted:
+            sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
+        seconds, others = time.perf_counter() - started, busy_cpu_seconds() - busy
+        usage = json.loads(usage_file.read_text(encoding="utf-8"))
+    peak = usage["peak_kib"] / 1024
     return Run(
-        seconds=time.perf_counter() - started,
-        peak_mib=usage.ru_maxrss / 1024,
-        cpu_seconds=own,
-        together_mib=max(memory.peak_mib, usage.ru_maxrss / 1024),
-        others_cpu_seconds=max(busy_cpu_seconds() - busy - own, 0.0),
+        seconds=seconds,
+        peak_mib=peak,
+        cpu_seconds=usage["cpu_seconds"],
+        together_mib=max(memory.peak_mib, peak),
+        others_cpu_seconds=max(others - usage["cpu_seconds"], 0.0),
     )
 
 

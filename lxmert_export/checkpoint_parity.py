@@ -54,23 +54,26 @@ def check_against_module(
     """Judges runners of one task against a module in float64, and every pair of them against each other."""
     config = contest.artifacts[0].manifest.config
     yardstick, limits = Yardstick(module, config, progress), InputLimits.of(config)
+    signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()
+    samples = contest.samples(
+        signature, sample_inputs(signature, config), limits
+    )  # which says at once what does not fit
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_runnable(artifact)
-        samples = samples_for(artifact)
+        its_own = samples_for(artifact)
         if not artifact.is_calibrated:
-            samples = contest.samples(artifact.manifest.signature, samples, limits)
-        return judge_by(yardstick, artifact, samples, providers, progress, laws=laws, time_limit=time_limit)
+            its_own = contest.samples(artifact.manifest.signature, its_own, limits)
+        return judge_by(yardstick, artifact, its_own, providers, progress, laws=laws, time_limit=time_limit)
 
-    judged, others = judge_each(contest.artifacts, judge_one)
-    signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()
-    samples = contest.samples(signature, sample_inputs(signature, config), limits)
+    judged, others = judge_each(contest.artifacts, judge_one, beside=bool(contest.named or contest.recorded))
     for name in contest.named:
         try:
             judged.append(_judge_named(name, yardstick, signature, samples, progress))
         except ConversionError as error:
-            precision = NAMED_RUNNERS[name] or "fp64"
-            others.append(RunnerFacts(name, "transformers", "pytorch", precision, "skipped", str(error)))
+            if name != TRANSFORMERS:
+                raise
+            others.append(RunnerFacts(name, "transformers", "pytorch", "fp32", "skipped", str(error)))
     judged += [_judge_recorded(recorded, yardstick, signature, limits) for recorded in contest.recorded]
     report = report_on(judged, others)
     return replace(report, notes=(*report.notes, *_few_rows(samples, contest)))

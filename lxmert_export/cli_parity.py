@@ -16,6 +16,7 @@ from lxmert_export.errors import ParityError
 from lxmert_export.terminal import say, show_report, shown_progress
 
 PARITY_FAILED = 3  # an exit code
+LONGEST = 7 * 24 * 3600.0  # seconds
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
@@ -63,7 +64,10 @@ def parity(
         typer.Option("--locate", help="Also look into each artifact for the first layer and operator that go wrong."),
     ] = False,
     time_limit: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="How long each artifact may run, in a process of its own.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, max=LONGEST, help="How long each artifact may run, in a process of its own."
+        ),
     ] = 1800,
     from_file: Annotated[
         Path | None,
@@ -103,6 +107,7 @@ def parity(
     """Judge artifacts against a checkpoint, and against one another."""
     from lxmert_export import parity_api
     from lxmert_export.parity.pages.writing import check_report_paths, write_reports
+    from lxmert_export.parity.rejudging import read_report
     from lxmert_export.runners.providers import CPU
 
     if (from_file is None) == (not artifacts):
@@ -111,6 +116,8 @@ def parity(
         raise typer.BadParameter(
             "--threshold and --pair-threshold are for --from: what is run is judged by the study's"
         )
+    if from_file is not None and (checkpoint or inputs or device_report or locate):
+        raise typer.BadParameter("--from runs nothing: leave --checkpoint, --inputs, --device-report and --locate out")
     if device_report and (checkpoint or inputs):
         raise typer.BadParameter(
             "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
@@ -118,6 +125,7 @@ def parity(
     quiet = json_file == "-"
     files = {"json": None if quiet else json_file, "junit": junit, "markdown": markdown, "html": html}
     check_report_paths(files.values())
+    known = None if baseline is None else read_report(baseline)  # before anything is run that needs it
     require_targets = [name.strip() for name in require.split(",")] if require else ()
     if from_file is not None:
         report = parity_api.judge_report(
@@ -140,8 +148,8 @@ def parity(
                 providers=provider or (CPU,),
                 progress=progress,
             )
-    if baseline is not None:
-        report = parity_api.compare_with_baseline(report, baseline)
+    if known is not None:
+        report = parity_api.compare_with_baseline(report, known)
     values = report.to_dict()
     write_reports(values, **files)
     if quiet:

@@ -17,7 +17,7 @@ from lxmert_export.errors import ArtifactError
 from lxmert_export.golden import read_golden, write_golden
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.held_out import HeldOut
-from lxmert_export.isolating import Request, judge_within
+from lxmert_export.isolating import Request, run_within
 from lxmert_export.judging import Judged, Progress, counted, record_runner, silent
 from lxmert_export.matrix import report_on
 from lxmert_export.parity.cells import Floors
@@ -134,7 +134,7 @@ def judge_by(
     manifest = artifact.manifest
     reference = yardstick.reference(manifest.signature, samples)
     floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
-    return judge_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
+    return run_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
 
 
 def run_reference(

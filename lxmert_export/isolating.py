@@ -1,7 +1,8 @@
-"""Judges an artifact in a process of its own, with a time limit: a runtime that crashes or hangs takes nothing with it."""
+"""Runs an artifact in a process of its own, with a time limit: a runtime that crashes or hangs takes nothing with it."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import queue
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, TypeVar
 
 from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, LxmertExportError
@@ -26,6 +27,7 @@ from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import LawNotRun
 from lxmert_export.sample_inputs import SampleInputs
 
+AnswerT = TypeVar("AnswerT", covariant=True)
 MARK = (
     "lxmert-export-progress"  # begins a line of progress on the child's stdout; a runtime's own chatter is passed over
 )
@@ -47,7 +49,7 @@ class Request:
     emulate: bool = True
     laws: bool = False
 
-    def judge(self, progress: Progress = silent) -> Judged:
+    def run(self, progress: Progress = silent) -> Judged:
         """Judges in this process."""
         judged = judge_artifact(
             self.artifact, self.samples, self.reference, self.floors, self.providers,
@@ -65,20 +67,29 @@ def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
     return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
 
 
-def judge_within(request: Request, time_limit: float | None, progress: Progress = silent) -> Judged:
-    """Judges in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
+class Runnable(Protocol[AnswerT]):
+    """What can be asked of another process: it is pickled on its way, and so is what it gives."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """What is run, which errors name."""
+
+    def run(self, progress: Progress = silent) -> AnswerT:
+        """Does it, in this process."""
+
+
+def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: Progress = silent) -> AnswerT:
+    """Runs in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
 
     ``ArtifactError``: it crashed, or took longer. Its own errors are raised here as they were there.
     """
     if time_limit is None:
-        return request.judge(progress)
+        return request.run(progress)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
         asked, answered = Path(place) / "request", Path(place) / "answer"
-        asked.write_bytes(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
-        child = subprocess.Popen(
-            [sys.executable, "-m", "lxmert_export.isolating", str(asked), str(answered)], stdout=subprocess.PIPE, text=True
-        )  # fmt: skip
-        with child:
+        with asked.open("wb") as file:
+            pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
+        with _child(asked, answered) as child:
             try:
                 in_time = _wait(child, time.monotonic() + time_limit, progress)
             finally:
@@ -89,11 +100,23 @@ def judge_within(request: Request, time_limit: float | None, progress: Progress 
             )
         if not answered.is_file():
             raise ArtifactError(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
-        answer = pickle.loads(answered.read_bytes())  # our own child's, in a directory that only we can read
+        answer: AnswerT | LxmertExportError = pickle.loads(
+            answered.read_bytes()
+        )  # our own child's, where only we can write
     if isinstance(answer, LxmertExportError):
         raise answer
-    assert isinstance(answer, Judged)
     return answer
+
+
+def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
+    """The other process. It finds modules where this one does, and not (-P) in whatever directory it is started from."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "lxmert_export.isolating", str(asked), str(answered)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
 
 
 def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> bool:
@@ -119,9 +142,11 @@ def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> 
 
 
 def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
+    try:
+        for line in stream:
+            lines.put(line)
+    finally:
+        lines.put(None)
 
 
 def _end(code: int) -> str:
@@ -136,12 +161,13 @@ def _report(step: str, done: int, total: int) -> None:
 
 
 def main() -> None:
-    """The child: reads a request, judges it, and leaves what came of it, a ``Judged`` or an error of ours."""
+    """The child: reads a request, runs it, and leaves what came of it, its answer or an error of ours."""
     asked, answered = map(Path, sys.argv[1:])
-    request = pickle.loads(asked.read_bytes())
-    answer: Judged | LxmertExportError
+    with asked.open("rb") as file:
+        request: Runnable[object] = pickle.load(file)
+    answer: object
     try:
-        answer = request.judge(_report)
+        answer = request.run(_report)
     except LxmertExportError as error:
         answer = error
     unfinished = answered.with_suffix(".unfinished")

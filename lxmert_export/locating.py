@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,18 @@ from lxmert_export.runners.torch_module import DTYPES
 from lxmert_export.signature import TASKS
 
 Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Search:
+    """``locate`` as it goes to another process."""
+
+    artifact: Artifact
+    module: nn.Module
+
+    def run(self, progress: Progress = silent) -> Divergence:
+        """Locates in this process."""
+        return locate(self.artifact, self.module, progress)
 
 
 def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -> Divergence:

@@ -31,12 +31,12 @@ NAMED_RUNNERS: dict[str, Precision | None] = {
 
 
 def judge_each(
-    artifacts: Sequence[Artifact], judge_one: Callable[[Artifact], Judged]
+    artifacts: Sequence[Artifact], judge_one: Callable[[Artifact], Judged], *, beside: bool = False
 ) -> tuple[list[Judged], list[RunnerFacts]]:
     """Judges artifacts one after the other; where there are several, one that cannot be run does not keep the rest from it.
 
     Returns those judged and those not: an engine without a GPU is built, not run; what lacks its runtime is skipped. One that
-    fails while it is run is judged, and FAILs. Where nothing at all can be run, the first reason is raised.
+    fails while it is run is judged, and FAILs. Where nothing is judged, none ``beside`` them either, the first reason is raised.
     """
     judged, others, errors = [], [], []
     for artifact in artifacts:
@@ -47,10 +47,10 @@ def judge_each(
             others.append(replace(artifact_facts(artifact), not_judged=status, reason=str(error)))
             errors.append(error)
         except (ArtifactError, ConversionError) as error:
-            if len(artifacts) == 1:
+            if len(artifacts) == 1 and not beside:
                 raise
             judged.append(failed(artifact, str(error)))
-    if not judged:
+    if not judged and not beside:
         raise errors[0]
     return judged, others
 

@@ -15,7 +15,7 @@ from lxmert_export.runners.runner import InputLimits, prepare_inputs
 from lxmert_export.sample_inputs import Arrays, Family
 from lxmert_export.signature import Signature
 
-OWN, RECORDED = "own", "recorded"  # what these families of inputs are called in reports
+OWN = "own"  # what this family of inputs is called in reports; a recording's inputs go by its name
 RECORDINGS = (".npz", ".safetensors")
 
 
@@ -35,12 +35,13 @@ class OwnInputs:
     @property
     def recorded(self) -> list[str]:
         """Which outputs every batch has a recording of."""
-        return [name for name in self.outputs[0] if all(name in batch for batch in self.outputs)]
+        first = self.outputs[0] if self.outputs else {}
+        return [name for name in first if all(name in batch for batch in self.outputs)]
 
     @property
     def family_name(self) -> str:
         """The family that reports list its inputs under."""
-        return RECORDED if self.recorded else OWN
+        return self.name if self.recorded else OWN
 
     def family(self, signature: Signature, limits: InputLimits) -> Family:
         """Its inputs as a signature takes them, optional ones filled in; ``InputError`` where it does not."""
@@ -64,8 +65,24 @@ class OwnInputs:
         return [{name: array[n : n + batch] for name, array in prepared.items()} for n in range(0, rows, batch)]
 
 
+def read_recording(path: str | Path, signature: Signature) -> OwnInputs:
+    """Reads a file of inputs and of outputs that some program computed of them; ``InputError`` where there are none."""
+    read = _read(path, signature)
+    if not read.recorded:
+        raise InputError(f"{path}: holds inputs and no outputs of them: give it as --inputs")
+    return read
+
+
 def read_own_inputs(path: str | Path, signature: Signature) -> OwnInputs:
-    """Reads a file of arrays named as a signature's inputs, and of outputs named as its, where it is a recording.
+    """Reads a file of inputs alone; ``InputError`` where outputs are among them."""
+    read = _read(path, signature)
+    if any(read.outputs):
+        raise InputError(f"{path}: holds outputs too: name it beside the artifacts, to be judged as one of them")
+    return read
+
+
+def _read(path: str | Path, signature: Signature) -> OwnInputs:
+    """Arrays named as a signature's inputs and outputs.
 
     ``InputError``: it cannot be read, holds arrays of other names or what is no finite number.
     """

@@ -17,10 +17,10 @@ from lxmert_export.api import check_own_converters, check_providers, open_source
 from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
 from lxmert_export.errors import ArtifactError, InputError, MissingExtra
 from lxmert_export.graph_facts import reader_of
-from lxmert_export.isolating import law_not_run
+from lxmert_export.isolating import law_not_run, run_within
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
-from lxmert_export.own_inputs import RECORDINGS, read_own_inputs
+from lxmert_export.own_inputs import RECORDINGS, read_own_inputs, read_recording
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.rejudging import judge_again, read_report, regressions
 from lxmert_export.parity.report import ParityReport
@@ -66,6 +66,8 @@ def check_parity(
     came from another checkpoint, unless ``allow_other_checkpoint``.
     """
     directories = [path for path in artifacts if not _is_beside(path)]
+    beside = [path for path in artifacts if _is_beside(path)]
+    _check_named_once(artifacts)
     if not directories:
         raise ArtifactError("no artifact to check: name at least one directory")
     opened = with_names_apart([open_artifact(path) for path in directories])
@@ -75,7 +77,7 @@ def check_parity(
     if checkpoint is None:
         if find_divergence:
             raise InputError("locating compares with the model's own layers: give --checkpoint")
-        if inputs is not None or len(directories) < len(artifacts):
+        if inputs is not None or beside:
             raise InputError(
                 "your own inputs, recorded outputs and models are judged by a checkpoint: give --checkpoint"
             )
@@ -94,12 +96,12 @@ def check_parity(
     notes = _other_checkpoints(opened, source, allow=allow_other_checkpoint)
     contest = Contest(
         opened,
-        [str(path) for path in artifacts if str(path) in NAMED_RUNNERS],
-        [read_own_inputs(path, first.signature) for path in artifacts if Path(path).suffix in RECORDINGS],
+        [str(path) for path in beside if str(path) in NAMED_RUNNERS],
+        [read_recording(path, first.signature) for path in beside if Path(path).suffix in RECORDINGS],
         None if inputs is None else read_own_inputs(inputs, first.signature),
     )
     report = check_against_module(contest, source.module, providers, progress, laws=laws, time_limit=time_limit)
-    divergences, hidden = _divergences(opened, source, progress) if find_divergence else ([], [])
+    divergences, hidden = _divergences(opened, source, progress, time_limit=time_limit) if find_divergence else ([], [])
     return replace(
         report,
         divergences=tuple(divergences),
@@ -126,16 +128,16 @@ def _check_targets(names: Sequence[str]) -> None:
 
 
 def _divergences(
-    artifacts: Sequence[Artifact], source: Source, progress: Progress
+    artifacts: Sequence[Artifact], source: Source, progress: Progress, *, time_limit: float | None
 ) -> tuple[list[Divergence], list[str]]:
     """Where each artifact leaves its checkpoint, and a line for each that cannot be looked into."""
-    from lxmert_export import locating
+    from lxmert_export.locating import Search
 
     found, hidden = [], []
     for artifact in artifacts:
         try:
             check_visible(artifact)
-            found.append(locating.locate(artifact, source.module, progress))
+            found.append(run_within(Search(artifact, source.module), time_limit, progress))
         except (ArtifactError, MissingExtra) as error:
             hidden.append(str(error))
     return found, hidden
@@ -151,6 +153,13 @@ def _source_of(
     if not same_network(source.config, manifest.config, manifest.task):
         raise ArtifactError(f"{artifact.path}: its config is not that of {source.name}: it is another checkpoint's")
     return source
+
+
+def _check_named_once(names: Sequence[str | Path]) -> None:
+    """``InputError``: the same runner twice, or two recordings of one name, which reports could not tell apart."""
+    keys = [Path(name).name if _is_beside(name) else str(Path(name).resolve()) for name in names]
+    if twice := [str(name) for name, key in zip(names, keys, strict=True) if keys.count(key) > 1]:
+        raise InputError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
 
 
 def _is_beside(path: str | Path) -> bool:
@@ -215,9 +224,10 @@ def judge_report(
     return replace(judge_again(known, threshold, pair_threshold), required=tuple(require_targets) or known.required)
 
 
-def compare_with_baseline(report: ParityReport, baseline: str | Path) -> ParityReport:
-    """The report, failing where it is worse than one that was written as JSON before."""
-    return replace(report, regressions=regressions(report, read_report(baseline)))
+def compare_with_baseline(report: ParityReport, baseline: ParityReport | str | Path) -> ParityReport:
+    """The report, failing where it is worse than an earlier one, or than the file that it was written to as JSON."""
+    known = baseline if isinstance(baseline, ParityReport) else read_report(baseline)
+    return replace(report, regressions=regressions(report, known))
 
 
 def locate(

@@ -10,7 +10,7 @@ from lxmert_export.artifact import GOLDEN_FILE, Artifact
 from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.golden import Golden, at_sampled_positions, is_whole, read_golden
 from lxmert_export.graph_facts import check_manifest_precision
-from lxmert_export.isolating import Request, judge_within
+from lxmert_export.isolating import Request, run_within
 from lxmert_export.judging import Judged, Progress, silent
 from lxmert_export.matrix import judge_each, report_on, same_inputs
 from lxmert_export.parity.report import ParityReport
@@ -56,12 +56,12 @@ def check_against_golden(
             artifact, golden.samples, golden.reference, golden.floors, providers,
             golden=golden, emulate=artifact not in vouched, laws=laws,
         )  # fmt: skip
-        return judge_within(request, time_limit, progress)
+        return run_within(request, time_limit, progress)
 
-    judged, others = judge_each(artifacts, judge_one)
+    judged, others = judge_each(artifacts, judge_one, beside=bool(devices))
     if devices:  # they return the golden file's positions alone
-        of_one = goldens[artifacts[0].path]
-        judged = [replace(one, recording=at_sampled_positions(one.recording, of_one)) for one in judged]
+        named = {artifact.name: goldens[artifact.path] for artifact in artifacts}
+        judged = [replace(one, recording=at_sampled_positions(one.recording, named[one.name])) for one in judged]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
     report = report_on([*judged, *devices], others)

@@ -19,7 +19,7 @@ from lxmert_export import matrix
 from lxmert_export.artifact import Artifact, open_artifact
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
 from lxmert_export.golden import read_golden
-from lxmert_export.isolating import Request, judge_within
+from lxmert_export.isolating import Request, run_within
 from lxmert_export.parity.report import RunnerFacts
 from parity_tests.random_models import SMALL, lively_inputs, lively_model
 from parity_tests.test_cli import run
@@ -58,8 +58,8 @@ def test_every_runner_meets_float64_and_every_other(place: Path) -> None:
     pairs = {frozenset((cell.runner, cell.against)) for cell in report.cells if cell.kind == "pair"}
     assert pairs == {frozenset((one, other)) for one in everyone for other in everyone if one != other}
     assert {cell.output for cell in report.cells if cell.runner == "transformers"} == PRETRAINING
-    assert {cell.family for cell in report.cells if cell.runner == recorded.name} == {"recorded"}
-    assert {cell.family for cell in report.cells if cell.runner == "fp32"} >= {"plain", "own", "recorded"}
+    assert {cell.family for cell in report.cells if cell.runner == recorded.name} == {recorded.name}
+    assert {cell.family for cell in report.cells if cell.runner == "fp32"} >= {"plain", "own", recorded.name}
     assert "masked-row" in report.not_run["transformers"]  # its mask is another there, by design
     assert any("3 rows" in note and "less certain" in note for note in report.notes)
 
@@ -138,7 +138,7 @@ def test_one_that_cannot_be_run_does_not_keep_the_rest_from_it(
     judge_each = matrix.judge_each
     monkeypatch.setattr(
         "lxmert_export.checkpoint_parity.judge_each",
-        lambda artifacts, judge_one: judge_each(artifacts, raising(error, "fp16", judge_one)),
+        lambda artifacts, judge_one, **options: judge_each(artifacts, raising(error, "fp16", judge_one), **options),
     )
     report = lx.check_parity([place / "fp32", place / "fp16"], checkpoint=place / "checkpoint")
     assert (report.status_of("fp32"), report.status_of("fp16")) == ("pass", status)
@@ -173,28 +173,29 @@ class OnArrival:
         (OnArrival(os.abort), "its runtime crashed .SIGABRT."),
         (OnArrival(os._exit, 7), "ended its process with exit code 7"),
         (OnArrival(time.sleep, 60), "ran for 3 s without an end; --time-limit"),
+        (OnArrival(os.write, 1, b"\xff\xfe of a runtime"), "ended its process with exit code 1"),
     ],
-    ids=["crash", "exit", "hang"],
+    ids=["crash", "exit", "hang", "bytes"],
 )
 def test_a_runtime_that_crashes_or_hangs_takes_nothing_with_it(place: Path, arrival: OnArrival, saying: str) -> None:
-    artifact = open_artifact(place / "fp32")
-    samples = lx.check_parity  # anything that is not reached
-    request = Request(artifact, arrival, {}, {}, (), samples)  # type: ignore[arg-type]
+    request = Request(open_artifact(place / "fp32"), arrival, {}, {}, ())  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match=saying):
-        judge_within(request, 3)
+        run_within(request, 3)
 
 
-def test_a_process_of_its_own_finds_the_same(place: Path, tmp_path: Path) -> None:
+def test_a_process_of_its_own_finds_the_same(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('a file of the user that must not be imported')")
+    monkeypatch.chdir(tmp_path)
     artifact = lx.export("onnx", place / "checkpoint", tmp_path / "out")
     golden = read_golden(artifact.file("golden.safetensors"), artifact.manifest.signature)
     request = Request(artifact, golden.samples, golden.reference, golden.floors, ("CPUExecutionProvider",), golden)
     steps: list[tuple[str, int, int]] = []
-    apart = judge_within(request, 120, lambda *step: steps.append(step))
-    assert [cell.score for cell in apart.cells] == [cell.score for cell in request.judge().cells]
+    apart = run_within(request, 120, lambda *step: steps.append(step))
+    assert [cell.score for cell in apart.cells] == [cell.score for cell in request.run().cells]
     assert steps[0][1] == 0 and steps[-1][1] == steps[-1][2] > 0  # its progress is passed on
     lost = replace(request, providers=("NoSuchProvider",))
     with pytest.raises(ArtifactError, match="NoSuchProvider"):  # its errors are raised as they were there
-        judge_within(lost, 120)
+        run_within(lost, 120)
 
 
 def test_the_command_line(place: Path) -> None:
@@ -210,6 +211,47 @@ def test_the_command_line(place: Path) -> None:
     assert run("parity", "--from", "report.json", "--baseline", "report.json", cwd=place).returncode == 0
     assert run("parity", cwd=place).returncode == 2
     assert run("parity", "fp32", "--threshold", "9", cwd=place).returncode == 2
+
+
+def test_a_runner_of_which_nothing_was_compared_is_no_pass(place: Path) -> None:
+    report = lx.check_parity([place / "fp32"], checkpoint=place / "checkpoint")
+    silent = replace(report, runners=(*report.runners, RunnerFacts("engine", "artifact", "tensorrt", "fp16")))
+    assert report.passed and not silent.passed and "nothing was compared of engine" in silent.summary()
+
+
+def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
+    checkpoint, recorded = place / "checkpoint", place / "recorded.safetensors"
+    for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
+        with pytest.raises(InputError, match="named twice"):
+            lx.check_parity(names, checkpoint=checkpoint)
+    with pytest.raises(InputError, match="no outputs of them: give it as --inputs"):
+        lx.check_parity([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
+    with pytest.raises(InputError, match="name it beside the artifacts"):
+        lx.check_parity([place / "fp32"], checkpoint=checkpoint, inputs=recorded)
+
+
+def test_a_directory_of_a_runners_name_is_an_artifact(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "fp32").rename(tmp_path / "transformers")
+    monkeypatch.chdir(tmp_path)
+    try:
+        report = lx.check_parity(["transformers"], checkpoint=place / "checkpoint")
+    finally:
+        (tmp_path / "transformers").rename(place / "fp32")
+    assert [facts.kind for facts in report.runners] == ["artifact"]
+
+
+def test_where_others_are_named_an_artifact_that_fails_is_a_row(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge_each = matrix.judge_each
+    monkeypatch.setattr(
+        "lxmert_export.checkpoint_parity.judge_each",
+        lambda artifacts, judge_one, **options: judge_each(
+            artifacts, raising(ArtifactError("its runtime crashed"), "fp32", judge_one), **options
+        ),
+    )
+    report = lx.check_parity([place / "fp32", "canonical-fp32"], checkpoint=place / "checkpoint")
+    assert (report.status_of("fp32"), report.status_of("canonical-fp32")) == ("FAIL", "pass") and not report.passed
 
 
 def test_runner_facts_tell_size_and_source(place: Path) -> None:

@@ -139,6 +139,33 @@ def test_a_floor_that_is_no_number_never_passes() -> None:
     json.dumps(ParityReport((cell,)).to_dict(), allow_nan=False)
 
 
+def test_nothing_passes_by_an_infinite_floor() -> None:
+    endless = {place: replace(floor, rms=float("inf")) for place, floor in FLOORS.items()}
+    (cell,) = judge("x", {("plain", "out"): chunks(9)}, AT_ONE, endless, SIGNATURE, "native", precision="fp16")
+    (pair,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(9)}), (endless, FLOORS), MIXED)
+    assert cell.status == pair.status == "FAIL" and cell.reason == pair.reason == "its noise floor is not finite"
+
+
+def test_an_output_that_is_zero_everywhere_has_pairs_too() -> None:
+    none = {place: replace(floor, rms=0.0) for place, floor in FLOORS.items()}
+    (same,) = judge_pair(("a", "b"), (AT_ONE, AT_ONE), (none, none), MIXED)
+    (other,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(1e-9)}), (none, none), MIXED)
+    assert (same.status, other.status) == ("pass", "pass")  # 1e-9 is none of float32's
+    (other,) = judge_pair(("a", "b"), (AT_ONE, {("plain", "out"): chunks(0.1)}), (none, none), MIXED)
+    assert other.status == "FAIL"
+
+
+def test_choices_of_int8_are_not_counted_over_a_family_of_another_shape() -> None:
+    generator = np.random.default_rng(0)
+    signature = task_signature(SMALL, "question-answering")
+    reference = {(family, ANSWER_OUTPUT): [generator.normal(0, 3, (16, 7))] for family in ("plain", "ragged")}
+    floors = {key: int8_floor(chunks) for key, chunks in reference.items()}
+    got = {key: [chunks[0].astype(np.float32)] for key, chunks in reference.items()}
+    got["ragged", ANSWER_OUTPUT] = [got["ragged", ANSWER_OUTPUT][0].T.copy()]
+    cells = judge("x", got, reference, floors, signature, "native", precision="int8", samples=NO_SAMPLES)
+    assert [cell.status for cell in cells] == ["pass", "FAIL"]
+
+
 def test_pairs_need_no_reference() -> None:
     other = {("plain", "out"): Floor(rms=0.2, reference_rms=1.0, samples=16, values=64)}
     one, two = {("plain", "out"): chunks(0)}, {("plain", "out"): chunks(0.5)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lxmert_export as lx
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.cells import Cell, judge
 from lxmert_export.parity.decisions import Decisions, Tally
@@ -82,6 +83,23 @@ def test_worse_than_the_last_release_fails(worse: Callable[[ParityReport], Parit
     assert re.search(saying, line), line
     report = replace(worse(REPORT), regressions=(line,))
     assert not report.passed and line in report.to_dict()["regressions"]
+
+
+def test_a_written_regression_fails_until_a_baseline_is_given_again(tmp_path: Path) -> None:
+    worse = replace(REPORT, regressions=("worse",))
+    assert not read_report(written(worse, tmp_path / "report.json")).passed
+    assert lx.compare_with_baseline(worse, REPORT).passed
+
+
+def test_a_pair_is_the_same_in_either_order() -> None:
+    turned = replace(REPORT, cells=(REPORT.cells[0], replace(REPORT.cells[1], runner="y", against="x")))
+    assert regressions(turned, REPORT) == ()
+
+
+def test_an_infinite_score_is_worse_than_any() -> None:
+    endless = replace(REPORT.cells[0], score=None, status="FAIL")
+    (line,) = regressions(replace(REPORT, cells=(endless, REPORT.cells[1])), REPORT)
+    assert "no finite score is worse" in line
 
 
 def test_as_good_or_better_is_no_regression() -> None:

@@ -19,10 +19,11 @@ import torch
 import converters.to_tensorflow
 import lxmert_export as lx
 from converters.to_tensorflow import SIGNATURES
-from lxmert_export.api import check_parity, export
+from lxmert_export.api import export
 from lxmert_export.artifact import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError, InputError, ParityError
 from lxmert_export.graph_facts import check_precision
+from lxmert_export.parity_api import check_parity
 from lxmert_export.signature import TASKS, Precision, Task
 from parity_tests.random_models import SMALL, inputs_for, lively_model
 

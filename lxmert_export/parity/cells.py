@@ -11,7 +11,17 @@ import numpy as np
 from lxmert_export.parity.decisions import clear_choices, wrong_choices
 from lxmert_export.parity.figures import Figures, measure_figures
 from lxmert_export.parity.recording import Arithmetic, Recording, shapes
-from lxmert_export.parity.scores import EPS, PAIR_THRESHOLD, THRESHOLD, Chunks, Errors, Floor, errors, pair_score
+from lxmert_export.parity.scores import (
+    EPS,
+    PAIR_THRESHOLD,
+    THRESHOLD,
+    Chunks,
+    Errors,
+    Floor,
+    errors,
+    pair_score,
+    score_of,
+)
 from lxmert_export.sample_inputs import SampleInputs
 from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
@@ -73,11 +83,11 @@ def judge(
     for (family, output), wanted in reference.items():
         got = recording.get((family, output))
         floor = floors[family, output]
-        reason = _structural_fault(got, wanted, specs[output])
+        reason = _structural_fault(got, wanted, specs[output]) or _unusable(floor)
         found = figures = score = None
         if got is not None and reason is None:
             found = errors(wanted, got)
-            score = found.rms / floor.rms if floor.rms else float(found.rms > 0) * float("inf")
+            score = score_of(found.rms, floor.rms)
             masks = _masks(samples, family, output)
             chosen = output in CHOICE_OUTPUTS
             figures = measure_figures(wanted, got, floor.rms, precision, masks=masks, chosen=chosen)
@@ -103,7 +113,10 @@ def _with_choices(
     """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
     if cell.output not in CHOICE_OUTPUTS or cell.reason:
         return cell
-    keys = [key for key in reference if key[1] == cell.output and key in recording]
+    keys = [
+        key for key in reference
+        if key[1] == cell.output and key in recording and shapes(recording[key]) == shapes(reference[key])
+    ]  # fmt: skip
     counted = [clear_choices(recording[key], reference[key], floors[key].rms, _masks(samples, *key)) for key in keys]
     known = [counts for counts in counted if counts is not None]
     if len(known) < len(counted):
@@ -135,6 +148,8 @@ def judge_pair(
         both = (floors[0].get(key), floors[1].get(key))
         floor = both[0] or both[1]
         found = score = figures = None
+        if reason is None:
+            reason = _unusable(both[0]) or _unusable(both[1])
         if reason is None and both[0] and both[1]:
             found = errors(other[key], one[key])
             score = pair_score(found, both[0], both[1])
@@ -144,12 +159,17 @@ def judge_pair(
             figures = measure_figures(
                 other[key], one[key], joint, coarser, masks=masks, chosen=output in CHOICE_OUTPUTS
             )
-        elif reason is None:
-            reason = "no floor is known for this output"
         cells.append(
             _cell(*names, output, family, "native", "pair", reason, score, PAIR_THRESHOLD, found, floor, figures)
         )
     return cells
+
+
+def _unusable(floor: Floor | None) -> str | None:
+    """Why nothing can be judged by a floor: anything at all would pass by an infinite one."""
+    if floor is None:
+        return "no floor is known for this output"
+    return None if np.isfinite(floor.rms) else "its noise floor is not finite"
 
 
 def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec) -> str | None:

@@ -144,7 +144,7 @@ def law_cell(examined: Examined, trial: Trial, output: str, reason: str | None, 
     floor = examined.floors.get((trial.base, output))
     if reason is None and floor is None:
         reason = "no floor is known for this output"
-    score = _score(found, floor) if found and floor else None
+    score = pair_score(found, floor, floor) if found and floor else None
     passed = reason is None and score is not None and score <= PAIR_THRESHOLD
     return Cell(
         runner=examined.runner, against=f"law: {trial.law}", output=output, family=trial.variation,
@@ -154,9 +154,3 @@ def law_cell(examined: Examined, trial: Trial, output: str, reason: str | None, 
         floor=float(np.hypot(floor.rms, floor.rms)) if floor else None, reference_rms=floor.reference_rms if floor else None,
         samples=examined.subject.rows, values=found.values if found else 0, kind="law",
     )  # fmt: skip
-
-
-def _score(found: Errors, floor: Floor) -> float:
-    if not floor.rms:  # an output that is zero everywhere
-        return float("inf") if found.rms else 0.0
-    return pair_score(found, floor, floor)

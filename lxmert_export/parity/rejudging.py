@@ -36,13 +36,13 @@ def read_report(path: str | Path) -> ParityReport:
 
 
 def judge_again(report: ParityReport, threshold: float | None, pair_threshold: float | None) -> ParityReport:
-    """The same measurements under other thresholds, None for those that each cell has; nothing is run.
+    """The same measurements under other thresholds, None for those that each cell has; nothing is run. Laws are pairs here.
 
     What failed for another reason than its score fails still, and decisions stand: their margins belong to the run.
     """
 
     def again(cell: Cell) -> Cell:
-        limit = pair_threshold if cell.kind == "pair" else threshold
+        limit = pair_threshold if cell.kind in ("pair", "law") else threshold
         if limit is None:
             return cell
         if cell.reason is not None or cell.score is None:
@@ -81,12 +81,14 @@ def _worse(cell: Cell | None, known: Cell) -> str | None:
     limit = BASELINE_MARGIN * max(known.score or 0, LEAST_BASELINE)
     if cell.score is not None and cell.score <= limit and cell.reason is None:
         return None
-    now = cell.reason or f"score {cell.score:.3g}"
+    now = cell.reason or ("no finite score" if cell.score is None else f"score {cell.score:.3g}")
     return f"{where}: {now} is worse than the baseline's {known.score:.3g} (limit {limit:.3g})"
 
 
-def _key(cell: Cell) -> tuple[str, str, str, str, str]:
-    return (cell.runner, cell.against, cell.output, cell.family, cell.arithmetic)
+def _key(cell: Cell) -> tuple[str, ...]:
+    """What a cell is of, in whatever order its pair was named."""
+    names = sorted((cell.runner, cell.against)) if cell.kind == "pair" else (cell.runner, cell.against)
+    return (*names, cell.output, cell.family, cell.arithmetic)
 
 
 def _report(values: Mapping[str, Any]) -> ParityReport:
@@ -100,6 +102,7 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
         runners=tuple(_without(RunnerFacts, facts, "status") for facts in values["runners"]),
         laws_not_run=tuple(LawNotRun(**law) for law in values["laws_not_run"]),
         required=tuple(values["required"]),
+        regressions=tuple(values["regressions"]),
         divergences=tuple(map(_divergence, values["divergences"])),
         provenance=values["provenance"],
     )

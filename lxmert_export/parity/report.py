@@ -71,7 +71,7 @@ class ParityReport:
 
     @property
     def unproven(self) -> list[str]:
-        """Runners that only a CPU's float32 arithmetic speaks for, and outputs that nothing was compared for."""
+        """Runners that only a CPU's float32 arithmetic speaks for."""
         judged = [cell for cell in self.cells if cell.kind == "reference"]
         proven = {cell.runner for cell in judged if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
         return sorted({cell.runner for cell in judged} - proven)
@@ -86,7 +86,13 @@ class ParityReport:
         """True only where something was compared, all of it passed, and nothing that was asked for is missing."""
         decided = all(decisions.passed for decisions in self.decisions)
         sound = bool(self.cells) and not self.failures and not self.unproven and decided
-        return sound and not self.missing and not self.regressions
+        return sound and not self.untouched and not self.missing and not self.regressions
+
+    @property
+    def untouched(self) -> list[str]:
+        """Runners that were to be judged, and of which nothing was compared: no family of inputs was theirs."""
+        compared = {name for cell in self.cells for name in (cell.runner, cell.against)}
+        return [facts.name for facts in self.runners if facts.not_judged is None and facts.name not in compared]
 
     @property
     def missing(self) -> list[str]:
@@ -156,6 +162,8 @@ class ParityReport:
             return f"no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
         if failed := [decisions for decisions in self.decisions if not decisions.passed]:
             return f"{failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
+        if self.untouched:
+            return f"nothing was compared of {', '.join(self.untouched)}"
         return next(iter((*self.missing, *self.regressions)), None)
 
     def _least_accurate(self) -> str:

@@ -97,6 +97,13 @@ def rms(chunks: Chunks) -> float:
     return float(np.sqrt(total / max(sum(chunk.size for chunk in chunks), 1)))
 
 
+def score_of(error_rms: float, floor_rms: float) -> float:
+    """An error in noise floors; of an output that is zero everywhere, infinite unless it is met."""
+    if not floor_rms:
+        return float("inf") if error_rms else 0.0
+    return error_rms / floor_rms
+
+
 def pair_score(difference: Errors, one: Floor, other: Floor) -> float:
     """RMS(A - B) over the root sum of squares of both floors: needs no reference."""
-    return difference.rms / float(np.hypot(one.rms, other.rms))
+    return score_of(difference.rms, float(np.hypot(one.rms, other.rms)))
