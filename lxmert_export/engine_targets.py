@@ -213,7 +213,9 @@ def resolve(
 def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
     """``ConversionError`` unless this machine has a GPU that an engine for the target may be built on."""
     wanted = ", ".join(map(written, target.compute_capabilities))
-    instead = f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
+    instead = (
+        f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
+    )
     try:
         gpus = (detect or find_gpus)()
     except ConversionError as error:

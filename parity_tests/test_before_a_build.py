@@ -23,9 +23,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch, version: str, *capabilities: Cap
             raise ConversionError(f"no NVIDIA GPU found here (there is no nvidia-smi): {INSTEAD}")
         return tuple(Gpu(capability, "Some GPU", "999.1") for capability in capabilities)
 
-    monkeypatch.setattr(
-        tensorrt_library, "open_library", lambda runtime, install: SimpleNamespace(__version__=version)
-    )
+    monkeypatch.setattr(tensorrt_library, "open_library", lambda runtime, install: SimpleNamespace(__version__=version))
     monkeypatch.setattr(engine_targets, "find_gpus", found)
     monkeypatch.setattr("lxmert_export.engine_api.export", lambda *arguments, **options: pytest.fail("converted"))
 
