@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import INSTEAD, Capability, Gpu, find_gpus, read_capability, written
+from lxmert_export.gpus import INSTEAD, Capability, Gpu, find_gpus, is_among, read_capability, written
 from lxmert_export.signature import Attention, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
@@ -264,7 +264,9 @@ def _of_this_machine(
         )
     capability = found[0]
     if capability not in CAPABILITIES:
-        raise ConversionError(f"--target this-gpu: {gpus[0]} is unknown here; --target rtx builds for later GPUs too")
+        later = is_among(capability, PORTABLE, and_later=True)
+        instead = "--target rtx builds for later GPUs too" if later else "name the target instead"
+        raise ConversionError(f"--target this-gpu: {gpus[0]} is unknown here; {instead}")
     if capability == ORIN:
         raise ConversionError(f"--target this-gpu: {gpus[0]} is an Orin; name its JetPack: {_home(ORIN)}")
     kind = "thor" if capability == THOR else "rtx" if capability in RTX else "datacenter"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,6 +94,11 @@ def _ask_driver(timeout: float) -> tuple[Gpu, ...]:
 def written(capability: Capability) -> str:
     """A compute capability as NVIDIA writes it: 8.6."""
     return f"{capability[0]}.{capability[1]}"
+
+
+def is_among(capability: Capability | None, known: Collection[Capability], *, and_later: bool) -> bool:
+    """Whether a GPU is one of those that an engine is for; ``and_later``: or a later one than all of them."""
+    return capability is not None and (capability in known or (and_later and capability > max(known)))
 
 
 def read_capability(text: str) -> Capability | None:

@@ -13,6 +13,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,22 @@ def test_directory_and_archive_come_both_or_not_at_all(
 
 
 # --- the script
+
+
+@pytest.mark.parametrize("capability", ["7.5", "8.0", "8.7", "8.9", "9.0", "11.0", "12.0", "12.1", "13.0"])
+def test_later_gpus_are_later_than_all_that_a_bundle_names(capability: str) -> None:
+    """As the documentation has it: 8.0, 8.6, 8.9, 12.0 and later; named ones are meant alone."""
+    portable = {"compute_capabilities": ["8.0", "8.6", "8.9", "12.0"], "and_later": True, "runtime": "tensorrt-rtx"}
+    gpu: Any = SimpleNamespace(name="Some GPU", capability=capability)
+    for described, taken in (
+        (portable, {"8.0", "8.9", "12.0", "12.1", "13.0"}),
+        ({**portable, "and_later": False}, {"8.0", "8.9", "12.0"}),
+    ):
+        if capability in taken:
+            script.check_gpu(described, gpu, "")
+            continue
+        with pytest.raises(script.Failure, match=f"has compute capability {capability}, and this bundle is for 8.0"):
+            script.check_gpu(described, gpu, "")
 
 
 def test_the_script_is_python_3_8() -> None:

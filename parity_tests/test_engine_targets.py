@@ -262,7 +262,8 @@ def test_this_gpu(capability: str, kind: str, runtime: str) -> None:
 def test_this_gpu_refuses() -> None:
     assert "is an Orin; name its JetPack: use --target orin-jp6" in refused("this-gpu", detect=machine((8, 7)))
     assert "differ (8.6, 9.0)" in refused("this-gpu", detect=machine((9, 0), (8, 6)))
-    assert "unknown here" in refused("this-gpu", detect=machine((14, 0)))
+    assert "unknown here; --target rtx builds for later" in refused("this-gpu", detect=machine((14, 0)))
+    assert "unknown here; name the target" in refused("this-gpu", detect=machine((9, 1)))
     assert "no NVIDIA GPU" in refused("this-gpu", detect=machine())
     assert "leave --compute-capability out" in refused("this-gpu", compute_capability="8.6", detect=unasked)
     assert "FP32 GEMM" in refused("this-gpu", detect=machine((7, 5)))

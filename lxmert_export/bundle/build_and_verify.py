@@ -145,10 +145,8 @@ def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
             raise Failure(f"TensorRT builds engines on the GPU that runs them, and {no_gpu}")
         return
     known, capability = bundle["compute_capabilities"], gpu.capability
-    later = bundle["and_later"] and [int(n) for n in capability.split(".")] >= min(
-        [int(n) for n in one.split(".")] for one in known
-    )
-    if capability not in known and not later:
+    numbers = [[int(n) for n in one.split(".")] for one in (capability, *known)]
+    if capability not in known and not (bundle["and_later"] and numbers[0] > max(numbers[1:])):
         raise Failure(
             "{} has compute capability {}, and this bundle is for {}".format(gpu.name, capability, ", ".join(known))
         )
