@@ -136,7 +136,15 @@ def export(
     from lxmert_export.exporting import Request, write_artifact
 
     source = open_source(checkpoint, task, config=config, revision=revision, num_attention_heads=num_attention_heads)
-    signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
+    signature = signature or own_signature(
+        source,
+        target,
+        fixed,
+        hidden_states=hidden_states,
+        attentions=attentions,
+        object_heads=object_heads,
+        io_dtype=io_dtype,
+    )
     real = _calibration(source, signature, calibration) if full_integer else None
     request = Request(
         target,
@@ -307,15 +315,17 @@ def open_source(
     return source_of_module(checkpoint, config)
 
 
-def _own_signature(
+def own_signature(
     source: Source,
     target: str,
     fixed: Mapping[str, int] | None,
+    *,
     hidden_states: bool,
     attentions: bool,
     object_heads: bool,
     io_dtype: str,
 ) -> Signature:
+    """The signature of a checkpoint's task as it is asked for; ``ConversionError``: a module of a user's own has none."""
     if source.task is None:
         raise ConversionError(
             f"{source.name} is a module of your own: pass its signature, which names inputs and outputs"

@@ -124,7 +124,7 @@ def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
     return {
         "runtime_version": built.runtime_version,
         "flags": list(built.flags),
-        "tf32": False,
+        "tf32": "TF32" in built.flags,
         "engine_bytes": built.size,
         "weight_bytes": weights,
         "layers": built.network.layers,

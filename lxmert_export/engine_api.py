@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
-from lxmert_export.api import check_own_converters, default_directory, export, open_source, require
+from lxmert_export.api import check_own_converters, default_directory, export, open_source, own_signature, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
@@ -101,6 +101,10 @@ def build_engine(
     origin = given or _open_source(source, onnx_options)
     final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
     _refuse_existing(final, bundle, overwrite)
+    config = origin.manifest.config if isinstance(origin, Artifact) else origin.config
+    signature = origin.manifest.signature if isinstance(origin, Artifact) else _signature(origin, onnx_options, fixed)
+    profiles = make_profiles(config, signature, **ranges)
+    onnx_options["signature"] = signature
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         onnx = (
             origin
@@ -110,12 +114,10 @@ def build_engine(
                 origin,
                 Path(place) / "onnx",
                 precision=resolved.precision,
-                fixed=fixed,
                 progress=progress,
                 **onnx_options,
             )
         )
-        profiles = make_profiles(onnx.manifest.config, onnx.manifest.signature, **ranges)
         name = final.resolve().name
         if bundle:
             with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
@@ -145,6 +147,19 @@ def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source
         config=options.get("config"),
         revision=options.get("revision"),
         num_attention_heads=options.get("num_attention_heads"),
+    )
+
+
+def _signature(source: Source, options: OnnxOptions, fixed: Mapping[str, int]) -> Signature:
+    """The signature of the graph that is to be exported."""
+    return options.get("signature") or own_signature(
+        source,
+        "onnx",
+        fixed,
+        hidden_states=options.get("hidden_states", False),
+        attentions=options.get("attentions", False),
+        object_heads=options.get("object_heads", False),
+        io_dtype=options.get("io_dtype", "float32"),
     )
 
 

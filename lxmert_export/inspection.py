@@ -92,7 +92,10 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("engine", f"{build['engine_bytes']:,} bytes for {build['weight_bytes']:,} bytes of weights"),
         ("runtime", f"{engine['runtime']} {build['runtime_version']}, built {engine['built']}"),
         ("runs on", f"compute capability {', '.join(engine['compute_capabilities'])}{later}"),
-        ("options", ", ".join(["strongly typed", "TF32 off", *chosen, *build["flags"]])),
+        (
+            "options",
+            ", ".join(["strongly typed", f"TF32 {'on' if build['tf32'] else 'off'}", *chosen, *build["flags"]]),
+        ),
         *((f"profile {number}", _ranges(profile)) for number, profile in enumerate(options["profiles"])),
         ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
         ("layers", "; ".join(layers)),

@@ -63,6 +63,19 @@ def test_classic_engines_are_not_built_without_a_gpu(tmp_path: Path, monkeypatch
     assert "no NVIDIA GPU found here (there is no nvidia-smi): build it there, or" in message and "--bundle" in message
 
 
+@pytest.mark.parametrize("bundle", [False, True])
+@pytest.mark.parametrize(
+    ("ranges", "reason"),
+    [({"text": ["1:20:9999"]}, "profile 0: --text 1:20:9999 goes beyond the position table"),
+     ({"batch": ["1", "1"]}, "profile 1 is profile 0 again")],
+)  # fmt: skip
+def test_profiles_that_do_not_fit_the_checkpoint(
+    ranges: dict[str, Any], reason: str, bundle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine(monkeypatch, "1.7.1")
+    assert reason in refused(tmp_path, target="rtx", bundle=bundle, **ranges)
+
+
 def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     for target, version, capabilities in (("thor", "11.4.1", [(8, 0), (11, 0)]), ("rtx", "1.7.1", [])):
         on_machine(monkeypatch, version, *capabilities)

@@ -18,6 +18,7 @@ import onnx
 import pytest
 
 import lxmert_export as lx
+from converters import to_tensorrt
 from converters.to_tensorrt import check_network, node_name
 from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
@@ -94,6 +95,21 @@ def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path)
     assert rows["status"] == NOT_RUN and "parity" not in rows
     assert rows["matmuls"].endswith("compute in fp16") and "passed" in rows["graph parity"]
     assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax: 9 fp32" in rows["layers"]
+
+
+def test_tf32_is_told_as_it_was_left(graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CreateConfigRTX leaves it on: what is not turned off is not said to be."""
+    flags = to_tensorrt._set_flags
+
+    def leaves_on(library: Any, config: Any) -> tuple[str, ...]:
+        flags(library, config)
+        config.set_flag(library.BuilderFlag.TF32)
+        return ("TF32",) if config.get_flag(library.BuilderFlag.TF32) else ()
+
+    monkeypatch.setattr(to_tensorrt, "_set_flags", leaves_on)
+    engine = built(graph.path, tmp_path / "out")
+    assert engine.manifest.options["build"]["tf32"] is True
+    assert "TF32 on" in dict(summary_rows(inspect_artifact(engine.path)))["options"]
 
 
 class StandIn(OnnxRuntimeRunner):

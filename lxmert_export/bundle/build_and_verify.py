@@ -180,7 +180,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if serialized is None:
         raise Failure("{}: TensorRT cannot build it; its log above says why".format(bundle["onnx"]))
     flags = [name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag)]
-    return bytes(serialized), {"flags": flags, "tf32": False, "matmuls": matmuls}
+    return bytes(serialized), {"flags": flags, "tf32": "TF32" in flags, "matmuls": matmuls}
 
 
 def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
