@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -226,6 +227,44 @@ def test_what_stops_the_script_is_one_line(
     assert done.returncode == 1 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert not {"report.json", "model.engine", "outputs.npz"} & {path.name for path in place.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("no\nmemory"), TypeError("odd"), AttributeError("no FLAG"), MemoryError()]
+)
+def test_what_the_library_raises_is_one_line(
+    failure: Exception, bundle: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise failure
+
+    shutil.copytree(bundle.path, tmp_path / "copy")
+    monkeypatch.setattr(script, "set_options", fails)
+    monkeypatch.setattr(script, "__file__", str(tmp_path / "copy" / "build_and_verify.py"))
+    monkeypatch.setattr(sys, "argv", ["build_and_verify.py", "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as told:
+        script.main()
+    words = " ".join(str(failure).split())
+    name = re.escape(type(failure).__name__)
+    expected = rf"TensorRT failed in fails \(line \d+\): {name}: {words}" if words else name
+    assert re.fullmatch(f"error: {expected}", str(told.value.code)) and not any((tmp_path / "out").iterdir())
+
+
+def test_the_script_tells_tf32_as_it_was_left(bundle: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = script.open_library(script.read_bundle(bundle.path))
+    monkeypatch.setattr(script, "set_options", lambda library, config, _: config.set_flag(library.BuilderFlag.TF32))
+    _, facts = script.build(library, script.read_bundle(bundle.path), bundle.path)
+    assert facts["tf32"] is True and facts["flags"] == ["TF32"]
+
+
+def test_the_first_profile_that_takes_all_inputs_is_picked() -> None:
+    profiles = [{"shapes": {"ids": [[1, low], [1, 5], [2, 9]], "boxes": [[1, 1, 4]] * 3}} for low in (4, 2)]
+    inputs = {"ids": np.zeros((1, 3)), "boxes": np.zeros((1, 1, 4))}
+    assert script.pick_profile({"profiles": profiles}, inputs) == 1
+    assert script.pick_profile({"profiles": profiles}, {**inputs, "ids": np.zeros((2, 9))}) == 0
+    for outside in ({"ids": np.zeros((1, 10))}, {"ids": np.zeros((3, 5))}, {"boxes": np.zeros((1, 2, 4))}):
+        with pytest.raises(script.Failure, match="outside every profile"):
+            script.pick_profile({"profiles": profiles}, {**inputs, **outside})
 
 
 # --- what comes back
