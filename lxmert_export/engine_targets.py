@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
@@ -58,11 +58,17 @@ class Versions:
 
     def __contains__(self, version: str) -> bool:
         numbers = re.match(r"[0-9]+(\.[0-9]+)*", version)
-        found = tuple(map(int, numbers[0].split("."))) if numbers else ()
+        found = _numbers(numbers[0]) if numbers else ()
         return any(first <= found < end for first, end in self.spans)
 
     def __str__(self) -> str:
         return " or ".join(f">={_dotted(first)},<{_dotted(end)}" for first, end in self.spans)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What ``str`` wrote."""
+        spans = re.findall(r">=([0-9.]+),<([0-9.]+)", text)
+        return cls(tuple((_numbers(first), _numbers(end)) for first, end in spans))
 
     def without(self, first: Version, end: Version) -> Versions:
         """These versions less one span of them."""
@@ -372,6 +378,10 @@ def install_line(kind: str, versions: Versions | None = None) -> str:
     facts = KINDS[kind]
     first, end = (versions or facts.versions).spans[0]
     return facts.packaged or f"pip install '{facts.runtime}>={_dotted(first)},<{_dotted(end)}' '{POLYGRAPHY}'"
+
+
+def _numbers(dotted: str) -> Version:
+    return tuple(map(int, dotted.split(".")))
 
 
 def _dotted(version: Version) -> str:

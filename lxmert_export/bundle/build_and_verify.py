@@ -165,7 +165,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if not parser.parse_from_file(str(place / bundle["onnx"])):
         said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
         raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
-    matmuls = count_matmuls(network, bundle)
+    matmuls, float32 = count_matmuls(network, bundle)
     allow_decomposition(library, network)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
@@ -179,7 +179,8 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if serialized is None:
         raise Failure("{}: TensorRT cannot build it; its log above says why".format(bundle["onnx"]))
     flags = [name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag)]
-    return bytes(serialized), {"flags": flags, "tf32": "TF32" in flags, "matmuls": matmuls}
+    tf32 = "TF32" in flags
+    return bytes(serialized), {"flags": flags, "tf32": tf32, "matmuls": matmuls, "float32_matmuls": float32}
 
 
 def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
@@ -212,9 +213,10 @@ def allow_decomposition(library: Any, network: Any) -> None:
             layer.attention.decomposable = True
 
 
-def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
-    """How many matmuls compute in which precision; a float32 one that is none of the bundle's islands is refused."""
+def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """How many matmuls compute in which precision, and those among the float32 islands; any other float32 one is refused."""
     counts: dict[str, int] = {}
+    islands: list[str] = []
     called = bundle["precision"]
     for number in range(network.num_layers):
         layer = network.get_layer(number)
@@ -223,11 +225,14 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
         precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
         counts[precision] = counts.get(precision, 0) + MATMULS[layer.type.name]
         name = layer.name.split(" [ONNX Layer: ")[0]
-        if precision != called and not (precision == "fp32" and name in bundle["islands"]):
+        if precision == called:
+            continue
+        if precision != "fp32" or name not in bundle["islands"]:
             raise Failure(f"{name} computes in {precision}, and this engine would be called {called}")
+        islands.append(name)
     if called not in counts:
         raise Failure(f"no matmul computes in {called}")
-    return counts
+    return counts, islands
 
 
 # --- running
