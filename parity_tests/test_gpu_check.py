@@ -294,6 +294,23 @@ def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatc
     assert ran == step_names(setting)
 
 
+def test_steps_are_forgotten_with_what_they_made_and_no_others(tmp_path: Path) -> None:
+    setting = setting_for(tmp_path / "work", attentions=("decomposed", "operator"), batches=(1, 16))
+    names = step_names(setting)
+    results = Results(tmp_path / "r.json", facts(), {name: {"status": "done"} for name in names})
+    made = [setting.path(name) for name in ("onnx-fp16", "onnx-fp16-operator", "engine-fp16", "checkpoint")]
+    for place in made:
+        place.mkdir(parents=True)
+    asked = ["export/fp16", "timing/fp32/1", "device"]
+    check.forget(asked, setting, results)
+    assert list(results.steps) == [name for name in names if name not in asked]
+    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "engine-fp16", "checkpoint"]
+    check.forget(["build/fp16", "parity/fp16"], setting, results)
+    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "checkpoint"]
+    with pytest.raises(SystemExit, match="--again export/fp: no such step; the steps are device, export/fp32, "):
+        check.forget(["export/fp"], setting, results)
+
+
 def facts(**changes: Any) -> dict[str, Any]:
     usual = {
         "gpu": "Some GPU", "machine": "a machine", "network": "Small", "task": "question-answering", "target": "rtx",

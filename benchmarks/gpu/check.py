@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.gpu.results import DONE, FAILED, Results, open_results
 from benchmarks.gpu.setting import DECOMPOSED, OPERATOR, Setting
-from benchmarks.gpu.steps import step_names
+from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
 from lxmert_export.api import export
 from lxmert_export.errors import ConversionError
@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.anew:
         shutil.rmtree(work, ignore_errors=True)
     setting = replace(setting, work=str(work))
-    for name in options.again:
-        results.steps = {step: found for step, found in results.steps.items() if not step.startswith(name)}
+    forget(options.again, setting, results)
     left = run_steps(setting, results, minutes=options.minutes)
     print(f"{path.with_suffix('.md')}: {len(results.steps)} steps, {len(results.failed)} of them failed")
     if left:
@@ -113,6 +112,17 @@ def check_gpu() -> str:
             "driver; nothing was measured, and nothing written"
         )
     return torch.cuda.get_device_name()
+
+
+def forget(names: Sequence[str], setting: Setting, results: Results) -> None:
+    """Takes steps out of the results, and away what they made; exits with one line where one is no step of this check."""
+    known = step_names(setting)
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"--again {unknown[0]}: no such step; the steps are {', '.join(known)}")
+    for name in names:
+        results.steps.pop(name, None)
+        if (place := place_of(setting, name)) is not None:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def run_steps(setting: Setting, results: Results, *, minutes: float | None = None) -> list[str]:

@@ -53,6 +53,8 @@ from lxmert_export.sample_inputs import sample_inputs
 from lxmert_export.signature import Precision, task_signature
 
 LEAST_WARM_CALLS = 20
+# What the directories begin with that steps make.
+MADE = {"export": "onnx", "build": "engine"}
 # Half precision differs by a hundredth of an output's size between two orders of the same sums; what differs by more computes
 # something else.
 LARGEST_DIFFERENCE = 0.05
@@ -78,6 +80,12 @@ def step_names(setting: Setting) -> list[str]:
         names += [f"{kind}/{form}" for form in setting.forms(precision) for kind in ("export", "build", "parity")]
         names += [f"timing/{precision}/{batch}" for batch in setting.batches]
     return names
+
+
+def place_of(setting: Setting, name: str) -> Path | None:
+    """The directory that a step makes; None where it makes none."""
+    kind, _, form = name.partition("/")
+    return setting.path(f"{MADE[kind]}-{form}") if kind in MADE else None
 
 
 def run_step(name: str, setting: Setting) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def checkpoint(setting: Setting) -> Path:
 def graph(setting: Setting, form: str) -> Artifact:
     """The ONNX artifact of a form, through its gate."""
     setting.need(f"export/{form}")
-    directory = setting.path(f"onnx-{form}")
+    directory = setting.path(f"{MADE['export']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
     # Only where there is a choice: this version may have none.
@@ -119,7 +127,7 @@ def graph(setting: Setting, form: str) -> Artifact:
 def engine(setting: Setting, form: str) -> Artifact:
     """The engine that is built from it, a profile for each batch that is timed."""
     setting.need(f"build/{form}")
-    directory = setting.path(f"engine-{form}")
+    directory = setting.path(f"{MADE['build']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
     onnx = graph(setting, form)
