@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact import ENGINE_FILE
+from lxmert_export.bundle.build_and_verify import MATMULS, allow_decomposition, node_name
 from lxmert_export.engine_options import OPTIONS
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ConversionError
@@ -19,8 +20,6 @@ from lxmert_export.tensorrt_library import as_one_error, library_version, open_b
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
-# How many matmuls a layer is.
-MATMULS = {"matrix_multiply": 1, "attention_output": 2}
 # What an engine holds beside its weights: kernels for four generations of GPUs take 9 MB. One that holds more than that and a
 # half more than its weights does not hold them in the precision that it is called by.
 LARGEST_BESIDE_WEIGHTS, LARGEST_SHARE = 64 << 20, 1.5
@@ -90,9 +89,9 @@ def read_network(network: Any) -> NetworkFacts:
         layers.setdefault(kind, Counter())[precision] += 1
         if kind == "constant" or (kind in ("cast", "shuffle") and layer.get_input(0).name in constants):
             constants.add(layer.get_output(0).name)
-        if kind not in MATMULS:
+        if layer.type.name not in MATMULS:
             continue
-        matmuls += [precision] * MATMULS[kind]
+        matmuls += [precision] * MATMULS[layer.type.name]
         if kind == "matrix_multiply" and layer.get_input(1).name in constants:
             stored.append(_type_name(layer.get_input(1).dtype))
         if precision == "float32":
@@ -104,20 +103,6 @@ def read_network(network: Any) -> NetworkFacts:
         layers={kind: count_precisions(counts.elements()) for kind, counts in sorted(layers.items())},
         float32_matmuls=tuple(float32_matmuls),
     )
-
-
-def allow_decomposition(library: Any, network: Any) -> None:
-    """Lets TensorRT take an attention apart where it has no fused kernel for it: in float32, or for other sizes of heads."""
-    for number in range(network.num_layers):
-        layer = network.get_layer(number)
-        if layer.type.name == "ATTENTION_OUTPUT":
-            layer.__class__ = library.IAttentionOutputLayer
-            layer.attention.decomposable = True
-
-
-def node_name(layer_name: str) -> str:
-    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
-    return layer_name.partition(" [ONNX Layer: ")[0].removesuffix("_AttentionOutput")
 
 
 def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from lxmert_export import hub
 from lxmert_export.artifact import Artifact, open_artifact
@@ -23,7 +23,7 @@ from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.signature import Attention, Precision, Signature, Task, task_signature
+from lxmert_export.signature import ATTENTIONS, Attention, Precision, Signature, Task, task_signature
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,6 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 IO_DTYPES = ("float32", "float16")
 FP32_ISLANDS = ("standard", "auto")
-ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 # The first operator set that has an Attention.
 ATTENTION_OPSET = 23
 FILE_FORMATS = ("saved-model", "keras")

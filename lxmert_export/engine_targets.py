@@ -126,8 +126,8 @@ class EngineTarget:
     """What ``resolve`` found: all that a build and its manifest need to know of the place where the engine runs.
 
     ``compute_capabilities`` are those on which the engine may run; ``and_later`` where it runs on later GPUs too.
-    ``precisions`` are those that the GPUs can do, ``precision`` the one that was asked for. ``install`` is the line that brings
-    the runtime. ``unexecuted`` are the steps (``build``, ``run``) and options that no run of ours has executed.
+    ``install`` is the line that brings the runtime, ``unexecuted`` are the steps (``build``, ``run``) and options that no run of
+    ours has executed.
     """
 
     target: Target
@@ -137,7 +137,6 @@ class EngineTarget:
     compute_capabilities: tuple[Capability, ...]
     and_later: bool
     built: Place
-    precisions: tuple[Precision, ...]
     precision: Precision
     options: BuildOptions
     install: str
@@ -189,8 +188,7 @@ def resolve(
     else:
         kind = known
     _check_capabilities(kind, asked or (), options)
-    precisions = _precisions(kind, asked or ())
-    _check_precision(kind, asked or (), precision, precisions)
+    _check_precision(kind, asked or (), precision)
     check_options(kind, precision, options)
     if attention == "operator" and kind == "orin-jp6":
         raise ConversionError(
@@ -207,7 +205,6 @@ def resolve(
         compute_capabilities=capabilities,
         and_later=kind == "rtx" and asked is None,
         built=facts.built,
-        precisions=precisions,
         precision=precision,
         options=options,
         install=install_line(kind, versions),
@@ -322,10 +319,8 @@ def _precisions(kind: str, asked: tuple[Capability, ...]) -> tuple[Precision, ..
     return ("fp16",) if kind == "rtx" else ("fp32", "fp16")
 
 
-def _check_precision(
-    kind: str, asked: tuple[Capability, ...], precision: Precision, possible: tuple[Precision, ...]
-) -> None:
-    if precision in possible:
+def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precision) -> None:
+    if precision in _precisions(kind, asked):
         return
     if precision not in ENGINE_PRECISIONS:
         raise ConversionError(f"no engine is built in {precision}; choose from {', '.join(ENGINE_PRECISIONS)}")

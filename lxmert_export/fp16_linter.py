@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.onnx_types import MOVES
 
 LARGEST_HALF = 65504.0

@@ -226,20 +226,13 @@ def test_both_spellings_of_attention_are_built_and_timed_together(
     monkeypatch.setattr(steps, "export", lambda *places, **options: asked.append({"to": places[2].name, **options}))
     for form in setting.forms("fp16"):
         steps.graph(setting, form)
-    assert [(one["to"], one["precision"], one.get("attention")) for one in asked] == [
-        ("onnx-fp16", "fp16", None), ("onnx-fp16-operator", "fp16", "operator"),
+    assert [(one["to"], one["precision"], one["attention"]) for one in asked] == [
+        ("onnx-fp16", "fp16", "decomposed"), ("onnx-fp16-operator", "fp16", "operator"),
     ]  # fmt: skip
     with ExitStack() as opened:
         assert {name for form in setting.forms("fp16") for name in steps.engine_openers(setting, form, {}, opened)} == {
             ENGINE, ENGINE_GRAPH, OPERATOR, OPERATOR_GRAPH,
         }  # fmt: skip
-
-    def offers(target: str, *, attention: str = "decomposed") -> None: ...
-
-    monkeypatch.setattr(check, "export", offers)
-    assert check.parse([]).attentions == ["decomposed", "operator"]
-    monkeypatch.setattr(check, "export", lambda target: None)
-    assert check.parse([]).attentions == ["decomposed"]
 
 
 def finished(name: str, setting: Setting) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lxmert_export.artifact import ONNX_FILE, Artifact, open_artifact
 from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ConversionError, ParityError
 from lxmert_export.graph_facts import read_graph_facts
-from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.runners.onnx_emulator import write_emulated
 from lxmert_export.sample_inputs import sample_inputs
 from lxmert_export.signature import Precision

@@ -19,8 +19,9 @@ import pytest
 
 import lxmert_export as lx
 from converters import to_tensorrt
-from converters.to_tensorrt import check_network, node_name
+from converters.to_tensorrt import check_network
 from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
+from lxmert_export.bundle.build_and_verify import node_name
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
@@ -221,6 +222,10 @@ def test_islands_that_were_searched_may_be_float32_in_the_engine_and_nothing_els
 def test_layers_go_by_the_names_of_their_nodes() -> None:
     assert node_name("lxmert.pooler/MatMul [ONNX Layer: lxmert.pooler/MatMul]") == "lxmert.pooler/MatMul"
     assert node_name("plain") == "plain"
+    assert node_name("a/Attention_AttentionOutput [ONNX Layer: a/Attention]") == node_name(
+        "a/Attention_AttentionOutput"
+    )
+    assert node_name("a/Attention_AttentionOutput") == "a/Attention"
     assert count_precisions(["float16", "bfloat16", "float32"]) == {"fp16": 1, "bf16": 1, "fp32": 1}
 
 

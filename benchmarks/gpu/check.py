@@ -7,7 +7,6 @@ says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import re
 import shutil
@@ -23,13 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.results import DONE, FAILED, Results, open_results
-from benchmarks.gpu.setting import DECOMPOSED, OPERATOR, Setting
+from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
-from lxmert_export.api import export
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import INSTEAD, find_gpus
-from lxmert_export.signature import TASKS
+from lxmert_export.signature import ATTENTIONS, TASKS
 
 HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -74,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument(
-        "--attentions", nargs="+", choices=attentions(), default=attentions(), help="forms of the graph"
+        "--attentions", nargs="+", choices=ATTENTIONS, default=list(ATTENTIONS), help="forms of the graph"
     )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--task", choices=TASKS, default="question-answering")
@@ -93,11 +91,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if min(options.batches) < 1:
         parser.error("--batches: at least 1")
     return options
-
-
-def attentions() -> list[str]:
-    """How this version's ONNX graphs can spell attention: as nodes, and as ONNX's operator where it offers that."""
-    return [DECOMPOSED, OPERATOR] if "attention" in inspect.signature(export).parameters else [DECOMPOSED]
 
 
 def check_gpu() -> str:

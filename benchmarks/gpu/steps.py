@@ -36,7 +36,7 @@ from benchmarks.gpu.contestants import (
 )
 from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_rates
 from benchmarks.gpu.page import WITH, WITHOUT
-from benchmarks.gpu.setting import DECOMPOSED, OBJECTS, TEXT, Setting, attention_of, precision_of
+from benchmarks.gpu.setting import OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
 from lxmert_export.api import export, load_checkpoint
 from lxmert_export.artifact import Artifact, open_artifact
@@ -117,10 +117,9 @@ def graph(setting: Setting, form: str) -> Artifact:
     directory = setting.path(f"{MADE['export']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
-    # Only where there is a choice: this version may have none.
-    options: dict[str, Any] = {"attention": attention_of(form)} if attention_of(form) != DECOMPOSED else {}
     return export(
-        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task, overwrite=True, **options
+        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task,
+        attention=attention_of(form), overwrite=True,
     )  # fmt: skip
 
 

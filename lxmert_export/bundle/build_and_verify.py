@@ -69,7 +69,6 @@ def main() -> None:
 def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
     """The report on one bundle; its engine and outputs are written by then."""
     bundle = read_bundle(place)
-    executed = ["hashes of the bundle checked"]
     gpu, no_gpu = find_gpu()
     library = open_library(bundle)
     check_gpu(bundle, gpu, no_gpu)
@@ -77,12 +76,11 @@ def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
     serialized, facts = build(library, bundle, place)
     facts["seconds"] = round(time.time() - began, 3)
     write_whole(output / ENGINE, serialized)
-    executed += ["ONNX graph parsed", "precision counted", "engine built"]
     facts.update(file=ENGINE, sha256=sha256(output / ENGINE), bytes=len(serialized))
     report: dict[str, Any] = {
         "format": REPORT_FORMAT,
         "status": NOT_RUN,
-        "executed": executed,
+        "executed": ["hashes of the bundle checked", "ONNX graph parsed", "precision counted", "engine built"],
         "not_executed": [f"engine loaded and run: {no_gpu}"] if gpu is None else [],
         "bundle": {"sha256": sha256(place / BUNDLE_FILE), "files": hashes(bundle)},
         "engine": facts,
@@ -165,7 +163,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if not parser.parse_from_file(str(place / bundle["onnx"])):
         said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
         raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
-    matmuls, float32 = count_matmuls(network, bundle)
+    matmuls, wide = count_matmuls(network, bundle)
     allow_decomposition(library, network)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
@@ -179,8 +177,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if serialized is None:
         raise Failure("{}: TensorRT cannot build it; its log above says why".format(bundle["onnx"]))
     flags = [name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag)]
-    tf32 = "TF32" in flags
-    return bytes(serialized), {"flags": flags, "tf32": tf32, "matmuls": matmuls, "float32_matmuls": float32}
+    return bytes(serialized), {"flags": flags, "tf32": "TF32" in flags, "matmuls": matmuls, "float32_matmuls": wide}
 
 
 def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
@@ -196,10 +193,9 @@ def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
     if "dla" in options:
         config.default_device_type, config.DLA_core = library.DeviceType.DLA, 0
         config.set_flag(library.BuilderFlag.GPU_FALLBACK)
-    named = bundle["builder_compute_capabilities"] or []
-    if named:
+    if named := bundle["builder_compute_capabilities"]:
         config.num_compute_capabilities = len(named)
-    for number, capability in enumerate(named):
+    for number, capability in enumerate(named or ()):
         known = getattr(library.ComputeCapability, "SM{}".format(capability.replace(".", "")))
         config.set_compute_capability(known, number)
 
@@ -213,6 +209,11 @@ def allow_decomposition(library: Any, network: Any) -> None:
             layer.attention.decomposable = True
 
 
+def node_name(layer: str) -> str:
+    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
+    return re.sub(r"(_AttentionOutput)?( \[ONNX Layer: .*)?$", "", layer)
+
+
 def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
     """How many matmuls compute in which precision, and those among the float32 islands; any other float32 one is refused."""
     counts: dict[str, int] = {}
@@ -224,9 +225,9 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int],
             continue
         precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
         counts[precision] = counts.get(precision, 0) + MATMULS[layer.type.name]
-        name = layer.name.split(" [ONNX Layer: ")[0]
         if precision == called:
             continue
+        name = node_name(layer.name)
         if precision != "fp32" or name not in bundle["islands"]:
             raise Failure(f"{name} computes in {precision}, and this engine would be called {called}")
         islands.append(name)
@@ -309,9 +310,8 @@ def show(found: dict[str, Any], golden: dict[str, Any]) -> None:
         prefix = f"reference/{family}/{output}/"
         for wanted in (other for other in golden if other.startswith(prefix)):
             got = found["output/" + wanted.split("/", 1)[1]].astype(np.float64).reshape(-1)
-            if got.size != golden[wanted].size:
-                got = np.full(golden[wanted].shape, np.nan)
-            squares, count = squares + float(np.square(got - golden[wanted]).sum()), count + got.size
+            errors = got - golden[wanted] if got.size == golden[wanted].size else golden[wanted] * np.nan
+            squares, count = squares + float(np.square(errors).sum()), count + errors.size
         floor = float(golden[name][0])
         score = (squares / max(count, 1)) ** 0.5 / floor if floor else float("nan")
         print(f"{score:>10.3f} noise floors  {output}, {family} inputs")

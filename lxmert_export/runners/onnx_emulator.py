@@ -17,7 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_attention import OPERATOR, load_decomposed
+from lxmert_export.onnx_decomposition import OPERATOR, load_decomposed
 from lxmert_export.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
