@@ -71,7 +71,8 @@ def convert_to_tensorrt(
         builder.max_threads = 1
         config = _configure(library, builder, network, signature, profiles, target)
         flags = _set_flags(library, config)
-        engine = EngineBytesFromNetwork((builder, network, parser), config)()
+        cache = target.options.timing_cache  # loaded by the configuration, and kept for the next build
+        engine = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
         with (directory / ENGINE_FILE).open("wb") as file:
             size = file.write(engine)
     _check_size(size, weights_size, target)

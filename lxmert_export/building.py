@@ -15,6 +15,7 @@ from lxmert_export.artifact import (
     NOT_RUN,
     ONNX_DATA_FILE,
     ONNX_FILE,
+    WEIGHTLESS,
     Artifact,
     write_manifest,
 )
@@ -92,7 +93,7 @@ def write_engine(
             "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
             "parity": onnx.manifest.parity,
         },
-        "status": NOT_RUN,
+        "status": WEIGHTLESS if target.options.strip else NOT_RUN,
     }
     manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)

@@ -13,7 +13,7 @@ from lxmert_export.api import check_own_converters, default_directory, export, o
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
-from lxmert_export.engine_options import BuildOptions
+from lxmert_export.engine_options import BuildOptions, check_dla
 from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
@@ -85,6 +85,7 @@ def build_engine(
         attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
     )
     _check_calibration(calibration, resolved.precision)
+    _check_timing_cache(resolved.options)
     if not bundle:
         open_builder(resolved)  # refuses what is not installed, and where this is another device
     require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
@@ -104,6 +105,7 @@ def build_engine(
     config = origin.manifest.config if isinstance(origin, Artifact) else origin.config
     signature = origin.manifest.signature if isinstance(origin, Artifact) else _signature(origin, onnx_options, fixed)
     profiles = make_profiles(config, signature, **ranges)
+    check_dla(resolved.options, signature)
     onnx_options["signature"] = signature
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         onnx = (
@@ -138,6 +140,13 @@ def _check_calibration(calibration: str | Path | None, precision: Precision) -> 
         raise ConversionError(f"calibration: is for the linter of fp16, and this engine is {precision}: leave it out")
     if not Path(calibration).is_file():
         raise InputError(f"{calibration}: no such file; calibration inputs are a .npz or .safetensors file")
+
+
+def _check_timing_cache(options: BuildOptions) -> None:
+    if (cache := options.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
+        raise InputError(
+            f"--timing-cache {cache}: must be a file in a directory that is there; the file itself may be new"
+        )
 
 
 def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:

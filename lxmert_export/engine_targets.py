@@ -365,7 +365,7 @@ def _notes(
 
 def _unexecuted(kind: str, options: BuildOptions) -> tuple[str, ...]:
     steps = ("run",) if kind == "rtx" else ("build", "run")
-    return steps + tuple(OPTIONS[name].flag for name in options.chosen if kind not in OPTIONS[name].executed)
+    return steps + tuple(OPTIONS[name].flag for name in options.chosen)
 
 
 def install_line(kind: str, versions: Versions | None = None) -> str:

@@ -76,6 +76,31 @@ def test_profiles_that_do_not_fit_the_checkpoint(
     assert reason in refused(tmp_path, target="rtx", bundle=bundle, **ranges)
 
 
+def test_a_dla_takes_one_size_of_each_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, "11.4.1", (8, 7))
+    asked: dict[str, Any] = {"target": "orin-jp7", "precision": "fp16", "options": lx.BuildOptions(dla=True)}
+    for bundle in (False, True):
+        message = refused(tmp_path, bundle=bundle, batch=["1"], text=["20"], **asked)
+        assert "--dla: a DLA takes one size of each axis: give --objects one size each" in message
+        assert "give --batch, --objects one" in refused(tmp_path, bundle=bundle, batch=["1", "2"], text=["20"], **asked)
+    with pytest.raises(pytest.fail.Exception, match="converted"):
+        lx.build_engine(
+            lively_model("question-answering", SMALL),
+            tmp_path / "out",
+            batch=["1"],
+            text=["20"],
+            objects=["5"],
+            **asked,
+        )
+
+
+def test_a_timing_cache_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, "10.13.3", (11, 0))
+    for place in (tmp_path, tmp_path / "none" / "cache"):
+        message = refused(tmp_path, target="thor", options=lx.BuildOptions(timing_cache=str(place)))
+        assert message.startswith(f"--timing-cache {place}: must be a file in a directory that is there")
+
+
 def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     for target, version, capabilities in (("thor", "11.4.1", [(8, 0), (11, 0)]), ("rtx", "1.7.1", [])):
         on_machine(monkeypatch, version, *capabilities)

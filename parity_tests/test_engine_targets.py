@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from lxmert_export import engine_targets
+from lxmert_export.cli_engines import tensorrt
 from lxmert_export.engine_options import OPTIONS, BuildOptions
 from lxmert_export.engine_targets import CAPABILITIES, TARGETS, Versions, install_line, parse_capabilities, resolve
 from lxmert_export.errors import ConversionError
@@ -127,8 +128,7 @@ def test_every_target_with_every_option(target: str, option: str) -> None:
         return
     found = resolve(target, precision="fp16", options=options)
     assert found.to_dict()["options"] == {option: CHOICES[option]}
-    executed = target == "rtx" and option == "weight_streaming"
-    assert (OPTIONS[option].flag in found.unexecuted) != executed
+    assert OPTIONS[option].flag in found.unexecuted
 
 
 def test_every_refused_option_is_named_at_once() -> None:
@@ -273,7 +273,8 @@ def test_manifest_holds_it_as_json() -> None:
     asked = resolve("rtx", compute_capability="8.6,8.9", options=BuildOptions(weight_streaming=True))
     assert json.loads(json.dumps(asked.to_dict())) == {
         "target": "rtx", "runtime": "tensorrt-rtx", "versions": ">=1.7,<2", "compute_capabilities": ["8.6", "8.9"],
-        "and_later": False, "built": "here", "options": {"weight_streaming": True}, "notes": [], "unexecuted": ["run"],
+        "and_later": False, "built": "here", "options": {"weight_streaming": True}, "notes": [],
+        "unexecuted": ["run", "--weight-streaming"],
         "install": "pip install 'tensorrt-rtx>=1.7,<2' 'polygraphy>=0.53'",
     }  # fmt: skip
 
@@ -281,6 +282,13 @@ def test_manifest_holds_it_as_json() -> None:
 def test_options_are_all_in_the_table() -> None:
     assert set(OPTIONS) == set(CHOICES) == set(BuildOptions(**CHOICES).chosen)
     assert BuildOptions().chosen == {}
+
+
+def test_help_marks_what_no_run_has_executed() -> None:
+    """All options of a build: the text that every user sees."""
+    parameters = get_type_hints(tensorrt, include_extras=True)
+    for name in OPTIONS:
+        assert parameters[name].__metadata__[0].help.endswith(" [unexecuted]"), name
 
 
 def test_arguments_are_polygraphys() -> None:

@@ -19,17 +19,19 @@ import pytest
 
 import lxmert_export as lx
 from converters import to_tensorrt
-from converters.to_tensorrt import check_network
+from converters.to_tensorrt import check_network, convert_to_tensorrt, read_network
 from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
 from lxmert_export.bundle.build_and_verify import node_name
+from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
-from lxmert_export.profiles import Profile, call_sizes, pick_profile, pieces
+from lxmert_export.profiles import Profile, call_sizes, make_profiles, pick_profile, pieces
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from lxmert_export.runners.opening import OPENERS
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import TASKS, Precision, Task
+from lxmert_export.tensorrt_library import as_one_error, open_library
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.stress_models import outlier_model, rescale_residual_stream
 from parity_tests.test_cli import run
@@ -113,6 +115,39 @@ def test_tf32_is_told_as_it_was_left(graph: Artifact, tmp_path: Path, monkeypatc
     assert "TF32 on" in dict(summary_rows(inspect_artifact(engine.path)))["options"]
 
 
+def test_a_timing_cache_is_read_and_kept(graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unexecuted: classic TensorRT alone has one. What Polygraphy is told is what is tested."""
+    cache = str(tmp_path / "times")
+    target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(timing_cache=cache))
+    open_library(target.runtime, target.install)
+    from polygraphy.backend import tensorrt_rtx, trt
+
+    told: dict[str, Any] = {}
+    create, build = tensorrt_rtx.CreateConfigRTX, trt.EngineBytesFromNetwork
+
+    def creates(*, load_timing_cache: str, **arguments: Any) -> Any:
+        told["load"] = load_timing_cache
+        return create(**arguments)
+
+    def builds(*arguments: Any, save_timing_cache: str) -> Any:
+        told["save"] = save_timing_cache
+        return build(*arguments)
+
+    monkeypatch.setattr(tensorrt_rtx, "CreateConfigRTX", creates)
+    monkeypatch.setattr(trt, "EngineBytesFromNetwork", builds)
+    signature = graph.manifest.signature
+    profiles = make_profiles(graph.manifest.config, signature)
+    convert_to_tensorrt(
+        graph.file("model.onnx"),
+        signature,
+        profiles,
+        target,
+        tmp_path,
+        weights_size=graph.manifest.files["model.onnx.data"]["bytes"],
+    )
+    assert told == {"load": cache, "save": cache}
+
+
 class StandIn(OnnxRuntimeRunner):
     """What no GPU is needed for of an engine's runner: onnxruntime behind the engine's profiles."""
 
@@ -169,9 +204,6 @@ def test_precision_is_counted_not_believed(graph: Artifact, tmp_path: Path) -> N
 
 def test_a_float32_matmul_outside_the_islands_is_refused(graph: Artifact, tmp_path: Path) -> None:
     """As the parsed network shows it: one node computes in float32 between two casts."""
-    from converters.to_tensorrt import read_network
-    from lxmert_export.engine_targets import resolve
-    from lxmert_export.tensorrt_library import as_one_error, open_library
 
     model = onnx.load(graph.file("model.onnx"))
     node = next(n for n in model.graph.node if n.op_type == "MatMul")
@@ -234,9 +266,6 @@ def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
     option: str, graph: Artifact, tmp_path: Path
 ) -> None:
     """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
-    from converters.to_tensorrt import convert_to_tensorrt
-    from lxmert_export.engine_targets import resolve
-    from lxmert_export.profiles import make_profiles
 
     with pytest.raises(
         ConversionError, match=f"cannot have --{option}: TensorRT-RTX builds such an engine only on a mach"
