@@ -26,8 +26,8 @@ SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
 ENGINE_FILE = "model.engine"
 # What is said of an engine that nothing has shown to compute anything.
-NOT_RUN = "built, not run (no GPU)"
-WEIGHTLESS = "built, not run (it holds no weights): refit it first"
+NOT_RUN = "built, not run"  # and why
+WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 LABELS_FILE = "labels.json"
 FULL_INTEGER = "full-integer"  # among `options`: the quantization that is right for inputs like its calibration's alone

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.artifact import GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, sha256
-from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, FLAGS, REPORT_FORMAT, RUN
+from lxmert_export.artifact import GOLDEN_FILE, ONNX_FILE, Artifact, sha256
+from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
 from lxmert_export.engine_targets import Runtime, Versions
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions

@@ -12,7 +12,7 @@ from typing import Any
 from lxmert_export.artifact import tool_versions
 from lxmert_export.engine_targets import KINDS, RTX, install_line
 from lxmert_export.errors import PACKAGE, ConversionError
-from lxmert_export.gpus import INSTEAD, Gpu, find_gpus, is_among, written
+from lxmert_export.gpus import Gpu, find_gpus, is_among, reason_of, written
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[C
     try:
         gpus, detail = detect(), ""
     except ConversionError as error:
-        gpus, detail = (), str(error).removesuffix(f": {INSTEAD}")
+        gpus, detail = (), reason_of(error)
     detail = "; ".join(map(str, gpus)) or detail
     mend = None if gpus else "building for --target rtx needs none; running an engine needs one, and its driver"
     classic = {name: kind.capabilities for name, kind in KINDS.items() if kind.runtime == "tensorrt"}

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, get_args
 
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import INSTEAD, Capability, Gpu, find_gpus, is_among, read_capability, written
+from lxmert_export.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
 from lxmert_export.signature import Attention, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
@@ -222,8 +222,9 @@ def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] 
     try:
         gpus = (detect or find_gpus)()
     except ConversionError as error:
-        reason = str(error).removesuffix(f": {INSTEAD}")
-        raise ConversionError(f"--target {target.target} is built on the device, and {reason}: {instead}") from error
+        raise ConversionError(
+            f"--target {target.target} is built on the device, and {reason_of(error)}: {instead}"
+        ) from error
     if not any(gpu.capability in target.compute_capabilities for gpu in gpus):
         raise ConversionError(f"--target {target.target} is built on the device, and this one has {gpus[0]}: {instead}")
 

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 
 import lxmert_export as lx
-from lxmert_export.artifact import NOT_RUN, Artifact, sha256
+from lxmert_export.artifact import Artifact, sha256
 from lxmert_export.bundle import build_and_verify as script
+from lxmert_export.bundle.build_and_verify import NOT_RUN
 from lxmert_export.engine_targets import TARGETS, resolve
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.graph_facts import read_graph_facts

@@ -20,10 +20,12 @@ import pytest
 import lxmert_export as lx
 from converters import to_tensorrt
 from converters.to_tensorrt import check_network, convert_to_tensorrt, read_network
-from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
-from lxmert_export.bundle.build_and_verify import node_name
+from lxmert_export.artifact import ENGINE_FILE, Artifact, sha256
+from lxmert_export.building import status_of
+from lxmert_export.bundle.build_and_verify import NOT_RUN, node_name
 from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
+from lxmert_export.gpus import INSTEAD, Gpu
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
 from lxmert_export.profiles import Profile, call_sizes, make_profiles, pick_profile, pieces
@@ -146,6 +148,27 @@ def test_a_timing_cache_is_read_and_kept(graph: Artifact, tmp_path: Path, monkey
         weights_size=graph.manifest.files["model.onnx.data"]["bytes"],
     )
     assert told == {"load": cache, "save": cache}
+
+
+@pytest.mark.parametrize(
+    ("found", "strip", "status"),
+    [(Gpu((8, 9), "Some GPU", "1"), False, "built, not run yet: lxmert-export verify runs it"),
+     (Gpu((12, 1), "Some GPU", "1"), False, "built, not run yet: lxmert-export verify runs it"),
+     (Gpu((9, 0), "Some GPU", "1"), False, "built, not run (it is not for the GPU here: Some GPU, compute capability 9.0, "),
+     (Gpu((8, 9), "Some GPU", "1"), True, "built, not run (it holds no weights): refit it first"),
+     ("no NVIDIA GPU found here (there is no nvidia-smi)", False, NOT_RUN),
+     ("nvidia-smi gave no answer within 20 seconds", False, "built, not run (nvidia-smi gave no answer within 20 seconds)")],
+)  # fmt: skip
+def test_an_engine_was_not_run_for_a_reason_that_was_asked_for(
+    found: Gpu | str, strip: bool, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect() -> tuple[Gpu, ...]:
+        if isinstance(found, str):
+            raise ConversionError(f"{found}: {INSTEAD}")
+        return (found,)
+
+    monkeypatch.setattr("lxmert_export.building.find_gpus", detect)
+    assert status_of(replace(resolve("rtx"), options=lx.BuildOptions(strip=strip))).startswith(status)
 
 
 class StandIn(OnnxRuntimeRunner):

@@ -26,7 +26,7 @@ from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import INSTEAD, find_gpus
+from lxmert_export.gpus import find_gpus, reason_of
 from lxmert_export.signature import ATTENTIONS, TASKS
 
 HERE = Path(__file__).parent
@@ -98,7 +98,7 @@ def check_gpu() -> str:
     try:
         find_gpus()
     except ConversionError as error:
-        sys.exit(f"{str(error).removesuffix(f': {INSTEAD}')}: nothing was measured, and nothing written")
+        sys.exit(f"{reason_of(error)}: nothing was measured, and nothing written")
     if not torch.cuda.is_available():
         sys.exit(
             f"PyTorch {torch.__version__} cannot use the GPU that is here: install one that is built for CUDA and fits the "

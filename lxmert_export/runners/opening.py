@@ -16,7 +16,7 @@ from lxmert_export.artifact import (
     Artifact,
 )
 from lxmert_export.errors import ArtifactError, BuiltNotRun, ConfigError, ConversionError, MissingExtra
-from lxmert_export.gpus import find_gpus
+from lxmert_export.gpus import find_gpus, why_not_run
 from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
@@ -158,7 +158,9 @@ def find_engine(artifact: Artifact) -> Engine:
     try:
         gpus = find_gpus()
     except ConversionError as error:
-        raise BuiltNotRun(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
+        raise BuiltNotRun(
+            f"{artifact.path}: {NOT_RUN} ({why_not_run(error)}); verify it on a device of --target {target}"
+        ) from error
     require_library(runtime, install)
     gpu = "; ".join(map(str, gpus))
     return Engine(artifact.file(ENGINE_FILE), digest, runtime, install, version, profiles, gpu)
