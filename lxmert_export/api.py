@@ -23,7 +23,7 @@ from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.signature import ATTENTIONS, Attention, Precision, Signature, Task, task_signature
+from lxmert_export.signature import ATTENTION_OPSET, ATTENTIONS, Attention, Precision, Signature, Task, task_signature
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +48,6 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 IO_DTYPES = ("float32", "float16")
 FP32_ISLANDS = ("standard", "auto")
-# The first operator set that has an Attention.
-ATTENTION_OPSET = 23
 FILE_FORMATS = ("saved-model", "keras")
 
 

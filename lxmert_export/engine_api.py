@@ -18,7 +18,7 @@ from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
-from lxmert_export.signature import Attention, Precision, Signature, Task
+from lxmert_export.signature import ATTENTION_OPSET, Attention, Precision, Signature, Task
 from lxmert_export.tensorrt_library import open_builder
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def build_engine(
         precision=precision or (given.manifest.precision if given else "fp32"),
         compute_capability=compute_capability,
         options=options,
-        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
+        opset=given.manifest.options.get("opset") if given else _opset(onnx_options),
     )
     _check_calibration(calibration, resolved.precision)
     _check_timing_cache(resolved.options)
@@ -131,6 +131,11 @@ def build_engine(
                 onnx, resolved, profiles, temporary, name=name, calibration=calibration, progress=progress
             )
     return replace(written, path=final)
+
+
+def _opset(options: OnnxOptions) -> int | None:
+    """The opset of the graph that is to be exported, where it is not the oldest that there is."""
+    return options.get("opset") or (ATTENTION_OPSET if options.get("attention") == "operator" else None)
 
 
 def _check_calibration(calibration: str | Path | None, precision: Precision) -> None:

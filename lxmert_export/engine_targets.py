@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, get_args
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
-from lxmert_export.signature import Attention, Precision
+from lxmert_export.signature import ATTENTION_OPSET, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -39,8 +39,13 @@ CAPABILITIES: dict[Capability, str] = {
     (12, 1): "Blackwell, GB10",
 }
 TURING, ORIN, THOR = (7, 5), (8, 7), (11, 0)
-# Of classic TensorRT: its ONNX parser takes the Attention operator from 10.14 on (onnx-tensorrt's release notes).
-NO_ATTENTION = ((10,), (10, 14))
+# The highest opset that an ONNX parser takes, by versions. Classic: onnx-tensorrt's operators.md of 10.0 (of 10.7 still, says
+# NVIDIA/TensorRT issue 4336) and 10.15, its release notes (10.14 takes Attention, which is opset 23's), NVIDIA's opset guide of
+# 11.x. TensorRT-RTX 1.7.1 built from all that we export.
+HIGHEST_OPSETS: dict[Runtime, tuple[tuple[Version, Version, int], ...]] = {
+    "tensorrt": (((10,), (10, 14), 20), ((10, 14), (11,), 24), ((11,), (12,), 25)),
+    "tensorrt-rtx": (((1,), (2,), 25),),
+}
 # `ComputeCapability` of tensorrt_rtx 1.7.1; without a choice it targets PORTABLE and whatever comes later.
 RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
@@ -170,12 +175,12 @@ def resolve(
     precision: Precision = "fp32",
     compute_capability: str | None = None,
     options: BuildOptions | None = None,
-    attention: Attention = "decomposed",
+    opset: int | None = None,
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
 ) -> EngineTarget:
     """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
 
-    ``compute_capability`` is a list such as ``8.6,8.9``; ``attention`` what the graph's are made of.
+    ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` the graph's, where known.
     ``ConversionError``: whatever cannot work, why, and what to do instead.
     """
     options = options or BuildOptions()
@@ -190,12 +195,8 @@ def resolve(
     _check_capabilities(kind, asked or (), options)
     _check_precision(kind, asked or (), precision)
     check_options(kind, precision, options)
-    if attention == "operator" and kind == "orin-jp6":
-        raise ConversionError(
-            "--target orin-jp6: JetPack 6 brings TensorRT 10.3, which knows no Attention before 10.14: leave --attention out"
-        )
     facts = KINDS[kind]
-    versions = _versions(facts.versions, options, attention)
+    versions = _parsing(kind, _versions(facts.versions, options), opset or 0)
     capabilities = asked or _default_capabilities(kind, precision, options)
     return EngineTarget(
         target=known,
@@ -332,15 +333,29 @@ def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precis
     raise ConversionError(f"{who} {reason}: use --fp16{others}{classic}")
 
 
-def _versions(versions: Versions, options: BuildOptions, attention: Attention) -> Versions:
+def _versions(versions: Versions, options: BuildOptions) -> Versions:
     """Less the versions that cannot do what was asked for, or do it wrongly."""
     if options.dla:
         versions = versions.without((0,), (11, 4, 1))
     if options.refit:
         versions = versions.without((11, 3), (11, 4))
-    if attention == "operator":
-        versions = versions.without(*NO_ATTENTION)
     return versions
+
+
+def _parsing(kind: str, versions: Versions, opset: int) -> Versions:
+    """Those versions whose parser takes a graph; ``ConversionError`` where none does, or not the one that a device brings."""
+    facts, parsers = KINDS[kind], HIGHEST_OPSETS[KINDS[kind].runtime]
+    left = versions
+    for first, end, highest in parsers:
+        left = left.without(first, end) if opset > highest else left
+    brought = _dotted(versions.spans[0][0]) if facts.packaged else None
+    if left.spans and (brought is None or brought in left):
+        return left
+    possible = max(top for first, end, top in parsers if brought is None or brought in Versions(((first, end),)))
+    raise ConversionError(
+        f"--target {kind}: the ONNX parser of {facts.runtime} {brought or versions} takes opset {possible} at most, and the "
+        f"graph is of {opset}: export it with --opset {possible} or a lower one (the Attention operator is {ATTENTION_OPSET}'s)"
+    )
 
 
 def _notes(

@@ -76,6 +76,16 @@ def test_profiles_that_do_not_fit_the_checkpoint(
     assert reason in refused(tmp_path, target="rtx", bundle=bundle, **ranges)
 
 
+def test_a_graph_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkpoint by its options, and from an artifact by its manifest: both before a bundle is begun."""
+    on_machine(monkeypatch, "10.3.0", (8, 7))
+    for options in ({"opset": 22}, {"attention": "operator"}):
+        assert "opset 20 at most" in refused(tmp_path, target="orin-jp6", bundle=True, **options)
+    graph = lx.export("onnx", lively_model("question-answering", SMALL), tmp_path / "graph", opset=22, parity=False)
+    with pytest.raises(ConversionError, match="opset 20 at most, and the graph is of 22"):
+        lx.build_engine(graph.path, tmp_path / "out", target="orin-jp6", bundle=True)
+
+
 def test_a_dla_takes_one_size_of_each_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, "11.4.1", (8, 7))
     asked: dict[str, Any] = {"target": "orin-jp7", "precision": "fp16", "options": lx.BuildOptions(dla=True)}

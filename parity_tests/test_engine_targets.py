@@ -203,6 +203,23 @@ def test_unknown_target() -> None:
     assert all(target in message for target in TARGETS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "opset", "versions"),
+    [("orin-jp6", 20, ">=10.3,<11"), ("orin-jp7", 24, ">=10.16,<11 or >=11.4.1,<12"), ("orin-jp7", 25, ">=11.4.1,<12"),
+     ("thor", 20, ">=10.13,<11 or >=11.4.1,<12"), ("thor", 21, ">=10.14,<11 or >=11.4.1,<12"),
+     ("datacenter", 25, ">=11,<12"), ("rtx", 25, ">=1.7,<2")],
+)  # fmt: skip
+def test_a_parser_takes_the_graphs_opset(kind: str, opset: int, versions: str) -> None:
+    assert str(resolve(kind, opset=opset).versions) == versions
+
+
+@pytest.mark.parametrize(("kind", "opset", "highest"), [("orin-jp6", 21, 20), ("thor", 26, 25), ("rtx", 26, 25)])
+def test_an_opset_that_no_parser_takes_is_refused(kind: str, opset: int, highest: int) -> None:
+    message = refused(kind, opset=opset)
+    assert f"takes opset {highest} at most, and the graph is of {opset}: export it with --opset {highest}" in message
+    assert ("of tensorrt 10.3 takes" in message) == (kind == "orin-jp6")
+
+
 def test_dla_is_orins_and_fp16s() -> None:
     found = resolve("orin-jp7", precision="fp16", options=BuildOptions(dla=True))
     assert str(found.versions) == ">=11.4.1,<12"

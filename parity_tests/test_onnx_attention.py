@@ -197,9 +197,11 @@ def test_a_graph_without_such_an_attention_is_refused() -> None:
 
 def test_a_tensorrt_that_does_not_know_it_is_left_out() -> None:
     assert str(resolve("thor").versions).startswith(">=10.13,")
-    assert str(resolve("thor", attention="operator").versions).startswith(">=10.14,")
-    with pytest.raises(ConversionError, match="JetPack 6 brings TensorRT 10.3, which knows no Attention"):
-        resolve("orin-jp6", attention="operator")
+    assert str(resolve("thor", opset=23).versions).startswith(">=10.14,")
+    with pytest.raises(
+        ConversionError, match=r"opset 20 at most, and the graph is of 23: .*the Attention operator is 23's"
+    ):
+        resolve("orin-jp6", opset=23)
 
 
 def test_the_command(tmp_path: Path) -> None:
