@@ -115,6 +115,7 @@ def tensorrt(
     classic TensorRT, and every run of an engine.
     """
     from lxmert_export.engine_api import OnnxOptions, build_engine
+    from lxmert_export.inspection import predicted_errors
 
     # Only what was asked for: an ONNX artifact has been exported already, and takes none of these.
     asked: dict[str, Any] = {
@@ -141,6 +142,8 @@ def tensorrt(
     show_report(artifact.report)
     described = artifact.manifest.options
     _say_findings(described["lint"])
+    for foretold in predicted_errors(described):
+        say(f"foretold error: {foretold}")
     engine = described["bundle"]["engine"] if bundle else described["engine"]
     for note in engine["notes"]:
         say(f"note: {note}")

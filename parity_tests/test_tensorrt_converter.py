@@ -396,6 +396,12 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("wrote out (engine ") and found.stdout.rstrip().endswith(NOT_RUN)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    ((output, foretold),) = manifest["options"]["predicted_errors"].items()
+    shown = f"{foretold['error_rms']:.2e} RMS, {foretold['error_max']:.2e} at most, on {foretold['inputs']} inputs (unvalidated)"
+    assert f"foretold error: {output} {shown}" in " ".join(found.stderr.split())
+    inspected = run("inspect", "out", cwd=tmp_path)
+    assert f"foretold error {output} {shown}" in " ".join(inspected.stdout.split())
     assert "[W]" not in found.stderr and "TRT" not in found.stderr
     verified = run("verify", "out", cwd=tmp_path)
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
