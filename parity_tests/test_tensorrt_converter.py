@@ -19,7 +19,7 @@ import pytest
 
 import lxmert_export as lx
 from converters import to_tensorrt
-from converters.to_tensorrt import check_network, convert_to_tensorrt, read_network
+from converters.to_tensorrt import check_network, check_size, convert_to_tensorrt, read_network
 from lxmert_export.artifact import ENGINE_FILE, Artifact, sha256
 from lxmert_export.building import status_of
 from lxmert_export.bundle.build_and_verify import NOT_RUN, node_name
@@ -272,6 +272,23 @@ def test_islands_that_were_searched_may_be_float32_in_the_engine_and_nothing_els
     in_float32 = options["build"]["float32_matmuls"]
     assert in_float32 and set(in_float32) <= set(options["fp32_islands"])
     assert options["build"]["matmuls"] == {"fp16": options["build"]["matmuls"]["fp16"], "fp32": len(in_float32)}
+
+
+def test_an_engine_of_wider_weights_than_it_says_is_too_large() -> None:
+    """Sizes as TensorRT-RTX built them: 256 wide, fp16; the same kernels beside float32 weights; the published sizes."""
+    half, weights = 18_121_060, 11_063_808
+    rtx, classic = resolve("rtx", precision="fp16"), resolve("datacenter", precision="fp16")
+    for target in (rtx, classic):
+        check_size(half, weights, 71, 1, target)
+        check_size(431_720_788, 413_856_882, 243, 1, target)
+        with pytest.raises(
+            ConversionError, match="845,577,670 bytes for 413,856,882 bytes of fp16 weights: it does not hold"
+        ):
+            check_size(431_720_788 + 413_856_882, 413_856_882, 243, 1, target)
+    with pytest.raises(ConversionError, match="it does not hold them in fp16"):
+        check_size(half + weights, weights, 71, 1, rtx)
+    check_size(23_614_548, 77_056, 35, 4, rtx)  # kernels for each of four profiles
+    check_size(half + weights, weights, 71, 1, replace(rtx, options=lx.BuildOptions(strip=True)))
 
 
 def test_layers_go_by_the_names_of_their_nodes() -> None:
