@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact import ENGINE_FILE
+from lxmert_export.bundle.build_and_verify import MATMULS, allow_decomposition, node_name
 from lxmert_export.engine_options import OPTIONS
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ConversionError
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Signature
-from lxmert_export.tensorrt_library import as_one_error, library_version, open_library
+from lxmert_export.tensorrt_library import as_one_error, library_version, open_builder
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
-# How many matmuls a layer is.
-MATMULS = {"matrix_multiply": 1, "attention_output": 2}
-# What an engine holds beside its weights: kernels for four generations of GPUs take 9 MB. One that holds more than that and a
-# half more than its weights does not hold them in the precision that it is called by.
-LARGEST_BESIDE_WEIGHTS, LARGEST_SHARE = 64 << 20, 1.5
+# What an engine may have in bytes: its weights and a tenth, and its kernels. Of these each matmul brings its share in each
+# profile, 74 to 175 kB as TensorRT-RTX 1.7.1 builds them (64 to 768 wide, 35 to 243 matmuls, 1 to 4 profiles); classic TensorRT,
+# not measured, may have a lean runtime beside them. What is larger holds wider weights than it says.
+LARGEST_SHARE, LARGEST_OF_A_MATMUL, UNMEASURED = 1.1, 200_000, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def convert_to_tensorrt(
     """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile for each of ``profiles``.
 
     ``weights_size`` are the bytes of the ONNX file's weights, ``islands`` the names of nodes that may compute in float32.
-    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's precision.
-    ``MissingExtra``: the runtime is not installed.
+    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's
+    precision, or the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
     """
-    library = open_library(target.runtime, target.install)
+    library = open_builder(target)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
 
     with as_one_error("TensorRT cannot parse the ONNX graph"):
@@ -72,10 +72,11 @@ def convert_to_tensorrt(
         builder.max_threads = 1
         config = _configure(library, builder, network, signature, profiles, target)
         flags = _set_flags(library, config)
-        engine = EngineBytesFromNetwork((builder, network, parser), config)()
+        cache = target.options.timing_cache  # loaded by the configuration, and kept for the next build
+        engine = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
         with (directory / ENGINE_FILE).open("wb") as file:
             size = file.write(engine)
-    _check_size(size, weights_size, target)
+    check_size(size, weights_size, sum(facts.matmuls.values()), len(profiles), target)
     return BuiltEngine(facts, library_version(library), flags, size)
 
 
@@ -90,9 +91,9 @@ def read_network(network: Any) -> NetworkFacts:
         layers.setdefault(kind, Counter())[precision] += 1
         if kind == "constant" or (kind in ("cast", "shuffle") and layer.get_input(0).name in constants):
             constants.add(layer.get_output(0).name)
-        if kind not in MATMULS:
+        if layer.type.name not in MATMULS:
             continue
-        matmuls += [precision] * MATMULS[kind]
+        matmuls += [precision] * MATMULS[layer.type.name]
         if kind == "matrix_multiply" and layer.get_input(1).name in constants:
             stored.append(_type_name(layer.get_input(1).dtype))
         if precision == "float32":
@@ -104,20 +105,6 @@ def read_network(network: Any) -> NetworkFacts:
         layers={kind: count_precisions(counts.elements()) for kind, counts in sorted(layers.items())},
         float32_matmuls=tuple(float32_matmuls),
     )
-
-
-def allow_decomposition(library: Any, network: Any) -> None:
-    """Lets TensorRT take an attention apart where it has no fused kernel for it: in float32, or for other sizes of heads."""
-    for number in range(network.num_layers):
-        layer = network.get_layer(number)
-        if layer.type.name == "ATTENTION_OUTPUT":
-            layer.__class__ = library.IAttentionOutputLayer
-            layer.attention.decomposable = True
-
-
-def node_name(layer_name: str) -> str:
-    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
-    return layer_name.partition(" [ONNX Layer: ")[0].removesuffix("_AttentionOutput")
 
 
 def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) -> None:
@@ -134,9 +121,10 @@ def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) 
         raise ConversionError(f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}")
 
 
-def _check_size(size: int, weights_size: int, target: EngineTarget) -> None:
-    """An engine that is far larger than its weights holds them in a wider precision than it says."""
-    if not target.options.strip and size > LARGEST_SHARE * weights_size + LARGEST_BESIDE_WEIGHTS:
+def check_size(size: int, weights_size: int, matmuls: int, profiles: int, target: EngineTarget) -> None:
+    """``ConversionError``: an engine that is far larger than its weights holds them in a wider precision than it says."""
+    kernels = LARGEST_OF_A_MATMUL * matmuls * profiles + (UNMEASURED if target.runtime == "tensorrt" else 0)
+    if not target.options.strip and size > LARGEST_SHARE * weights_size + kernels:
         raise ConversionError(
             f"the engine has {size:,} bytes for {weights_size:,} bytes of {target.precision} weights: it does not hold them in "
             f"{target.precision}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact import ONNX_FILE, Artifact
 from lxmert_export.fp16_linter import LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
-from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.onnx_types import MOVES, computes
 from lxmert_export.runners.onnx_emulator import HALF_TYPES, widen
 from lxmert_export.runners.onnxruntime_session import open_session

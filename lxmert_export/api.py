@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from lxmert_export import hub
 from lxmert_export.artifact import Artifact, open_artifact
@@ -23,7 +23,7 @@ from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.signature import Attention, Precision, Signature, Task, task_signature
+from lxmert_export.signature import ATTENTION_OPSET, ATTENTIONS, Attention, Precision, Signature, Task, task_signature
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +48,6 @@ NEEDS: dict[str, dict[str, str]] = {
 }
 IO_DTYPES = ("float32", "float16")
 FP32_ISLANDS = ("standard", "auto")
-ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
-# The first operator set that has an Attention.
-ATTENTION_OPSET = 23
 FILE_FORMATS = ("saved-model", "keras")
 
 
@@ -136,7 +133,15 @@ def export(
     from lxmert_export.exporting import Request, write_artifact
 
     source = open_source(checkpoint, task, config=config, revision=revision, num_attention_heads=num_attention_heads)
-    signature = signature or _own_signature(source, target, fixed, hidden_states, attentions, object_heads, io_dtype)
+    signature = signature or own_signature(
+        source,
+        target,
+        fixed,
+        hidden_states=hidden_states,
+        attentions=attentions,
+        object_heads=object_heads,
+        io_dtype=io_dtype,
+    )
     real = _calibration(source, signature, calibration) if full_integer else None
     request = Request(
         target,
@@ -307,15 +312,17 @@ def open_source(
     return source_of_module(checkpoint, config)
 
 
-def _own_signature(
+def own_signature(
     source: Source,
     target: str,
     fixed: Mapping[str, int] | None,
+    *,
     hidden_states: bool,
     attentions: bool,
     object_heads: bool,
     io_dtype: str,
 ) -> Signature:
+    """The signature of a checkpoint's task as it is asked for; ``ConversionError``: a module of a user's own has none."""
     if source.task is None:
         raise ConversionError(
             f"{source.name} is a module of your own: pass its signature, which names inputs and outputs"

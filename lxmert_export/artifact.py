@@ -25,7 +25,9 @@ ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
 ENGINE_FILE = "model.engine"
-NOT_RUN = "built, not run (no GPU)"  # what is said of an engine that nothing has shown to compute anything
+# What is said of an engine that nothing has shown to compute anything.
+NOT_RUN = "built, not run"  # and why
+WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 LABELS_FILE = "labels.json"
 FULL_INTEGER = "full-integer"  # among `options`: the quantization that is right for inputs like its calibration's alone

@@ -15,11 +15,13 @@ from lxmert_export.artifact import (
     NOT_RUN,
     ONNX_DATA_FILE,
     ONNX_FILE,
+    WEIGHTLESS,
     Artifact,
     write_manifest,
 )
 from lxmert_export.engine_targets import EngineTarget
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.gpus import find_gpus, is_among, why_not_run
 from lxmert_export.graph_facts import check_precision
 from lxmert_export.judging import Progress, silent
 from lxmert_export.linting import lint
@@ -92,10 +94,24 @@ def write_engine(
             "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
             "parity": onnx.manifest.parity,
         },
-        "status": NOT_RUN,
+        "status": status_of(target),
     }
     manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
+
+
+def status_of(target: EngineTarget) -> str:
+    """What is said of an engine that was built just now: that nothing has run it, and why."""
+    if target.options.strip:
+        return WEIGHTLESS
+    try:
+        gpus = find_gpus()
+    except ConversionError as error:
+        return f"{NOT_RUN} ({why_not_run(error)})"
+    known, later = target.compute_capabilities, target.and_later
+    if any(gpu.capability is None or is_among(gpu.capability, known, and_later=later) for gpu in gpus):
+        return f"{NOT_RUN} yet: lxmert-export verify runs it"
+    return f"{NOT_RUN} (it is not for the GPU here: {gpus[0]})"
 
 
 def facts_of_graph(onnx: Artifact, calibration: str | Path | None = None) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
     return {
         "runtime_version": built.runtime_version,
         "flags": list(built.flags),
-        "tf32": False,
+        "tf32": "TF32" in built.flags,
         "engine_bytes": built.size,
         "weight_bytes": weights,
         "layers": built.network.layers,

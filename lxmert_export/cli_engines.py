@@ -25,16 +25,15 @@ from lxmert_export.cli_conversions import (
     chosen_precision,
     say_origin,
 )
-from lxmert_export.engine_options import OPTIONS, BuildOptions
+from lxmert_export.engine_options import BuildOptions
 from lxmert_export.engine_targets import Target
 from lxmert_export.hub import DEMO
 from lxmert_export.terminal import say, show_report, shown_progress
 
 
-def _help(option: str, text: str) -> str:
+def _unexecuted(text: str) -> str:
     """Says of an option that no run of ours has executed that this is so."""
-    executed = OPTIONS[option].executed
-    return text if executed else f"{text} [unexecuted]"
+    return f"{text} [unexecuted]"
 
 
 def _range(axis: str, default: str) -> Any:
@@ -78,27 +77,25 @@ def tensorrt(
     attention: AttentionOption = "decomposed",
     version_compatible: Annotated[
         bool,
-        typer.Option("--version-compatible", help=_help("version_compatible", "Runs in later versions of TensorRT.")),
+        typer.Option("--version-compatible", help=_unexecuted("Runs in later versions of TensorRT.")),
     ] = False,
     hardware_compatible: Annotated[
         bool,
-        typer.Option("--hardware-compatible", help=_help("hardware_compatible", "Runs on any GPU from Ampere on.")),
+        typer.Option("--hardware-compatible", help=_unexecuted("Runs on any GPU from Ampere on.")),
     ] = False,
     strip: Annotated[
-        bool, typer.Option("--strip", help=_help("strip", "Leave out the weights; refit before it runs."))
+        bool, typer.Option("--strip", help=_unexecuted("Leave out the weights; refit before it runs."))
     ] = False,
-    refit: Annotated[bool, typer.Option("--refit", help=_help("refit", "Weights can be replaced."))] = False,
+    refit: Annotated[bool, typer.Option("--refit", help=_unexecuted("Weights can be replaced."))] = False,
     weight_streaming: Annotated[
-        bool, typer.Option("--weight-streaming", help=_help("weight_streaming", "Weights may stay in host memory."))
+        bool, typer.Option("--weight-streaming", help=_unexecuted("Weights may stay in host memory."))
     ] = False,
     timing_cache: Annotated[
-        str | None, typer.Option(metavar="FILE", help=_help("timing_cache", "Times of earlier builds."))
+        str | None, typer.Option(metavar="FILE", help=_unexecuted("Times of earlier builds: read, and written again."))
     ] = None,
-    builder_level: Annotated[
-        int | None, typer.Option(help=_help("builder_level", "0 (fast build) to 5 (fast engine)."))
-    ] = None,
+    builder_level: Annotated[int | None, typer.Option(help=_unexecuted("0 (fast build) to 5 (fast engine)."))] = None,
     dla: Annotated[
-        bool, typer.Option("--dla", help=_help("dla", "Use the deep learning accelerator of AGX Orin."))
+        bool, typer.Option("--dla", help=_unexecuted("Use the deep learning accelerator of AGX Orin."))
     ] = False,
     bundle: Annotated[
         bool,
@@ -118,6 +115,7 @@ def tensorrt(
     classic TensorRT, and every run of an engine.
     """
     from lxmert_export.engine_api import OnnxOptions, build_engine
+    from lxmert_export.inspection import predicted_errors
 
     # Only what was asked for: an ONNX artifact has been exported already, and takes none of these.
     asked: dict[str, Any] = {
@@ -144,6 +142,8 @@ def tensorrt(
     show_report(artifact.report)
     described = artifact.manifest.options
     _say_findings(described["lint"])
+    for foretold in predicted_errors(described):
+        say(f"foretold error: {foretold}")
     engine = described["bundle"]["engine"] if bundle else described["engine"]
     for note in engine["notes"]:
         say(f"note: {note}")

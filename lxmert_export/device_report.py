@@ -8,32 +8,54 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.artifact import GOLDEN_FILE, NOT_RUN, ONNX_FILE, Artifact, sha256
-from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, REPORT_FORMAT, RUN
+from lxmert_export.artifact import GOLDEN_FILE, ONNX_FILE, Artifact, sha256
+from lxmert_export.bundle.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
+from lxmert_export.engine_targets import Runtime, Versions
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
+from lxmert_export.gpus import is_among, read_capability
+from lxmert_export.graph_facts import fp32_islands, read_graph_facts
 from lxmert_export.judging import Judged, scenes_not_run
 from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import RunnerFacts
 from lxmert_export.sample_inputs import Arrays
+from lxmert_export.tensorrt_library import MODULES
+
+
+@dataclass(frozen=True)
+class DeviceEngine:
+    """What a report says of the engine: its file and hash, what built it on which GPU, its flags, and what its matmuls are.
+
+    ``float32_matmuls`` are the names of those that compute in float32 in an engine of another precision.
+    """
+
+    file: str
+    sha256: str
+    runtime: Runtime
+    version: str
+    capability: str | None
+    flags: frozenset[str]
+    tf32: bool
+    matmuls: Mapping[str, int]
+    float32_matmuls: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What ``report.json`` says; ``files`` are the hashes of the bundle's files, ``outputs`` and ``engine`` name and hash."""
+    """What ``report.json`` says; ``files`` are the hashes of the bundle's files, ``outputs`` name and hash."""
 
     path: Path
     status: str
     bundle: str
     files: Mapping[str, str]
-    engine: tuple[str, str]
+    engine: DeviceEngine
     outputs: tuple[str, str] | None
-    runtime: str
     gpu: str
     not_executed: tuple[str, ...]
 
@@ -41,18 +63,20 @@ class DeviceReport:
 def judge_device(artifact: Artifact, path: Path) -> Judged:
     """Judges a device's outputs against the golden file of the bundle, or of the ONNX artifact that it was made from.
 
-    ``ArtifactError``: a report that is damaged, or of another bundle. ``BuiltNotRun``: of an engine that was not run.
+    ``ArtifactError``: a report that is damaged, of another bundle, or of an engine that the bundle does not make.
+    ``BuiltNotRun``: of an engine that was not run.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx":
         raise ArtifactError(f"{artifact.path}: is a {manifest.target} artifact; name the bundle that the report is of")
     report = read_report(path)
     check_origin(report, artifact)
+    check_engine(report, artifact)
     if report.status == NOT_RUN or report.outputs is None:
         raise BuiltNotRun(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'it brings no outputs'}")
     golden = read_golden(artifact.file(GOLDEN_FILE), manifest.signature)
     recording = read_outputs(report, golden)
-    name = f"{artifact.name} on {report.gpu} ({report.runtime})"
+    name = f"{artifact.name} on {report.gpu} ({report.engine.runtime} {report.engine.version})"
     cells = judge(
         name, recording, golden.reference, golden.floors, manifest.signature, "native",
         precision=manifest.precision, samples=golden.samples,
@@ -94,9 +118,8 @@ def read_report(path: Path) -> DeviceReport:
             values["status"],
             str(values["bundle"]["sha256"]),
             {str(name): str(digest) for name, digest in values["bundle"]["files"].items()},
-            (str(values["engine"]["file"]), str(values["engine"]["sha256"])),
+            _engine(values),
             None if outputs is None else (str(outputs["file"]), str(outputs["sha256"])),
-            f"{values['runtime']} {values['runtime_version']}",
             "" if gpu is None else str(gpu["name"]),
             tuple(map(str, values["not_executed"])),
         )
@@ -105,6 +128,73 @@ def read_report(path: Path) -> DeviceReport:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path}: damaged device report: {reason}") from error
+
+
+def _engine(values: Mapping[str, Any]) -> DeviceEngine:
+    engine, gpu = values["engine"], values["gpu"]
+    if values["runtime"] not in MODULES:
+        raise ValueError(f"unknown runtime {values['runtime']!r}")
+    return DeviceEngine(
+        file=str(engine["file"]),
+        sha256=str(engine["sha256"]),
+        runtime=values["runtime"],
+        version=str(values["runtime_version"]),
+        capability=None if gpu is None else str(gpu["compute_capability"]),
+        flags=frozenset(map(str, engine["flags"])),
+        tf32=bool(engine["tf32"]),
+        matmuls={str(precision): int(count) for precision, count in engine["matmuls"].items()},
+        float32_matmuls=tuple(map(str, engine["float32_matmuls"])),
+    )
+
+
+def check_engine(report: DeviceReport, artifact: Artifact) -> None:
+    """``ArtifactError`` where the engine that a report tells of is none that this bundle makes, or not of its precision."""
+    faults = matmul_faults(report.engine, artifact)
+    try:
+        if "bundle" in artifact.manifest.options:
+            faults += build_faults(report.engine, artifact.manifest.options["bundle"]["engine"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{artifact.path}: its manifest describes no bundle: {error}; write it again") from error
+    if faults:
+        raise ArtifactError(f"{report.path}: not of the engine that {artifact.path} is for: {'; '.join(faults)}")
+
+
+def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
+    """What its matmuls compute in that the graph does not say: only those of the graph's islands may be float32."""
+    precision, islands, found = artifact.manifest.precision, fp32_islands(artifact), dict(engine.matmuls)
+    faults = []
+    if strays := sorted(set(engine.float32_matmuls) - set(islands)):
+        faults.append(f"{', '.join(strays[:3])} computed in float32, and is no island")
+    expected = {
+        precision: found.get(precision, 0),
+        **({"fp32": len(engine.float32_matmuls)} if engine.float32_matmuls else {}),
+    }
+    if found != expected or not found.get(precision):
+        faults.append(f"its matmuls computed in {found}, and it is called {precision}")
+    graph = read_graph_facts(artifact)
+    if graph is not None and sum(found.values()) != sum(graph.matmuls.values()):
+        faults.append(f"it has {sum(found.values())} matmuls, and the graph {sum(graph.matmuls.values())}")
+    return faults
+
+
+def build_faults(engine: DeviceEngine, target: Mapping[str, Any]) -> list[str]:
+    """Where runtime, version, GPU or flags are others than those of the target that a bundle was written for."""
+    faults = []
+    if engine.runtime != target["runtime"] or engine.version not in Versions.read(target["versions"]):
+        faults.append(f"built by {engine.runtime} {engine.version}, not by {target['runtime']} {target['versions']}")
+    known = [capability for text in target["compute_capabilities"] if (capability := read_capability(text))]
+    if engine.capability is not None and not is_among(
+        read_capability(engine.capability), known, and_later=target["and_later"]
+    ):
+        later = " or later" if target["and_later"] else ""
+        faults.append(
+            f"its GPU has compute capability {engine.capability}, not {', '.join(target['compute_capabilities'])}{later}"
+        )
+    if engine.tf32 or "TF32" in engine.flags:
+        faults.append("TF32 was on")
+    if missing := sorted({FLAGS[name] for name in target["options"] if name in FLAGS} - engine.flags):
+        faults.append(f"built without {', '.join(missing)}")
+    return faults
 
 
 def check_origin(report: DeviceReport, artifact: Artifact) -> None:
@@ -123,10 +213,11 @@ def check_origin(report: DeviceReport, artifact: Artifact) -> None:
         raise ArtifactError(
             f"{report.path}: is of another bundle than {artifact.path}: {', '.join(wrong)} had other hashes on the device"
         )
-    name, digest = report.engine
-    engine = report.path.parent / Path(name).name
-    if engine.is_file() and sha256(engine) != digest:
-        raise ArtifactError(f"{report.path}: {name} beside it is not the engine that it tells of (sha256 differs)")
+    engine = report.path.parent / Path(report.engine.file).name
+    if engine.is_file() and sha256(engine) != report.engine.sha256:
+        raise ArtifactError(
+            f"{report.path}: {engine.name} beside it is not the engine that it tells of (sha256 differs)"
+        )
 
 
 def read_outputs(report: DeviceReport, golden: Golden) -> Recording:

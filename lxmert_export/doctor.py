@@ -12,7 +12,7 @@ from typing import Any
 from lxmert_export.artifact import tool_versions
 from lxmert_export.engine_targets import KINDS, RTX, install_line
 from lxmert_export.errors import PACKAGE, ConversionError
-from lxmert_export.gpus import INSTEAD, Gpu, find_gpus, written
+from lxmert_export.gpus import Gpu, find_gpus, is_among, reason_of, written
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[C
     try:
         gpus, detail = detect(), ""
     except ConversionError as error:
-        gpus, detail = (), str(error).removesuffix(f": {INSTEAD}")
+        gpus, detail = (), reason_of(error)
     detail = "; ".join(map(str, gpus)) or detail
     mend = None if gpus else "building for --target rtx needs none; running an engine needs one, and its driver"
     classic = {name: kind.capabilities for name, kind in KINDS.items() if kind.runtime == "tensorrt"}
@@ -92,8 +92,8 @@ def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[C
     return [
         Capability("find an NVIDIA GPU", bool(gpus), detail, mend),
         _engines("build TensorRT-RTX engines, without a GPU", "tensorrt-rtx", ["rtx"]),
-        _on_gpu(run, gpus, set(RTX)),
-        _on_gpu(both, gpus, possible),
+        _on_gpu(run, gpus, set(RTX), and_later=True),
+        _on_gpu(both, gpus, possible, and_later=False),
     ]
 
 
@@ -131,7 +131,9 @@ def _engines(what: str, runtime: str, kinds: list[str]) -> Capability:
     return Capability(what, not missing, installed or "nothing installed", mend if missing else None)
 
 
-def _on_gpu(installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[int, int]]) -> Capability:
+def _on_gpu(
+    installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[int, int]], *, and_later: bool
+) -> Capability:
     """What is installed, on a GPU that it can use."""
     if not installed.works:
         return installed
@@ -139,8 +141,8 @@ def _on_gpu(installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[in
         return replace(
             installed, works=False, detail=f"{installed.detail}; no GPU found", mend="an NVIDIA GPU, and its driver"
         )
-    if all(gpu.capability is not None and gpu.capability not in possible for gpu in gpus):
-        listed = ", ".join(map(written, sorted(possible)))
+    if not any(gpu.capability is None or is_among(gpu.capability, possible, and_later=and_later) for gpu in gpus):
+        listed = ", ".join(map(written, sorted(possible))) + (" or later" if and_later else "")
         detail = f"{installed.detail}; not for {gpus[0]}"
         return replace(installed, works=False, detail=detail, mend=f"a GPU of compute capability {listed}")
     return installed

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
-from lxmert_export.api import check_own_converters, default_directory, export, open_source, require
+from lxmert_export.api import check_own_converters, default_directory, export, open_source, own_signature, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.config import LxmertConfig
-from lxmert_export.engine_options import BuildOptions
+from lxmert_export.engine_options import BuildOptions, check_dla
 from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
-from lxmert_export.signature import Attention, Precision, Signature, Task
-from lxmert_export.tensorrt_library import require_library
+from lxmert_export.signature import ATTENTION_OPSET, Attention, Precision, Signature, Task
+from lxmert_export.tensorrt_library import open_builder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,12 +82,12 @@ def build_engine(
         precision=precision or (given.manifest.precision if given else "fp32"),
         compute_capability=compute_capability,
         options=options,
-        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
+        opset=given.manifest.options.get("opset") if given else _opset(onnx_options),
     )
     _check_calibration(calibration, resolved.precision)
+    _check_timing_cache(resolved.options)
     if not bundle:
-        elsewhere = " on the device; --bundle writes here what it builds from" if resolved.built != "here" else ""
-        require_library(resolved.runtime, resolved.install + elsewhere)
+        open_builder(resolved)  # refuses what is not installed, and where this is another device
     require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
     check_own_converters()
     from lxmert_export.building import check_source, write_engine
@@ -102,6 +102,11 @@ def build_engine(
     origin = given or _open_source(source, onnx_options)
     final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
     _refuse_existing(final, bundle, overwrite)
+    config = origin.manifest.config if isinstance(origin, Artifact) else origin.config
+    signature = origin.manifest.signature if isinstance(origin, Artifact) else _signature(origin, onnx_options, fixed)
+    profiles = make_profiles(config, signature, **ranges)
+    check_dla(resolved.options, signature)
+    onnx_options["signature"] = signature
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         onnx = (
             origin
@@ -111,12 +116,10 @@ def build_engine(
                 origin,
                 Path(place) / "onnx",
                 precision=resolved.precision,
-                fixed=fixed,
                 progress=progress,
                 **onnx_options,
             )
         )
-        profiles = make_profiles(onnx.manifest.config, onnx.manifest.signature, **ranges)
         name = final.resolve().name
         if bundle:
             with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
@@ -130,6 +133,11 @@ def build_engine(
     return replace(written, path=final)
 
 
+def _opset(options: OnnxOptions) -> int | None:
+    """The opset of the graph that is to be exported, where it is not the oldest that there is."""
+    return options.get("opset") or (ATTENTION_OPSET if options.get("attention") == "operator" else None)
+
+
 def _check_calibration(calibration: str | Path | None, precision: Precision) -> None:
     if calibration is None:
         return
@@ -139,6 +147,13 @@ def _check_calibration(calibration: str | Path | None, precision: Precision) -> 
         raise InputError(f"{calibration}: no such file; calibration inputs are a .npz or .safetensors file")
 
 
+def _check_timing_cache(options: BuildOptions) -> None:
+    if (cache := options.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
+        raise InputError(
+            f"--timing-cache {cache}: must be a file in a directory that is there; the file itself may be new"
+        )
+
+
 def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:
     return open_source(
         source,
@@ -146,6 +161,19 @@ def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source
         config=options.get("config"),
         revision=options.get("revision"),
         num_attention_heads=options.get("num_attention_heads"),
+    )
+
+
+def _signature(source: Source, options: OnnxOptions, fixed: Mapping[str, int]) -> Signature:
+    """The signature of the graph that is to be exported."""
+    return options.get("signature") or own_signature(
+        source,
+        "onnx",
+        fixed,
+        hidden_states=options.get("hidden_states", False),
+        attentions=options.get("attentions", False),
+        object_heads=options.get("object_heads", False),
+        io_dtype=options.get("io_dtype", "float32"),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lxmert_export.errors import ConversionError
-from lxmert_export.signature import Precision
+from lxmert_export.signature import DYNAMIC_AXES, Precision, Signature
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,12 @@ class BuildOptions:
 class Option:
     """One option: its flag, Polygraphy's argument for it, and why a kind of target refuses it.
 
-    ``executed`` are the kinds of target for which a build of ours has used it.
+    No run of ours has executed any of them: weight streaming was built with, on TensorRT-RTX, and is of use only where it runs.
     """
 
     flag: str
     argument: str
     refused: Mapping[str, str] = field(default_factory=dict)
-    executed: frozenset[str] = frozenset()
 
 
 JETSON = ("orin-jp6", "orin-jp7", "thor")
@@ -73,7 +72,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "strip": Option("--strip", "strip_plan", {"rtx": _WEIGHTLESS}),
     "refit": Option("--refit", "refittable", {"rtx": _WEIGHTLESS}),
-    "weight_streaming": Option("--weight-streaming", "weight_streaming", executed=frozenset({"rtx"})),
+    "weight_streaming": Option("--weight-streaming", "weight_streaming"),
     "timing_cache": Option(
         "--timing-cache",
         "load_timing_cache",
@@ -108,3 +107,12 @@ def check_options(kind: str, precision: Precision, options: BuildOptions) -> Non
         raise ConversionError(f"--target {kind} cannot have {'; '.join(refused)}")
     if options.dla and precision != "fp16":
         raise ConversionError(f"--dla: a DLA computes in fp16, not in {precision}: add --fp16, or leave --dla out")
+
+
+def check_dla(options: BuildOptions, signature: Signature) -> None:
+    """``ConversionError`` where a DLA is asked for and a graph has dynamic axes: NVIDIA's lets no profile be a range."""
+    if options.dla and (dynamic := [axis for axis in DYNAMIC_AXES if axis not in signature.fixed_sizes]):
+        listed = ", ".join(f"--{axis}" for axis in dynamic)
+        raise ConversionError(
+            f"--dla: a DLA takes one size of each axis: give {listed} one size each, or leave --dla out"
+        )

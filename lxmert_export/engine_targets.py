@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import Capability, Gpu, find_gpus, read_capability, written
-from lxmert_export.signature import Attention, Precision
+from lxmert_export.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
+from lxmert_export.signature import ATTENTION_OPSET, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -39,8 +39,13 @@ CAPABILITIES: dict[Capability, str] = {
     (12, 1): "Blackwell, GB10",
 }
 TURING, ORIN, THOR = (7, 5), (8, 7), (11, 0)
-# Of classic TensorRT: its ONNX parser takes the Attention operator from 10.14 on (onnx-tensorrt's release notes).
-NO_ATTENTION = ((10,), (10, 14))
+# The highest opset that an ONNX parser takes, by versions. Classic: onnx-tensorrt's operators.md of 10.0 (of 10.7 still, says
+# NVIDIA/TensorRT issue 4336) and 10.15, its release notes (10.14 takes Attention, which is opset 23's), NVIDIA's opset guide of
+# 11.x. TensorRT-RTX 1.7.1 built from all that we export.
+HIGHEST_OPSETS: dict[Runtime, tuple[tuple[Version, Version, int], ...]] = {
+    "tensorrt": (((10,), (10, 14), 20), ((10, 14), (11,), 24), ((11,), (12,), 25)),
+    "tensorrt-rtx": (((1,), (2,), 25),),
+}
 # `ComputeCapability` of tensorrt_rtx 1.7.1; without a choice it targets PORTABLE and whatever comes later.
 RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
@@ -58,11 +63,17 @@ class Versions:
 
     def __contains__(self, version: str) -> bool:
         numbers = re.match(r"[0-9]+(\.[0-9]+)*", version)
-        found = tuple(map(int, numbers[0].split("."))) if numbers else ()
+        found = _numbers(numbers[0]) if numbers else ()
         return any(first <= found < end for first, end in self.spans)
 
     def __str__(self) -> str:
         return " or ".join(f">={_dotted(first)},<{_dotted(end)}" for first, end in self.spans)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What ``str`` wrote."""
+        spans = re.findall(r">=([0-9.]+),<([0-9.]+)", text)
+        return cls(tuple((_numbers(first), _numbers(end)) for first, end in spans))
 
     def without(self, first: Version, end: Version) -> Versions:
         """These versions less one span of them."""
@@ -120,8 +131,8 @@ class EngineTarget:
     """What ``resolve`` found: all that a build and its manifest need to know of the place where the engine runs.
 
     ``compute_capabilities`` are those on which the engine may run; ``and_later`` where it runs on later GPUs too.
-    ``precisions`` are those that the GPUs can do, ``precision`` the one that was asked for. ``install`` is the line that brings
-    the runtime. ``unexecuted`` are the steps (``build``, ``run``) and options that no run of ours has executed.
+    ``install`` is the line that brings the runtime, ``unexecuted`` are the steps (``build``, ``run``) and options that no run of
+    ours has executed.
     """
 
     target: Target
@@ -131,7 +142,6 @@ class EngineTarget:
     compute_capabilities: tuple[Capability, ...]
     and_later: bool
     built: Place
-    precisions: tuple[Precision, ...]
     precision: Precision
     options: BuildOptions
     install: str
@@ -165,12 +175,12 @@ def resolve(
     precision: Precision = "fp32",
     compute_capability: str | None = None,
     options: BuildOptions | None = None,
-    attention: Attention = "decomposed",
+    opset: int | None = None,
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
 ) -> EngineTarget:
     """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
 
-    ``compute_capability`` is a list such as ``8.6,8.9``; ``attention`` what the graph's are made of.
+    ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` the graph's, where known.
     ``ConversionError``: whatever cannot work, why, and what to do instead.
     """
     options = options or BuildOptions()
@@ -183,15 +193,10 @@ def resolve(
     else:
         kind = known
     _check_capabilities(kind, asked or (), options)
-    precisions = _precisions(kind, asked or ())
-    _check_precision(kind, asked or (), precision, precisions)
+    _check_precision(kind, asked or (), precision)
     check_options(kind, precision, options)
-    if attention == "operator" and kind == "orin-jp6":
-        raise ConversionError(
-            "--target orin-jp6: JetPack 6 brings TensorRT 10.3, which knows no Attention before 10.14: leave --attention out"
-        )
     facts = KINDS[kind]
-    versions = _versions(facts.versions, options, attention)
+    versions = _parsing(kind, _versions(facts.versions, options), opset or 0)
     capabilities = asked or _default_capabilities(kind, precision, options)
     return EngineTarget(
         target=known,
@@ -201,13 +206,28 @@ def resolve(
         compute_capabilities=capabilities,
         and_later=kind == "rtx" and asked is None,
         built=facts.built,
-        precisions=precisions,
         precision=precision,
         options=options,
         install=install_line(kind, versions),
         notes=facts.notes + _notes(known, kind, capabilities, options, precision),
         unexecuted=_unexecuted(kind, options),
     )
+
+
+def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
+    """``ConversionError`` unless this machine has a GPU that an engine for the target may be built on."""
+    wanted = ", ".join(map(written, target.compute_capabilities))
+    instead = (
+        f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
+    )
+    try:
+        gpus = (detect or find_gpus)()
+    except ConversionError as error:
+        raise ConversionError(
+            f"--target {target.target} is built on the device, and {reason_of(error)}: {instead}"
+        ) from error
+    if not any(gpu.capability in target.compute_capabilities for gpu in gpus):
+        raise ConversionError(f"--target {target.target} is built on the device, and this one has {gpus[0]}: {instead}")
 
 
 def parse_capabilities(text: str) -> tuple[Capability, ...]:
@@ -249,7 +269,9 @@ def _of_this_machine(
         )
     capability = found[0]
     if capability not in CAPABILITIES:
-        raise ConversionError(f"--target this-gpu: {gpus[0]} is unknown here; --target rtx builds for later GPUs too")
+        later = is_among(capability, PORTABLE, and_later=True)
+        instead = "--target rtx builds for later GPUs too" if later else "name the target instead"
+        raise ConversionError(f"--target this-gpu: {gpus[0]} is unknown here; {instead}")
     if capability == ORIN:
         raise ConversionError(f"--target this-gpu: {gpus[0]} is an Orin; name its JetPack: {_home(ORIN)}")
     kind = "thor" if capability == THOR else "rtx" if capability in RTX else "datacenter"
@@ -299,10 +321,8 @@ def _precisions(kind: str, asked: tuple[Capability, ...]) -> tuple[Precision, ..
     return ("fp16",) if kind == "rtx" else ("fp32", "fp16")
 
 
-def _check_precision(
-    kind: str, asked: tuple[Capability, ...], precision: Precision, possible: tuple[Precision, ...]
-) -> None:
-    if precision in possible:
+def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precision) -> None:
+    if precision in _precisions(kind, asked):
         return
     if precision not in ENGINE_PRECISIONS:
         raise ConversionError(f"no engine is built in {precision}; choose from {', '.join(ENGINE_PRECISIONS)}")
@@ -313,15 +333,29 @@ def _check_precision(
     raise ConversionError(f"{who} {reason}: use --fp16{others}{classic}")
 
 
-def _versions(versions: Versions, options: BuildOptions, attention: Attention) -> Versions:
+def _versions(versions: Versions, options: BuildOptions) -> Versions:
     """Less the versions that cannot do what was asked for, or do it wrongly."""
     if options.dla:
         versions = versions.without((0,), (11, 4, 1))
     if options.refit:
         versions = versions.without((11, 3), (11, 4))
-    if attention == "operator":
-        versions = versions.without(*NO_ATTENTION)
     return versions
+
+
+def _parsing(kind: str, versions: Versions, opset: int) -> Versions:
+    """Those versions whose parser takes a graph; ``ConversionError`` where none does, or not the one that a device brings."""
+    facts, parsers = KINDS[kind], HIGHEST_OPSETS[KINDS[kind].runtime]
+    left = versions
+    for first, end, highest in parsers:
+        left = left.without(first, end) if opset > highest else left
+    brought = _dotted(versions.spans[0][0]) if facts.packaged else None
+    if left.spans and (brought is None or brought in left):
+        return left
+    possible = max(top for first, end, top in parsers if brought is None or brought in Versions(((first, end),)))
+    raise ConversionError(
+        f"--target {kind}: the ONNX parser of {facts.runtime} {brought or versions} takes opset {possible} at most, and the "
+        f"graph is of {opset}: export it with --opset {possible} or a lower one (the Attention operator is {ATTENTION_OPSET}'s)"
+    )
 
 
 def _notes(
@@ -347,7 +381,7 @@ def _notes(
 
 def _unexecuted(kind: str, options: BuildOptions) -> tuple[str, ...]:
     steps = ("run",) if kind == "rtx" else ("build", "run")
-    return steps + tuple(OPTIONS[name].flag for name in options.chosen if kind not in OPTIONS[name].executed)
+    return steps + tuple(OPTIONS[name].flag for name in options.chosen)
 
 
 def install_line(kind: str, versions: Versions | None = None) -> str:
@@ -355,6 +389,10 @@ def install_line(kind: str, versions: Versions | None = None) -> str:
     facts = KINDS[kind]
     first, end = (versions or facts.versions).spans[0]
     return facts.packaged or f"pip install '{facts.runtime}>={_dotted(first)},<{_dotted(end)}' '{POLYGRAPHY}'"
+
+
+def _numbers(dotted: str) -> Version:
+    return tuple(map(int, dotted.split(".")))
 
 
 def _dotted(version: Version) -> str:

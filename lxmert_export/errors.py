@@ -40,7 +40,7 @@ class ArtifactError(LxmertExportError):
 
 
 class BuiltNotRun(ArtifactError):
-    """An engine cannot be run here: there is no GPU. It is neither sound nor faulty."""
+    """An engine cannot be run here: there is no GPU, or it holds no weights. It is neither sound nor faulty."""
 
 
 class InputError(LxmertExportError):

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.onnx_types import MOVES
 
 LARGEST_HALF = 65504.0
@@ -31,6 +31,7 @@ MANY_SUBNORMAL = 0.01
 TANH_GELU = (0.7978845608, 0.044715)
 ISLANDS = "export with standard islands or --fp32-islands auto"
 REEXPORT = "export again with lxmert-export onnx --fp16"
+BOUNDED_MASK = f"{REEXPORT}, whose mask is -10000"
 # What a constant goes through on its way into fp16 without being made smaller.
 CARRIES = MOVES | {"Cast", "Mul", "Neg", "Sub", "Where"}
 
@@ -85,7 +86,7 @@ def _infinite_constants(graph: ir.Graph) -> Iterator[Finding]:
             continue  # told of as a weight that overflowed
         if infinite := int(np.isinf(array).sum()):
             yield _finding("error", "infinite-constant", _reader(value), f"{value.name} holds {infinite} infinite numbers",
-                           float(array.min()), "use a bounded constant (-10000): a fully masked row becomes NaN")  # fmt: skip
+                           float(array.min()), f"a fully masked row becomes NaN: {BOUNDED_MASK}")  # fmt: skip
 
 
 def _mask_constants(graph: ir.Graph) -> Iterator[Finding]:
@@ -97,7 +98,7 @@ def _mask_constants(graph: ir.Graph) -> Iterator[Finding]:
         half = _reaches_half(value)
         seen = f"{value.name} is {least:.4g}, which " + ("reaches fp16" if half else "stays in float32")
         yield _finding("error" if half else "warning", "huge-mask-constant", _reader(value), seen, least,
-                       "use -10000, or keep the mask's Add and the Softmax in float32")  # fmt: skip
+                       f"{BOUNDED_MASK}, or keep its Add and Softmax in float32: --fp32-islands auto")  # fmt: skip
 
 
 def _epsilons(graph: ir.Graph) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ Capability = tuple[int, int]
 QUERY = ("nvidia-smi", "--query-gpu=compute_cap,name,driver_version", "--format=csv,noheader")
 # A driver that is coming up answers within seconds; one that hangs never does.
 TIMEOUT_SECONDS = 20.0
+NONE_FOUND = "no NVIDIA GPU found here"
 INSTEAD = "name the target instead (rtx builds without a GPU)"
 
 # Jetson's chips, as the device tree's `compatible` names them, by the compute capability of the GPU inside.
@@ -65,18 +67,29 @@ def find_jetson(root: Path = Path("/")) -> Gpu | None:
     name = next(iter(_strings(root / DEVICE_TREE / "model")), "NVIDIA Jetson")
     if not any((root / device).exists() for device in JETSON_DEVICES):
         raise ConversionError(
-            f"no NVIDIA GPU found here ({name} has one, but no /{JETSON_DEVICES[0]} leads to it; a container is given it by "
+            f"{NONE_FOUND} ({name} has one, but no /{JETSON_DEVICES[0]} leads to it; a container is given it by "
             f"--runtime nvidia): {INSTEAD}"
         )
     release = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", "".join(_strings(root / JETSON_RELEASE)))
     return Gpu(capability, name, f"Jetson Linux {release[1]}.{release[2]}" if release else "of Jetson Linux")
 
 
+def reason_of(error: ConversionError) -> str:
+    """Why ``find_gpus`` found none, without what to do about a target."""
+    return str(error).removesuffix(f": {INSTEAD}")
+
+
+def why_not_run(error: ConversionError) -> str:
+    """The same in the words of ``NOT_RUN``: "no GPU" where there is none, and what is wrong where nobody can tell."""
+    reason = reason_of(error)
+    return "no GPU" if reason.startswith(NONE_FOUND) else reason
+
+
 def _ask_driver(timeout: float) -> tuple[Gpu, ...]:
     try:
         answer = subprocess.run(QUERY, capture_output=True, timeout=timeout, check=False)
     except FileNotFoundError as error:
-        raise ConversionError(f"no NVIDIA GPU found here (there is no nvidia-smi): {INSTEAD}") from error
+        raise ConversionError(f"{NONE_FOUND} (there is no nvidia-smi): {INSTEAD}") from error
     except OSError as error:
         raise ConversionError(f"nvidia-smi cannot be run ({error}): {INSTEAD}") from error
     except subprocess.TimeoutExpired as error:
@@ -84,15 +97,20 @@ def _ask_driver(timeout: float) -> tuple[Gpu, ...]:
     lines = _lines(answer.stdout)
     if answer.returncode:
         said = next(iter(lines + _lines(answer.stderr)), f"exit code {answer.returncode}")
-        raise ConversionError(f"no NVIDIA GPU found here (nvidia-smi says: {said}): {INSTEAD}")
+        raise ConversionError(f"{NONE_FOUND} (nvidia-smi says: {said}): {INSTEAD}")
     if not lines:
-        raise ConversionError(f"no NVIDIA GPU found here (nvidia-smi lists none): {INSTEAD}")
+        raise ConversionError(f"{NONE_FOUND} (nvidia-smi lists none): {INSTEAD}")
     return tuple(map(_read, lines))
 
 
 def written(capability: Capability) -> str:
     """A compute capability as NVIDIA writes it: 8.6."""
     return f"{capability[0]}.{capability[1]}"
+
+
+def is_among(capability: Capability | None, known: Collection[Capability], *, and_later: bool) -> bool:
+    """Whether a GPU is one of those that an engine is for; ``and_later``: or a later one than all of them."""
+    return capability is not None and (capability in known or (and_later and capability > max(known)))
 
 
 def read_capability(text: str) -> Capability | None:

@@ -63,7 +63,8 @@ def read_graph_facts(artifact: Artifact) -> GraphFacts | None:
 def _reader(artifact: Artifact) -> tuple[Path, Callable[[Path], GraphFacts], tuple[type[Exception], ...]]:
     """The file of an artifact's graph, what reads it, and what that raises on a file of another kind."""
     if artifact.manifest.target == "onnx":
-        from lxmert_export.onnx_file import UNREADABLE, read_onnx_facts
+        from lxmert_export.onnx_file import read_onnx_facts
+        from lxmert_export.onnx_types import UNREADABLE
 
         read = partial(read_onnx_facts, islands=fp32_islands(artifact))
         return artifact.file(ONNX_FILE), read, UNREADABLE

@@ -76,7 +76,9 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if manifest["target"] == "tensorrt":
         return [*rows, *_engine_rows(manifest["options"])]
-    return [*rows, *_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"])), *_lint_rows(facts)]
+    rows += [*_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
+    rows += [("foretold error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
+    return [*rows, *_lint_rows(facts)]
 
 
 def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -92,13 +94,26 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("engine", f"{build['engine_bytes']:,} bytes for {build['weight_bytes']:,} bytes of weights"),
         ("runtime", f"{engine['runtime']} {build['runtime_version']}, built {engine['built']}"),
         ("runs on", f"compute capability {', '.join(engine['compute_capabilities'])}{later}"),
-        ("options", ", ".join(["strongly typed", "TF32 off", *chosen, *build["flags"]])),
+        (
+            "options",
+            ", ".join(["strongly typed", f"TF32 {'on' if build['tf32'] else 'off'}", *chosen, *build["flags"]]),
+        ),
         *((f"profile {number}", _ranges(profile)) for number, profile in enumerate(options["profiles"])),
         ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
         ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
         ("graph parity", _parity(options["onnx"]["parity"])),
+        *(("foretold error", text) for text in predicted_errors(options)),
         ("status", options["status"]),
+    ]
+
+
+def predicted_errors(options: Mapping[str, Any]) -> list[str]:
+    """What the emulator foretells of each output's error, on the inputs where it fares worst; nothing of float32."""
+    return [
+        f"{output} {found['error_rms']:.2e} RMS, {found['error_max']:.2e} at most, on {found['inputs']} inputs "
+        f"({found['status']})"
+        for output, found in options.get("predicted_errors", {}).items()
     ]
 
 

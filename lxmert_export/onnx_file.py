@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 
 # How many matmuls an operator computes.
 MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
-# What reading a file that is no such graph raises.
-UNREADABLE: tuple[type[Exception], ...] = (OSError, DecodeError, KeyError, IndexError, StopIteration)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
+# What reading a file that is damaged, or no such graph, raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, DecodeError, onnx.shape_inference.InferenceError, ValueError, KeyError, TypeError, IndexError, StopIteration,
+)  # fmt: skip
 # Operators that only move values about: what goes in rounded comes out rounded.
 MOVES = frozenset("Concat Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 

@@ -14,6 +14,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # What an attention is made of in an ONNX graph: nodes, or ONNX's own operator.
 Attention = Literal["decomposed", "operator"]
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
+ATTENTION_OPSET = 23  # the first that has one
 
 # The axes that are dynamic unless fixed. `images` is 2 x batch: the two pictures that each sentence of nlvr2 speaks of.
 DYNAMIC_AXES = ("batch", "text", "objects")

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lxmert_export.engine_targets import Runtime
+from lxmert_export.engine_targets import EngineTarget, Runtime, check_local_gpu
 from lxmert_export.errors import ConversionError, LxmertExportError, MissingExtra
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.profiles import Profile
@@ -47,6 +47,24 @@ class Engine:
     version: str
     profiles: tuple[Profile, ...]
     gpu: str
+
+
+def open_builder(target: EngineTarget) -> ModuleType:
+    """The module that is to build an engine for a target: of a version that the target takes, and on a GPU of its kind.
+
+    ``MissingExtra``: it is not installed. ``ConversionError``: it is of another version, or this machine is another device.
+    """
+    on_device = target.built == "on the device"
+    elsewhere = " on the device; --bundle writes here what it builds from" if on_device else ""
+    library = open_library(target.runtime, target.install + elsewhere)
+    if (installed := library_version(library)) not in target.versions:
+        raise ConversionError(
+            f"--target {target.target} takes {target.runtime} {target.versions}, and {installed} is installed: "
+            f"{target.install}{elsewhere}"
+        )
+    if on_device:
+        check_local_gpu(target)
+    return library
 
 
 def open_library(runtime: Runtime, install: str) -> ModuleType:

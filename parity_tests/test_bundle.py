@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import lxmert_export as lx
-from lxmert_export.artifact import NOT_RUN, Artifact, sha256
+from lxmert_export.artifact import Artifact, sha256
 from lxmert_export.bundle import build_and_verify as script
+from lxmert_export.bundle.build_and_verify import NOT_RUN
 from lxmert_export.engine_targets import TARGETS, resolve
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.graph_facts import read_graph_facts
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.test_cli import refused, run
 
@@ -137,6 +141,22 @@ def test_directory_and_archive_come_both_or_not_at_all(
 # --- the script
 
 
+@pytest.mark.parametrize("capability", ["7.5", "8.0", "8.7", "8.9", "9.0", "11.0", "12.0", "12.1", "13.0"])
+def test_later_gpus_are_later_than_all_that_a_bundle_names(capability: str) -> None:
+    """As the documentation has it: 8.0, 8.6, 8.9, 12.0 and later; named ones are meant alone."""
+    portable = {"compute_capabilities": ["8.0", "8.6", "8.9", "12.0"], "and_later": True, "runtime": "tensorrt-rtx"}
+    gpu: Any = SimpleNamespace(name="Some GPU", capability=capability)
+    for described, taken in (
+        (portable, {"8.0", "8.9", "12.0", "12.1", "13.0"}),
+        ({**portable, "and_later": False}, {"8.0", "8.9", "12.0"}),
+    ):
+        if capability in taken:
+            script.check_gpu(described, gpu, "")
+            continue
+        with pytest.raises(script.Failure, match=f"has compute capability {capability}, and this bundle is for 8.0"):
+            script.check_gpu(described, gpu, "")
+
+
 def test_the_script_is_python_3_8() -> None:
     text = Path(script.__file__).read_text()
     ast.parse(text, feature_version=(3, 8))
@@ -168,7 +188,9 @@ def test_the_script_builds_here_and_says_that_it_ran_nothing(bundle: Artifact, t
     ]  # fmt: skip
     assert "libcuda" in report["not_executed"][0]
     engine = report["engine"]
-    assert engine["tf32"] is False and engine["flags"] == [] and set(engine["matmuls"]) == {"fp32"}
+    graph = read_graph_facts(bundle)
+    assert graph is not None and engine["matmuls"] == graph.matmuls and engine["float32_matmuls"] == []
+    assert engine["tf32"] is False and engine["flags"] == []
     assert engine["sha256"] == sha256(tmp_path / "model.engine") and engine["bytes"] > 100_000
     with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
         lx.check_device_report(bundle.path, tmp_path / "report.json")
@@ -177,7 +199,7 @@ def test_the_script_builds_here_and_says_that_it_ran_nothing(bundle: Artifact, t
     assert "passed" not in told.stderr
 
 
-def _edit(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def apply(place: Path) -> None:
         values = json.loads((place / name).read_text())
         change(values)
@@ -190,10 +212,10 @@ STOPPED: dict[str, tuple[Callable[[Path], None], str]] = {
     "changed": (lambda place: (place / "golden.npz").write_bytes(b"x"), "golden.npz: missing or changed"),
     "missing": (lambda place: (place / "model.onnx.data").unlink(), "model.onnx.data: missing or changed"),
     "damaged": (lambda place: (place / "bundle.json").write_text("{") and None, "bundle.json: damaged"),
-    "version": (_edit("bundle.json", lambda v: v.update(versions=[[[9], [10]]], versions_text=">=9,<10")), "is for >=9,<10"),
-    "classic": (_edit("bundle.json", lambda v: v.update(runtime="tensorrt")), "builds engines on the GPU that runs them"),
-    "module": (_edit("bundle.json", lambda v: v.update(module="tensorrt_none")), "tensorrt_none cannot be imported"),
-    "precision": (_edit("bundle.json", lambda v: v.update(precision="fp16")), "computes in fp32, and this engine would"),
+    "version": (edit("bundle.json", lambda v: v.update(versions=[[[9], [10]]], versions_text=">=9,<10")), "is for >=9,<10"),
+    "classic": (edit("bundle.json", lambda v: v.update(runtime="tensorrt")), "builds engines on the GPU that runs them"),
+    "module": (edit("bundle.json", lambda v: v.update(module="tensorrt_none")), "tensorrt_none cannot be imported"),
+    "precision": (edit("bundle.json", lambda v: v.update(precision="fp16")), "computes in fp32, and this engine would"),
 }  # fmt: skip
 
 
@@ -211,156 +233,39 @@ def test_what_stops_the_script_is_one_line(
     assert not {"report.json", "model.engine", "outputs.npz"} & {path.name for path in place.iterdir()}
 
 
-# --- what comes back
-
-
-def returned(bundle: Artifact, place: Path, change: Callable[[Arrays], object] = lambda outputs: None) -> Path:
-    """A device report whose outputs onnxruntime computed, by the script's own naming, changed before they are hashed."""
-    golden = dict(np.load(bundle.file("golden.npz"), allow_pickle=False))
-    batches: dict[tuple[str, str], Arrays] = {}
-    for name, array in golden.items():
-        if name.startswith("input/"):
-            _, family, number, tensor = name.split("/", 3)
-            batches.setdefault((family, number), {})[tensor] = array
-    found: Arrays = {}
-    with lx.load_artifact(bundle.path) as runner:
-        for (family, number), inputs in batches.items():
-            for output, array in runner.run(inputs).items():
-                found[f"shape/{family}/{output}/{number}"] = np.array(array.shape)
-                positions = golden.get(f"positions/{array.size}")
-                found[f"output/{family}/{output}/{number}"] = array if positions is None else array.flat[positions]
-    change(found)
-    place.mkdir(exist_ok=True)
-    np.savez(place / "outputs.npz", **found)
-    described = json.loads(bundle.file("bundle.json").read_text())
-    report = {
-        "format": script.REPORT_FORMAT, "status": script.RUN, "executed": [], "not_executed": [],
-        "bundle": {
-            "sha256": sha256(bundle.file("bundle.json")),
-            "files": {name: facts["sha256"] for name, facts in described["files"].items()},
-        },
-        "engine": {"file": "model.engine", "sha256": "0" * 64},
-        "outputs": {"file": "outputs.npz", "sha256": sha256(place / "outputs.npz")},
-        "runtime": "tensorrt-rtx", "runtime_version": "1.7.1", "gpu": {"name": "Synthetic GPU", "compute_capability": "8.9"},
-    }  # fmt: skip
-    (place / "report.json").write_text(json.dumps(report))
-    return place / "report.json"
-
-
-def test_outputs_of_a_device_are_judged_here(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
-    path = returned(bundle, tmp_path / "back")
-    for artifact in (bundle, graph):
-        report = lx.check_device_report(artifact.path, path)
-        assert report.passed
-        assert {cell.runner for cell in report.cells} == {f"{artifact.name} on Synthetic GPU (tensorrt-rtx 1.7.1)"}
-        assert {cell.output for cell in report.cells} == {spec.name for spec in bundle.manifest.signature.outputs}
-    done = run("parity", str(bundle.path), "--device-report", str(path), "--json", "out.json", cwd=tmp_path)
-    assert (
-        done.returncode == 0
-        and "Synthetic GPU" in done.stderr
-        and json.loads((tmp_path / "out.json").read_text())["passed"]
-    )
-
-
-KEY, WORDS = "output/plain/question_answering_score/0", "output/plain/prediction_logits/0"
-FAULTS: dict[str, tuple[Callable[[Arrays], object], str]] = {
-    "values": (lambda o: o.update({KEY: o[KEY] * np.float32(1.001)}), "score"),
-    "one row": (lambda o: o[KEY].__setitem__(3, o[KEY][2]), "score"),
-    "nan": (lambda o: o[KEY].__setitem__((0, 0), np.nan), "NaN or infinity"),
-    "dtype": (lambda o: o.update({KEY: o[KEY].astype(np.float64)}), "dtype float64, expected float32"),
-    "transposed": (
-        lambda o: o.update({KEY: o[KEY].T, KEY.replace("output", "shape", 1): np.array(o[KEY].T.shape)}),
-        "shape",
-    ),
-    "missing output": (
-        lambda o: [o.pop(name) for name in list(o) if name.startswith("output/plain/question_answering_score")],
-        "missing output",
-    ),
-    "large shape": (
-        lambda o: o.update({WORDS.replace("output", "shape", 1): np.array([8, 10, 150])}),
-        "shape [8, 10, 150]",
-    ),
-    "large values": (lambda o: o.update({WORDS: o[WORDS][::-1]}), "score"),
-    "missing batch": (lambda o: o.pop(KEY.replace("/0", "/1")), "shape"),
-}
-
-
-@pytest.mark.parametrize(("plant", "reason"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_of_a_device_fails(
-    plant: Callable[[Arrays], object], reason: str, bundle: Artifact, tmp_path: Path
-) -> None:
-    report = lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
-    assert not report.passed and reason in report.summary(), report.summary()
-    assert len(report.failures) == 1 and report.failures[0].family == "plain"
-
-
-def _report(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    return _edit("report.json", change)
-
-
-FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "graph": (
-        _report(lambda r: r["bundle"]["files"].update({"model.onnx.data": "0"})),
-        "of another bundle than .*onnx.data had",
-    ),
-    "golden": (_report(lambda r: r["bundle"]["files"].pop("golden.safetensors")), "of another bundle than .*golden"),
-    "bundle": (_report(lambda r: r["bundle"].update(sha256="0")), "of another bundle than .*bundle.json had"),
-    "format": (_report(lambda r: r.update(format="theirs")), "is no device report of this version"),
-    "field": (_report(lambda r: r.pop("runtime")), "damaged device report: no field 'runtime'"),
-    "status": (_report(lambda r: r.update(status="passed")), "unknown status 'passed'"),
-    "outputs gone": (_report(lambda r: r.update(outputs=None)), "its outputs and GPU say otherwise"),
-    "no gpu": (_report(lambda r: r.update(gpu=None)), "its outputs and GPU say otherwise"),
-    "not json": (lambda p: (p / "report.json").write_text("{"), "damaged device report"),
-    "no report": (lambda p: (p / "report.json").unlink(), "report.json: cannot be read"),
-    "no arrays": (lambda p: (p / "outputs.npz").unlink(), "outputs.npz: is missing"),
-    "arrays changed": (
-        lambda p: (p / "outputs.npz").write_bytes(b"PK"),
-        "outputs.npz: is not what report.json tells of",
-    ),
-    "engine": (lambda p: (p / "model.engine").write_bytes(b"another"), "model.engine beside it is not the engine"),
-}
-
-
-@pytest.mark.parametrize(("plant", "message"), FOREIGN.values(), ids=FOREIGN)
-def test_a_tampered_or_foreign_report_is_one_line(
-    plant: Callable[[Path], object], message: str, bundle: Artifact, tmp_path: Path
-) -> None:
-    path = returned(bundle, tmp_path / "back")
-    plant(path.parent)
-    with pytest.raises(ArtifactError, match=message) as told:
-        lx.check_device_report(bundle.path, path)
-    assert "\n" not in str(told.value)
-
-
 @pytest.mark.parametrize(
-    ("plant", "message"),
-    [
-        (lambda o: o.update({"output/plain/strange/0": o[KEY], "shape/plain/strange/0": np.array([8, 7])}), "none of the golden"),
-        (lambda o: o.update({KEY: o[KEY][:2]}), "has 14 values for shape"),
-        (lambda o: o.pop(KEY), "batches of plain/question_answering_score are missing"),
-        (lambda o: o.pop(KEY.replace("output", "shape", 1)), "damaged outputs: no 'shape/"),
-    ],
-)  # fmt: skip
-def test_outputs_that_cannot_be_read_are_one_line(
-    plant: Callable[[Arrays], object], message: str, bundle: Artifact, tmp_path: Path
+    "failure", [RuntimeError("no\nmemory"), TypeError("odd"), AttributeError("no FLAG"), MemoryError()]
+)
+def test_what_the_library_raises_is_one_line(
+    failure: Exception, bundle: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ArtifactError, match=message):
-        lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
+    def fails(*_: Any) -> None:
+        raise failure
+
+    shutil.copytree(bundle.path, tmp_path / "copy")
+    monkeypatch.setattr(script, "set_options", fails)
+    monkeypatch.setattr(script, "__file__", str(tmp_path / "copy" / "build_and_verify.py"))
+    monkeypatch.setattr(sys, "argv", ["build_and_verify.py", "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as told:
+        script.main()
+    words = " ".join(str(failure).split())
+    name = re.escape(type(failure).__name__)
+    expected = rf"TensorRT failed in fails \(line \d+\): {name}: {words}" if words else name
+    assert re.fullmatch(f"error: {expected}", str(told.value.code)) and not any((tmp_path / "out").iterdir())
 
 
-def test_a_device_stands_beside_other_artifacts(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
-    path = returned(bundle, tmp_path / "back")
-    report = lx.check_parity([bundle.path, graph.path], device_reports=[path])
-    device = next(facts.name for facts in report.runners if facts.kind == "device")
-    assert report.passed and report.status_of(device) == "pass"
-    opponents = {cell.runner for cell in report.cells if cell.against == device}
-    assert opponents == {bundle.name, graph.name}  # every pair, the device's among them
-    required = lx.check_parity([bundle.path], device_reports=[path], require_targets=["tensorrt"])
-    assert required.passed
-    without = lx.check_parity([bundle.path], require_targets=["tensorrt"])
-    assert not without.passed and "tensorrt is required" in without.summary()
+def test_the_script_tells_tf32_as_it_was_left(bundle: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = script.open_library(script.read_bundle(bundle.path))
+    monkeypatch.setattr(script, "set_options", lambda library, config, _: config.set_flag(library.BuilderFlag.TF32))
+    _, facts = script.build(library, script.read_bundle(bundle.path), bundle.path)
+    assert facts["tf32"] is True and facts["flags"] == ["TF32"]
 
 
-def test_a_device_report_is_judged_by_golden_files_alone(tmp_path: Path) -> None:
-    done = run("parity", "one", "--device-report", "report.json", "--checkpoint", "demo", cwd=tmp_path)
-    assert done.returncode == 2 and "leave --checkpoint" in " ".join(done.stderr.split())
+def test_the_first_profile_that_takes_all_inputs_is_picked() -> None:
+    profiles = [{"shapes": {"ids": [[1, low], [1, 5], [2, 9]], "boxes": [[1, 1, 4]] * 3}} for low in (4, 2)]
+    inputs = {"ids": np.zeros((1, 3)), "boxes": np.zeros((1, 1, 4))}
+    assert script.pick_profile({"profiles": profiles}, inputs) == 1
+    assert script.pick_profile({"profiles": profiles}, {**inputs, "ids": np.zeros((2, 9))}) == 0
+    for outside in ({"ids": np.zeros((1, 10))}, {"ids": np.zeros((3, 5))}, {"boxes": np.zeros((1, 2, 4))}):
+        with pytest.raises(script.Failure, match="outside every profile"):
+            script.pick_profile({"profiles": profiles}, {**inputs, **outside})

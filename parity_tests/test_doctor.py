@@ -68,7 +68,7 @@ def test_rtx_needs_both(monkeypatch: pytest.MonkeyPatch, modules: tuple[str, ...
 @pytest.mark.parametrize(
     ("capability", "rtx", "classic"),
     [((7, 5), True, True), ((8, 7), False, True), ((8, 9), True, True), ((9, 0), False, True), ((11, 0), False, True),
-     ((12, 1), True, True), ((6, 1), False, False)],
+     ((12, 1), True, True), ((13, 0), True, False), ((6, 1), False, False)],
 )  # fmt: skip
 def test_what_each_gpu_runs(
     monkeypatch: pytest.MonkeyPatch, capability: ComputeCapability, rtx: bool, classic: bool

@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from lxmert_export import engine_targets
+from lxmert_export.cli_engines import tensorrt
 from lxmert_export.engine_options import OPTIONS, BuildOptions
 from lxmert_export.engine_targets import CAPABILITIES, TARGETS, Versions, install_line, parse_capabilities, resolve
 from lxmert_export.errors import ConversionError
@@ -90,7 +91,6 @@ def test_named_targets(
     found = resolve(target, detect=unasked)
     assert (found.target, found.runtime, str(found.versions), found.built) == (target, runtime, versions, built)
     assert (list(found.compute_capabilities), found.and_later, found.install) == (capabilities, later, install)
-    assert found.precisions == PRECISIONS
     assert found.unexecuted == (("run",) if target == "rtx" else ("build", "run"))
     assert found.builder_capabilities is None  # RTX: its portable default; classic: the GPU that builds it
 
@@ -128,8 +128,7 @@ def test_every_target_with_every_option(target: str, option: str) -> None:
         return
     found = resolve(target, precision="fp16", options=options)
     assert found.to_dict()["options"] == {option: CHOICES[option]}
-    executed = target == "rtx" and option == "weight_streaming"
-    assert (OPTIONS[option].flag in found.unexecuted) != executed
+    assert OPTIONS[option].flag in found.unexecuted
 
 
 def test_every_refused_option_is_named_at_once() -> None:
@@ -149,7 +148,7 @@ def test_every_precision(kind: str, precision: Precision, capability: str) -> No
         assert "7.5" in message and "use --fp16" in message
         assert ("--target datacenter" in message) == (precision == "fp32")
     else:
-        assert precision in resolve(kind, compute_capability=capability, precision=precision).precisions
+        assert precision == resolve(kind, compute_capability=capability, precision=precision).precision
 
 
 def test_turing_among_others() -> None:
@@ -202,6 +201,23 @@ def test_lists_are_sorted_and_each_is_there_once() -> None:
 def test_unknown_target() -> None:
     message = refused("orin")
     assert all(target in message for target in TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "opset", "versions"),
+    [("orin-jp6", 20, ">=10.3,<11"), ("orin-jp7", 24, ">=10.16,<11 or >=11.4.1,<12"), ("orin-jp7", 25, ">=11.4.1,<12"),
+     ("thor", 20, ">=10.13,<11 or >=11.4.1,<12"), ("thor", 21, ">=10.14,<11 or >=11.4.1,<12"),
+     ("datacenter", 25, ">=11,<12"), ("rtx", 25, ">=1.7,<2")],
+)  # fmt: skip
+def test_a_parser_takes_the_graphs_opset(kind: str, opset: int, versions: str) -> None:
+    assert str(resolve(kind, opset=opset).versions) == versions
+
+
+@pytest.mark.parametrize(("kind", "opset", "highest"), [("orin-jp6", 21, 20), ("thor", 26, 25), ("rtx", 26, 25)])
+def test_an_opset_that_no_parser_takes_is_refused(kind: str, opset: int, highest: int) -> None:
+    message = refused(kind, opset=opset)
+    assert f"takes opset {highest} at most, and the graph is of {opset}: export it with --opset {highest}" in message
+    assert ("of tensorrt 10.3 takes" in message) == (kind == "orin-jp6")
 
 
 def test_dla_is_orins_and_fp16s() -> None:
@@ -262,7 +278,8 @@ def test_this_gpu(capability: str, kind: str, runtime: str) -> None:
 def test_this_gpu_refuses() -> None:
     assert "is an Orin; name its JetPack: use --target orin-jp6" in refused("this-gpu", detect=machine((8, 7)))
     assert "differ (8.6, 9.0)" in refused("this-gpu", detect=machine((9, 0), (8, 6)))
-    assert "unknown here" in refused("this-gpu", detect=machine((14, 0)))
+    assert "unknown here; --target rtx builds for later" in refused("this-gpu", detect=machine((14, 0)))
+    assert "unknown here; name the target" in refused("this-gpu", detect=machine((9, 1)))
     assert "no NVIDIA GPU" in refused("this-gpu", detect=machine())
     assert "leave --compute-capability out" in refused("this-gpu", compute_capability="8.6", detect=unasked)
     assert "FP32 GEMM" in refused("this-gpu", detect=machine((7, 5)))
@@ -273,7 +290,8 @@ def test_manifest_holds_it_as_json() -> None:
     asked = resolve("rtx", compute_capability="8.6,8.9", options=BuildOptions(weight_streaming=True))
     assert json.loads(json.dumps(asked.to_dict())) == {
         "target": "rtx", "runtime": "tensorrt-rtx", "versions": ">=1.7,<2", "compute_capabilities": ["8.6", "8.9"],
-        "and_later": False, "built": "here", "options": {"weight_streaming": True}, "notes": [], "unexecuted": ["run"],
+        "and_later": False, "built": "here", "options": {"weight_streaming": True}, "notes": [],
+        "unexecuted": ["run", "--weight-streaming"],
         "install": "pip install 'tensorrt-rtx>=1.7,<2' 'polygraphy>=0.53'",
     }  # fmt: skip
 
@@ -281,6 +299,13 @@ def test_manifest_holds_it_as_json() -> None:
 def test_options_are_all_in_the_table() -> None:
     assert set(OPTIONS) == set(CHOICES) == set(BuildOptions(**CHOICES).chosen)
     assert BuildOptions().chosen == {}
+
+
+def test_help_marks_what_no_run_has_executed() -> None:
+    """All options of a build: the text that every user sees."""
+    parameters = get_type_hints(tensorrt, include_extras=True)
+    for name in OPTIONS:
+        assert parameters[name].__metadata__[0].help.endswith(" [unexecuted]"), name
 
 
 def test_arguments_are_polygraphys() -> None:

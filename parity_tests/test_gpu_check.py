@@ -226,20 +226,13 @@ def test_both_spellings_of_attention_are_built_and_timed_together(
     monkeypatch.setattr(steps, "export", lambda *places, **options: asked.append({"to": places[2].name, **options}))
     for form in setting.forms("fp16"):
         steps.graph(setting, form)
-    assert [(one["to"], one["precision"], one.get("attention")) for one in asked] == [
-        ("onnx-fp16", "fp16", None), ("onnx-fp16-operator", "fp16", "operator"),
+    assert [(one["to"], one["precision"], one["attention"]) for one in asked] == [
+        ("onnx-fp16", "fp16", "decomposed"), ("onnx-fp16-operator", "fp16", "operator"),
     ]  # fmt: skip
     with ExitStack() as opened:
         assert {name for form in setting.forms("fp16") for name in steps.engine_openers(setting, form, {}, opened)} == {
             ENGINE, ENGINE_GRAPH, OPERATOR, OPERATOR_GRAPH,
         }  # fmt: skip
-
-    def offers(target: str, *, attention: str = "decomposed") -> None: ...
-
-    monkeypatch.setattr(check, "export", offers)
-    assert check.parse([]).attentions == ["decomposed", "operator"]
-    monkeypatch.setattr(check, "export", lambda target: None)
-    assert check.parse([]).attentions == ["decomposed"]
 
 
 def finished(name: str, setting: Setting) -> dict[str, Any]:
@@ -292,6 +285,23 @@ def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatc
     assert check.run_steps(setting, results, minutes=-1) == step_names(setting)[4:]  # no time is left
     check.run_steps(setting, results)
     assert ran == step_names(setting)
+
+
+def test_steps_are_forgotten_with_what_they_made_and_no_others(tmp_path: Path) -> None:
+    setting = setting_for(tmp_path / "work", attentions=("decomposed", "operator"), batches=(1, 16))
+    names = step_names(setting)
+    results = Results(tmp_path / "r.json", facts(), {name: {"status": "done"} for name in names})
+    made = [setting.path(name) for name in ("onnx-fp16", "onnx-fp16-operator", "engine-fp16", "checkpoint")]
+    for place in made:
+        place.mkdir(parents=True)
+    asked = ["export/fp16", "timing/fp32/1", "device"]
+    check.forget(asked, setting, results)
+    assert list(results.steps) == [name for name in names if name not in asked]
+    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "engine-fp16", "checkpoint"]
+    check.forget(["build/fp16", "parity/fp16"], setting, results)
+    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "checkpoint"]
+    with pytest.raises(SystemExit, match="--again export/fp: no such step; the steps are device, export/fp32, "):
+        check.forget(["export/fp"], setting, results)
 
 
 def facts(**changes: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lxmert_export.artifact import ONNX_FILE, Artifact, open_artifact
 from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ConversionError, ParityError
 from lxmert_export.graph_facts import read_graph_facts
-from lxmert_export.onnx_attention import load_decomposed
+from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.runners.onnx_emulator import write_emulated
 from lxmert_export.sample_inputs import sample_inputs
 from lxmert_export.signature import Precision
@@ -197,9 +197,11 @@ def test_a_graph_without_such_an_attention_is_refused() -> None:
 
 def test_a_tensorrt_that_does_not_know_it_is_left_out() -> None:
     assert str(resolve("thor").versions).startswith(">=10.13,")
-    assert str(resolve("thor", attention="operator").versions).startswith(">=10.14,")
-    with pytest.raises(ConversionError, match="JetPack 6 brings TensorRT 10.3, which knows no Attention"):
-        resolve("orin-jp6", attention="operator")
+    assert str(resolve("thor", opset=23).versions).startswith(">=10.14,")
+    with pytest.raises(
+        ConversionError, match=r"opset 20 at most, and the graph is of 23: .*the Attention operator is 23's"
+    ):
+        resolve("orin-jp6", opset=23)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from lxmert_export.api import export, load_artifact
@@ -105,3 +107,29 @@ def test_what_a_runtime_said_is_told_in_one_line(failing: Failing) -> None:
     failing.error = ZeroDivisionError("a fault of the program's own is not hidden")
     with pytest.raises(ZeroDivisionError):
         failing.run(inputs)
+
+
+DAMAGES: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "no opset": lambda model: model.opset_import.pop(),
+    "another domain": lambda model: setattr(model.graph.node[3], "domain", "strange"),
+    "no such operator": lambda model: setattr(model.graph.node[3], "op_type", "Strange"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_graph_that_cannot_be_emulated_is_one_line_and_leaves_nothing(
+    damage: Callable[[onnx.ModelProto], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX's own inference fails on it, or onnxruntime does."""
+    artifact = written("emulated", tmp_path)
+    file = artifact.file("model.onnx")
+    model = onnx.load(file, load_external_data=False)
+    damage(model)
+    onnx.save(model, file)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be emulated: ") as told:
+        open_emulator(artifact)
+    assert "\n" not in str(told.value) and str(temporary) not in str(told.value)
+    assert not any(temporary.iterdir())

@@ -18,16 +18,22 @@ import onnx
 import pytest
 
 import lxmert_export as lx
-from converters.to_tensorrt import check_network, node_name
-from lxmert_export.artifact import ENGINE_FILE, NOT_RUN, Artifact, sha256
+from converters import to_tensorrt
+from converters.to_tensorrt import check_network, check_size, convert_to_tensorrt, read_network
+from lxmert_export.artifact import ENGINE_FILE, Artifact, sha256
+from lxmert_export.building import status_of
+from lxmert_export.bundle.build_and_verify import NOT_RUN, node_name
+from lxmert_export.engine_targets import resolve
 from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, InputError, MissingExtra
+from lxmert_export.gpus import INSTEAD, Gpu
 from lxmert_export.graph_facts import count_precisions
 from lxmert_export.inspection import inspect_artifact, summary_rows
-from lxmert_export.profiles import Profile, call_sizes, pick_profile, pieces
+from lxmert_export.profiles import Profile, call_sizes, make_profiles, pick_profile, pieces
 from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from lxmert_export.runners.opening import OPENERS
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import TASKS, Precision, Task
+from lxmert_export.tensorrt_library import as_one_error, open_library
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.stress_models import outlier_model, rescale_residual_stream
 from parity_tests.test_cli import run
@@ -96,6 +102,75 @@ def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path)
     assert "batch 1:1:8, text 2:20:" in rows["profile 0"] and "softmax: 9 fp32" in rows["layers"]
 
 
+def test_tf32_is_told_as_it_was_left(graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CreateConfigRTX leaves it on: what is not turned off is not said to be."""
+    flags = to_tensorrt._set_flags
+
+    def leaves_on(library: Any, config: Any) -> tuple[str, ...]:
+        flags(library, config)
+        config.set_flag(library.BuilderFlag.TF32)
+        return ("TF32",) if config.get_flag(library.BuilderFlag.TF32) else ()
+
+    monkeypatch.setattr(to_tensorrt, "_set_flags", leaves_on)
+    engine = built(graph.path, tmp_path / "out")
+    assert engine.manifest.options["build"]["tf32"] is True
+    assert "TF32 on" in dict(summary_rows(inspect_artifact(engine.path)))["options"]
+
+
+def test_a_timing_cache_is_read_and_kept(graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unexecuted: classic TensorRT alone has one. What Polygraphy is told is what is tested."""
+    cache = str(tmp_path / "times")
+    target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(timing_cache=cache))
+    open_library(target.runtime, target.install)
+    from polygraphy.backend import tensorrt_rtx, trt
+
+    told: dict[str, Any] = {}
+    create, build = tensorrt_rtx.CreateConfigRTX, trt.EngineBytesFromNetwork
+
+    def creates(*, load_timing_cache: str, **arguments: Any) -> Any:
+        told["load"] = load_timing_cache
+        return create(**arguments)
+
+    def builds(*arguments: Any, save_timing_cache: str) -> Any:
+        told["save"] = save_timing_cache
+        return build(*arguments)
+
+    monkeypatch.setattr(tensorrt_rtx, "CreateConfigRTX", creates)
+    monkeypatch.setattr(trt, "EngineBytesFromNetwork", builds)
+    signature = graph.manifest.signature
+    profiles = make_profiles(graph.manifest.config, signature)
+    convert_to_tensorrt(
+        graph.file("model.onnx"),
+        signature,
+        profiles,
+        target,
+        tmp_path,
+        weights_size=graph.manifest.files["model.onnx.data"]["bytes"],
+    )
+    assert told == {"load": cache, "save": cache}
+
+
+@pytest.mark.parametrize(
+    ("found", "strip", "status"),
+    [(Gpu((8, 9), "Some GPU", "1"), False, "built, not run yet: lxmert-export verify runs it"),
+     (Gpu((12, 1), "Some GPU", "1"), False, "built, not run yet: lxmert-export verify runs it"),
+     (Gpu((9, 0), "Some GPU", "1"), False, "built, not run (it is not for the GPU here: Some GPU, compute capability 9.0, "),
+     (Gpu((8, 9), "Some GPU", "1"), True, "built, not run (it holds no weights): refit it first"),
+     ("no NVIDIA GPU found here (there is no nvidia-smi)", False, NOT_RUN),
+     ("nvidia-smi gave no answer within 20 seconds", False, "built, not run (nvidia-smi gave no answer within 20 seconds)")],
+)  # fmt: skip
+def test_an_engine_was_not_run_for_a_reason_that_was_asked_for(
+    found: Gpu | str, strip: bool, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect() -> tuple[Gpu, ...]:
+        if isinstance(found, str):
+            raise ConversionError(f"{found}: {INSTEAD}")
+        return (found,)
+
+    monkeypatch.setattr("lxmert_export.building.find_gpus", detect)
+    assert status_of(replace(resolve("rtx"), options=lx.BuildOptions(strip=strip))).startswith(status)
+
+
 class StandIn(OnnxRuntimeRunner):
     """What no GPU is needed for of an engine's runner: onnxruntime behind the engine's profiles."""
 
@@ -152,9 +227,6 @@ def test_precision_is_counted_not_believed(graph: Artifact, tmp_path: Path) -> N
 
 def test_a_float32_matmul_outside_the_islands_is_refused(graph: Artifact, tmp_path: Path) -> None:
     """As the parsed network shows it: one node computes in float32 between two casts."""
-    from converters.to_tensorrt import read_network
-    from lxmert_export.engine_targets import resolve
-    from lxmert_export.tensorrt_library import as_one_error, open_library
 
     model = onnx.load(graph.file("model.onnx"))
     node = next(n for n in model.graph.node if n.op_type == "MatMul")
@@ -202,9 +274,30 @@ def test_islands_that_were_searched_may_be_float32_in_the_engine_and_nothing_els
     assert options["build"]["matmuls"] == {"fp16": options["build"]["matmuls"]["fp16"], "fp32": len(in_float32)}
 
 
+def test_an_engine_of_wider_weights_than_it_says_is_too_large() -> None:
+    """Sizes as TensorRT-RTX built them: 256 wide, fp16; the same kernels beside float32 weights; the published sizes."""
+    half, weights = 18_121_060, 11_063_808
+    rtx, classic = resolve("rtx", precision="fp16"), resolve("datacenter", precision="fp16")
+    for target in (rtx, classic):
+        check_size(half, weights, 71, 1, target)
+        check_size(431_720_788, 413_856_882, 243, 1, target)
+        with pytest.raises(
+            ConversionError, match="845,577,670 bytes for 413,856,882 bytes of fp16 weights: it does not hold"
+        ):
+            check_size(431_720_788 + 413_856_882, 413_856_882, 243, 1, target)
+    with pytest.raises(ConversionError, match="it does not hold them in fp16"):
+        check_size(half + weights, weights, 71, 1, rtx)
+    check_size(23_614_548, 77_056, 35, 4, rtx)  # kernels for each of four profiles
+    check_size(half + weights, weights, 71, 1, replace(rtx, options=lx.BuildOptions(strip=True)))
+
+
 def test_layers_go_by_the_names_of_their_nodes() -> None:
     assert node_name("lxmert.pooler/MatMul [ONNX Layer: lxmert.pooler/MatMul]") == "lxmert.pooler/MatMul"
     assert node_name("plain") == "plain"
+    assert node_name("a/Attention_AttentionOutput [ONNX Layer: a/Attention]") == node_name(
+        "a/Attention_AttentionOutput"
+    )
+    assert node_name("a/Attention_AttentionOutput") == "a/Attention"
     assert count_precisions(["float16", "bfloat16", "float32"]) == {"fp16": 1, "bf16": 1, "fp32": 1}
 
 
@@ -213,9 +306,6 @@ def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
     option: str, graph: Artifact, tmp_path: Path
 ) -> None:
     """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
-    from converters.to_tensorrt import convert_to_tensorrt
-    from lxmert_export.engine_targets import resolve
-    from lxmert_export.profiles import make_profiles
 
     with pytest.raises(
         ConversionError, match=f"cannot have --{option}: TensorRT-RTX builds such an engine only on a mach"
@@ -323,6 +413,12 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("wrote out (engine ") and found.stdout.rstrip().endswith(NOT_RUN)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    ((output, foretold),) = manifest["options"]["predicted_errors"].items()
+    shown = f"{foretold['error_rms']:.2e} RMS, {foretold['error_max']:.2e} at most, on {foretold['inputs']} inputs (unvalidated)"
+    assert f"foretold error: {output} {shown}" in " ".join(found.stderr.split())
+    inspected = run("inspect", "out", cwd=tmp_path)
+    assert f"foretold error {output} {shown}" in " ".join(inspected.stdout.split())
     assert "[W]" not in found.stderr and "TRT" not in found.stderr
     verified = run("verify", "out", cwd=tmp_path)
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr

@@ -22,7 +22,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.artifact import ENGINE_FILE
 from lxmert_export.engine_targets import install_line
-from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.errors import ArtifactError, BuiltNotRun, LxmertExportError
 from lxmert_export.gpus import Gpu
 from lxmert_export.profiles import make_profiles
 from lxmert_export.runners import opening, tensorrt_engine
@@ -436,3 +436,13 @@ def test_a_manifest_of_an_unknown_runtime_is_one_line(engine: lx.Artifact) -> No
     options = {**engine.manifest.options, "engine": {**engine.manifest.options["engine"], "runtime": "other"}}
     with pytest.raises(LxmertExportError, match="describes no engine: its runtime is 'other'"):
         opening.find_engine(replace(engine, manifest=replace(engine.manifest, options=options)))
+
+
+def test_an_engine_without_weights_is_refitted_before_it_is_run(
+    engine: lx.Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "find_gpus", lambda: (Gpu((8, 9), "Some GPU", "1"),))
+    stripped = {**engine.manifest.options["engine"], "options": {"strip": True}}
+    options = {**engine.manifest.options, "engine": stripped}
+    with pytest.raises(BuiltNotRun, match=r"built, not run \(it holds no weights\): refit it first"):
+        opening.open_runner(replace(engine, manifest=replace(engine.manifest, options=options)))

@@ -7,7 +7,6 @@ says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import re
 import shutil
@@ -23,13 +22,12 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.results import DONE, FAILED, Results, open_results
-from benchmarks.gpu.setting import DECOMPOSED, OPERATOR, Setting
-from benchmarks.gpu.steps import step_names
+from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
-from lxmert_export.api import export
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import INSTEAD, find_gpus
-from lxmert_export.signature import TASKS
+from lxmert_export.gpus import find_gpus, reason_of
+from lxmert_export.signature import ATTENTIONS, TASKS
 
 HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -62,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.anew:
         shutil.rmtree(work, ignore_errors=True)
     setting = replace(setting, work=str(work))
-    for name in options.again:
-        results.steps = {step: found for step, found in results.steps.items() if not step.startswith(name)}
+    forget(options.again, setting, results)
     left = run_steps(setting, results, minutes=options.minutes)
     print(f"{path.with_suffix('.md')}: {len(results.steps)} steps, {len(results.failed)} of them failed")
     if left:
@@ -75,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument(
-        "--attentions", nargs="+", choices=attentions(), default=attentions(), help="forms of the graph"
+        "--attentions", nargs="+", choices=ATTENTIONS, default=list(ATTENTIONS), help="forms of the graph"
     )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--task", choices=TASKS, default="question-answering")
@@ -96,23 +93,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def attentions() -> list[str]:
-    """How this version's ONNX graphs can spell attention: as nodes, and as ONNX's operator where it offers that."""
-    return [DECOMPOSED, OPERATOR] if "attention" in inspect.signature(export).parameters else [DECOMPOSED]
-
-
 def check_gpu() -> str:
     """The name of the GPU that PyTorch uses; exits with one line where there is none."""
     try:
         find_gpus()
     except ConversionError as error:
-        sys.exit(f"{str(error).removesuffix(f': {INSTEAD}')}: nothing was measured, and nothing written")
+        sys.exit(f"{reason_of(error)}: nothing was measured, and nothing written")
     if not torch.cuda.is_available():
         sys.exit(
             f"PyTorch {torch.__version__} cannot use the GPU that is here: install one that is built for CUDA and fits the "
             "driver; nothing was measured, and nothing written"
         )
     return torch.cuda.get_device_name()
+
+
+def forget(names: Sequence[str], setting: Setting, results: Results) -> None:
+    """Takes steps out of the results, and away what they made; exits with one line where one is no step of this check."""
+    known = step_names(setting)
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"--again {unknown[0]}: no such step; the steps are {', '.join(known)}")
+    for name in names:
+        results.steps.pop(name, None)
+        if (place := place_of(setting, name)) is not None:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def run_steps(setting: Setting, results: Results, *, minutes: float | None = None) -> list[str]:

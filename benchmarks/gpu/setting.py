@@ -11,9 +11,8 @@ from typing import Any, Self, cast
 from benchmarks.full_size_checkpoint import full_size_config
 from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
-from lxmert_export.signature import Precision, Task
+from lxmert_export.signature import ATTENTIONS, Attention, Precision, Task
 
-DECOMPOSED, OPERATOR = "decomposed", "operator"  # how ONNX spells attention
 TEXT, OBJECTS = 20, 36  # what the published checkpoints were trained on
 SMALL = {
     "vocab_size": 500, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "l_layers": 2, "x_layers": 2,
@@ -31,7 +30,7 @@ class Setting:
     device: str
     target: str
     precisions: tuple[Precision, ...]
-    attentions: tuple[str, ...]
+    attentions: tuple[Attention, ...]
     batches: tuple[int, ...]
     rounds: int
     calls: int
@@ -53,7 +52,9 @@ class Setting:
 
     def forms(self, precision: str) -> list[str]:
         """A precision's graphs: ``fp16``, and ``fp16-operator`` with ONNX's Attention in it."""
-        return [precision if attention == DECOMPOSED else f"{precision}-{attention}" for attention in self.attentions]
+        return [
+            precision if attention == ATTENTIONS[0] else f"{precision}-{attention}" for attention in self.attentions
+        ]
 
     def path(self, *parts: str) -> Path:
         """A place in the work directory."""
@@ -90,6 +91,6 @@ def precision_of(form: str) -> Precision:
     return cast(Precision, form.partition("-")[0])
 
 
-def attention_of(form: str) -> str:
+def attention_of(form: str) -> Attention:
     """How a form spells attention."""
-    return form.partition("-")[2] or DECOMPOSED
+    return cast(Attention, form.partition("-")[2] or ATTENTIONS[0])

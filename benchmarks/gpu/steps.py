@@ -36,7 +36,7 @@ from benchmarks.gpu.contestants import (
 )
 from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_rates
 from benchmarks.gpu.page import WITH, WITHOUT
-from benchmarks.gpu.setting import DECOMPOSED, OBJECTS, TEXT, Setting, attention_of, precision_of
+from benchmarks.gpu.setting import OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
 from lxmert_export.api import export, load_checkpoint
 from lxmert_export.artifact import Artifact, open_artifact
@@ -53,6 +53,8 @@ from lxmert_export.sample_inputs import sample_inputs
 from lxmert_export.signature import Precision, task_signature
 
 LEAST_WARM_CALLS = 20
+# What the directories begin with that steps make.
+MADE = {"export": "onnx", "build": "engine"}
 # Half precision differs by a hundredth of an output's size between two orders of the same sums; what differs by more computes
 # something else.
 LARGEST_DIFFERENCE = 0.05
@@ -78,6 +80,12 @@ def step_names(setting: Setting) -> list[str]:
         names += [f"{kind}/{form}" for form in setting.forms(precision) for kind in ("export", "build", "parity")]
         names += [f"timing/{precision}/{batch}" for batch in setting.batches]
     return names
+
+
+def place_of(setting: Setting, name: str) -> Path | None:
+    """The directory that a step makes; None where it makes none."""
+    kind, _, form = name.partition("/")
+    return setting.path(f"{MADE[kind]}-{form}") if kind in MADE else None
 
 
 def run_step(name: str, setting: Setting) -> dict[str, Any]:
@@ -106,20 +114,19 @@ def checkpoint(setting: Setting) -> Path:
 def graph(setting: Setting, form: str) -> Artifact:
     """The ONNX artifact of a form, through its gate."""
     setting.need(f"export/{form}")
-    directory = setting.path(f"onnx-{form}")
+    directory = setting.path(f"{MADE['export']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
-    # Only where there is a choice: this version may have none.
-    options: dict[str, Any] = {"attention": attention_of(form)} if attention_of(form) != DECOMPOSED else {}
     return export(
-        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task, overwrite=True, **options
+        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task,
+        attention=attention_of(form), overwrite=True,
     )  # fmt: skip
 
 
 def engine(setting: Setting, form: str) -> Artifact:
     """The engine that is built from it, a profile for each batch that is timed."""
     setting.need(f"build/{form}")
-    directory = setting.path(f"engine-{form}")
+    directory = setting.path(f"{MADE['build']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
     onnx = graph(setting, form)

@@ -21,6 +21,7 @@ import platform
 import re
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,14 @@ def main() -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in (REPORT, OUTPUTS, ENGINE):  # those of an earlier run must not be taken for this one's
-            if (output / name).exists():
-                (output / name).unlink()
+            (output / name).unlink(missing_ok=True)
         report = build_and_verify(place, output)
-    except (Failure, OSError, MemoryError) as failure:
-        sys.exit("error: {}".format(" ".join((str(failure) or type(failure).__name__).split())))
+    except (Failure, OSError, MemoryError, RuntimeError, TypeError, AttributeError) as failure:
+        said, kind = " ".join(str(failure).split()), type(failure).__name__
+        if isinstance(failure, (RuntimeError, TypeError, AttributeError)):  # as TensorRT's own functions raise
+            frame = traceback.extract_tb(failure.__traceback__)[-1]
+            said = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {said}"
+        sys.exit(f"error: {said or kind}")
     write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
     print("{}: {}".format(output / REPORT, report["status"]))
 
@@ -65,7 +69,6 @@ def main() -> None:
 def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
     """The report on one bundle; its engine and outputs are written by then."""
     bundle = read_bundle(place)
-    executed = ["hashes of the bundle checked"]
     gpu, no_gpu = find_gpu()
     library = open_library(bundle)
     check_gpu(bundle, gpu, no_gpu)
@@ -73,17 +76,13 @@ def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
     serialized, facts = build(library, bundle, place)
     facts["seconds"] = round(time.time() - began, 3)
     write_whole(output / ENGINE, serialized)
-    executed += ["ONNX graph parsed", "precision counted", "engine built"]
     facts.update(file=ENGINE, sha256=sha256(output / ENGINE), bytes=len(serialized))
     report: dict[str, Any] = {
         "format": REPORT_FORMAT,
         "status": NOT_RUN,
-        "executed": executed,
+        "executed": ["hashes of the bundle checked", "ONNX graph parsed", "precision counted", "engine built"],
         "not_executed": [f"engine loaded and run: {no_gpu}"] if gpu is None else [],
-        "bundle": {
-            "sha256": sha256(place / BUNDLE_FILE),
-            "files": {n: f["sha256"] for n, f in bundle["files"].items()},
-        },
+        "bundle": {"sha256": sha256(place / BUNDLE_FILE), "files": hashes(bundle)},
         "engine": facts,
         "outputs": None,
         "runtime": bundle["runtime"],
@@ -112,14 +111,16 @@ def read_bundle(place: Path) -> dict[str, Any]:
         raise Failure(f"{BUNDLE_FILE}: damaged: {error}") from error
     if bundle.get("format") != BUNDLE_FORMAT:
         raise Failure("{}: of another version than this script ({!r})".format(BUNDLE_FILE, bundle.get("format")))
-    wrong = [
-        name
-        for name, facts in bundle["files"].items()
-        if not (place / name).is_file() or sha256(place / name) != facts["sha256"]
-    ]
+    files = hashes(bundle)
+    wrong = [name for name in files if not (place / name).is_file() or sha256(place / name) != files[name]]
     if wrong:
         raise Failure("{}: missing or changed: copy the bundle again".format(", ".join(wrong)))
     return bundle
+
+
+def hashes(bundle: dict[str, Any]) -> dict[str, str]:
+    """The hash of every file of a bundle, as bundle.json has it."""
+    return {name: facts["sha256"] for name, facts in bundle["files"].items()}
 
 
 def open_library(bundle: dict[str, Any]) -> Any:
@@ -130,11 +131,8 @@ def open_library(bundle: dict[str, Any]) -> Any:
         raise Failure("{} cannot be imported ({}): {}".format(bundle["module"], error, bundle["install"])) from error
     numbers = [int(number) for number in re.findall("[0-9]+", str(library.__version__))]
     if not any(first <= numbers < end for first, end in bundle["versions"]):
-        raise Failure(
-            "{} {} is installed, and this bundle is for {}".format(
-                bundle["runtime"], library.__version__, bundle["versions_text"]
-            )
-        )
+        installed = "{} {}".format(bundle["runtime"], library.__version__)
+        raise Failure("{} is installed, and this bundle is for {}".format(installed, bundle["versions_text"]))
     return library
 
 
@@ -145,13 +143,10 @@ def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
             raise Failure(f"TensorRT builds engines on the GPU that runs them, and {no_gpu}")
         return
     known, capability = bundle["compute_capabilities"], gpu.capability
-    later = bundle["and_later"] and [int(n) for n in capability.split(".")] >= min(
-        [int(n) for n in one.split(".")] for one in known
-    )
-    if capability not in known and not later:
-        raise Failure(
-            "{} has compute capability {}, and this bundle is for {}".format(gpu.name, capability, ", ".join(known))
-        )
+    numbers = [[int(n) for n in one.split(".")] for one in (capability, *known)]
+    if capability not in known and not (bundle["and_later"] and numbers[0] > max(numbers[1:])):
+        listed = ", ".join(known)
+        raise Failure(f"{gpu.name} has compute capability {capability}, and this bundle is for {listed}")
 
 
 # --- building
@@ -168,7 +163,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if not parser.parse_from_file(str(place / bundle["onnx"])):
         said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
         raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
-    matmuls = count_matmuls(network, bundle)
+    matmuls, wide = count_matmuls(network, bundle)
     allow_decomposition(library, network)
     config = builder.create_builder_config()
     config.clear_flag(library.BuilderFlag.TF32)
@@ -182,7 +177,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     if serialized is None:
         raise Failure("{}: TensorRT cannot build it; its log above says why".format(bundle["onnx"]))
     flags = [name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag)]
-    return bytes(serialized), {"flags": flags, "tf32": False, "matmuls": matmuls}
+    return bytes(serialized), {"flags": flags, "tf32": "TF32" in flags, "matmuls": matmuls, "float32_matmuls": wide}
 
 
 def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
@@ -198,10 +193,9 @@ def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
     if "dla" in options:
         config.default_device_type, config.DLA_core = library.DeviceType.DLA, 0
         config.set_flag(library.BuilderFlag.GPU_FALLBACK)
-    named = bundle["builder_compute_capabilities"] or []
-    if named:
+    if named := bundle["builder_compute_capabilities"]:
         config.num_compute_capabilities = len(named)
-    for number, capability in enumerate(named):
+    for number, capability in enumerate(named or ()):
         known = getattr(library.ComputeCapability, "SM{}".format(capability.replace(".", "")))
         config.set_compute_capability(known, number)
 
@@ -215,23 +209,31 @@ def allow_decomposition(library: Any, network: Any) -> None:
             layer.attention.decomposable = True
 
 
-def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
-    """How many matmuls compute in which precision; a float32 one that is none of the bundle's islands is refused."""
+def node_name(layer: str) -> str:
+    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
+    return re.sub(r"(_AttentionOutput)?( \[ONNX Layer: .*)?$", "", layer)
+
+
+def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """How many matmuls compute in which precision, and those among the float32 islands; any other float32 one is refused."""
     counts: dict[str, int] = {}
+    islands: list[str] = []
+    called = bundle["precision"]
     for number in range(network.num_layers):
         layer = network.get_layer(number)
         if layer.type.name not in MATMULS:
             continue
         precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
         counts[precision] = counts.get(precision, 0) + MATMULS[layer.type.name]
-        name = layer.name.split(" [ONNX Layer: ")[0]
-        if precision != bundle["precision"] and not (precision == "fp32" and name in bundle["islands"]):
-            raise Failure(
-                "{} computes in {}, and this engine would be called {}".format(name, precision, bundle["precision"])
-            )
-    if bundle["precision"] not in counts:
-        raise Failure("no matmul computes in {}".format(bundle["precision"]))
-    return counts
+        if precision == called:
+            continue
+        name = node_name(layer.name)
+        if precision != "fp32" or name not in bundle["islands"]:
+            raise Failure(f"{name} computes in {precision}, and this engine would be called {called}")
+        islands.append(name)
+    if called not in counts:
+        raise Failure(f"no matmul computes in {called}")
+    return counts, islands
 
 
 # --- running
@@ -239,8 +241,7 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> dict[str, int]:
 
 def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
     """Of every golden batch `output/FAMILY/OUTPUT/BATCH`, cut to the golden file's positions where large, and `shape/…`."""
-    logger = library.Logger(library.Logger.ERROR)
-    runtime = library.Runtime(logger)
+    runtime = library.Runtime(library.Logger(library.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         raise Failure(f"the engine cannot be loaded on {gpu.name}; TensorRT's log above says why")
@@ -264,8 +265,7 @@ def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golde
 
 def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """One call, through the first profile that takes it."""
-    stream = gpu.stream
-    if not context.set_optimization_profile_async(pick_profile(bundle, inputs), stream):
+    if not context.set_optimization_profile_async(pick_profile(bundle, inputs), gpu.stream):
         raise Failure("TensorRT does not take a profile of this bundle")
     gpu.synchronize()
     addresses = []
@@ -282,26 +282,22 @@ def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], input
             addresses.append(gpu.allocate(array.nbytes))
             context.set_tensor_address(name, addresses[-1])
             outputs[name] = (addresses[-1], array)
-        if not context.execute_async_v3(stream):
+        if not context.execute_async_v3(gpu.stream):
             raise Failure("the engine failed while it ran; TensorRT's log above says why")
         gpu.synchronize()
         for address, array in outputs.values():
             gpu.download(array, address)
     finally:
         for address in addresses:
-            gpu.free(address)
+            gpu.call("cuMemFree_v2", ctypes.c_uint64(address))
     return {name: array for name, (_, array) in outputs.items()}
 
 
 def pick_profile(bundle: dict[str, Any], inputs: dict[str, Any]) -> int:
     """The number of the first profile that takes all inputs."""
     for number, profile in enumerate(bundle["profiles"]):
-        sizes = [
-            (low, size, high)
-            for name, array in inputs.items()
-            for low, size, high in zip(profile["shapes"][name][0], array.shape, profile["shapes"][name][2])  # noqa: B905
-        ]
-        if all(low <= size <= high for low, size, high in sizes):
+        ends = [(profile["shapes"][name], array.shape) for name, array in inputs.items()]
+        if all(np.all((np.array(low) <= shape) & (shape <= np.array(high))) for (low, _, high), shape in ends):
             return number
     raise Failure("a golden input lies outside every profile")
 
@@ -314,9 +310,8 @@ def show(found: dict[str, Any], golden: dict[str, Any]) -> None:
         prefix = f"reference/{family}/{output}/"
         for wanted in (other for other in golden if other.startswith(prefix)):
             got = found["output/" + wanted.split("/", 1)[1]].astype(np.float64).reshape(-1)
-            if got.size != golden[wanted].size:
-                got = np.full(golden[wanted].shape, np.nan)
-            squares, count = squares + float(np.square(got - golden[wanted]).sum()), count + got.size
+            errors = got - golden[wanted] if got.size == golden[wanted].size else golden[wanted] * np.nan
+            squares, count = squares + float(np.square(errors).sum()), count + errors.size
         floor = float(golden[name][0])
         score = (squares / max(count, 1)) ** 0.5 / floor if floor else float("nan")
         print(f"{score:>10.3f} noise floors  {output}, {family} inputs")
@@ -338,8 +333,10 @@ class Gpu:
         name = ctypes.create_string_buffer(256)
         self.call("cuDeviceGetName", name, 256, device)
         self.name = name.value.decode("utf-8", "replace")
-        # 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-        self.capability = f"{self.attribute(75, device)}.{self.attribute(76, device)}"
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self.call("cuDeviceGetAttribute", ctypes.byref(major), 75, device)  # COMPUTE_CAPABILITY_MAJOR
+        self.call("cuDeviceGetAttribute", ctypes.byref(minor), 76, device)  # and _MINOR
+        self.capability = f"{major.value}.{minor.value}"
 
     def call(self, function: str, *arguments: Any) -> None:
         """Calls the driver; whatever it answers but 0 is a failure."""
@@ -347,21 +344,11 @@ class Gpu:
         if code:
             raise Failure(f"{function} of the NVIDIA driver failed with CUDA error {code}")
 
-    def attribute(self, number: int, device: Any) -> int:
-        """One number that the driver knows of the GPU."""
-        value = ctypes.c_int()
-        self.call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
-        return value.value
-
     def allocate(self, size: int) -> int:
         """The address of so many bytes on the GPU."""
         address = ctypes.c_uint64()
         self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(size, 1)))
         return int(address.value)
-
-    def free(self, address: int) -> None:
-        """Gives back what ``allocate`` gave."""
-        self.call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, array: Any) -> None:
         """Copies an array to the GPU."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_attention import OPERATOR, load_decomposed
-from lxmert_export.onnx_types import MOVES, expose
+from lxmert_export.onnx_decomposition import OPERATOR, load_decomposed
+from lxmert_export.onnx_types import MOVES, UNREADABLE, expose
 from lxmert_export.runners.onnx_rounding import rounded, stepwise_layer_norm
 from lxmert_export.runners.onnxruntime_session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner
@@ -26,8 +26,6 @@ from lxmert_export.signature import Signature
 
 HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 EMULATED_FILE = "emulated.onnx"
-# What reading a damaged file, or weights that are cut short, raises.
-UNREADABLE: tuple[type[Exception], ...] = (DecodeError, ValueError, KeyError, TypeError)
 
 
 class EmulatedOnnxRunner(Runner):
@@ -53,18 +51,17 @@ class EmulatedOnnxRunner(Runner):
         # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
-        try:
-            write_emulated(path, file, precision, exposed)
-            self._runner = OnnxRuntimeRunner(
-                file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
-            )
-        except UNREADABLE as error:
-            self._directory.cleanup()
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
-        except ArtifactError:
-            self._directory.cleanup()
-            raise
+        with ExitStack() as undone:
+            undone.callback(self._directory.cleanup)
+            try:
+                write_emulated(path, file, precision, exposed)
+                self._runner = OnnxRuntimeRunner(
+                    file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
+                )
+            except UNREADABLE + (ArtifactError,) as error:  # noqa: RUF005  (as mypy understands it)
+                reason = next(iter(str(error).splitlines()), type(error).__name__).replace(str(file), path.name)
+                raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
+            undone.pop_all()
 
     def compute(self, inputs: Arrays) -> Arrays:
         # The emulated graph takes and gives float32 where the artifact's own has a half-precision input or output.

@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.onnx_types import expose, load_typed
+from lxmert_export.onnx_types import UNREADABLE, expose, load_typed
 from lxmert_export.parity.points import LINEAR, Point
-from lxmert_export.runners.onnx_emulator import UNREADABLE, EmulatedOnnxRunner
+from lxmert_export.runners.onnx_emulator import EmulatedOnnxRunner
 from lxmert_export.runners.onnxruntime_session import FAILURES, open_session
 from lxmert_export.runners.providers import CPU
 from lxmert_export.runners.runner import Arrays, InputLimits, Runner

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from lxmert_export.artifact import ENGINE_FILE, KERAS_FILE, NOT_RUN, ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
+from lxmert_export.artifact import (
+    ENGINE_FILE,
+    KERAS_FILE,
+    NOT_RUN,
+    ONNX_FILE,
+    SAVED_MODEL,
+    TFLITE_FILE,
+    WEIGHTLESS,
+    Artifact,
+)
 from lxmert_export.errors import ArtifactError, BuiltNotRun, ConfigError, ConversionError, MissingExtra
-from lxmert_export.gpus import find_gpus
+from lxmert_export.gpus import find_gpus, why_not_run
 from lxmert_export.keras_backend import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
@@ -130,23 +139,28 @@ def _open_tensorrt(artifact: Artifact, providers: Sequence[str], threads: int | 
 def find_engine(artifact: Artifact) -> Engine:
     """An engine's file and what its manifest says of it, where there is a GPU, and the runtime is installed.
 
-    ``ArtifactError``: there is none, or the manifest describes no engine. ``MissingExtra``: no runtime.
+    ``BuiltNotRun``: there is no GPU, or the engine holds no weights. ``ArtifactError``: the manifest describes no engine.
+    ``MissingExtra``: no runtime.
     """
     manifest = artifact.manifest
     try:
         engine, version = manifest.options["engine"], str(manifest.options["build"]["runtime_version"])
         profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
         check_profiles(profiles, manifest.config, manifest.signature)
-        install, target = str(engine["install"]), str(engine["target"])
+        install, target, weightless = str(engine["install"]), str(engine["target"]), "strip" in engine["options"]
         runtime, digest = engine["runtime"], manifest.files[ENGINE_FILE]["sha256"]
         if runtime not in MODULES:
             raise ConfigError(f"its runtime is {runtime!r}")
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{artifact.path}: its manifest describes no engine: {error}; build it again") from error
+    if weightless:
+        raise BuiltNotRun(f"{artifact.path}: {WEIGHTLESS}")
     try:
         gpus = find_gpus()
     except ConversionError as error:
-        raise BuiltNotRun(f"{artifact.path}: {NOT_RUN}; verify it on a device of --target {target}") from error
+        raise BuiltNotRun(
+            f"{artifact.path}: {NOT_RUN} ({why_not_run(error)}); verify it on a device of --target {target}"
+        ) from error
     require_library(runtime, install)
     gpu = "; ".join(map(str, gpus))
     return Engine(artifact.file(ENGINE_FILE), digest, runtime, install, version, profiles, gpu)
