@@ -31,7 +31,7 @@ def page(results: Mapping[str, Any]) -> str:
             "An engine is built and not run where there is no GPU: never a pass.",
             "",
             f"In all {wall / 60:.1f} minutes by the clock. Of the processors the run itself took {own / 60:.1f} CPU minutes,",
-            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB for judging.",
+            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB for each step.",
             *(f"Missed: {line}." for line in missed),
             *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
             *(["Both were kept."] if not missed and not unfinished else []),
@@ -39,9 +39,7 @@ def page(results: Mapping[str, Any]) -> str:
             *table(ARTIFACTS, artifact_rows(results)),
             "",
             "The largest process is by the kernel's account, mapped files included; all together is sampled, shared pages",
-            "counted once. The limit is for judging; exports above 6 GB: "
-            + (", ".join(large_exports(results)) or "none")
-            + ".",
+            "counted once.",
             "",
             *table(STEPS, step_rows(results)),
             "",
@@ -94,23 +92,21 @@ def missed_limits(results: Mapping[str, Any]) -> list[str]:
     minutes = sum(run["seconds"] for run in all_runs(results)) / 60
     lines = [f"{minutes:.1f} minutes instead of {MINUTES}"] if minutes > MINUTES else []
     return lines + [
-        f"judging {task['task']} took {task['judging']['together_mib']:.0f} MiB instead of {MEBIBYTES:.0f}"
+        f"{task['task']}: {name} took {step['together_mib']:.0f} MiB instead of {MEBIBYTES:.0f}"
         for task in results["tasks"]
-        if task["judging"]["together_mib"] > MEBIBYTES
+        for name, step in steps_of(task)
+        if step["together_mib"] > MEBIBYTES
     ]
-
-
-def large_exports(results: Mapping[str, Any]) -> Iterator[str]:
-    """The exports that took more than judging may."""
-    for task in results["tasks"]:
-        for artifact in task["artifacts"]:
-            if artifact["export"]["together_mib"] > MEBIBYTES:
-                yield f"{task['task']} {artifact['name']} ({artifact['export']['together_mib']:.0f} MiB)"
 
 
 def all_runs(results: Mapping[str, Any]) -> Iterator[Mapping[str, float]]:
     """What every step took."""
-    for task in results["tasks"]:
-        yield task["checkpoint"]
-        yield from (artifact["export"] for artifact in task["artifacts"])
-        yield task["judging"]
+    return (step for task in results["tasks"] for _, step in steps_of(task))
+
+
+def steps_of(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """The steps of a task by name, and what each took."""
+    yield "checkpoint", task["checkpoint"]
+    for artifact in task["artifacts"]:
+        yield artifact["name"], artifact["export"]
+    yield "judging", task["judging"]
