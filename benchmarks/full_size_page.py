@@ -31,7 +31,7 @@ def page(results: Mapping[str, Any]) -> str:
             "An engine is built and not run where there is no GPU: never a pass.",
             "",
             f"In all {wall / 60:.1f} minutes by the clock. Of the processors the run itself took {own / 60:.1f} CPU minutes,",
-            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB for each step.",
+            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB a step.",
             *(f"Missed: {line}." for line in missed),
             *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
             *(["Both were kept."] if not missed and not unfinished else []),

@@ -39,7 +39,8 @@ def parity(
     inputs: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Judge on these inputs of yours, too: .npz, .safetensors, Polygraphy's .json."
+            metavar="FILE",
+            help="With --checkpoint: judge on these inputs of yours, too: .npz, .safetensors, Polygraphy's .json.",
         ),
     ] = None,
     require: Annotated[
@@ -80,7 +81,8 @@ def parity(
         typer.Option(min=0, help="With --from: the score that fails, in noise floors; default: the report's."),
     ] = None,
     pair_threshold: Annotated[
-        float | None, typer.Option(min=0, help="With --from: the same for two runners against each other.")
+        float | None,
+        typer.Option(min=0, help="With --from: the same for two runners against each other, and for laws."),
     ] = None,
     baseline: Annotated[
         Path | None,
@@ -111,7 +113,8 @@ def parity(
     from lxmert_export.runners.providers import CPU
 
     if (from_file is None) == (not artifacts):
-        raise typer.BadParameter("name artifacts to judge, or --from a report to judge again")
+        given = "both were given" if artifacts else "neither was given"
+        raise typer.BadParameter(f"name artifacts to judge, or --from a report to judge again: {given}")
     if from_file is None and (threshold is not None or pair_threshold is not None):
         raise typer.BadParameter(
             "--threshold and --pair-threshold are for --from: what is run is judged by the study's"

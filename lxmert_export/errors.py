@@ -43,6 +43,10 @@ class BuiltNotRun(ArtifactError):
     """An engine cannot be run here: there is no GPU, or it holds no weights. It is neither sound nor faulty."""
 
 
+class RuntimeFailed(ArtifactError):
+    """An artifact's runtime crashed, or did not come to an end in time: a FAIL of what was to be computed."""
+
+
 class InputError(LxmertExportError):
     """Arrays that a model or a runner cannot take."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from lxmert_export.artifact import Artifact
-from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.errors import LxmertExportError, RuntimeFailed
 from lxmert_export.golden import Golden
 from lxmert_export.judging import Judged, Progress, judge_artifact, silent
 from lxmert_export.law_judging import judge_laws
@@ -81,7 +81,7 @@ class Runnable(Protocol[AnswerT]):
 def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: Progress = silent) -> AnswerT:
     """Runs in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
 
-    ``ArtifactError``: it crashed, or took longer. Its own errors are raised here as they were there.
+    ``RuntimeFailed``: it crashed, or took longer. Its own errors are raised here as they were there.
     """
     if time_limit is None:
         return request.run(progress)
@@ -95,11 +95,11 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
             finally:
                 child.kill()
         if not in_time:
-            raise ArtifactError(
+            raise RuntimeFailed(
                 f"{request.artifact.path}: ran for {time_limit:g} s without an end; --time-limit sets how long"
             )
         if not answered.is_file():
-            raise ArtifactError(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
+            raise RuntimeFailed(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
         answer: AnswerT | LxmertExportError = pickle.loads(
             answered.read_bytes()
         )  # our own child's, where only we can write

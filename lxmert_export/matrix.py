@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from lxmert_export.artifact import Artifact
-from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, MissingExtra
+from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, MissingExtra, RuntimeFailed
 from lxmert_export.judging import Judged, artifact_facts
 from lxmert_export.parity.cells import REFERENCE, Cell, Status, judge_pair
 from lxmert_export.parity.report import ParityReport, RunnerFacts
@@ -36,7 +36,8 @@ def judge_each(
     """Judges artifacts one after the other; where there are several, one that cannot be run does not keep the rest from it.
 
     Returns those judged and those not: an engine without a GPU is built, not run; what lacks its runtime is skipped. One that
-    fails while it is run is judged, and FAILs. Where nothing is judged, none ``beside`` them either, the first reason is raised.
+    fails while it is run is judged, and FAILs; alone it is an error, unless its runtime crashed. Where nothing is judged, none
+    ``beside`` them either, the first reason is raised.
     """
     judged, others, errors = [], [], []
     for artifact in artifacts:
@@ -47,7 +48,7 @@ def judge_each(
             others.append(replace(artifact_facts(artifact), not_judged=status, reason=str(error)))
             errors.append(error)
         except (ArtifactError, ConversionError) as error:
-            if len(artifacts) == 1 and not beside:
+            if len(artifacts) == 1 and not beside and not isinstance(error, RuntimeFailed):
                 raise
             judged.append(failed(artifact, str(error)))
     if not judged and not beside:

@@ -225,9 +225,15 @@ def judge_report(
 
 
 def compare_with_baseline(report: ParityReport, baseline: ParityReport | str | Path) -> ParityReport:
-    """The report, failing where it is worse than an earlier one, or than the file that it was written to as JSON."""
+    """The report, failing where it is worse than an earlier one, or than the file that it was written to as JSON.
+
+    A baseline of other weights is compared too, and a note says so.
+    """
     known = baseline if isinstance(baseline, ParityReport) else read_report(baseline)
-    return replace(report, regressions=regressions(report, known))
+    now, before = (one.provenance.get("judged_by", {}).get("sha256") for one in (report, known))
+    other = now and before and now != before
+    note = f"the baseline was judged by another checkpoint (sha256 {before[:12]}, not {now[:12]})" if other else ""
+    return replace(report, regressions=regressions(report, known), notes=(*report.notes, *([note] if note else [])))
 
 
 def locate(

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 import lxmert_export as lx
 from lxmert_export import matrix
 from lxmert_export.artifact import Artifact, open_artifact
-from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
+from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra, RuntimeFailed
 from lxmert_export.golden import read_golden
 from lxmert_export.isolating import Request, run_within
 from lxmert_export.parity.report import RunnerFacts
@@ -179,8 +179,18 @@ class OnArrival:
 )
 def test_a_runtime_that_crashes_or_hangs_takes_nothing_with_it(place: Path, arrival: OnArrival, saying: str) -> None:
     request = Request(open_artifact(place / "fp32"), arrival, {}, {}, ())  # type: ignore[arg-type]
-    with pytest.raises(ArtifactError, match=saying):
+    with pytest.raises(RuntimeFailed, match=saying):
         run_within(request, 3)
+
+
+def test_a_runtime_that_fails_alone_is_a_failure_as_among_others(place: Path) -> None:
+    artifact = open_artifact(place / "fp32")
+
+    def judge_one(_: Artifact) -> Any:
+        raise RuntimeFailed("its runtime crashed")
+
+    report = matrix.report_on(*matrix.judge_each([artifact], judge_one))
+    assert not report.passed and "its runtime crashed" in report.summary()
 
 
 def test_a_process_of_its_own_finds_the_same(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

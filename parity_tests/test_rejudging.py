@@ -58,6 +58,30 @@ def test_a_report_comes_back_as_it_was_written(tmp_path: Path) -> None:
         assert read_report(written(report, tmp_path / "report.json")).to_dict() == report.to_dict()
 
 
+@pytest.mark.parametrize(
+    ("edit", "saying"),
+    [
+        ({"score": None}, "its status is pass, and its score none of 8"),
+        ({"status": "FAIL"}, "its status is FAIL, and its score 2"),
+        ({"score": 9.0}, "its status is pass, and its score 9 of 8"),
+        ({"error_rms": 5.0}, "its score 2 is not its error over its floor"),
+    ],
+)
+def test_a_report_that_contradicts_itself(edit: dict[str, Any], saying: str, tmp_path: Path) -> None:
+    values = json.loads(written(REPORT, tmp_path / "report.json").read_text())
+    values["cells"][0] |= edit
+    (tmp_path / "report.json").write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match=f"damaged parity report: the cell of x against float64, .*: {saying}"):
+        read_report(tmp_path / "report.json")
+
+
+def test_a_baseline_of_other_weights_is_told() -> None:
+    now, before = (replace(REPORT, provenance={"judged_by": {"sha256": name * 64}}) for name in "ab")
+    compared = lx.compare_with_baseline(now, before)
+    assert compared.passed and "by another checkpoint (sha256 bbbbbbbbbbbb, not aaaaaaaaaaaa)" in compared.notes[-1]
+    assert lx.compare_with_baseline(now, now).notes == now.notes == lx.compare_with_baseline(now, REPORT).notes
+
+
 def test_other_thresholds_need_no_run(tmp_path: Path) -> None:
     report = read_report(written(REPORT, tmp_path / "report.json"))
     assert report.passed and judge_again(report, None, None) == report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,17 @@ def _without(kind: type[RunnerFacts], values: Mapping[str, Any], derived: str) -
 
 
 def _cell(values: Mapping[str, Any]) -> Cell:
-    return Cell(**{**values, "figures": None if values["figures"] is None else _figures(values["figures"])})
+    """``ValueError``: its status or its score is not what its own figures say."""
+    cell = Cell(**{**values, "figures": None if values["figures"] is None else _figures(values["figures"])})
+    where = f"the cell of {cell.runner} against {cell.against}, {cell.output}, {cell.family} inputs"
+    passes = cell.reason is None and cell.score is not None and cell.score <= cell.threshold
+    score = "none" if cell.score is None else f"{cell.score:g}"
+    if passes != (cell.status == "pass"):
+        raise ValueError(f"{where}: its status is {cell.status}, and its score {score} of {cell.threshold:g}")
+    measured = cell.error_rms / cell.floor if cell.error_rms is not None and cell.floor else None
+    if None not in (measured, cell.score) and not math.isclose(cell.score or 0, measured or 0, rel_tol=1e-6):
+        raise ValueError(f"{where}: its score {cell.score:g} is not its error over its floor")
+    return cell
 
 
 def _figures(values: Mapping[str, Any]) -> Figures:

@@ -153,7 +153,8 @@ class ParityReport:
         if self.failures:
             cell = max(self.failures, key=badness)
             found = cell.reason or _too_much(cell)
-            more = f" (and {len(self.failures) - 1} more cells)" if len(self.failures) > 1 else ""
+            others = len(self.failures) - 1
+            more = f" (and {others} more cell{'s' * (others > 1)})" if others else ""
             return f"{_named(cell)}, {cell.output}, {cell.family} inputs: {found}{more}"
         if not self.cells:
             because = "; ".join(f"{facts.name} is {facts.not_judged}{_because(facts)}" for facts in self.runners)
@@ -169,12 +170,13 @@ class ParityReport:
     def _least_accurate(self) -> str:
         if not self.decisions:
             return ""
-        least = min((decisions.total for decisions in self.decisions), key=lambda total: total.correct)
+        worst = min(self.decisions, key=lambda decisions: decisions.total.correct)
+        least, several = worst.total, len({decisions.runner for decisions in self.decisions}) > 1
         return (
             f"; {least.questions:,} held-out questions: accuracy {percent(least.correct, least.questions)} "
             f"(float64 {percent(least.reference_correct, least.questions)}), "
             f"agreement {percent(least.agreed, least.clear)} but for {least.near_ties} near-ties"
-        )
+        ) + (f" (the least accurate: {worst.runner})" if several else "")
 
     def _not_judged(self) -> str:
         """A pass speaks of what was run alone: what was not is named beside it."""

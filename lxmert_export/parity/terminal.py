@@ -208,8 +208,8 @@ def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
 def _not_run(report: ParityReport) -> list[str]:
     """A line for each set of families, which names the runners where these are not all."""
     reason = (
-        "no room in the fixed axes or an engine's profiles, other inputs than it was calibrated for, or held-out questions "
-        "of other weights or that no device is asked"
+        "no room in the fixed axes or an engine's profiles, other inputs than it was calibrated for, held-out questions "
+        "of other weights or that no device is asked, or rows that transformers masks otherwise"
     )
     runners: dict[tuple[str, ...], list[str]] = {}
     for runner, families in report.not_run.items():

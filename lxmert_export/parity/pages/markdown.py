@@ -134,7 +134,7 @@ def _worst_cells(report: Facts) -> list[str]:
 def _decisions(report: Facts) -> list[str]:
     rows = [
         (
-            one["runner"], SIGNS[one["status"]],
+            f"{one['runner']}{_arithmetic(one)}", SIGNS[one["status"]],
             percent(one["correct"], one["questions"]), percent(one["reference_correct"], one["questions"]),
             percent(one["agreed"], one["questions"] - one["near_ties"]), f"{one['near_ties']:,}", f"{one['flips']:,}",
         )
