@@ -16,7 +16,7 @@ from lxmert_export.errors import ConversionError
 from lxmert_export.graph_facts import GraphFacts, count_precisions
 from lxmert_export.profiles import Profile
 from lxmert_export.signature import Signature
-from lxmert_export.tensorrt_library import as_one_error, library_version, open_builder
+from lxmert_export.tensorrt_library import as_one_error, interrupt_kept, library_version, open_builder
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
@@ -63,12 +63,12 @@ def convert_to_tensorrt(
     library = open_builder(target)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
 
-    with as_one_error("TensorRT cannot parse the ONNX graph"):
+    with interrupt_kept(), as_one_error("TensorRT cannot parse the ONNX graph"):
         builder, network, parser = NetworkFromOnnxPath(str(onnx_file), strongly_typed=True)()
     facts = read_network(network)
     allow_decomposition(library, network)
     check_network(facts, target.precision, islands)
-    with as_one_error("TensorRT cannot build the engine"):
+    with interrupt_kept(), as_one_error("TensorRT cannot build the engine"):
         builder.max_threads = 1
         config = _configure(library, builder, network, signature, profiles, target)
         flags = _set_flags(library, config)

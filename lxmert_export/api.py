@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lxmert_export import hub
 from lxmert_export.artifact import Artifact, open_artifact
-from lxmert_export.atomic_directory import atomic_directory
+from lxmert_export.atomic_directory import atomic_directory, refuse_source
 from lxmert_export.config import LxmertConfig
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ConversionError, InputError, MissingExtra
@@ -154,6 +154,7 @@ def export(
     )
     variant = "-full-integer" if full_integer else "-keras" if file_format == "keras" else ""
     final = Path(directory or f"{default_directory(source.name, signature.task, target, precision)}{variant}")
+    refuse_source(checkpoint, final)
     with atomic_directory(final, overwrite=overwrite) as temporary:
         written = write_artifact(
             source,

@@ -71,6 +71,17 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
         )
 
 
+def refuse_source(source: object, final: Path) -> None:
+    """``ArtifactError`` where an output would take the place of what it is made from, where that is a path."""
+    if not isinstance(source, str | Path) or not Path(source).exists():
+        return
+    place = Path(source).resolve()
+    if final.resolve() in (place, *place.parents):
+        raise ArtifactError(
+            f"{final}: holds what is converted, {source}, and is not replaced; name another output (-o)"
+        )
+
+
 def _put_in_place(temporary: Path, final: Path) -> None:
     aside = _beside(final, REPLACED)
     if final.exists():

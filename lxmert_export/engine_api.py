@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from lxmert_export import hub
 from lxmert_export.api import check_own_converters, default_directory, export, open_source, own_signature, require
 from lxmert_export.artifact import Artifact, is_artifact, open_artifact
-from lxmert_export.atomic_directory import atomic_directory, refuse_existing
+from lxmert_export.atomic_directory import atomic_directory, refuse_existing, refuse_source
 from lxmert_export.config import LxmertConfig
 from lxmert_export.engine_options import BuildOptions, check_dla
 from lxmert_export.engine_targets import resolve
@@ -98,9 +98,11 @@ def build_engine(
     if given is not None:
         check_source(given, precision, onnx_options)
     if directory is not None:
+        refuse_source(source, Path(directory))
         _refuse_existing(Path(directory), bundle, overwrite)
     origin = given or _open_source(source, onnx_options)
     final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
+    refuse_source(source, final)
     _refuse_existing(final, bundle, overwrite)
     config = origin.manifest.config if isinstance(origin, Artifact) else origin.config
     signature = origin.manifest.signature if isinstance(origin, Artifact) else _signature(origin, onnx_options, fixed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Iterator
@@ -113,6 +114,22 @@ def as_one_error(
             yield said
     except (PolygraphyException, MemoryError) as failure:
         raise error(f"{what}: {said.reason(failure)}") from failure
+
+
+@contextmanager
+def interrupt_kept() -> Iterator[None]:
+    """Raises a Ctrl-C that comes meanwhile at the end: TensorRT's callbacks into Python would lose it without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where no signal arrives
+        return
+    pressed = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager

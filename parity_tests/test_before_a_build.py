@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,3 +116,21 @@ def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     for target, version, capabilities in (("thor", "11.4.1", [(8, 0), (11, 0)]), ("rtx", "1.7.1", [])):
         on_machine(monkeypatch, version, *capabilities)
         assert tensorrt_library.open_builder(engine_targets.resolve(target)).__version__ == version
+
+
+def test_what_is_converted_is_not_replaced(tmp_path: Path) -> None:
+    onnx = lx.export("onnx", lively_model("question-answering", SMALL), tmp_path / "onnx", parity=False)
+    lx.save_checkpoint(lively_model("question-answering", SMALL), tmp_path / "checkpoint")
+    for place in (onnx.path, tmp_path / "checkpoint"):
+        for convert in (lx.build_engine, lambda *paths, **options: lx.export("onnx", *paths, **options)):
+            with pytest.raises(lx.LxmertExportError, match="holds what is converted|is an artifact, not a checkpoint"):
+                convert(place, place, overwrite=True)
+    assert lx.load_artifact(onnx.path) and lx.load_checkpoint(tmp_path / "checkpoint")
+
+
+def test_an_interrupt_that_a_callback_would_lose_comes_at_the_end() -> None:
+    finished = False
+    with pytest.raises(KeyboardInterrupt), tensorrt_library.interrupt_kept():
+        signal.raise_signal(signal.SIGINT)
+        finished = True
+    assert finished and signal.getsignal(signal.SIGINT) is signal.default_int_handler
