@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from lxmert_export.artifact import ONNX_FILE, Artifact
-from lxmert_export.fp16_linter import LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
+from lxmert_export.fp16_linter import AUTO_ISLANDS, LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
 from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.onnx_types import MOVES, computes
 from lxmert_export.runners.onnx_emulator import HALF_TYPES, widen
@@ -49,7 +49,7 @@ def _range_findings(largest: Mapping[str, float]) -> Iterator[Finding]:
             share = "beyond" if beyond else f"{figure / LARGEST_HALF:.0%} of"
             seen = f"reaches {figure:.4g}, {share} fp16's {LARGEST_HALF:.0f}"
             yield Finding("error" if beyond else "warning", "activation-overflow" if beyond else "activation-near-range",
-                          node, module_path(node), seen, figure, "--fp32-islands auto")  # fmt: skip
+                          node, module_path(node), seen, figure, AUTO_ISLANDS)  # fmt: skip
 
 
 def largest_activations(path: Path, batches: Batches, *, of_all: bool = False) -> dict[str, float]:

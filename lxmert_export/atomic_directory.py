@@ -59,6 +59,9 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
             f"{final}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
         )
     if not final.exists():
+        above = next(parent for parent in final.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise ArtifactError(f"{final}: cannot be written: {above} is not a directory; choose another output")
         return
     if final.resolve() == Path.cwd():
         raise ArtifactError(f"{final}: is the current directory, which is not replaced; name another output")

@@ -12,7 +12,7 @@ import typer
 
 from lxmert_export.artifact import ONNX_FILE
 from lxmert_export.cli_conversions import HeadsOption, ProviderOption, RevisionOption
-from lxmert_export.errors import ParityError
+from lxmert_export.errors import BuiltNotRun, ParityError
 from lxmert_export.terminal import say, show_report, shown_progress
 
 PARITY_FAILED = 3  # an exit code
@@ -176,7 +176,12 @@ def verify(
     from lxmert_export.runners.providers import CPU
 
     with shown_progress() as progress:
-        report = parity_api.verify(artifact, polygraphy=polygraphy, providers=provider or (CPU,), progress=progress)
+        try:
+            report = parity_api.verify(artifact, polygraphy=polygraphy, providers=provider or (CPU,), progress=progress)
+        except BuiltNotRun as error:
+            if as_json:
+                print_json(parity_api.report_not_run(artifact, error).to_dict())
+            raise
     if polygraphy is not None:
         say(f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{artifact}/{ONNX_FILE}')}")
     if as_json:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lxmert_export import hub
 from lxmert_export.api import check_own_converters, default_directory, export, open_source, own_signature, require
-from lxmert_export.artifact import Artifact, is_artifact, open_artifact
+from lxmert_export.artifact import ONNX_FILE, Artifact, is_artifact, open_artifact, refuse_converted
 from lxmert_export.atomic_directory import atomic_directory, refuse_existing, refuse_source
 from lxmert_export.config import LxmertConfig
+from lxmert_export.converted_files import MANIFEST_FILE
 from lxmert_export.engine_options import BuildOptions, check_dla
 from lxmert_export.engine_targets import resolve
-from lxmert_export.errors import ConversionError, InputError
+from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError, InputError
 from lxmert_export.judging import Progress, silent
 from lxmert_export.profiles import check_counts, make_profiles, parse_range
 from lxmert_export.signature import ATTENTION_OPSET, Attention, Precision, Signature, Task
@@ -76,13 +77,14 @@ def build_engine(
     """
     ranges = {"batch": batch, "text": text, "objects": objects}
     fixed = _fixed_axes(ranges)
-    given = open_artifact(source) if isinstance(source, str | Path) and is_artifact(source) else None
+    given = _given_artifact(source) if isinstance(source, str | Path) else None
     resolved = resolve(
         target,
         precision=precision or (given.manifest.precision if given else "fp32"),
         compute_capability=compute_capability,
         options=options,
         opset=given.manifest.options.get("opset") if given else _opset(onnx_options),
+        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
     )
     _check_calibration(calibration, resolved.precision)
     _check_timing_cache(resolved.options)
@@ -133,6 +135,21 @@ def build_engine(
                 onnx, resolved, profiles, temporary, name=name, calibration=calibration, progress=progress
             )
     return replace(written, path=final)
+
+
+def _given_artifact(source: str | Path) -> Artifact | None:
+    """The artifact that a path is; None of what may be a checkpoint. ``ArtifactError``: another converted model, at once."""
+    if is_artifact(source):
+        return open_artifact(source)
+    refuse_converted(source)
+    directory = Path(source)
+    weights = any((directory / name).is_file() for name in hub.WEIGHT_FILES) or any(directory.glob("*.pth"))
+    if (directory / ONNX_FILE).is_file() and not weights:
+        raise ArtifactError(
+            f"{source}: holds an ONNX model, but is not an artifact directory (no {MANIFEST_FILE}): name its checkpoint, or "
+            f"the directory that {PACKAGE} onnx wrote"
+        )
+    return None
 
 
 def _opset(options: OnnxOptions) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, get_args
 from lxmert_export.engine_options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
 from lxmert_export.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
-from lxmert_export.signature import ATTENTION_OPSET, Precision
+from lxmert_export.signature import ATTENTION_OPSET, Attention, Precision
 
 Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -176,11 +176,12 @@ def resolve(
     compute_capability: str | None = None,
     options: BuildOptions | None = None,
     opset: int | None = None,
+    attention: Attention = "decomposed",
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
 ) -> EngineTarget:
     """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
 
-    ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` the graph's, where known.
+    ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` and ``attention`` the graph's, where known.
     ``ConversionError``: whatever cannot work, why, and what to do instead.
     """
     options = options or BuildOptions()
@@ -196,7 +197,7 @@ def resolve(
     _check_precision(kind, asked or (), precision)
     check_options(kind, precision, options)
     facts = KINDS[kind]
-    versions = _parsing(kind, _versions(facts.versions, options), opset or 0)
+    versions = _parsing(kind, _versions(facts.versions, options), opset or 0, attention)
     capabilities = asked or _default_capabilities(kind, precision, options)
     return EngineTarget(
         target=known,
@@ -342,7 +343,7 @@ def _versions(versions: Versions, options: BuildOptions) -> Versions:
     return versions
 
 
-def _parsing(kind: str, versions: Versions, opset: int) -> Versions:
+def _parsing(kind: str, versions: Versions, opset: int, attention: Attention) -> Versions:
     """Those versions whose parser takes a graph; ``ConversionError`` where none does, or not the one that a device brings."""
     facts, parsers = KINDS[kind], HIGHEST_OPSETS[KINDS[kind].runtime]
     left = versions
@@ -352,9 +353,11 @@ def _parsing(kind: str, versions: Versions, opset: int) -> Versions:
     if left.spans and (brought is None or brought in left):
         return left
     possible = max(top for first, end, top in parsers if brought is None or brought in Versions(((first, end),)))
+    without = attention == "operator" and possible < ATTENTION_OPSET  # no lower opset has the operator
+    mend = "--attention decomposed" if without else f"--opset {possible} or a lower one"
     raise ConversionError(
         f"--target {kind}: the ONNX parser of {facts.runtime} {brought or versions} takes opset {possible} at most, and the "
-        f"graph is of {opset}: export it with --opset {possible} or a lower one (the Attention operator is {ATTENTION_OPSET}'s)"
+        f"graph is of {opset}: export it with {mend} (the Attention operator is {ATTENTION_OPSET}'s)"
     )
 
 

@@ -29,6 +29,8 @@ LARGEST_SQUARED = LARGEST_HALF**0.5
 MANY_SUBNORMAL = 0.01
 # sqrt(2 / pi) and the cubic term of the approximation, as exporters write them.
 TANH_GELU = (0.7978845608, 0.044715)
+# An ONNX artifact has its islands: `tensorrt` changes none.
+AUTO_ISLANDS = "--fp32-islands auto when the ONNX graph is exported"
 ISLANDS = "export with standard islands or --fp32-islands auto"
 REEXPORT = "export again with lxmert-export onnx --fp16"
 BOUNDED_MASK = f"{REEXPORT}, whose mask is -10000"
@@ -98,7 +100,7 @@ def _mask_constants(graph: ir.Graph) -> Iterator[Finding]:
         half = _reaches_half(value)
         seen = f"{value.name} is {least:.4g}, which " + ("reaches fp16" if half else "stays in float32")
         yield _finding("error" if half else "warning", "huge-mask-constant", _reader(value), seen, least,
-                       f"{BOUNDED_MASK}, or keep its Add and Softmax in float32: --fp32-islands auto")  # fmt: skip
+                       f"{BOUNDED_MASK}, or keep its Add and Softmax in float32: {AUTO_ISLANDS}")  # fmt: skip
 
 
 def _epsilons(graph: ir.Graph) -> Iterator[Finding]:
@@ -167,23 +169,23 @@ def _lint_weights(graph: ir.Graph, originals: Mapping[str, NDArray[Any]]) -> Ite
         if not _is_half_weight(value, array):
             continue
         name, reader = value.name or "", _reader(value)
-        original = originals.get(name, array)
+        original, multiplies = originals.get(name, array), not _is_added(value)
         with np.errstate(over="ignore"):
             stored = array.astype(np.float16)
         magnitude = np.abs(stored)
         if overflowed := int((~np.isfinite(stored)).sum()):
             yield _finding("error", "weight-overflow", reader, f"{name}: {overflowed} of {array.size} weights are not finite",
-                           overflowed, f"keep {reader.name} in float32: --fp32-islands auto")  # fmt: skip
+                           overflowed, f"keep {reader.name} in float32: {AUTO_ISLANDS}")  # fmt: skip
         if flushed := int(np.count_nonzero(original) - np.count_nonzero(stored)):
             share = flushed / array.size
-            yield _finding("warning" if share > MANY_SUBNORMAL else "note", "weight-underflow", reader,
+            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "weight-underflow", reader,
                            f"{name}: {flushed} of {array.size} weights became 0 ({share:.2%})", flushed,
-                           "rescale the layer, or keep it in float32: --fp32-islands auto")  # fmt: skip
+                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
         if subnormal := int(((magnitude > 0) & (magnitude < LEAST_NORMAL_HALF)).sum()):
             share = subnormal / array.size
-            yield _finding("warning" if share > MANY_SUBNORMAL else "note", "subnormal-weights", reader,
+            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "subnormal-weights", reader,
                            f"{name}: {subnormal} of {array.size} weights are subnormal ({share:.2%})", subnormal,
-                           "rescale the layer, or keep it in float32: --fp32-islands auto")  # fmt: skip
+                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
 
 
 RULES: tuple[Callable[[ir.Graph], Iterator[Finding]], ...] = (
@@ -233,6 +235,12 @@ def _is_half_weight(value: ir.Value, array: NDArray[Any]) -> bool:
         return False
     casts = [use.node for use in value.uses() if use.node.op_type == "Cast"]
     return _is_half(value) or any(_is_half(cast.outputs[0]) for cast in casts)
+
+
+def _is_added(value: ir.Value) -> bool:
+    """Whether it is a bias: what fp16 takes from a small one, 2⁻²⁵ at most, is lost in the sum as well."""
+    readers = [use.node for use in value.uses()]
+    return all(node.op_type == "Add" or (node.op_type == "Cast" and _is_added(node.outputs[0])) for node in readers)
 
 
 def _reader(value: ir.Value) -> ir.Node:

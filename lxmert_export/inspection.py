@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,26 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [*rows, *_engine_rows(manifest["options"])]
     rows += [*_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
     rows += [("foretold error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
+    if bundle := manifest["options"].get("bundle"):
+        rows += _bundle_rows(bundle)
     return [*rows, *_lint_rows(facts)]
+
+
+def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the engine of a bundle is to be built and to run."""
+    engine = bundle["engine"]
+    return [
+        ("bundle", f"for --target {engine['target']}: no engine is built yet, its README.md says how"),
+        ("runtime", f"{engine['runtime']} {engine['versions']}"),
+        ("runs on", _capabilities(engine)),
+        *_profile_rows(bundle["profiles"]),
+        ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
+    ]
 
 
 def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Layers by type and precision, profiles, size, target and flags of an engine, as they were when it was built."""
     engine, build = options["engine"], options["build"]
-    later = " and later" if engine["and_later"] else ""
     chosen = [f"{name}={value}" for name, value in engine["options"].items()]
     layers = [
         f"{kind}: {', '.join(f'{count} {precision}' for precision, count in counts.items())}"
@@ -93,12 +106,12 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("engine", f"{build['engine_bytes']:,} bytes for {build['weight_bytes']:,} bytes of weights"),
         ("runtime", f"{engine['runtime']} {build['runtime_version']}, built {engine['built']}"),
-        ("runs on", f"compute capability {', '.join(engine['compute_capabilities'])}{later}"),
+        ("runs on", _capabilities(engine)),
         (
             "options",
             ", ".join(["strongly typed", f"TF32 {'on' if build['tf32'] else 'off'}", *chosen, *build["flags"]]),
         ),
-        *((f"profile {number}", _ranges(profile)) for number, profile in enumerate(options["profiles"])),
+        *_profile_rows(options["profiles"]),
         ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
         ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
@@ -115,6 +128,15 @@ def predicted_errors(options: Mapping[str, Any]) -> list[str]:
         f"({found['status']})"
         for output, found in options.get("predicted_errors", {}).items()
     ]
+
+
+def _capabilities(engine: Mapping[str, Any]) -> str:
+    later = " and later" if engine["and_later"] else ""
+    return f"compute capability {', '.join(engine['compute_capabilities'])}{later}"
+
+
+def _profile_rows(profiles: Sequence[Mapping[str, list[int]]]) -> list[tuple[str, str]]:
+    return [(f"profile {number}", _ranges(profile)) for number, profile in enumerate(profiles)]
 
 
 def _ranges(profile: Mapping[str, list[int]]) -> str:

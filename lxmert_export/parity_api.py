@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert_export.api import check_own_converters, check_providers, open_source, require
 from lxmert_export.artifact import TARGETS, TOOLS, Artifact, open_artifact, tool_versions
-from lxmert_export.errors import ArtifactError, InputError, MissingExtra
+from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
 from lxmert_export.graph_facts import reader_of
 from lxmert_export.isolating import law_not_run, run_within
-from lxmert_export.judging import Judged, Progress, silent
+from lxmert_export.judging import Judged, Progress, artifact_facts, silent
 from lxmert_export.matrix import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
 from lxmert_export.own_inputs import RECORDINGS, read_own_inputs, read_recording
 from lxmert_export.parity.divergence import Divergence
@@ -206,6 +206,12 @@ def verify(
         notes = [f"{polygraphy}: {line}" for line in write_polygraphy(artifact, Path(polygraphy))]
     report = check_against_golden([artifact], providers, progress)
     return replace(report, notes=(*report.notes, *notes))
+
+
+def report_not_run(path: str | Path, error: BuiltNotRun) -> ParityReport:
+    """The report on an engine that ``verify`` could not run: it passes nothing, and gives the reason."""
+    facts = replace(artifact_facts(open_artifact(path)), not_judged="built-not-run", reason=str(error))
+    return report_on([], [facts])
 
 
 def judge_report(

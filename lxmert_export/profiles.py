@@ -133,8 +133,10 @@ def check_counts(given: Mapping[str, Sequence[str]]) -> int:
 def parse_range(text: str, where: str) -> AxisRange:
     """Reads ``min:opt:max``, or one number for all three; ``ConfigError`` begins with ``where``."""
     parts = text.split(":")
-    if len(parts) not in (1, 3) or not all(re.fullmatch("-?[0-9]{1,10}", part) for part in parts):
+    if len(parts) not in (1, 3) or not all(re.fullmatch("-[0-9]{1,10}|[0-9]+", part) for part in parts):
         raise ConfigError(f"{where} {text!r} must be min:opt:max, such as 1:4:8, or one number")
+    if any(len(part) > len(str(LARGEST)) for part in parts if part[0] != "-"):  # int() takes no number of any length
+        raise ConfigError(f"{where} {text!r} goes beyond {LARGEST}, the largest dimension of an engine")
     numbers = [int(part) for part in parts]
     return _checked(numbers * 3 if len(numbers) == 1 else numbers, where)
 
@@ -145,7 +147,8 @@ def check_profiles(profiles: Sequence[Profile], config: LxmertConfig, signature:
     for number, profile in enumerate(profiles):
         if profile.text.max > positions:
             raise ConfigError(
-                f"profile {number}: --text {profile.text} goes beyond the position table ({positions} rows)"
+                f"profile {number}: --text {profile.text} goes beyond the position table ({positions} rows): "
+                f"give at most {positions}"
             )
         for axis, size in fixed.items():
             if (sizes := profile.ranges[axis]) != AxisRange(size, size, size):

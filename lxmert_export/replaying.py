@@ -19,6 +19,9 @@ from lxmert_export.signature import CHOICE_OUTPUTS
 SAMPLED_CHOICES = (
     "its choices were judged when it was exported; its golden file holds too few of their scores to do so here"
 )
+BUNDLE_ONLY = (
+    "its ONNX graph was judged, and no engine: a bundle holds none before its build_and_verify.py has run on the device"
+)
 
 
 def check_against_golden(
@@ -64,6 +67,8 @@ def check_against_golden(
         judged = [replace(one, recording=at_sampled_positions(one.recording, named[one.name])) for one in judged]
     notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
+    if not devices:
+        notes += [f"{a.name}: {BUNDLE_ONLY}" for a in artifacts if "bundle" in a.manifest.options]
     report = report_on([*judged, *devices], others)
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
 

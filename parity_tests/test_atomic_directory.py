@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lxmert_export.atomic_directory import atomic_directory
+from lxmert_export.atomic_directory import atomic_directory, refuse_existing
 from lxmert_export.errors import ArtifactError
 
 
@@ -177,3 +177,9 @@ def test_an_old_one_that_was_set_aside_comes_back(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="exists already"):
         write(tmp_path / "out", "new")
     assert (tmp_path / "out" / "file").read_text() == "old"
+
+
+def test_a_place_below_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "batch1").write_text("a file")
+    with pytest.raises(ArtifactError, match=f"{tmp_path / 'batch1'} is not a directory; choose another output"):
+        refuse_existing(tmp_path / "batch1" / "deeper" / "out", overwrite=False)

@@ -81,7 +81,9 @@ def test_a_graph_that_the_parser_does_not_take(tmp_path: Path, monkeypatch: pyte
     """From a checkpoint by its options, and from an artifact by its manifest: both before a bundle is begun."""
     on_machine(monkeypatch, "10.3.0", (8, 7))
     for options in ({"opset": 22}, {"attention": "operator"}):
-        assert "opset 20 at most" in refused(tmp_path, target="orin-jp6", bundle=True, **options)
+        message = refused(tmp_path, target="orin-jp6", bundle=True, **options)
+        assert "opset 20 at most" in message
+        assert ("--attention decomposed" in message) is ("attention" in options)
     graph = lx.export("onnx", lively_model("question-answering", SMALL), tmp_path / "graph", opset=22, parity=False)
     with pytest.raises(ConversionError, match="opset 20 at most, and the graph is of 22"):
         lx.build_engine(graph.path, tmp_path / "out", target="orin-jp6", bundle=True)
@@ -134,3 +136,19 @@ def test_an_interrupt_that_a_callback_would_lose_comes_at_the_end() -> None:
         signal.raise_signal(signal.SIGINT)
         finished = True
     assert finished and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_onnx_model_that_is_no_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as what it is, before torch is imported; a checkpoint beside it is one still."""
+    on_machine(monkeypatch, "1.7.1")
+    lx.export("onnx", lively_model("question-answering", SMALL), tmp_path / "ours", parity=False)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "model.onnx").write_bytes((tmp_path / "ours" / "model.onnx").read_bytes())
+    with pytest.raises(lx.ArtifactError, match=r"holds an ONNX model, but is not an artifact directory \(no manifest"):
+        lx.build_engine(foreign, tmp_path / "out")
+    with pytest.raises(lx.ArtifactError, match=f"name the one that it lies in: {tmp_path / 'ours'}$"):
+        lx.build_engine(tmp_path / "ours" / "model.onnx", tmp_path / "out")
+    (foreign / "model.safetensors").write_bytes(b"")
+    with pytest.raises(lx.CheckpointError):
+        lx.build_engine(foreign, tmp_path / "out")

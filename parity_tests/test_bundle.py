@@ -27,6 +27,7 @@ from lxmert_export.bundle.build_and_verify import NOT_RUN
 from lxmert_export.engine_targets import TARGETS, resolve
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.graph_facts import read_graph_facts
+from lxmert_export.inspection import inspect_artifact, summary_rows
 from parity_tests.random_models import SMALL, lively_model
 from parity_tests.test_cli import refused, run
 
@@ -63,7 +64,18 @@ def test_a_bundle_holds_all_that_a_device_needs(bundle: Artifact, graph: Artifac
     assert {name.split("/")[0] for name in arrays.files} == {"input", "reference", "shape", "floor", "positions"}
     text = bundle.file("README.md").read_text()
     assert "--minShapes=input_ids:1x2," in text and "--computeCapabilities=89" in text and "polygraphy" not in text
-    assert lx.verify(bundle.path).passed  # it is an ONNX artifact still
+    verified = lx.verify(bundle.path)
+    assert verified.passed  # it is an ONNX artifact still
+    assert any("its ONNX graph was judged, and no engine" in note for note in verified.notes)
+    assert not any("no engine" in note for note in lx.verify(graph.path).notes)
+
+
+def test_inspect_tells_a_bundle_from_a_graph(bundle: Artifact, graph: Artifact) -> None:
+    told = dict(summary_rows(inspect_artifact(bundle.path)))
+    assert "--target rtx" in told["bundle"] and "no engine is built yet" in told["bundle"]
+    assert told["runtime"] == "tensorrt-rtx >=1.7,<2" and told["runs on"] == "compute capability 8.9"
+    assert told["profile 0"] == "batch 1:1:8, text 2:20:32, objects 1:36:100" and told["unexecuted"] == "run"
+    assert "bundle" not in dict(summary_rows(inspect_artifact(graph.path)))
 
 
 def test_a_bundle_can_be_made_anew_from_a_bundle(bundle: Artifact, tmp_path: Path) -> None:

@@ -220,6 +220,12 @@ def test_an_opset_that_no_parser_takes_is_refused(kind: str, opset: int, highest
     assert ("of tensorrt 10.3 takes" in message) == (kind == "orin-jp6")
 
 
+def test_no_lower_opset_is_named_that_lacks_the_operator() -> None:
+    message = refused("orin-jp6", opset=23, attention="operator")
+    assert "export it with --attention decomposed" in message and "--opset" not in message
+    assert "export it with --opset 25" in refused("thor", opset=26, attention="operator")
+
+
 def test_dla_is_orins_and_fp16s() -> None:
     found = resolve("orin-jp7", precision="fp16", options=BuildOptions(dla=True))
     assert str(found.versions) == ">=11.4.1,<12"

@@ -85,6 +85,8 @@ BAD = {
     "0": "goes below 1",
     "-1:1:8": "goes below 1",
     "1:1:2147483648": "goes beyond 2147483647",
+    "1:36:99999999999999999999": "goes beyond 2147483647",
+    "9" * 5000: "goes beyond 2147483647",
 } | dict.fromkeys(
     (
         "",
@@ -99,7 +101,7 @@ BAD = {
         "١",
         "1e3",
         "+1",
-        "9" * 11,
+        "-" + "9" * 11,
         " 1",
         "1\n",
         "None",
@@ -121,7 +123,7 @@ def test_bad_ranges_name_axis_and_profile(axis: str, text: str, reason: str) -> 
 def test_text_beyond_the_position_table() -> None:
     assert make_profiles(FULL, SIGNATURE, text=["2:20:512"])[0].text.max == 512
     message = refused(text=["2:20:30", "2:20:513"])
-    assert message == "profile 1: --text 2:20:513 goes beyond the position table (512 rows)"
+    assert message == "profile 1: --text 2:20:513 goes beyond the position table (512 rows): give at most 512"
     assert make_profiles(FULL, SIGNATURE, objects=["1:20:513"], batch=["513"])  # no table for these
 
 

@@ -422,6 +422,10 @@ def test_the_command(graph: Artifact, tmp_path: Path) -> None:
     assert "[W]" not in found.stderr and "TRT" not in found.stderr
     verified = run("verify", "out", cwd=tmp_path)
     assert verified.returncode == 1 and NOT_RUN in verified.stderr and "passed" not in verified.stdout + verified.stderr
+    as_json = run("verify", "out", "--json", cwd=tmp_path)
+    told = json.loads(as_json.stdout)
+    assert as_json.returncode == 1 and told["passed"] is False and NOT_RUN in told["summary"]
+    assert [runner["status"] for runner in told["runners"]] == ["built-not-run"]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "default name"])
