@@ -227,7 +227,7 @@ def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] 
         raise ConversionError(
             f"--target {target.target} is built on the device, and {reason_of(error)}: {instead}"
         ) from error
-    if not any(gpu.capability in target.compute_capabilities for gpu in gpus):
+    if gpus[0].capability not in target.compute_capabilities:  # TensorRT builds on the first
         raise ConversionError(f"--target {target.target} is built on the device, and this one has {gpus[0]}: {instead}")
 
 

@@ -119,8 +119,9 @@ def as_one_error(
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
     """Raises a Ctrl-C that comes meanwhile at the end: TensorRT's callbacks into Python would lose it without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # where no signal arrives
+    heeded = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
+    if threading.current_thread() is not threading.main_thread() or not heeded:
+        yield  # where no signal arrives, or none is to be heeded
         return
     pressed = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
@@ -128,8 +129,8 @@ def interrupt_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
-        raise KeyboardInterrupt
+        if pressed.is_set():
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_alarms_and_missed_faults_are_counted() -> None:
     ]
     results = summarise([swap, *[sound] * 99, alarm, missed, *int8])
     assert results["int8"]["kept"]["trials"] == 2 and results["int8"]["kept"]["alarms"] == 1
-    assert results["int8"]["others"]["trials"] == 1
+    assert results["int8"]["lost"]["trials"] == 1 and results["int8"]["near_the_limit"]["trials"] == 0
     subject = results["subjects"]["onnx fp32"]
     assert (subject["trials"], subject["alarms"], subject["detectable"], subject["detectable_caught"]) == (100, 1, 1, 0)
     assert subject["false_alarm_bound"] == pytest.approx(0.0466, abs=1e-3)

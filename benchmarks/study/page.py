@@ -60,9 +60,16 @@ def _correct(results: Row) -> Iterator[str]:
 
 
 def _int8(results: Row) -> Iterator[str]:
-    int8 = results["int8"]
-    kept, others, ratios = int8["kept"], int8["others"], int8["ratio_quantiles"]
+    int8, kept, ratios = results["int8"], results["int8"]["kept"], results["int8"]["ratio_quantiles"]
+    if not ratios:
+        return
+    groups = {
+        f"that int8 keeps: the simulation's score is {int8['kept_below']:g} or less": kept,
+        f"near the limit: {int8['kept_below']:g} to {results['threshold']:g}": int8["near_the_limit"],
+        "that int8 loses: the simulation fails, too": int8["lost"],
+    }
     choices = sum(row["alarms_by_choices"] for row in results["subjects"].values())
+    trials = sum(row["trials"] for row in groups.values())
     yield from (
         "## int8, and networks that it cannot hold",
         "",
@@ -70,8 +77,8 @@ def _int8(results: Row) -> Iterator[str]:
         "answer would. Random",
         "networks answer nearly the same whatever they are asked, deep ones amplify what is rounded, and some cannot be held in "
         "int8 at all: the",
-        f"alarms above, {choices} of them by choices. So each of {kept['trials'] + others['trials']:,} further trials asks a "
-        "simulation too, which no converter made: the canonical",
+        f"alarms above, {choices} of them by choices. So each of {trials:,} further trials asks a simulation too, which no "
+        "converter made: the canonical",
         "model in float64, its linear layers in int8. A trial is correct where the simulation stays within "
         f"{int8['kept_below']:g} floors.",
         "",
@@ -79,7 +86,8 @@ def _int8(results: Row) -> Iterator[str]:
         "|---|---|---|---|---|",
         *(
             f"| {name} | {row['trials']:,} | {row['alarms']} | {row['false_alarm_bound']:.2%} | {row['largest_score']:.2f} |"
-            for name, row in (("that int8 keeps", kept), ("others", others))
+            for name, row in groups.items()
+            if row["trials"]
         ),
         "",
         f"The file's score over the simulation's: median {ratios['0.5']:.2f}, 1 % to 99 % {ratios['0.01']:.2f} to "
@@ -96,7 +104,7 @@ def _swapped(results: Row) -> Iterator[str]:
         "Swapped weights were held against a real export of the same checkpoint, once for each architecture: the largest "
         "difference, in floors.",
         "0 is the same bits. TFLite's converter folds a LayerNorm's shift into the next bias, in an order of addition of its "
-        "own: the last bit differs. Layers: language, vision, cross.",
+        "own: the last bit differs, which may take int8 to another step. Layers: language, vision, cross.",
         "",
         "| architecture | task | hidden size | layers | trials | ONNX | TensorFlow | TFLite fp32, fp16, int8 |",
         "|---|---|---|---|---|---|---|---|",

@@ -127,13 +127,15 @@ def _point(threshold: float, outcomes: Sequence[Outcome], planted: Sequence[tupl
 def _int8(trials: Sequence[Row]) -> Row:
     """Files beside simulations: those of networks that int8 keeps, and the others."""
     kept = [row for row in trials if not fails(tuple(row["simulated"]), KEPT)]
-    lost = [row for row in trials if row not in kept]
+    lost = [row for row in trials if fails(tuple(row["simulated"]), THRESHOLD)]
+    near = [row for row in trials if row not in kept and row not in lost]
     ratios = [row["file"][0] / row["simulated"][0] for row in trials]
     return {
         "kept_below": KEPT,
         "ratio_quantiles": {str(q): float(np.quantile(ratios, q)) for q in (0, 0.01, 0.5, 0.99, 1)} if ratios else {},
         "kept": _alarms(kept),
-        "others": _alarms(lost),
+        "near_the_limit": _alarms(near),
+        "lost": _alarms(lost),
     }
 
 

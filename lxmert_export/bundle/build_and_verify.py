@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-BUNDLE_FORMAT, REPORT_FORMAT = "lxmert-export bundle 1", "lxmert-export device report 1"
+BUNDLE_FORMAT, REPORT_FORMAT = "lxmert-export bundle 1", "lxmert-export device report 2"
 BUNDLE_FILE, GOLDEN_ARRAYS = "bundle.json", "golden.npz"
 ENGINE, OUTPUTS, REPORT = "model.engine", "outputs.npz", "report.json"
 RUN, NOT_RUN = "built and run", "built, not run (no GPU)"
