@@ -174,7 +174,7 @@ def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
     graph = read_graph_facts(artifact)
     beside_islands = sum(found.values()) - len(engine.float32_matmuls)  # which a graph's count leaves out
     if graph is not None and beside_islands != sum(graph.matmuls.values()):
-        faults.append(f"it has {beside_islands} matmuls beside islands, and the graph {sum(graph.matmuls.values())}")
+        faults.append(f"it has {beside_islands} matmuls, and the graph {sum(graph.matmuls.values())}")
     return faults
 
 

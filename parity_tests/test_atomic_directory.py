@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lxmert_export.atomic_directory import atomic_directory, refuse_existing
+from lxmert_export.atomic_directory import atomic_directory, refuse_existing, refuse_source
 from lxmert_export.errors import ArtifactError
 
 
@@ -139,7 +139,7 @@ WRITER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would inherit its being ignored
 from pathlib import Path
-from lxmert_export.atomic_directory import atomic_directory
+from lxmert_export.atomic_directory import atomic_directory, refuse_source
 with atomic_directory(Path(sys.argv[1]), overwrite=True) as temporary:
     (temporary / "file").write_text("half")
     print("writing", flush=True)
@@ -183,3 +183,15 @@ def test_a_place_below_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "batch1").write_text("a file")
     with pytest.raises(ArtifactError, match=f"{tmp_path / 'batch1'} is not a directory; choose another output"):
         refuse_existing(tmp_path / "batch1" / "deeper" / "out", overwrite=False)
+
+
+def test_a_link_out_of_its_directory_is_a_source_there(tmp_path: Path) -> None:
+    """A hub's snapshot holds links to files that lie elsewhere."""
+    snapshot, blob = tmp_path / "snapshot", tmp_path / "blob"
+    snapshot.mkdir()
+    blob.write_bytes(b"weights")
+    (snapshot / "pytorch_model.bin").symlink_to(blob)
+    with pytest.raises(ArtifactError, match="holds what is converted"):
+        refuse_source(snapshot / "pytorch_model.bin", snapshot)
+    refuse_source(snapshot / "pytorch_model.bin", tmp_path / "other")
+    refuse_source("demo", tmp_path / "other")
