@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import lxmert_export as lx
+from lxmert_export.artifact import Artifact
+from parity_tests.random_models import TINY, lively_model
+
 # Tests run two at a time on two cores: more threads in each would only wait for one another.
 torch.set_num_threads(1)
 
@@ -19,3 +23,16 @@ def oracle_python() -> str:
     path = Path(os.environ.get("LXMERT_TF_ORACLE_PYTHON", beside))
     assert path.is_file(), f"{path} is not there: 'make test' sets it up"
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def bundled_graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The ONNX artifact of ``bundle``."""
+    return lx.export("onnx", lively_model("pretraining", TINY), tmp_path_factory.mktemp("graph") / "onnx")
+
+
+@pytest.fixture(scope="session")
+def bundle(bundled_graph: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """What a device builds and verifies an engine from."""
+    place = tmp_path_factory.mktemp("bundle")
+    return lx.build_engine(bundled_graph.path, place / "sent", compute_capability="8.9", bundle=True)

@@ -27,6 +27,7 @@ SMALL = LxmertConfig(
     visual_feat_dim=16,
 )
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids", "visual_feats", "visual_pos", "visual_attention_mask")
+TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 
 
 def lively_state(config: LxmertConfig, task: Task, seed: int = 0) -> dict[str, Tensor]:

@@ -20,9 +20,8 @@ from lxmert_export.errors import ArtifactError, CheckpointError, InputError, Par
 from lxmert_export.golden import read_golden
 from lxmert_export.inspection import inspect_artifact
 from parity_tests.planted_faults import FAULTS
-from parity_tests.random_models import SMALL, lively_inputs, lively_model
+from parity_tests.random_models import SMALL, TINY, lively_inputs, lively_model
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 ROOT = Path(__file__).parent.parent
 
 

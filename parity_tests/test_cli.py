@@ -15,10 +15,9 @@ import torch
 
 import lxmert_export as lx
 from parity_tests.planted_faults import FAULTS
-from parity_tests.random_models import SMALL, lively_model
+from parity_tests.random_models import TINY, lively_model
 
 ROOT = Path(__file__).parent.parent
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 COMMAND = [sys.executable, "-m", "lxmert_export.cli"]
 
 

@@ -20,21 +20,9 @@ from lxmert_export.bundle import build_and_verify as script
 from lxmert_export.device_report import check_engine, read_report
 from lxmert_export.errors import ArtifactError
 from lxmert_export.graph_facts import read_graph_facts
-from parity_tests.random_models import lively_model
-from parity_tests.test_bundle import TINY, Arrays, edit
+from parity_tests.random_models import TINY, lively_model
+from parity_tests.test_bundle import Arrays, edit
 from parity_tests.test_cli import run
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    place = tmp_path_factory.mktemp("graph")
-    return lx.export("onnx", lively_model("pretraining", TINY), place / "onnx")
-
-
-@pytest.fixture(scope="module")
-def bundle(graph: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    place = tmp_path_factory.mktemp("bundle")
-    return lx.build_engine(graph.path, place / "sent", compute_capability="8.9", bundle=True)
 
 
 def matmuls_of(artifact: Artifact) -> dict[str, int]:
@@ -79,9 +67,9 @@ def returned(bundle: Artifact, place: Path, change: Callable[[Arrays], object] =
     return place / "report.json"
 
 
-def test_outputs_of_a_device_are_judged_here(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+def test_outputs_of_a_device_are_judged_here(bundle: Artifact, bundled_graph: Artifact, tmp_path: Path) -> None:
     path = returned(bundle, tmp_path / "back")
-    for artifact in (bundle, graph):
+    for artifact in (bundle, bundled_graph):
         report = lx.check_device_report(artifact.path, path)
         assert report.passed
         assert {cell.runner for cell in report.cells} == {f"{artifact.name} on Synthetic GPU (tensorrt-rtx 1.7.1)"}
@@ -196,13 +184,13 @@ def test_outputs_that_cannot_be_read_are_one_line(
         lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
 
 
-def test_a_device_stands_beside_other_artifacts(bundle: Artifact, graph: Artifact, tmp_path: Path) -> None:
+def test_a_device_stands_beside_other_artifacts(bundle: Artifact, bundled_graph: Artifact, tmp_path: Path) -> None:
     path = returned(bundle, tmp_path / "back")
-    report = lx.check_parity([bundle.path, graph.path], device_reports=[path])
+    report = lx.check_parity([bundle.path, bundled_graph.path], device_reports=[path])
     device = next(facts.name for facts in report.runners if facts.kind == "device")
     assert report.passed and report.status_of(device) == "pass"
     opponents = {cell.runner for cell in report.cells if cell.against == device}
-    assert opponents == {bundle.name, graph.name}  # every pair, the device's among them
+    assert opponents == {bundle.name, bundled_graph.name}  # every pair, the device's among them
     required = lx.check_parity([bundle.path], device_reports=[path], require_targets=["tensorrt"])
     assert required.passed
     without = lx.check_parity([bundle.path], require_targets=["tensorrt"])

@@ -19,9 +19,8 @@ from lxmert_export.fp16_linter import Finding, lint_fp16, module_path
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import TASKS, Task, task_signature
 from parity_tests.planted_faults import fp16_overflow
-from parity_tests.random_models import SMALL, lively_model
+from parity_tests.random_models import TINY, lively_model
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 FLOAT16_MIN, FLOAT32_MIN = -65504.0, float(np.finfo(np.float32).min)
 

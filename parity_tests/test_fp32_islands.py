@@ -33,10 +33,9 @@ from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import Task
 from parity_tests.island_trials import Bench, bench
 from parity_tests.planted_faults import fp16_overflow
-from parity_tests.random_models import SMALL, lively_model
+from parity_tests.random_models import TINY, lively_model
 from parity_tests.stress_models import outlier_model, rescale_residual_stream
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 LAYER = "lxmert.language_layers.0.self_attention"
 # fp16_overflow multiplies values by 2^15: what holds them, and the projection that brings them back.
 OVERFLOWING = {f"{LAYER}.value/MatMul", f"{LAYER}.value/Add", f"{LAYER}/MatMul_2", f"{LAYER}.output/MatMul"}

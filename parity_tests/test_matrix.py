@@ -21,10 +21,9 @@ from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, Missing
 from lxmert_export.golden import read_golden
 from lxmert_export.isolating import Request, run_within
 from lxmert_export.parity.report import RunnerFacts
-from parity_tests.random_models import SMALL, lively_inputs, lively_model
+from parity_tests.random_models import TINY, lively_inputs, lively_model
 from parity_tests.test_cli import run
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 PRETRAINING = {"prediction_logits", "cross_relationship_score", "question_answering_score"}
 
 

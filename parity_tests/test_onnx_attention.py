@@ -25,10 +25,9 @@ from lxmert_export.onnx_decomposition import load_decomposed
 from lxmert_export.runners.onnx_emulator import write_emulated
 from lxmert_export.sample_inputs import sample_inputs
 from lxmert_export.signature import Precision
-from parity_tests.random_models import SMALL, lively_model
+from parity_tests.random_models import TINY, lively_model
 from parity_tests.test_cli import run
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 # Heads of 64, for which TensorRT has a fused kernel in half precision.
 WIDE = TINY.replace(hidden_size=128, num_attention_heads=2)
 

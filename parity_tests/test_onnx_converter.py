@@ -24,9 +24,8 @@ from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.runners.torch_module import module_state
 from lxmert_export.signature import TASKS, Signature, Task, TensorSpec, task_signature
-from parity_tests.random_models import SMALL, lively_inputs, lively_model
+from parity_tests.random_models import SMALL, TINY, lively_inputs, lively_model
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 LIMITS = InputLimits.of(TINY)
 
 

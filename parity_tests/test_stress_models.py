@@ -18,7 +18,7 @@ from lxmert_export.fp16_linter import LARGEST_HALF
 from lxmert_export.parity.scores import THRESHOLD
 from lxmert_export.runners.runner import InputLimits
 from parity_tests.island_trials import Bench, bench
-from parity_tests.random_models import SMALL, lively_inputs
+from parity_tests.random_models import TINY, lively_inputs
 from parity_tests.stress_models import (
     encoder_layer,
     outlier_model,
@@ -28,7 +28,6 @@ from parity_tests.stress_models import (
     same_function,
 )
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 OUTLIERS = 1e4
 Rescale = Callable[[nn.Module], None]
 # What stays inside fp16's range, and what does not.

@@ -34,11 +34,10 @@ from lxmert_export.runners.opening import OPENERS
 from lxmert_export.runners.runner import InputLimits
 from lxmert_export.signature import TASKS, Precision, Task
 from lxmert_export.tensorrt_library import as_one_error, open_library
-from parity_tests.random_models import SMALL, lively_model
+from parity_tests.random_models import SMALL, TINY, lively_model
 from parity_tests.stress_models import outlier_model, rescale_residual_stream
 from parity_tests.test_cli import run
 
-TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 FIXED = {"batch": ("2",), "text": ("6",), "objects": ("5",)}
 
 
