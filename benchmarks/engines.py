@@ -78,15 +78,17 @@ def page(facts: dict[str, Any]) -> str:
         f"(fp16), building, writing; median (least to largest) of {facts['runs']}, in turn. The predicted error is the",
         "emulator's, RMS against float64 where it fares worst, and unvalidated: no GPU has run these engines.",
         "",
-        "| precision | seconds | peak MiB | engine bytes | beside its weights | matmuls | predicted error | score |",
-        "|---|---|---|---|---|---|---|---|",
+        "| precision | seconds | peak MiB | engine bytes | beside its weights | matmuls | beside them, kB each | predicted error "
+        "| score |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in facts["engines"]:
         foretold = row["predicted_errors"].get("question_answering_score")
+        kernels = (row["engine_bytes"] - row["weight_bytes"]) / sum(row["matmuls"].values()) / 1000
         matmuls = ", ".join(f"{count} {name}" for name, count in row["matmuls"].items())
         lines.append(
             f"| {row['precision']} | {spread(row['seconds'])} | {spread(row['peak_mib'], 0)} | {row['engine_bytes']:,} "
-            f"| {row['engine_bytes'] / row['weight_bytes']:.3f}× | {matmuls} "
+            f"| {row['engine_bytes'] / row['weight_bytes']:.3f}× | {matmuls} | {kernels:.0f} "
             + (f"| {foretold['error_rms']:.2e} | {foretold['score']:.2f} of 8 |" if foretold else "| - | - |")
         )
     return "\n".join(lines) + "\n"

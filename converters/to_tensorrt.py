@@ -21,8 +21,8 @@ from lxmert_export.tensorrt_library import as_one_error, interrupt_kept, library
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
 # What an engine may have in bytes: its weights and a tenth, and its kernels. Of these each matmul brings its share in each
-# profile, 74 to 175 kB as TensorRT-RTX 1.7.1 builds them (64 to 768 wide, 35 to 243 matmuls, 1 to 4 profiles); classic TensorRT,
-# not measured, may have a lean runtime beside them. What is larger holds wider weights than it says.
+# profile, at full size 73 to 78 kB (benchmarks/engines.md), in small models about twice that; classic TensorRT, not measured, may
+# have a lean runtime beside them. What is larger holds wider weights than it says.
 LARGEST_SHARE, LARGEST_OF_A_MATMUL, UNMEASURED = 1.1, 200_000, 64 << 20
 
 

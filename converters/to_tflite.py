@@ -49,7 +49,7 @@ def convert_to_tflite(
         tempfile.TemporaryDirectory(prefix=".saved-model-", dir=plain) as temporary,
     ):
         saved = _write_saved_model(make_model(), signature, Path(temporary), mask_bias)
-        gc.collect()  # a Keras model is held by itself, in cycles: at full size 0.8 GiB of the converter's peak of 6.2
+        gc.collect()  # a Keras model is held by itself, in cycles, and the converter takes seven times its weights
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT])
         _quantize(converter, quantization, calibration)
         try:
