@@ -78,10 +78,8 @@ def refuse_source(source: object, final: Path) -> None:
     """``ArtifactError`` where an output would take the place of what it is made from, where that is a path."""
     if not isinstance(source, str | Path) or not Path(source).exists():
         return
-    places = (
-        Path(source).absolute(),
-        Path(source).resolve(),
-    )  # a file of the hub's cache is a link out of its directory
+    # a file of the hub's cache is a link out of its directory
+    places = (Path(source).absolute(), Path(source).resolve())
     if final.resolve() in {above.resolve() for place in places for above in (place, *place.parents)}:
         raise ArtifactError(
             f"{final}: holds what is converted, {source}, and is not replaced; name another output (-o)"

@@ -55,9 +55,8 @@ def check_against_module(
     config = contest.artifacts[0].manifest.config
     yardstick, limits = Yardstick(module, config, progress), InputLimits.of(config)
     signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()
-    samples = contest.samples(
-        signature, sample_inputs(signature, config), limits
-    )  # which says at once what does not fit
+    # before anything is run: what does not fit is told at once
+    samples = contest.samples(signature, sample_inputs(signature, config), limits)
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_runnable(artifact)

@@ -125,17 +125,16 @@ def _point(threshold: float, outcomes: Sequence[Outcome], planted: Sequence[tupl
 
 
 def _int8(trials: Sequence[Row]) -> Row:
-    """Files beside simulations: those of networks that int8 keeps, and the others."""
-    kept = [row for row in trials if not fails(tuple(row["simulated"]), KEPT)]
-    lost = [row for row in trials if fails(tuple(row["simulated"]), THRESHOLD)]
-    near = [row for row in trials if row not in kept and row not in lost]
+    """Files beside simulations: of networks that int8 keeps, of those near the limit, and of those that it loses."""
+    groups: dict[str, list[Row]] = {"kept": [], "near_the_limit": [], "lost": []}
+    for row in trials:
+        kept, lost = not fails(tuple(row["simulated"]), KEPT), fails(tuple(row["simulated"]), THRESHOLD)
+        groups["kept" if kept else "lost" if lost else "near_the_limit"].append(row)
     ratios = [row["file"][0] / row["simulated"][0] for row in trials]
     return {
         "kept_below": KEPT,
         "ratio_quantiles": {str(q): float(np.quantile(ratios, q)) for q in (0, 0.01, 0.5, 0.99, 1)} if ratios else {},
-        "kept": _alarms(kept),
-        "near_the_limit": _alarms(near),
-        "lost": _alarms(lost),
+        **{name: _alarms(rows) for name, rows in groups.items()},
     }
 
 
