@@ -25,7 +25,7 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 		'$(QUESTION)' --save build/answer.png --word circles
 
 train-demo: $(VENV)/.ready ## Train the built-in checkpoint anew: 2 cores, under 45 minutes, goes on where it was stopped
-	$(BIN)/python -m lxmert_export.demo.training
+	$(BIN)/python -m lxmert_export.training
 
 test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
@@ -37,6 +37,9 @@ check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, 
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m pytest --collect-only -qqq
+
+map: $(VENV)/.ready ## Print the rooms of the code: lines, floors, who imports whom
+	$(BIN)/python docs/map.py
 
 docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
 	$(BIN)/python docs/generate.py
@@ -66,8 +69,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # A Chromium for the HTML report's tests, if there is none: Debian's as root, else Playwright's own.
-$(VENV)/.browser: $(VENV)/.ready parity_tests/browser.py
-	$(BIN)/python -m parity_tests.browser
+$(VENV)/.browser: $(VENV)/.ready parity_tests/reports/browser.py
+	$(BIN)/python -m parity_tests.reports.browser
 	touch $@
 
 # tf_keras asks for the full tensorflow package; tensorflow-cpu is the same for a test oracle.
@@ -77,4 +80,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test check docs parity study benchmark gpu clean
+.PHONY: help demo train-demo test check map docs parity study benchmark gpu clean

@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.measuring import Run, in_turn, machine, run_process, spread
 from benchmarks.tensorflow_worker import OBJECTS, TEXT, inputs_of
-from lxmert_export.api import export as export_artifact
+from lxmert_export.api.export import export as export_artifact
 from lxmert_export.checkpoint.read import read_checkpoint
-from lxmert_export.weight_names import TIED_DECODER
+from lxmert_export.spec.weight_names import TIED_DECODER
 
 HERE = Path(__file__).parent
 WORKER = str(HERE / "tensorflow_worker.py")

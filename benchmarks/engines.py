@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.full_size_checkpoint import write_full_size
 from benchmarks.measuring import in_turn, machine, spread
-from lxmert_export.api import export
-from lxmert_export.artifact import Artifact, open_artifact
-from lxmert_export.signature import Precision
+from lxmert_export.api.export import export
+from lxmert_export.artifact.directory import Artifact, open_artifact
+from lxmert_export.spec.signature import Precision
 
 HERE = Path(__file__).parent
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")

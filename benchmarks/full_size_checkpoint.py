@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from lxmert_export.checkpoint.write import write_checkpoint
-from lxmert_export.config import LxmertConfig
-from lxmert_export.signature import TASKS, Task
-from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import TASKS, Task
+from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 ANSWERS = {"question-answering": 3129, "pretraining": 9500}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lxmert_export.signature import TASKS
+from lxmert_export.spec.signature import TASKS
 
 MINUTES = 20
 MEBIBYTES = 6e9 / 2**20  # 6 GB

@@ -24,10 +24,10 @@ from benchmarks.full_size_page import missed_limits, page
 from benchmarks.full_size_plan import PLAN, Kind, targets_that_must_pass
 from benchmarks.measuring import machine, run_process
 from benchmarks.resumable import Steps, source_key
-from lxmert_export.api import load_checkpoint
-from lxmert_export.cli_parity import PARITY_FAILED
+from lxmert_export.api.export import load_checkpoint
+from lxmert_export.cli.printing import PARITY_FAILED
 from lxmert_export.errors import CheckpointError
-from lxmert_export.signature import Task
+from lxmert_export.spec.signature import Task
 
 HERE = Path(__file__).parent
 SOURCES = ("lxmert_export", "converters", *(f"benchmarks/{name}.py" for name in (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lxmert_export.signature import Task
+from lxmert_export.spec.signature import Task
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import machine
-from benchmarks.study.architectures import ARCHITECTURES, drawn_state
-from lxmert_export.api import export
-from lxmert_export.artifact import Artifact
-from lxmert_export.law_judging import judge_laws
+from lxmert_export.api.export import export
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.judging.by_laws import judge_laws
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.scores import PAIR_THRESHOLD
-from lxmert_export.runners.providers import CPU
-from lxmert_export.signature import Precision
-from parity_tests.random_models import lively_model
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.spec.signature import Precision
+from parity_tests.fixtures.architectures import ARCHITECTURES, drawn_state
+from parity_tests.fixtures.random_models import lively_model
 
 HERE = Path(__file__).parent
 FIRST_SEED = 5000

@@ -23,14 +23,14 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import machine
-from lxmert_export.api import export
-from lxmert_export.artifact import Artifact
-from lxmert_export.config import LxmertConfig
-from lxmert_export.locating import measure_drifts
+from lxmert_export.api.export import export
+from lxmert_export.artifact.directory import Artifact
 from lxmert_export.parity.divergence import Drift, first_jump
-from lxmert_export.signature import Precision, Task
-from parity_tests.layer_faults import LayerFault, Planter, UnplantableError, draw_fault
-from parity_tests.random_models import SMALL, lively_model
+from lxmert_export.reference.locating import measure_drifts
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Precision, Task
+from parity_tests.faults.layer_faults import LayerFault, Planter, UnplantableError, draw_fault
+from parity_tests.fixtures.random_models import SMALL, lively_model
 
 HERE = Path(__file__).parent
 TASK: Task = "pretraining"
@@ -153,14 +153,14 @@ def open_planter(sound: Artifact, module: nn.Module) -> Planter:
     """What changes the files of a target."""
     manifest = sound.manifest
     if manifest.target == "onnx":
-        from parity_tests.layer_faults_onnx import OnnxPlanter
+        from parity_tests.faults.layer_faults_onnx import OnnxPlanter
 
         return OnnxPlanter(sound.path)
     if manifest.target == "tflite":
-        from parity_tests.layer_faults_tflite import TflitePlanter
+        from parity_tests.faults.layer_faults_tflite import TflitePlanter
 
         return TflitePlanter(sound.path, {name: tensor.numpy() for name, tensor in module.state_dict().items()})
-    from parity_tests.layer_faults_saved_model import SavedModelPlanter
+    from parity_tests.faults.layer_faults_saved_model import SavedModelPlanter
 
     return SavedModelPlanter(sound.path, manifest.config, manifest.task)
 

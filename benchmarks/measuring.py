@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process_memory import MemoryWatch
-from lxmert_export.artifact import tool_versions
+from lxmert_export.artifact.manifest import tool_versions
 
 LAUNCHER = Path(__file__).with_name("launching.py")
 

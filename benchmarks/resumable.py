@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.artifact import tool_versions
-from lxmert_export.atomic_files import replace_files
+from lxmert_export.artifact.manifest import tool_versions
+from lxmert_export.files.atomic_files import replace_files
 
 
 class Steps:

@@ -19,15 +19,15 @@ import torch
 from onnxscript import opset18
 from torch import Tensor, nn
 
-from converters.onnx_graph import TRANSPOSED, make_lean
-from lxmert_export.artifact import ONNX_DATA_FILE, ONNX_FILE
+from converters.onnx.graph import TRANSPOSED, make_lean
+from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
+from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.errors import ConversionError
-from lxmert_export.mapped_memory import page_out
-from lxmert_export.model import as_dtype
-from lxmert_export.recast import recast
-from lxmert_export.runners.runner import InputLimits
-from lxmert_export.runners.torch_module import DTYPES, SignatureModule, module_state
-from lxmert_export.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
+from lxmert_export.model.lxmert import as_dtype
+from lxmert_export.model.signature_module import DTYPES, SignatureModule, module_state
+from lxmert_export.model.twins import recast
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
 
 OPSETS = range(18, 26)
 DEFAULT_OPSET = 18

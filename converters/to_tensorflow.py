@@ -14,13 +14,13 @@ from torch import nn
 from converters.tensorflow_model.layers import as_dtype
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
-from lxmert_export.artifact import KERAS_FILE, SAVED_MODEL
-from lxmert_export.config import LxmertConfig
-from lxmert_export.glob_free import glob_free
-from lxmert_export.mapped_memory import page_out
-from lxmert_export.runners.torch_module import named_outputs
-from lxmert_export.signature import Signature, Task, TensorSpec
-from lxmert_export.weight_names import BACKBONE
+from lxmert_export.artifact.directory import KERAS_FILE, SAVED_MODEL
+from lxmert_export.checkpoint.mapped_memory import page_out
+from lxmert_export.files.glob_free import glob_free
+from lxmert_export.model.signature_module import named_outputs
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Signature, Task, TensorSpec
+from lxmert_export.spec.weight_names import BACKBONE
 
 POLICIES = {"fp32": "float32", "fp16": "float16"}
 # What a client may call the SavedModel with: 32-bit ids, the 64-bit ones of most tokenizers, or the three inputs without which

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.artifact import ENGINE_FILE
-from lxmert_export.bundle.build_and_verify import MATMULS, allow_decomposition, node_name
-from lxmert_export.engine_options import OPTIONS
-from lxmert_export.engine_targets import EngineTarget
+from lxmert_export.artifact.directory import ENGINE_FILE
+from lxmert_export.engines.devices import EngineTarget
+from lxmert_export.engines.library import as_one_error, interrupt_kept, library_version, open_builder
+from lxmert_export.engines.on_device.build_and_verify import MATMULS, allow_decomposition, node_name
+from lxmert_export.engines.options import OPTIONS
+from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError
-from lxmert_export.graph_facts import GraphFacts, count_precisions
-from lxmert_export.profiles import Profile
-from lxmert_export.signature import Signature
-from lxmert_export.tensorrt_library import as_one_error, interrupt_kept, library_version, open_builder
+from lxmert_export.graphs.facts import GraphFacts, count_precisions
+from lxmert_export.spec.signature import Signature
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}

@@ -15,11 +15,11 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from converters.tensorflow_model.layers import MASK_BIAS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from converters.to_tensorflow import DEFAULT, convert_to_saved_model
-from lxmert_export.artifact import TFLITE_FILE
+from lxmert_export.artifact.directory import TFLITE_FILE
 from lxmert_export.errors import ConversionError
-from lxmert_export.glob_free import glob_free
-from lxmert_export.sample_inputs import Arrays
-from lxmert_export.signature import Signature
+from lxmert_export.files.glob_free import glob_free
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.signature import Signature
 
 # float16: weights halved, arithmetic in float32. dynamic-range: weights int8, activations quantised as they come.
 # full-integer: every operator in int8, ranges measured on calibration inputs.

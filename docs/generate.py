@@ -79,7 +79,7 @@ def _signature(thing: object) -> str:
 
 def _help(arguments: tuple[str, ...]) -> str:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    code = "import sys; sys.argv[0] = 'lxmert-export'; from lxmert_export.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'lxmert-export'; from lxmert_export.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments, "--help"], capture_output=True, text=True, check=True, env=environment
     )

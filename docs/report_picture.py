@@ -4,7 +4,7 @@
         --checkpoint demo --json report.json
     python docs/report_picture.py report.json
 
-``faulty`` is demo-onnx-fp32 with the activation of another GELU, planted as parity_tests/planted_file_faults.py does.
+``faulty`` is demo-onnx-fp32 with the activation of another GELU, planted as parity_tests/faults/onnx_faults.py does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from lxmert_export.parity.pages.html import html_page
-from parity_tests.browser import launch
+from parity_tests.reports.browser import launch
 
 PICTURE = Path(__file__).parent / "report.png"
 

@@ -6,17 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxmert_export.api import (
-        ask,
-        export,
-        load_artifact,
-        load_checkpoint,
-        save_checkpoint,
+    from lxmert_export.api.engine import build_engine
+    from lxmert_export.api.export import ask, export, load_artifact, load_checkpoint, save_checkpoint
+    from lxmert_export.api.parity import (
+        check_device_report,
+        check_laws,
+        check_parity,
+        compare_with_baseline,
+        judge_report,
+        locate,
+        verify,
     )
-    from lxmert_export.artifact import Artifact, Manifest
-    from lxmert_export.config import LxmertConfig
-    from lxmert_export.engine_api import build_engine
-    from lxmert_export.engine_options import BuildOptions
+    from lxmert_export.artifact.directory import Artifact
+    from lxmert_export.artifact.manifest import Manifest
+    from lxmert_export.engines.options import BuildOptions
     from lxmert_export.errors import (
         ArtifactError,
         CheckpointError,
@@ -25,15 +28,9 @@ if TYPE_CHECKING:
         InputError,
         LxmertExportError,
         MissingExtra,
-        ParityError,
     )
-    from lxmert_export.model import (
-        LxmertForNLVR2,
-        LxmertForPreTraining,
-        LxmertForQuestionAnswering,
-        LxmertModel,
-    )
-    from lxmert_export.outputs import (
+    from lxmert_export.model.lxmert import LxmertForNLVR2, LxmertForPreTraining, LxmertForQuestionAnswering, LxmertModel
+    from lxmert_export.model.outputs import (
         LxmertForNLVR2Output,
         LxmertForPreTrainingOutput,
         LxmertForQuestionAnsweringOutput,
@@ -43,18 +40,10 @@ if TYPE_CHECKING:
     from lxmert_export.parity.decisions import Decisions
     from lxmert_export.parity.divergence import Divergence, LayerDrift
     from lxmert_export.parity.figures import Figures
-    from lxmert_export.parity.report import ParityReport, RunnerFacts
-    from lxmert_export.parity_api import (
-        check_device_report,
-        check_laws,
-        check_parity,
-        compare_with_baseline,
-        judge_report,
-        locate,
-        verify,
-    )
+    from lxmert_export.parity.report import ParityError, ParityReport, RunnerFacts
     from lxmert_export.runners.runner import Runner
-    from lxmert_export.signature import Precision, Signature, TensorSpec, task_signature
+    from lxmert_export.spec.config import LxmertConfig
+    from lxmert_export.spec.signature import Precision, Signature, TensorSpec, task_signature
     from lxmert_export.tokenizer.batch_encoding import BatchEncoding
     from lxmert_export.tokenizer.fast import LxmertTokenizerFast
     from lxmert_export.tokenizer.opening import load_tokenizer
@@ -64,39 +53,40 @@ __version__ = "0.1.0"
 
 # Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
 _HOMES = {
-    "lxmert_export.api": (
+    "lxmert_export.api.export": (
         "load_checkpoint", "save_checkpoint", "export", "load_artifact", "ask",
     ),
-    "lxmert_export.parity_api": (
+    "lxmert_export.api.parity": (
         "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
-    "lxmert_export.engine_api": ("build_engine",),
-    "lxmert_export.engine_options": ("BuildOptions",),
-    "lxmert_export.config": ("LxmertConfig",),
-    "lxmert_export.model": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"),
-    "lxmert_export.outputs": (
+    "lxmert_export.api.engine": ("build_engine",),
+    "lxmert_export.engines.options": ("BuildOptions",),
+    "lxmert_export.spec.config": ("LxmertConfig",),
+    "lxmert_export.model.lxmert": ("LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"),
+    "lxmert_export.model.outputs": (
         "LxmertModelOutput", "LxmertForPreTrainingOutput", "LxmertForQuestionAnsweringOutput", "LxmertForNLVR2Output",
     ),
-    "lxmert_export.signature": ("Precision", "Signature", "TensorSpec", "task_signature"),
+    "lxmert_export.spec.signature": ("Precision", "Signature", "TensorSpec", "task_signature"),
     "lxmert_export.tokenizer.opening": ("load_tokenizer",),
     "lxmert_export.tokenizer.fast": ("LxmertTokenizerFast",),
     "lxmert_export.tokenizer.pure": ("LxmertTokenizer",),
     "lxmert_export.tokenizer.batch_encoding": ("BatchEncoding",),
-    "lxmert_export.artifact": ("Artifact", "Manifest"),
+    "lxmert_export.artifact.directory": ("Artifact",),
+    "lxmert_export.artifact.manifest": ("Manifest",),
     "lxmert_export.runners.runner": ("Runner",),
-    "lxmert_export.parity.report": ("ParityReport", "RunnerFacts"),
+    "lxmert_export.parity.report": ("ParityReport", "ParityError", "RunnerFacts"),
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),
     "lxmert_export.parity.decisions": ("Decisions",),
     "lxmert_export.parity.divergence": ("Divergence", "LayerDrift"),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
-        "ConversionError", "ParityError",
+        "ConversionError",
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # The modules that need PyTorch as soon as they are imported.
-_NEEDS_TORCH = ("lxmert_export.model",)
+_NEEDS_TORCH = ("lxmert_export.model.lxmert",)
 
 __all__ = [
     "__version__",
@@ -109,7 +99,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOME_OF[name]
     if home in _NEEDS_TORCH:
-        import_module("lxmert_export.api").require(name, torch="torch")
+        import_module("lxmert_export.api.export").require(name, torch="torch")
     return getattr(import_module(home), name)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lxmert_export.parity.report import ParityReport
+    pass
 
 PACKAGE = "lxmert-export"
 
@@ -70,11 +70,3 @@ def _missing_extra(what: str, extra: str, install: str | None) -> MissingExtra:
 
 class ConversionError(LxmertExportError):
     """A model cannot be expressed in a target."""
-
-
-class ParityError(LxmertExportError):
-    """An artifact does not compute what its reference computes; ``report`` has every figure."""
-
-    def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
-        self.report = report

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import lxmert_export as lx
-from lxmert_export.artifact import Artifact
-from parity_tests.random_models import TINY, lively_model
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.engines.library import prepare_polygraphy
+from parity_tests.fixtures.random_models import TINY, lively_model
 
+# Polygraphy decides as it is first imported, by whichever test comes first, which TensorRT it speaks to.
+prepare_polygraphy()
 # Tests run two at a time on two cores: more threads in each would only wait for one another.
 torch.set_num_threads(1)
 

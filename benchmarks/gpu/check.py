@@ -25,9 +25,9 @@ from benchmarks.gpu.results import DONE, FAILED, Results, open_results
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
+from lxmert_export.engines.gpus import find_gpus, reason_of
 from lxmert_export.errors import ConversionError
-from lxmert_export.gpus import find_gpus, reason_of
-from lxmert_export.signature import ATTENTIONS, TASKS
+from lxmert_export.spec.signature import ATTENTIONS, TASKS
 
 HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "fp16", "bf16")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lxmert_export.engines.library import as_one_error
+from lxmert_export.engines.profiles import call_sizes, pick_profile
 from lxmert_export.errors import ArtifactError
-from lxmert_export.profiles import call_sizes, pick_profile
-from lxmert_export.runners.tensorrt_engine import TensorRtRunner
-from lxmert_export.runners.torch_module import DTYPES, SignatureModule
-from lxmert_export.signature import Precision, Signature
-from lxmert_export.tensorrt_library import as_one_error
+from lxmert_export.model.signature_module import DTYPES, SignatureModule
+from lxmert_export.runners.tensorrt.engine import TensorRtRunner
+from lxmert_export.spec.signature import Precision, Signature
 
 EAGER, COMPILED, COMPILED_GRAPH = "PyTorch, eager", "PyTorch, compiled", "PyTorch, compiled, CUDA graph"
 ENGINE, ENGINE_GRAPH = "engine", "engine, CUDA graph"

@@ -17,9 +17,9 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from lxmert_export.recast import recast
-from lxmert_export.runners.torch_module import DTYPES, SignatureModule
-from lxmert_export.signature import Precision, Signature
+from lxmert_export.model.signature_module import DTYPES, SignatureModule
+from lxmert_export.model.twins import recast
+from lxmert_export.spec.signature import Precision, Signature
 
 # Large enough to leave every cache, and to keep every core of the largest GPU busy.
 COPIED_BYTES, MATRIX = 1 << 30, 8192

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.page import page
-from lxmert_export.atomic_files import replace_files
+from lxmert_export.files.atomic_files import replace_files
 
 DONE, FAILED = "done", "failed"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from benchmarks.full_size_checkpoint import full_size_config
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
-from lxmert_export.signature import ATTENTIONS, Attention, Precision, Task
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import ATTENTIONS, Attention, Precision, Task
 
 TEXT, OBJECTS = 20, 36  # what the published checkpoints were trained on
 SMALL = {

@@ -38,19 +38,19 @@ from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_ra
 from benchmarks.gpu.page import WITH, WITHOUT
 from benchmarks.gpu.setting import OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
-from lxmert_export.api import export, load_checkpoint
-from lxmert_export.artifact import Artifact, open_artifact
+from lxmert_export.api.engine import build_engine
+from lxmert_export.api.export import export, load_checkpoint
+from lxmert_export.api.parity import verify
+from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.checkpoint.write import write_checkpoint
-from lxmert_export.engine_api import build_engine
 from lxmert_export.errors import LxmertExportError
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.report import ParityReport
-from lxmert_export.parity_api import verify
 from lxmert_export.runners.opening import open_runner
-from lxmert_export.runners.runtime_cache import SETTING
-from lxmert_export.runners.tensorrt_engine import TensorRtRunner
-from lxmert_export.sample_inputs import sample_inputs
-from lxmert_export.signature import Precision, task_signature
+from lxmert_export.runners.tensorrt.engine import TensorRtRunner
+from lxmert_export.runners.tensorrt.runtime_cache import SETTING
+from lxmert_export.spec.sample_inputs import sample_inputs
+from lxmert_export.spec.signature import Precision, task_signature
 
 LEAST_WARM_CALLS = 20
 # What the directories begin with that steps make.

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.architectures import ARCHITECTURES
 from benchmarks.study.curve import curves
 from benchmarks.study.page import page
 from benchmarks.study.results import read_rows, summarise
+from parity_tests.fixtures.architectures import ARCHITECTURES
 
 HERE = Path(__file__).parent.parent
 TRIALS = Path("build/study")

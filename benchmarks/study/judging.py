@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.study.architectures import Architecture, State, drawn_state
 from benchmarks.study.int8_simulation import in_int8
 from benchmarks.study.onnx_weights import OnnxFile
 from benchmarks.study.tensorflow_weights import SavedModelFile
 from benchmarks.study.tflite_weights import TfliteFile
-from lxmert_export.gate import run_floors, run_reference
 from lxmert_export.parity.cells import Cell, Floors, judge, judge_pair
 from lxmert_export.parity.recording import Recording, Run, record
 from lxmert_export.parity.scores import errors
-from lxmert_export.runners.runner import Arrays
-from lxmert_export.sample_inputs import Family, SampleInputs, sample_inputs
-from lxmert_export.signature import Precision
+from lxmert_export.reference.yardstick import run_floors, run_reference
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import Family, SampleInputs, sample_inputs
+from lxmert_export.spec.signature import Precision
+from parity_tests.fixtures.architectures import Architecture, State, drawn_state
 
 ChangeInputs = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
 Target = Literal["onnx", "tensorflow", "tflite"]

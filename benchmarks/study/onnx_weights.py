@@ -15,14 +15,14 @@ from onnx import numpy_helper
 from torch import nn
 
 from converters.to_onnx import convert_to_onnx
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
+from lxmert_export.model.signature_module import module_state
 from lxmert_export.parity.recording import Run
-from lxmert_export.runners.onnx_emulator import write_emulated
-from lxmert_export.runners.providers import CPU
-from lxmert_export.runners.runner import InputLimits
-from lxmert_export.runners.torch_module import module_state
-from lxmert_export.signature import Precision, Signature
+from lxmert_export.runners.onnx.emulator import write_emulated
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.signature import Precision, Signature
 
 STORED_TYPES: dict[int, np.dtype[np.generic]] = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),

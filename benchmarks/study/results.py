@@ -11,9 +11,9 @@ import numpy as np
 from scipy.stats import beta
 
 from benchmarks.measuring import machine
-from benchmarks.study.architectures import ARCHITECTURES
 from benchmarks.study.judging import SUBJECTS
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD
+from parity_tests.fixtures.architectures import ARCHITECTURES
 
 DETECTABLE = 20.0  # a fault whose float64 effect is this many floors is one that the gate owes us
 KEPT = THRESHOLD / 2  # floors that int8 may cost a network by itself, in simulation, to count as a correct trial

@@ -14,12 +14,12 @@ from torch import nn
 
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from converters.to_tensorflow import DEFAULT, convert_to_saved_model, keras_twin
-from lxmert_export.config import LxmertConfig
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Run
-from lxmert_export.runners.runner import Arrays
-from lxmert_export.signature import Precision, Signature
-from lxmert_export.weight_names import BACKBONE
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.signature import Precision, Signature
+from lxmert_export.spec.weight_names import BACKBONE
 
 
 class SavedModelFile:

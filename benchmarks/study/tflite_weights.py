@@ -23,14 +23,14 @@ from torch import nn
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from converters.to_tensorflow import keras_twin
 from converters.to_tflite import convert_to_tflite
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import ConversionError
-from lxmert_export.exporting import TFLITE_QUANTIZATION
+from lxmert_export.exporting.targets import TFLITE_QUANTIZATION
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Run
-from lxmert_export.runners.litert import SERVED
-from lxmert_export.signature import Precision, Signature
-from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING
+from lxmert_export.runners.tflite.litert import SERVED
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Precision, Signature
+from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING
 
 Weights = Mapping[str, NDArray[np.float32]]
 Formula = Callable[[Weights], NDArray[np.float32]]

@@ -17,8 +17,6 @@ from typing import Any
 from torch import nn
 
 from benchmarks.study import tensorflow_weights, tflite_weights
-from benchmarks.study.architectures import ARCHITECTURES, Architecture, drawn_state
-from benchmarks.study.graph_faults import GRAPH_FAULTS, GraphFault
 from benchmarks.study.judging import (
     INT8,
     SUBJECTS,
@@ -30,13 +28,15 @@ from benchmarks.study.judging import (
     worst_of,
 )
 from benchmarks.study.onnx_weights import OnnxFile
-from benchmarks.study.weight_faults import FAULTS, Fault
 from converters.to_tensorflow import keras_twin
-from lxmert_export.api import export
+from lxmert_export.api.export import export
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Recording, Run
 from lxmert_export.parity.scores import errors
 from lxmert_export.runners.opening import open_emulator, open_runner
+from parity_tests.faults.graph_faults import GRAPH_FAULTS, GraphFault
+from parity_tests.faults.weight_faults import FAULTS, Fault
+from parity_tests.fixtures.architectures import ARCHITECTURES, Architecture, drawn_state
 
 EXPORTED_SEED = 0  # the checkpoint that is exported; trials are of others
 FIRST_SEED, FAULTY_SEED, INT8_SEED = 1, 500_001, 1_000_001

@@ -1,4 +1,4 @@
-"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model`` once more, same order, same names.
+"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model.lxmert`` once more, same order, same names.
 
 ``MissingExtra``: TensorFlow is not installed. ``ConversionError``: Keras is set to run on another framework.
 """

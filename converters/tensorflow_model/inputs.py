@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import InputError
+from lxmert_export.spec.config import LxmertConfig
 
 IDS = ("input_ids", "token_type_ids")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from lxmert_export.config import LxmertConfig
+from lxmert_export.spec.config import LxmertConfig
 
 # As in PyTorch: added to the attention scores of a masked key.
 MASK_BIAS = -10000.0

@@ -1,4 +1,4 @@
-"""The five pre-training losses of ``lxmert_export.losses`` in TensorFlow: the same numbers, ignored labels included."""
+"""The five pre-training losses of ``lxmert_export.model.losses`` in TensorFlow: the same numbers, ignored labels included."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import InputError
+from lxmert_export.spec.config import LxmertConfig
 
 # Positions with this label count for nothing, as in PyTorch; TFLxmert of transformers raised, or gave NaN on a GPU.
 IGNORE_INDEX = -100
@@ -53,8 +53,8 @@ def visual_loss(
 ) -> tf.Tensor:
     """The sum over the object head's targets, each weighted per object and scaled by ``visual_loss_normalizer``.
 
-    Shapes, mean and errors as of ``lxmert_export.losses.visual_loss``: each object's loss is weighted by its own confidence,
-    where TFLxmert of transformers weighted the mean loss by the mean confidence.
+    Shapes, mean and errors as of ``lxmert_export.model.losses.visual_loss``: each object's loss is weighted by its own
+    confidence, where TFLxmert of transformers weighted the mean loss by the mean confidence.
     """
     if missing := [target for target in scores if target not in obj_labels]:
         raise InputError(

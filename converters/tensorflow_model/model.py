@@ -39,9 +39,9 @@ from converters.tensorflow_model.outputs import (
     TFLxmertModelOutput,
 )
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import InputError
-from lxmert_export.signature import IMAGES_PER_SENTENCE, OBJECT_OUTPUTS, Task
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, OBJECT_OUTPUTS, Task
 
 
 @keras.saving.register_keras_serializable("lxmert_export")
@@ -230,7 +230,7 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
 class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
     """The backbone with an answer head over [CLS], as fine-tuned on VQA and GQA: a class that transformers never had.
 
-    Source: paper section 4, ``lxmert_export.model.LxmertForQuestionAnswering``.
+    Source: paper section 4, ``lxmert_export.model.lxmert.LxmertForQuestionAnswering``.
     """
 
     task = "question-answering"

@@ -1,11 +1,11 @@
-"""What the Keras models return: the fields of ``lxmert_export.outputs``, with TensorFlow's tensors in them."""
+"""What the Keras models return: the fields of ``lxmert_export.model.outputs``, with TensorFlow's tensors in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lxmert_export.outputs import (
+from lxmert_export.model.outputs import (
     LxmertForNLVR2Output,
     LxmertForPreTrainingOutput,
     LxmertForQuestionAnsweringOutput,

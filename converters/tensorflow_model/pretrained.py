@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra
-from lxmert_export.outputs import ModelOutput
-from lxmert_export.signature import Task
-from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+from lxmert_export.model.outputs import ModelOutput
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Task
+from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 if TYPE_CHECKING:
     from torch import Tensor

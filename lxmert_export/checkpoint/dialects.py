@@ -18,10 +18,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lxmert_export.checkpoint.files import RawWeights, shortened
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import CheckpointError
-from lxmert_export.signature import Task
-from lxmert_export.weight_names import BACKBONE, Weight, weight_names
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Task
+from lxmert_export.spec.weight_names import BACKBONE, Weight, weight_names
 
 Dialect = Literal["hf", "original", "tf"]
 

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lxmert_export.converted_files import converted_kind, holder_of, manifest_of
 from lxmert_export.errors import CheckpointError, MissingExtra
+from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 
 Format = Literal["safetensors", "pickle", "h5"]
 # In a directory the first that is there wins; `.pth` files come after those of Hugging Face, whatever they are called.

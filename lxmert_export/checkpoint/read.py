@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lxmert_export import hub
 from lxmert_export.checkpoint.dialects import Dialect, Named, held_task, infer_config, our_name_table, upstream_names
 from lxmert_export.checkpoint.files import find_weight_file, read_weights, shortened
-from lxmert_export.config import CONFIG_FILE, LxmertConfig
+from lxmert_export.checkpoint.mapped_memory import MappedFiles
 from lxmert_export.errors import CheckpointError, ConfigError
-from lxmert_export.mapped_memory import MappedFiles
-from lxmert_export.signature import TASKS, Task
-from lxmert_export.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+from lxmert_export.files import hub
+from lxmert_export.spec.config import CONFIG_FILE, LxmertConfig
+from lxmert_export.spec.signature import TASKS, Task
+from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 
 @dataclass(frozen=True)

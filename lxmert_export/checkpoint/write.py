@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lxmert_export.atomic_directory import atomic_directory
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.files import TENSORFLOW_FILE
 from lxmert_export.checkpoint.read import read_checkpoint
-from lxmert_export.config import LxmertConfig
 from lxmert_export.errors import CheckpointError, MissingExtra
-from lxmert_export.signature import Task
-from lxmert_export.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Task
+from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 # What config.json calls the class that the weights belong to. transformers has none for NLVR2: the name is ours.
 ARCHITECTURES: dict[Task, str] = {

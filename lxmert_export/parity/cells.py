@@ -22,8 +22,8 @@ from lxmert_export.parity.scores import (
     pair_score,
     score_of,
 )
-from lxmert_export.sample_inputs import SampleInputs
-from lxmert_export.signature import CHOICE_OUTPUTS, Signature, TensorSpec
+from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
 REFERENCE = "float64"
 Floors = Mapping[tuple[str, str], Floor]

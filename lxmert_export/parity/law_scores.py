@@ -33,8 +33,8 @@ from lxmert_export.parity.scores import (
     measure_floor,
     pair_score,
 )
-from lxmert_export.sample_inputs import Arrays
-from lxmert_export.signature import TensorSpec
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.signature import TensorSpec
 
 DRAWS = 2  # nudged calls for an estimate
 SCORE_ROUNDING = 2.0**-10 / 12**0.5  # of a softmax's scores beside the mask bias of -10000, in float32

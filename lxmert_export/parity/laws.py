@@ -16,9 +16,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.config import LxmertConfig
-from lxmert_export.sample_inputs import KINDS, Arrays, Kind, draw_batch
-from lxmert_export.signature import IMAGES_PER_SENTENCE, TASKS, Signature, task_signature
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import KINDS, Kind, draw_batch
+from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, TASKS, Signature, task_signature
 
 PADDING = "padding invariance"
 PERMUTATION = "permutation equivariance"

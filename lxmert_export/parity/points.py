@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lxmert_export.config import LxmertConfig
-from lxmert_export.signature import ANSWER_OUTPUT, OBJECT_OUTPUTS, Signature
-from lxmert_export.weight_names import BACKBONE
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import ANSWER_OUTPUT, OBJECT_OUTPUTS, Signature
+from lxmert_export.spec.weight_names import BACKBONE
 
 MASKS = "masks"  # the layer that stands for what is made of the two masks, which every other one reads
 # Points that are the output of one linear layer.

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.sample_inputs import Arrays, SampleInputs
-from lxmert_export.signature import Signature
+from lxmert_export.progress import Advance
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.signature import Signature
 
 # (family, output) → one array per batch that the output is pooled over. An output that a runner lacks is absent.
 Recording = dict[tuple[str, str], list[NDArray[np.generic]]]
@@ -18,7 +20,6 @@ Recording = dict[tuple[str, str], list[NDArray[np.generic]]]
 # more exact than any GPU will be, and so proves nothing alone.
 Arithmetic = Literal["native", "emulated", "cpu-fp32-arithmetic"]
 Run = Callable[[Mapping[str, NDArray[np.generic]]], Arrays]
-Advance = Callable[[str], None]
 
 
 def record(

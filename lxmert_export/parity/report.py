@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lxmert_export.errors import LxmertExportError
 from lxmert_export.parity.cells import Cell, Status, badness
 from lxmert_export.parity.decisions import Decisions, percent
 from lxmert_export.parity.divergence import Divergence
@@ -229,3 +230,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, Iterable | Sequence) and not isinstance(value, str):
         return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+class ParityError(LxmertExportError):
+    """An artifact does not compute what its reference computes; ``report`` has every figure."""
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report

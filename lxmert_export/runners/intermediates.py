@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Protocol, cast
 
-from lxmert_export.artifact import ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
+from lxmert_export.artifact.directory import ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
 from lxmert_export.errors import ArtifactError, MissingExtra
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.points import Point
-from lxmert_export.runners.runner import InputLimits, Runner
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import InputLimits
 
 EXTRAS = {
     "onnx": ("onnxruntime", "onnx"),
@@ -64,14 +65,14 @@ def _open(artifact: Artifact, points: Sequence[Point]) -> Runner:
     manifest, name = artifact.manifest, artifact.name
     signature, config, limits = manifest.signature, manifest.config, InputLimits.of(manifest.config)
     if manifest.target == "onnx":
-        from lxmert_export.runners.onnx_intermediates import OnnxIntermediates
+        from lxmert_export.runners.onnx.intermediates import OnnxIntermediates
 
         file = artifact.file(ONNX_FILE)
         return OnnxIntermediates(file, signature, limits, points, precision=manifest.precision, name=name)
     if manifest.target == "tflite":
-        from lxmert_export.runners.litert_intermediates import LiteRtIntermediates
+        from lxmert_export.runners.tflite.intermediates import LiteRtIntermediates
 
         return LiteRtIntermediates(artifact.file(TFLITE_FILE), signature, limits, points, config, name=name)
-    from lxmert_export.runners.saved_model_intermediates import SavedModelIntermediates
+    from lxmert_export.runners.tensorflow.intermediates import SavedModelIntermediates
 
     return SavedModelIntermediates(artifact.file(SAVED_MODEL), signature, limits, points, config, name=name)

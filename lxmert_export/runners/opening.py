@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from lxmert_export.artifact import (
+from lxmert_export.artifact.directory import (
     ENGINE_FILE,
     KERAS_FILE,
     NOT_RUN,
@@ -15,15 +15,16 @@ from lxmert_export.artifact import (
     WEIGHTLESS,
     Artifact,
 )
+from lxmert_export.engines.gpus import find_gpus, why_not_run
+from lxmert_export.engines.library import MODULES, Engine, require_library
+from lxmert_export.engines.profiles import Profile, check_profiles
 from lxmert_export.errors import ArtifactError, BuiltNotRun, ConfigError, ConversionError, MissingExtra
-from lxmert_export.gpus import find_gpus, why_not_run
-from lxmert_export.keras_backend import check_keras_backend
+from lxmert_export.extras import check_keras_backend
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
-from lxmert_export.profiles import Profile, check_profiles
-from lxmert_export.runners.providers import CPU, computes_in
-from lxmert_export.runners.runner import InputLimits, Runner
-from lxmert_export.tensorrt_library import MODULES, Engine, require_library
+from lxmert_export.runners.onnx.providers import CPU, computes_in
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import InputLimits
 
 # Targets whose runtimes take a number of threads for each runner. TensorFlow has one for the whole process.
 SETS_THREADS = frozenset({"onnx", "tflite"})
@@ -68,7 +69,7 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), thread
 def open_signature(artifact: Artifact, serve: str) -> Runner:
     """A SavedModel under another of its signatures than the first."""
     with quiet_native_logs():
-        from lxmert_export.runners.saved_model import SavedModelRunner
+        from lxmert_export.runners.tensorflow.saved_model import SavedModelRunner
 
         return SavedModelRunner(
             artifact.file(SAVED_MODEL),
@@ -82,7 +83,7 @@ def open_signature(artifact: Artifact, serve: str) -> Runner:
 def _open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     if find_spec("onnxruntime") is None:
         raise MissingExtra("running an ONNX artifact", "onnx")
-    from lxmert_export.runners.onnxruntime_session import OnnxRuntimeRunner
+    from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 
     manifest = artifact.manifest
     return OnnxRuntimeRunner(
@@ -103,10 +104,10 @@ def _open_tensorflow(artifact: Artifact, providers: Sequence[str], threads: int 
     with quiet_native_logs():
         if artifact.is_keras:
             check_keras_backend()
-            from lxmert_export.runners.keras_model import KerasRunner
+            from lxmert_export.runners.tensorflow.keras_model import KerasRunner
 
             return KerasRunner(artifact.file(KERAS_FILE), signature, limits, name=artifact.name)
-        from lxmert_export.runners.saved_model import SavedModelRunner
+        from lxmert_export.runners.tensorflow.saved_model import SavedModelRunner
 
         return SavedModelRunner(artifact.file(SAVED_MODEL), signature, limits, name=artifact.name)
 
@@ -116,7 +117,7 @@ def _open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | No
         raise MissingExtra("running a TFLite artifact", "tflite")
     manifest = artifact.manifest
     with quiet_native_logs():
-        from lxmert_export.runners.litert import LiteRtRunner
+        from lxmert_export.runners.tflite.litert import LiteRtRunner
 
         return LiteRtRunner(
             artifact.file(TFLITE_FILE),
@@ -129,7 +130,7 @@ def _open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | No
 
 def _open_tensorrt(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     found = find_engine(artifact)
-    from lxmert_export.runners.tensorrt_engine import TensorRtRunner
+    from lxmert_export.runners.tensorrt.engine import TensorRtRunner
 
     return TensorRtRunner(
         found, artifact.manifest.signature, InputLimits.of(artifact.manifest.config), name=artifact.name
@@ -178,7 +179,7 @@ def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
     """The artifact's own graph with every half-precision result rounded, on the CPU."""
     if find_spec("onnx_ir") is None:
         raise MissingExtra(f"emulating {artifact.manifest.precision} on a CPU", "onnx")
-    from lxmert_export.runners.onnx_emulator import EmulatedOnnxRunner
+    from lxmert_export.runners.onnx.emulator import EmulatedOnnxRunner
 
     manifest = artifact.manifest
     return EmulatedOnnxRunner(

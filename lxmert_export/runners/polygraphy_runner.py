@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
-from lxmert_export.artifact import open_artifact
+from lxmert_export.artifact.directory import open_artifact
+from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import open_runner
-from lxmert_export.runners.providers import CPU
-from lxmert_export.runners.runner import Arrays, Runner
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays
 
 
 class ArtifactRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy ships no types

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.atomic_files import replace_files
 from lxmert_export.errors import CheckpointError, ConfigError
-from lxmert_export.hub import VOCABULARY_FILES, locate_tokenizer
+from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.files.hub import VOCABULARY_FILES, locate_tokenizer
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
 from lxmert_export.tokenizer.tokenizer_json import (
     PLAIN_TOKEN,

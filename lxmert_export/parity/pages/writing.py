@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.atomic_files import replace_files
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.junit import junit_xml
 from lxmert_export.parity.pages.markdown import markdown_page

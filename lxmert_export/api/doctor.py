@@ -1,0 +1,148 @@
+"""What works on this machine, and the exact pip line for what does not."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+from lxmert_export.artifact.manifest import tool_versions
+from lxmert_export.engines.devices import KINDS, RTX, install_line
+from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
+from lxmert_export.errors import PACKAGE, ConversionError
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One thing that the tool can do: whether this machine can, what it rests on, and what would mend it."""
+
+    what: str
+    works: bool
+    detail: str
+    mend: str | None
+
+
+# The same module in another distribution.
+SAME_AS = {"tensorflow": ("tensorflow-cpu",)}
+# What each capability needs: module → distribution and extra.
+NEEDS = {
+    "read .pth, .bin and .safetensors checkpoints": {"torch": ("torch", "torch")},
+    "read and write tf_model.h5": {"h5py": ("h5py", "h5")},
+    "convert to ONNX": {
+        "torch": ("torch", "torch"),
+        "onnx": ("onnx", "onnx"),
+        "onnxscript": ("onnxscript", "onnx"),
+    },
+    "convert to TensorFlow (SavedModel, .keras)": {
+        "torch": ("torch", "torch"),
+        "tensorflow": ("tensorflow", "tensorflow"),
+    },
+    "convert to TFLite": {
+        "torch": ("torch", "torch"),
+        "tensorflow": ("tensorflow", "tensorflow"),
+        "ai_edge_litert": ("ai-edge-litert", "tflite"),
+    },
+    "ask about pictures": {"PIL": ("pillow", "demo"), "scipy": ("scipy", "demo")},
+    "run and verify ONNX artifacts": {"onnxruntime": ("onnxruntime", "onnx")},
+    "run and verify TensorFlow artifacts": {"tensorflow": ("tensorflow", "tensorflow")},
+    "run and verify TFLite artifacts": {"ai_edge_litert": ("ai-edge-litert", "tflite")},
+    "judge fp16 and bf16 of ONNX on a CPU (emulator)": {
+        "onnxruntime": ("onnxruntime", "onnx"),
+        "onnx_ir": ("onnx-ir", "onnx"),
+    },
+}
+
+
+def examine() -> list[Capability]:
+    """Every capability, judged by what is installed; nothing is imported but onnxruntime, to ask for its providers."""
+    found = []
+    for what, needs in NEEDS.items():
+        missing = [module for module in needs if find_spec(module) is None]
+        versions = tool_versions(alias for name, _ in needs.values() for alias in (name, *SAME_AS.get(name, ())))
+        extras = sorted({needs[module][1] for module in missing})
+        found.append(
+            Capability(
+                what=what,
+                works=not missing,
+                detail=", ".join(f"{name} {number}" for name, number in versions.items()) or "nothing installed",
+                mend=f"pip install '{PACKAGE}[{','.join(extras)}]'" if missing else None,
+            )
+        )
+    return [*found, _half_precision_on_gpu(), *examine_engines()]
+
+
+def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[Capability]:
+    """What this machine's GPU and the TensorRT that is installed can do; neither is loaded."""
+    try:
+        gpus, detail = detect(), ""
+    except ConversionError as error:
+        gpus, detail = (), reason_of(error)
+    detail = "; ".join(map(str, gpus)) or detail
+    mend = None if gpus else "building for --target rtx needs none; running an engine needs one, and its driver"
+    classic = {name: kind.capabilities for name, kind in KINDS.items() if kind.runtime == "tensorrt"}
+    here = {gpu.capability for gpu in gpus}
+    # on a Jetson it is JetPack that decides, which a GPU does not tell
+    kinds = [name for name, possible in classic.items() if here & set(possible)] or ["datacenter"]
+    possible = {capability for capabilities in classic.values() for capability in capabilities}
+    run = _engines("run TensorRT-RTX engines (unexecuted: no run of ours has)", "tensorrt-rtx", ["rtx"])
+    both = _engines("build and run TensorRT engines (unexecuted: no run of ours has)", "tensorrt", kinds)
+    return [
+        Capability("find an NVIDIA GPU", bool(gpus), detail, mend),
+        _engines("build TensorRT-RTX engines, without a GPU", "tensorrt-rtx", ["rtx"]),
+        _on_gpu(run, gpus, set(RTX), and_later=True),
+        _on_gpu(both, gpus, possible, and_later=False),
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """This machine, in the words that a bug report needs."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "tools": tool_versions((PACKAGE, "numpy", "safetensors", "huggingface_hub", "tokenizers")),
+        "capabilities": [asdict(capability) for capability in examine()],
+    }
+
+
+def _half_precision_on_gpu() -> Capability:
+    what = "run fp16 and bf16 in their own arithmetic (GPU)"
+    if find_spec("onnxruntime") is None:
+        return Capability(what, False, "onnxruntime is not installed", f"pip install '{PACKAGE}[onnx]'")
+    import onnxruntime
+
+    from lxmert_export.runners.onnx.providers import HALF_PRECISION
+
+    providers = onnxruntime.get_available_providers()
+    works = any(provider in HALF_PRECISION for provider in providers)
+    mend = None if works else "pip install onnxruntime-gpu, on a machine with an NVIDIA GPU"
+    return Capability(what, works, f"onnxruntime has {', '.join(providers)}", mend)
+
+
+def _engines(what: str, runtime: str, kinds: list[str]) -> Capability:
+    """Whether a TensorRT is installed, and Polygraphy, through which it is spoken to."""
+    missing = [module for module in (runtime.replace("-", "_"), "polygraphy") if find_spec(module) is None]
+    installed = ", ".join(f"{name} {number}" for name, number in tool_versions((runtime, "polygraphy")).items())
+    mend = " or ".join(
+        f"{install_line(kind)} (--target {kind})" if len(kinds) > 1 else install_line(kind) for kind in kinds
+    )
+    return Capability(what, not missing, installed or "nothing installed", mend if missing else None)
+
+
+def _on_gpu(
+    installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[int, int]], *, and_later: bool
+) -> Capability:
+    """What is installed, on a GPU that it can use."""
+    if not installed.works:
+        return installed
+    if not gpus:
+        return replace(
+            installed, works=False, detail=f"{installed.detail}; no GPU found", mend="an NVIDIA GPU, and its driver"
+        )
+    if not any(gpu.capability is None or is_among(gpu.capability, possible, and_later=and_later) for gpu in gpus):
+        listed = ", ".join(map(written, sorted(possible))) + (" or later" if and_later else "")
+        detail = f"{installed.detail}; not for {gpus[0]}"
+        return replace(installed, works=False, detail=detail, mend=f"a GPU of compute capability {listed}")
+    return installed

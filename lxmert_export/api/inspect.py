@@ -1,0 +1,202 @@
+"""What a checkpoint or an artifact is, told from its own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.artifact.directory import open_artifact
+from lxmert_export.graphs.read_facts import READERS, read_graph_facts
+from lxmert_export.parity.decisions import percent
+
+
+def inspect_artifact(path: str | Path) -> dict[str, Any]:
+    """The manifest of an artifact, its sizes, and what its graph really computes in.
+
+    ``graph`` is read from the file where its library is installed, else None: the manifest alone proves nothing.
+    """
+    artifact = open_artifact(path)
+    manifest, graph = artifact.manifest, read_graph_facts(artifact)
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        "bytes": sum(facts["bytes"] for facts in manifest.files.values()),
+        "graph": None if graph is None else vars(graph),
+        "manifest": manifest.to_dict(),
+    }
+
+
+def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> list[dict[str, Any]]:
+    """What the fp16 linter finds in an ONNX artifact, as ``lint`` does."""
+    from lxmert_export.exporting.fp16_lint import lint
+
+    return [asdict(finding) for finding in lint(open_artifact(path), calibration)]
+
+
+def inspect_checkpoint(
+    name_or_path: str | Path, *, revision: str | None = None, num_attention_heads: int | None = None
+) -> dict[str, Any]:
+    """Dialect, files, hash, config, tasks and parameter count of a checkpoint; every tensor is read and checked."""
+    from lxmert_export.checkpoint.read import read_checkpoint
+    from lxmert_export.spec.weight_names import TIED_DECODER
+
+    checkpoint = read_checkpoint(name_or_path, revision=revision, num_attention_heads=num_attention_heads)
+    tied = checkpoint.config.tie_word_embeddings
+    counted = {name: t for name, t in checkpoint.tensors.items() if not (tied and name == TIED_DECODER)}
+    return {
+        "kind": "checkpoint",
+        "name": checkpoint.source.name,
+        "dialect": checkpoint.source.dialect,
+        "files": [str(file) for file in checkpoint.source.paths],
+        "sha256": checkpoint.source.sha256,
+        "task": checkpoint.task,
+        "parameters": sum(tensor.numel() for tensor in counted.values()),
+        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted.values()}),
+        "unused": list(checkpoint.unused),
+        "config": checkpoint.config.to_dict(),
+    }
+
+
+def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ``inspect`` prints: a label and a value a line."""
+    if facts["kind"] == "checkpoint":
+        shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
+        rows = [(name, _plain(facts[name])) for name in shown]
+        return [*rows, *(_config_row(facts["config"]))]
+    manifest = facts["manifest"]
+    rows = [
+        ("artifact", facts["path"]),
+        ("target", f"{manifest['target']}, {manifest['precision']}, task {manifest['task']}"),
+        ("checkpoint", f"{manifest['checkpoint']['name']} ({manifest['checkpoint']['dialect']} dialect)"),
+        ("size", f"{facts['bytes']:,} bytes in {len(manifest['files'])} files"),
+        ("inputs", _specs(manifest["signature"]["inputs"])),
+        ("outputs", _specs(manifest["signature"]["outputs"])),
+    ]
+    if manifest["target"] == "tensorrt":
+        return [*rows, *_engine_rows(manifest["options"])]
+    rows += [*_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
+    rows += [("foretold error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
+    if bundle := manifest["options"].get("bundle"):
+        rows += _bundle_rows(bundle)
+    return [*rows, *_lint_rows(facts)]
+
+
+def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the engine of a bundle is to be built and to run."""
+    engine = bundle["engine"]
+    return [
+        ("bundle", f"for --target {engine['target']}: no engine is built yet, its README.md says how"),
+        ("runtime", f"{engine['runtime']} {engine['versions']}"),
+        ("runs on", _capabilities(engine)),
+        *_profile_rows(bundle["profiles"]),
+        ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
+    ]
+
+
+def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Layers by type and precision, profiles, size, target and flags of an engine, as they were when it was built."""
+    engine, build = options["engine"], options["build"]
+    chosen = [f"{name}={value}" for name, value in engine["options"].items()]
+    layers = [
+        f"{kind}: {', '.join(f'{count} {precision}' for precision, count in counts.items())}"
+        for kind, counts in build["layers"].items()
+    ]
+    return [
+        ("engine", f"{build['engine_bytes']:,} bytes for {build['weight_bytes']:,} bytes of weights"),
+        ("runtime", f"{engine['runtime']} {build['runtime_version']}, built {engine['built']}"),
+        ("runs on", _capabilities(engine)),
+        (
+            "options",
+            ", ".join(["strongly typed", f"TF32 {'on' if build['tf32'] else 'off'}", *chosen, *build["flags"]]),
+        ),
+        *_profile_rows(options["profiles"]),
+        ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
+        ("layers", "; ".join(layers)),
+        ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
+        ("graph parity", _parity(options["onnx"]["parity"])),
+        *(("foretold error", text) for text in predicted_errors(options)),
+        ("status", options["status"]),
+    ]
+
+
+def predicted_errors(options: Mapping[str, Any]) -> list[str]:
+    """What the emulator foretells of each output's error, on the inputs where it fares worst; nothing of float32."""
+    return [
+        f"{output} {found['error_rms']:.2e} RMS, {found['error_max']:.2e} at most, on {found['inputs']} inputs "
+        f"({found['status']})"
+        for output, found in options.get("predicted_errors", {}).items()
+    ]
+
+
+def _capabilities(engine: Mapping[str, Any]) -> str:
+    later = " and later" if engine["and_later"] else ""
+    return f"compute capability {', '.join(engine['compute_capabilities'])}{later}"
+
+
+def _profile_rows(profiles: Sequence[Mapping[str, list[int]]]) -> list[tuple[str, str]]:
+    return [(f"profile {number}", _ranges(profile)) for number, profile in enumerate(profiles)]
+
+
+def _ranges(profile: Mapping[str, list[int]]) -> str:
+    return ", ".join(f"{axis} {':'.join(map(str, sizes))}" for axis, sizes in profile.items())
+
+
+def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if graph is None:
+        return [("graph", f"not read: pip install 'lxmert-export[{READERS[manifest['target']][1]}]'")]
+    precision = manifest["precision"]
+    arithmetic = manifest["options"].get("arithmetic", precision)
+    weights, matmuls = graph["matmul_weights"], graph["matmuls"]
+    rows = [("opset", str(graph["opset"]))] if "opset" in graph else []
+    if graph["operators"]:
+        rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
+    rows.append(("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"))
+    if graph["operators"]:
+        doing = "give results in" if manifest["options"].get("quantization") == "dynamic-range" else "compute in"
+        rows.append(("matmuls", f"{matmuls.get(arithmetic, 0)} of {sum(matmuls.values())} {doing} {arithmetic}"))
+    else:  # a .keras file holds layers, no graph
+        rows.append(("dtype policy", ", ".join(matmuls)))
+    if islands := manifest["options"].get("fp32_islands"):
+        rows.append(("float32 islands", f"{len(islands)} nodes: {', '.join(islands)}"))
+    if "xnnpack_left" in graph:
+        left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
+        rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))
+    return rows
+
+
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return "not checked (written with --no-parity)"
+    scores = [figures["score"] for ways in parity["outputs"].values() for figures in ways.values()]
+    verdict = f"{'passed' if parity['passed'] else 'FAILED'}, worst score {max(scores):.2f}"
+    decisions = parity.get("decisions", {}).values()  # absent from what earlier versions wrote
+    if not decisions:
+        return verdict
+    least = min(decisions, key=lambda figures: int(figures["correct"]))
+    accuracy, reference = (percent(least[n], least["questions"]) for n in ("correct", "reference_correct"))
+    return f"{verdict}, accuracy {accuracy} (float64 {reference}) on {least['questions']:,} held-out questions"
+
+
+def _lint_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if facts.get("lint") == []:
+        return [("fp16 lint", "nothing found")]
+    return [
+        ("fp16 lint", "{severity}: {rule}: {node}: {seen}; {mend}".format(**found)) for found in facts.get("lint", ())
+    ]
+
+
+def _specs(specs: list[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{s['name']} {s['dtype']}[{', '.join(map(str, s['axes']))}]" for s in specs)
+
+
+def _config_row(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    layers = f"{config['l_layers']} language, {config['r_layers']} vision, {config['x_layers']} cross-modality layers"
+    return [("sizes", f"{layers}, {config['hidden_size']} wide, {config['num_attention_heads']} heads")]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

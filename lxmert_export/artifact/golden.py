@@ -1,0 +1,166 @@
+"""The golden file: sample inputs, reference outputs and floors, so that any device can replay the proof without PyTorch.
+
+Tensors by name, in safetensors:
+
+    input/FAMILY/BATCH/NAME           as the signature has it, or as float16 where that holds every value exactly
+    reference/FAMILY/OUTPUT/BATCH     float64 values of the canonical model at ``sampled_positions`` of the output
+    shape/FAMILY/OUTPUT/BATCH         int64 shape of the whole output
+    floor/FAMILY/OUTPUT               float64 [floor RMS, reference RMS, samples, values]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
+from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.scores import Floor
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import Family, SampleInputs
+from lxmert_export.spec.signature import Signature
+
+FORMAT = "lxmert-export golden 1"
+# Word logits of a full-size model would fill 70 MB; this many of them per batch, spread evenly, tell the same.
+LARGEST_SAMPLE = 8192
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a golden file holds; of large outputs the reference has the values at ``sampled_positions`` alone, flat."""
+
+    samples: SampleInputs
+    reference: Recording
+    shapes: dict[tuple[str, str], list[tuple[int, ...]]]
+    floors: dict[tuple[str, str], Floor]
+
+
+def sampled_positions(size: int) -> NDArray[np.int64]:
+    """Which flat positions of an output of ``size`` values the golden file keeps."""
+    return np.linspace(0, size - 1, min(size, LARGEST_SAMPLE)).astype(np.int64)
+
+
+def is_whole(shape: tuple[int, ...]) -> bool:
+    """Whether the golden file keeps every value of an output of this shape."""
+    return math.prod(shape) <= LARGEST_SAMPLE
+
+
+def at_sampled_positions(recording: Recording, golden: Golden) -> Recording:
+    """A recording cut to the positions that the golden file keeps, flat where those are not all.
+
+    Arrays of another shape than the reference's stay whole, to be refused.
+    """
+    return {
+        key: [
+            chunk.reshape(-1)[sampled_positions(chunk.size)] if chunk.shape == shape and not is_whole(shape) else chunk
+            for chunk, shape in zip(chunks, golden.shapes.get(key, [c.shape for c in chunks]), strict=True)
+        ]
+        for key, chunks in recording.items()
+    }
+
+
+def first_batches(samples: SampleInputs) -> SampleInputs:
+    """The batches that a golden file holds: of each family as many as make up its least number of samples."""
+    families = tuple(Family(f.name, f.batches[: f.first_batches], whole=True) for f in samples.families)
+    return SampleInputs(families, samples.not_run)
+
+
+def write_golden(
+    path: Path, samples: SampleInputs, reference: Recording, floors: Mapping[tuple[str, str], Floor]
+) -> None:
+    """Writes the golden file of a gate's run."""
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for family in first_batches(samples).families:
+        for number, batch in enumerate(family.batches):
+            for name, array in batch.items():
+                tensors[f"input/{family.name}/{number}/{name}"] = _smallest(array)
+    batches = {family.name: family.first_batches for family in samples.families}
+    for (family_name, output), chunks in reference.items():
+        for number, chunk in enumerate(chunks[: batches[family_name]]):
+            place = f"{family_name}/{output}/{number}"
+            tensors[f"reference/{place}"] = chunk.reshape(-1)[sampled_positions(chunk.size)].astype(np.float64)
+            tensors[f"shape/{place}"] = np.array(chunk.shape, dtype=np.int64)
+        floor = floors[family_name, output]
+        tensors[f"floor/{family_name}/{output}"] = np.array(
+            [floor.rms, floor.reference_rms, floor.samples, floor.values], dtype=np.float64
+        )
+    metadata = {"format": FORMAT, "not_run": json.dumps(samples.not_run)}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata)
+
+
+def _smallest(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # what overflows is not equal, and stays as it is
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(array.dtype), array) else array
+
+
+def read_golden(path: Path, signature: Signature) -> Golden:
+    """Reads a golden file; ``ArtifactError`` where it is damaged or does not fit the signature."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        if metadata.get("format") != FORMAT:
+            raise ArtifactError(f"{path}: not a golden file of this version ({metadata.get('format')!r})")
+        return _parse(tensors, json.loads(metadata["not_run"]), signature)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path}: damaged golden file: {error}") from error
+
+
+def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
+    dtypes = {spec.name: spec.dtype for spec in signature.inputs}
+    inputs: dict[str, dict[int, Arrays]] = {}
+    by_batch: dict[str, dict[tuple[str, str], dict[int, NDArray[np.generic]]]] = {"reference": {}, "shape": {}}
+    floors = {}
+    for name, array in tensors.items():
+        kind, family, rest = name.split("/", 2)
+        if kind == "floor":
+            rms, reference_rms, samples, values = array.tolist()
+            floors[family, rest] = Floor(rms, reference_rms, int(samples), int(values))
+        elif kind == "input":
+            number, input_name = rest.split("/", 1)
+            inputs.setdefault(family, {}).setdefault(int(number), {})[input_name] = array.astype(dtypes[input_name])
+        else:
+            output, number = rest.rsplit("/", 1)
+            by_batch[kind].setdefault((family, output), {})[int(number)] = array
+    families = tuple(
+        Family(name, tuple(b for _, b in sorted(batches.items())), whole=True) for name, batches in inputs.items()
+    )
+    if not families or not floors or set(floors) != set(by_batch["reference"]):
+        raise ValueError("inputs, reference outputs or floors are missing")
+    shapes = {
+        key: [tuple(array.tolist()) for _, array in sorted(found.items())] for key, found in by_batch["shape"].items()
+    }
+    return Golden(
+        samples=SampleInputs(families, tuple(not_run)),
+        reference={
+            key: [
+                array.reshape(shape) if is_whole(shape) else array
+                for (_, array), shape in zip(sorted(found.items()), shapes[key], strict=True)
+            ]
+            for key, found in by_batch["reference"].items()
+        },
+        shapes=shapes,
+        floors=floors,
+    )
+
+
+def golden_of(artifact: Artifact) -> Golden:
+    """The golden file of an artifact. ``ArtifactError``: it has none, and what to do about it."""
+    if GOLDEN_FILE not in artifact.manifest.files:
+        mend = f"judge it by its checkpoint: {PACKAGE} parity {artifact.path} --checkpoint CHECKPOINT"
+        if artifact.is_calibrated:
+            mend = "the real inputs that it is right for are lost: export it again"
+        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it carries no golden file; {mend}")
+    return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)

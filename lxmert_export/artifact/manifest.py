@@ -1,0 +1,111 @@
+"""``manifest.json``: what an artifact is, where it came from, and the hash of each of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.files.converted_files import MANIFEST_FILE
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Precision, Signature, Task
+
+FORMAT_VERSION = 1
+
+
+TOOLS = (
+    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",
+    "ai-edge-litert", "tensorrt-rtx", "tensorrt", "polygraphy", "numpy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` says of an artifact.
+
+    ``checkpoint`` is {dialect, name, sha256}; ``options`` are the choices of the conversion (opset, …); ``files`` is
+    {name: {sha256, bytes}}; ``parity`` is the gate's verdict and figures, or None where the gate was skipped.
+    """
+
+    target: str
+    precision: Precision
+    task: Task | str
+    config: LxmertConfig
+    signature: Signature
+    checkpoint: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``manifest.json`` holds it."""
+        return {
+            "format": FORMAT_VERSION,
+            "target": self.target,
+            "precision": self.precision,
+            "task": self.task,
+            "config": self.config.to_dict(),
+            "checkpoint": dict(self.checkpoint),
+            "signature": self.signature.to_dict(),
+            "options": dict(self.options),
+            "files": {name: dict(facts) for name, facts in sorted(self.files.items())},
+            "tools": dict(self.tools),
+            "parity": None if self.parity is None else dict(self.parity),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what ``to_dict`` wrote; ``KeyError``, ``TypeError`` or ``ConfigError`` where it is something else."""
+        if values["format"] != FORMAT_VERSION:
+            raise ArtifactError(f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use a matching version")
+        if values["precision"] not in get_args(Precision):
+            raise ArtifactError(f"{values['precision']!r} is no precision of this version")
+        return cls(
+            target=values["target"],
+            precision=values["precision"],
+            task=values["task"],
+            config=LxmertConfig.from_dict(values["config"]),
+            signature=Signature.from_dict(values["signature"]),
+            checkpoint=values["checkpoint"],
+            options=values["options"],
+            files={name: {"sha256": str(f["sha256"]), "bytes": int(f["bytes"])} for name, f in values["files"].items()},
+            tools=values["tools"],
+            parity=values["parity"],
+        )
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Hashes every file of a directory, writes ``manifest.json`` beside them, and returns it with all that was added."""
+    names = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+    facts = {
+        name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size}
+        for name in names
+        if name != MANIFEST_FILE
+    }
+    values = {**manifest.to_dict(), "files": facts, "tools": tool_versions(TOOLS)}
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    return Manifest.from_dict(json.loads(text))
+
+
+def tool_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions by distribution name; what is not installed is left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""The commands that write an artifact, one for each target: `lxmert-export onnx|tensorflow|tflite`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lxmert_export.cli.options import (
+    AttentionOption,
+    AttentionsFlag,
+    BatchOption,
+    CheckpointArgument,
+    HeadsOption,
+    HiddenStatesFlag,
+    IslandsOption,
+    NoParityFlag,
+    ObjectHeadsFlag,
+    ObjectsOption,
+    OpsetOption,
+    OutputOption,
+    OverwriteOption,
+    ProviderOption,
+    RevisionOption,
+    TaskOption,
+    TextOption,
+    chosen_precision,
+)
+from lxmert_export.cli.printing import say_origin, show_report, shown_progress
+from lxmert_export.files.hub import DEMO
+from lxmert_export.spec.signature import Precision
+
+if TYPE_CHECKING:
+    pass
+
+
+def onnx(
+    checkpoint: CheckpointArgument = DEMO,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
+    task: TaskOption = None,
+    output: OutputOption = None,
+    opset: OpsetOption = None,
+    fp32_islands: IslandsOption = "standard",
+    attention: AttentionOption = "decomposed",
+    batch: BatchOption = None,
+    text: TextOption = None,
+    objects: ObjectsOption = None,
+    hidden_states: HiddenStatesFlag = False,
+    attentions: AttentionsFlag = False,
+    object_heads: ObjectHeadsFlag = False,
+    io_dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Dtype of floating-point inputs and outputs.")
+    ] = "float32",
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    no_parity: NoParityFlag = False,
+    overwrite: OverwriteOption = False,
+    provider: ProviderOption = None,
+) -> None:
+    """Convert a checkpoint to ONNX, and prove it."""
+    from lxmert_export.runners.onnx.providers import CPU
+
+    if fp32_islands == "auto" and not fp16:
+        raise typer.BadParameter("--fp32-islands auto is for --fp16")
+    if fp32_islands == "auto" and no_parity:
+        raise typer.BadParameter("--fp32-islands auto searches for what the gate lets pass: leave --no-parity out")
+
+    _export(
+        "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
+        task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
+        object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
+        attention=attention, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
+        overwrite=overwrite, providers=provider or (CPU,),
+    )  # fmt: skip
+
+
+def tensorflow(
+    checkpoint: CheckpointArgument = DEMO,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
+    task: TaskOption = None,
+    file_format: Annotated[
+        Literal["saved-model", "keras"],
+        typer.Option("--format", help="A SavedModel, served without Python of ours, or a .keras file to train on."),
+    ] = "saved-model",
+    output: OutputOption = None,
+    batch: BatchOption = None,
+    text: TextOption = None,
+    objects: ObjectsOption = None,
+    hidden_states: HiddenStatesFlag = False,
+    attentions: AttentionsFlag = False,
+    object_heads: ObjectHeadsFlag = False,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    no_parity: NoParityFlag = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Convert a checkpoint to TensorFlow, and prove it."""
+    _export(
+        "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
+        task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
+        attentions=attentions, object_heads=object_heads, revision=revision, num_attention_heads=num_attention_heads,
+        parity=not no_parity, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def tflite(
+    checkpoint: CheckpointArgument = DEMO,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Weights in float16, arithmetic in float32.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights in int8, activations quantised as they come (dynamic range).")
+    ] = False,
+    full_integer: Annotated[
+        bool, typer.Option("--full-integer", help="With --int8: every operator in int8; needs calibration inputs.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Real inputs for --full-integer, .npz or .safetensors; default: demo scenes."
+        ),
+    ] = None,
+    task: TaskOption = None,
+    output: OutputOption = None,
+    batch: BatchOption = None,
+    text: TextOption = None,
+    objects: ObjectsOption = None,
+    hidden_states: HiddenStatesFlag = False,
+    attentions: AttentionsFlag = False,
+    object_heads: ObjectHeadsFlag = False,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    no_parity: NoParityFlag = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Convert a checkpoint to TFLite for edge devices, and prove it."""
+    if full_integer and not int8:
+        raise typer.BadParameter("--full-integer is a kind of --int8: give both")
+    if calibration is not None and not full_integer:
+        raise typer.BadParameter("--calibration is for --int8 --full-integer")
+    _export(
+        "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
+        task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
+        object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
+        num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def _export(target: str, checkpoint: str, output: Path | None, precision: Precision | None, **options: Any) -> None:
+    """Exports, and tells which checkpoint was used, what it proved, and what was written."""
+    from lxmert_export.api import export as api
+
+    with shown_progress() as progress:
+        artifact = api.export(target, checkpoint, output, precision=precision or "fp32", progress=progress, **options)
+    say_origin(artifact)
+    show_report(artifact.report)
+    size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
+    typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
+
+
+def _fixed(batch: int | None, text: int | None, objects: int | None) -> dict[str, int]:
+    return {axis: n for axis, n in (("batch", batch), ("text", text), ("objects", objects)) if n is not None}

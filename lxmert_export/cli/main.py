@@ -1,0 +1,227 @@
+"""The command line: `lxmert-export COMMAND`. Parses, calls the Python interface, prints; nothing is computed here."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lxmert_export.cli.engine import tensorrt
+from lxmert_export.cli.export import onnx, tensorflow, tflite
+from lxmert_export.cli.options import (
+    ArtifactArgument,
+    HeadsOption,
+    JsonFlag,
+    OverwriteOption,
+    ProviderOption,
+    RevisionOption,
+    TaskOption,
+)
+from lxmert_export.cli.parity import parity, verify
+from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_report
+from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.files.path_spelling import check_spelling
+from lxmert_export.native_logs import show_native_logs
+from lxmert_export.parity.report import ParityError
+
+app = typer.Typer(
+    name="lxmert-export",
+    help="A trained LXMERT to any runtime, with proof: every conversion is held to its checkpoint by numerical parity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ERROR = 1
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
+) -> None:
+    """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
+
+
+for conversion in (onnx, tensorflow, tflite, tensorrt):
+    app.command()(conversion)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A file, a directory, a hub name, or 'demo'.")
+    ],
+    to: Annotated[
+        Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write it.")],
+    task: TaskOption = None,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Convert a checkpoint from any dialect to another, bit for bit."""
+    from lxmert_export.api import export as api
+
+    model = api.load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
+    api.save_checkpoint(model, output, dialect=to, overwrite=overwrite)
+    typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
+
+
+app.command()(parity)
+app.command()(verify)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="CHECKPOINT|ARTIFACT", help="What to look at.")],
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Of an ONNX artifact: what fp16 does not bear (of a float32 one: would not).")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors; default: drawn."),
+    ] = None,
+    as_json: JsonFlag = False,
+    revision: RevisionOption = None,
+    num_attention_heads: HeadsOption = None,
+) -> None:
+    """Tell what a checkpoint or an artifact holds, from its own bytes."""
+    from lxmert_export.api.inspect import inspect_artifact, inspect_checkpoint, inspect_lint, summary_rows
+    from lxmert_export.artifact.directory import is_artifact, refuse_converted
+    from lxmert_export.extras import require
+
+    if calibration is not None and not lint:
+        raise typer.BadParameter("--calibration is for --lint")
+    if is_artifact(path):
+        facts = inspect_artifact(path)
+        if lint:
+            rewritten = {"torch": "torch", "onnxscript": "onnx"} if facts["manifest"]["precision"] == "fp32" else {}
+            require("the fp16 linter", onnx="onnx", onnxruntime="onnx", **rewritten)
+            facts["lint"] = inspect_lint(path, calibration)
+    elif lint:
+        raise typer.BadParameter("--lint reads ONNX artifacts: export the checkpoint first (lxmert-export onnx)")
+    else:
+        refuse_converted(path)
+        require("reading a checkpoint", torch="torch")
+        facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
+    if as_json:
+        print_json(facts)
+        return
+    for label, value in summary_rows(facts):
+        typer.echo(f"{label:<15}{value}")
+
+
+@app.command()
+def ask(
+    artifact: ArtifactArgument,
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to ask about.")],
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="Such as: how many red circles are there?")
+    ] = None,
+    draw_scene: Annotated[
+        int | None, typer.Option(metavar="SEED", help="First draw a scene into --image, and tell what could be asked.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the boxes shaded by the cross attention of --word, as PNG."),
+    ] = None,
+    word: Annotated[
+        str | None, typer.Option(help="Whose attention --save shows; default: [CLS], which the answer is read from.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing PNG files.")] = False,
+    provider: ProviderOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask an artifact of the built-in checkpoint about a picture; needs no PyTorch."""
+    from lxmert_export.api import export as api
+    from lxmert_export.extras import require_pictures
+    from lxmert_export.runners.onnx.providers import CPU
+
+    if question is None and draw_scene is None:
+        raise typer.BadParameter("give a QUESTION, or --draw-scene SEED for a picture and what to ask about it")
+    if question is None and save is not None:
+        raise typer.BadParameter("--save draws an answer: give a QUESTION")
+    if save is None and word is not None:
+        raise typer.BadParameter("--word says whose attention --save draws: give both")
+    require_pictures()
+    from lxmert_export.api import ask as asking
+
+    shown = word or "[CLS]"
+    if save is not None or draw_scene is not None:
+        asking.check_request(artifact, question, shown if save is not None else None)
+    if save is not None:
+        asking.check_destination(save, artifact, overwrite=overwrite, picture=image)
+    if draw_scene is not None:
+        asking.check_destination(image, artifact, overwrite=overwrite)
+        suggestions = asking.draw_picture(draw_scene, image)
+        say(f"drew scene {draw_scene} into {image}; it has an answer to:")
+        for suggested in suggestions:
+            say(f"  {suggested.text}  ({suggested.answer})")
+        if question is None:
+            if as_json:
+                print_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]})
+            return
+    assert question is not None  # or the options were refused above
+    answered = api.ask(artifact, question, image, providers=provider or (CPU,))
+    if save is not None:
+        asking.save_answer(answered, image, save, word=shown)
+        say(f"drew {save}")
+    if as_json:
+        print_json(answered.to_dict(top))
+        return
+    for answer, share in answered.answers[:top]:
+        typer.echo(f"{share:6.1%}  {answer}")
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Tell what works on this machine, and the pip line for what does not."""
+    from lxmert_export.api.doctor import machine
+
+    facts = machine()
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(f"Python {facts['python']} on {facts['platform']}")
+    for capability in facts["capabilities"]:
+        typer.echo(f"{'yes' if capability['works'] else 'no ':<4}{capability['what']}: {capability['detail']}")
+        if capability["mend"]:
+            typer.echo(f"    {capability['mend']}")
+
+
+def main() -> None:
+    """The console script: every error that a user can act on is one line on stderr and an exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:
+        show_native_logs()
+    try:
+        for argument in arguments:
+            check_spelling(argument)
+        app(args=[argument for argument in arguments if argument != "--debug"])
+    except ParityError as error:
+        show_report(error.report, verdict=False)  # which the error's own line is
+        _fail(error, PARITY_FAILED, debug)
+    except LxmertExportError as error:
+        _fail(error, ERROR, debug)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(ArtifactError("the output cannot be written: no space is left where it goes"), ERROR, debug)
+
+
+def _fail(error: LxmertExportError, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

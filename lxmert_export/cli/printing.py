@@ -1,0 +1,83 @@
+"""What the commands say on the terminal: messages, reports and progress go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lxmert_export.artifact.directory import Artifact
+    from lxmert_export.parity.report import ParityReport
+    from lxmert_export.progress import Progress
+PARITY_FAILED = 3  # an exit code
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    typer.echo(message, err=True)
+
+
+def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
+    """The tables of a parity report, and its verdict unless an error says that; nothing of none."""
+    if report is None:
+        return
+    from rich.console import Console
+
+    from lxmert_export.parity.pages.terminal import print_report
+
+    print_report(report, Console(stderr=True), verdict=verdict)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal; silence elsewhere."""
+    from lxmert_export.progress import silent
+
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield advance
+
+
+def _say_islands(options: Mapping[str, Any]) -> None:
+    """The float32 islands that were searched, one a line."""
+    islands = options.get("fp32_islands")
+    if islands is None:
+        return
+    needed = (
+        "each is needed" if options["fp32_islands_minimal"] else "the search ran out of time: some may not be needed"
+    )
+    say(f"float32 islands: {len(islands)} nodes" + (f" ({needed})" if islands else ", none is needed"))
+    for name in islands:
+        say(f"  {name}")
+
+
+def say_origin(artifact: Artifact) -> None:
+    """Which checkpoint was used, what of it was not, and what was searched for it."""
+    origin = artifact.manifest.checkpoint
+    hashed = f", sha256 {origin['sha256'][:12]}" if origin["sha256"] else ""
+    say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{hashed})")
+    if origin["unused_heads"]:
+        say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
+    _say_islands(artifact.manifest.options)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(values, indent=2, allow_nan=False))

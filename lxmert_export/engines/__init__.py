@@ -1,0 +1,1 @@
+"""What TensorRT engines are built for, and with: devices, options, profiles, GPUs."""

@@ -1,0 +1,95 @@
+"""How large an fp16 graph's values grow on calibration inputs: run in float32, where nothing overflows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.graphs.fp16_linter import AUTO_ISLANDS, LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
+from lxmert_export.graphs.onnx_decomposition import load_decomposed
+from lxmert_export.graphs.onnx_types import MOVES, computes
+from lxmert_export.runners.onnx.emulator import HALF_TYPES, widen
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.runners.onnx.session import open_session
+from lxmert_export.spec.sample_inputs import sample_inputs
+
+# Real inputs differ from those of a calibration: what uses more than a quarter of the range is worth knowing of.
+NEAR = LARGEST_HALF / 4
+PROBED_FILE = "probed.onnx"
+Batches = Iterable[Mapping[str, NDArray[np.generic]]]
+
+
+def lint_artifact(
+    artifact: Artifact, *, batches: Batches | None = None, originals: Mapping[str, NDArray[Any]] | None = None
+) -> list[Finding]:
+    """Every finding about an fp16 ONNX artifact: structure, weights, and ranges on ``batches``, by default drawn ones."""
+    manifest, path = artifact.manifest, artifact.file(ONNX_FILE)
+    if batches is None:
+        drawn = sample_inputs(manifest.signature, manifest.config)
+        batches = [batch for family in drawn.families for batch in family.batches]
+    return worst_first([*lint_fp16(path, originals=originals), *lint_ranges(path, batches)])
+
+
+def lint_ranges(path: Path, batches: Batches) -> list[Finding]:
+    """Values that leave fp16's range, or come near its end, on these inputs."""
+    return worst_first(list(_range_findings(largest_activations(path, batches))))
+
+
+def _range_findings(largest: Mapping[str, float]) -> Iterator[Finding]:
+    for node, figure in largest.items():
+        if figure > NEAR or np.isnan(figure):
+            beyond = not figure <= LARGEST_HALF  # so that NaN is
+            share = "beyond" if beyond else f"{figure / LARGEST_HALF:.0%} of"
+            seen = f"reaches {figure:.4g}, {share} fp16's {LARGEST_HALF:.0f}"
+            yield Finding("error" if beyond else "warning", "activation-overflow" if beyond else "activation-near-range",
+                          node, module_path(node), seen, figure, AUTO_ISLANDS)  # fmt: skip
+
+
+def largest_activations(path: Path, batches: Batches, *, of_all: bool = False) -> dict[str, float]:
+    """The largest magnitude of every value that a node computes in fp16, by node name; NaN where it is not a number.
+
+    With ``of_all``, of what is computed in float32 too. Operators that only move values about are left out: their values are
+    another node's.
+    """
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-ranges-") as directory:
+        file = Path(directory) / PROBED_FILE
+        probes = _write_probed(path, file, of_all)
+        session = open_session(file, (CPU,), optimize=False)
+        taken = {value.name for value in session.get_inputs()}
+        largest = dict.fromkeys(probes.values(), 0.0)
+        for batch in batches:
+            given = {name: _wide(array) for name, array in batch.items() if name in taken}
+            for node, value in zip(probes.values(), session.run(list(probes), given), strict=True):
+                largest[node] = float(np.maximum(largest[node], value))
+    return largest
+
+
+def _wide(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _write_probed(source: Path, target: Path, of_all: bool) -> dict[str, str]:
+    """Writes the graph in float32 with the largest magnitude of each fp16 value as an output; output name → node name."""
+    model = load_decomposed(source)
+    graph, probes = model.graph, {}
+    computed = [(n, value) for n, value in widen(graph, HALF_TYPES["fp16"]) if n.op_type not in MOVES]
+    if of_all:
+        computed = [(n, value) for n in graph if computes(n) for value in n.outputs]
+    for number, (node, value) in enumerate(computed):
+        absolute = ir.node("Abs", [value])
+        most = ir.node("ReduceMax", absolute.outputs, {"keepdims": 0}, name=f"probe/{number}")
+        for added in (absolute, most):
+            added.outputs[0].dtype = ir.DataType.FLOAT
+        most.outputs[0].name, most.outputs[0].shape = f"probe/{number}", ir.Shape([])
+        graph.extend([absolute, most])
+        graph.outputs.append(most.outputs[0])
+        probes[f"probe/{number}"] = node.name or node.op_type
+    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+    return probes

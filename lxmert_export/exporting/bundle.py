@@ -1,0 +1,313 @@
+"""From an ONNX artifact to a bundle: all that a device needs to build the engine itself, and to show what it computes.
+
+A bundle is the ONNX artifact, to the byte, and beside it what the device reads: the golden file as plain numpy arrays, a
+``bundle.json``, a script and a README. So whatever takes an ONNX artifact takes a bundle.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import secrets
+import shlex
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lxmert_export.artifact.directory import COMPANION_FILES, GOLDEN_FILE, ONNX_DATA_FILE, ONNX_FILE, Artifact
+from lxmert_export.artifact.golden import Golden, is_whole, read_golden, sampled_positions
+from lxmert_export.artifact.manifest import sha256, write_manifest
+from lxmert_export.engines.devices import POLYGRAPHY, EngineTarget
+from lxmert_export.engines.gpus import written
+from lxmert_export.engines.library import MODULES
+from lxmert_export.engines.on_device import build_and_verify
+from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, BUNDLE_FORMAT, GOLDEN_ARRAYS
+from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.exporting.engine import facts_of_graph
+from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.graphs.precision import check_precision
+from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
+
+SCRIPT, README = Path(build_and_verify.__file__ or "").name, "README.md"
+# What trtexec calls the options of a build: by the help of its source (sampleOptions.cpp of TensorRT 10.14 and later).
+TRTEXEC = {
+    "version_compatible": "--versionCompatible",
+    "hardware_compatible": "--hardwareCompatibilityLevel=ampere+",
+    "refit": "--refit",
+    "weight_streaming": "--allowWeightStreaming",
+    "builder_level": "--builderOptimizationLevel={}",
+    "dla": "--useDLACore=0 --allowGPUFallback",
+}
+
+
+def check_bundle(target: EngineTarget, *, parity: bool) -> None:
+    """``ConversionError``: options that a bundle cannot carry to a device, or that leave nothing there to be verified."""
+    if target.options.strip:
+        raise ConversionError("--bundle: an engine of --strip computes nothing until it is refitted: leave --strip out")
+    if target.options.timing_cache is not None:
+        raise ConversionError("--bundle: a timing cache is a device's own: leave --timing-cache out")
+    if not parity:
+        raise ConversionError("--bundle: --no-parity gives no golden inputs, which the device is to run: leave it out")
+
+
+def archive_of(directory: Path) -> Path:
+    """The archive beside a bundle."""
+    return directory.with_name(f"{directory.name}.tar.gz")
+
+
+def write_bundle(
+    onnx: Artifact,
+    target: EngineTarget,
+    profiles: Sequence[Profile],
+    directory: Path,
+    *,
+    name: str,
+    calibration: str | Path | None = None,
+) -> Artifact:
+    """Fills an empty directory with a bundle; ``name`` is what reports call it: the directory is a temporary one.
+
+    ``ArtifactError``: an artifact that was written without the gate. ``ConversionError``: a graph that is not of its
+    precision, or that fp16 does not bear.
+    """
+    manifest = onnx.manifest
+    if GOLDEN_FILE not in manifest.files:
+        raise ArtifactError(
+            f"{onnx.path}: written with --no-parity, so it has no golden inputs for a device to run; export it again without"
+        )
+    check_precision(onnx)
+    facts = facts_of_graph(onnx, calibration)
+    golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
+    missed = golden_profile(golden, profiles, manifest.signature)
+    for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):  # of a bundle too: not what it adds
+        if file in manifest.files:
+            shutil.copyfile(onnx.file(file), directory / file)
+    # np.savez dates every entry 1980: the same arrays make the same file.
+    np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # any name is an array's
+    shutil.copyfile(build_and_verify.__file__ or "", directory / SCRIPT)
+    everything = (*profiles, *((missed,) if missed else ()))
+    (directory / README).write_text(readme(onnx, target, everything, added=missed is not None), encoding="utf-8")
+    described = describe(onnx, target, everything, added=missed is not None)
+    described["files"] = {
+        path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(directory.iterdir())
+    }
+    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / BUNDLE_FILE).write_text(text + "\n", encoding="utf-8")
+    options = {
+        **manifest.options,
+        **facts,
+        "bundle": {"engine": target.to_dict(), "profiles": [p.to_dict() for p in everything]},
+    }
+    return Artifact(directory, write_manifest(directory, replace(manifest, options=options)), name, onnx.report)
+
+
+def golden_arrays(golden: Golden) -> Arrays:
+    """A golden file for numpy alone: named as in it, inputs as the graph takes them, and the positions of what is sampled."""
+    found: Arrays = {}
+    for family in golden.samples.families:
+        for number, batch in enumerate(family.batches):
+            found |= {f"input/{family.name}/{number}/{name}": array for name, array in batch.items()}
+    for (name, output), chunks in golden.reference.items():
+        for number, (chunk, shape) in enumerate(zip(chunks, golden.shapes[name, output], strict=True)):
+            found[f"reference/{name}/{output}/{number}"] = chunk.reshape(-1)
+            found[f"shape/{name}/{output}/{number}"] = np.array(shape, dtype=np.int64)
+            if not is_whole(shape):
+                size = int(np.prod(shape))
+                found[f"positions/{size}"] = sampled_positions(size)
+        floor = golden.floors[name, output]
+        found[f"floor/{name}/{output}"] = np.array([floor.rms, floor.reference_rms])
+    return found
+
+
+def golden_profile(golden: Golden, profiles: Sequence[Profile], signature: Signature) -> Profile | None:
+    """The profile for those golden inputs that none of an engine's takes; None where there are none such."""
+    calls = [
+        call_sizes({name: array.shape for name, array in batch.items()}, signature)
+        for family in golden.samples.families
+        for batch in family.batches
+    ]
+    missed = [sizes for sizes in calls if not any(profile.covers(sizes) for profile in profiles)]
+    if not missed:
+        return None
+    ends = {axis: [sizes[axis] for sizes in missed] for axis in DYNAMIC_AXES}
+    return Profile(**{axis: AxisRange(min(sizes), max(sizes), max(sizes)) for axis, sizes in ends.items()})
+
+
+def describe(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], *, added: bool) -> dict[str, Any]:
+    """What ``bundle.json`` holds, but for the files."""
+    manifest = onnx.manifest
+    builder = target.builder_capabilities
+    return {
+        "format": BUNDLE_FORMAT,
+        "checkpoint": dict(manifest.checkpoint),
+        "task": manifest.task,
+        "precision": manifest.precision,
+        "islands": list(manifest.options.get("fp32_islands", ())),
+        "target": target.target,
+        "runtime": target.runtime,
+        "module": MODULES[target.runtime],
+        "install": device_install(target),
+        "versions": [[list(first), list(end)] for first, end in target.versions.spans],
+        "versions_text": str(target.versions),
+        "compute_capabilities": [written(capability) for capability in target.compute_capabilities],
+        "and_later": target.and_later,
+        "builder_compute_capabilities": None if builder is None else [written(capability) for capability in builder],
+        "options": target.options.chosen,
+        "unexecuted": list(target.unexecuted),
+        "onnx": ONNX_FILE,
+        "outputs": [spec.name for spec in manifest.signature.outputs],
+        "profiles": [{**p.to_dict(), "shapes": p.shapes(manifest.signature)} for p in profiles],
+        "golden_profile": len(profiles) - 1 if added else None,
+    }
+
+
+def device_install(target: EngineTarget) -> str:
+    """The line that brings the runtime to a device, which has no use for Polygraphy."""
+    return target.install.replace(f" '{POLYGRAPHY}'", "")
+
+
+def trtexec_line(
+    target: EngineTarget, profiles: Sequence[Profile], signature: Signature, *, attention: str = "decomposed"
+) -> str:
+    """The command that builds the same engine without Python."""
+    rtx = target.runtime == "tensorrt-rtx"
+    words = [
+        "tensorrt_rtx" if rtx else "trtexec",
+        f"--onnx={ONNX_FILE}",
+        "--saveEngine=model.engine",
+        "--skipInference",
+    ]
+    words.append("--noTF32")  # of tensorrt_rtx, NVIDIA's pages name the other flags; this one is trtexec's
+    words += [] if rtx else ["--stronglyTyped"]
+    words += ["--decomposableAttentions=*"] if attention == "operator" else []
+    if target.builder_capabilities:
+        listed = (written(capability).replace(".", "") for capability in target.builder_capabilities)
+        words.append("--computeCapabilities=" + ",".join(listed))
+    for name, value in target.options.chosen.items():
+        words += TRTEXEC[name].format(value).split()
+    for number, profile in enumerate(profiles):
+        words += [f"--profile={number}"] if len(profiles) > 1 else []
+        shapes = profile.shapes(signature)
+        for place, option in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
+            words.append(f"{option}=" + ",".join(f"{n}:{'x'.join(map(str, s[place]))}" for n, s in shapes.items()))
+    return " \\\n  ".join(map(shlex.quote, words))
+
+
+def readme(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], *, added: bool) -> str:
+    """What the one reads who unpacks a bundle on a device."""
+    manifest = onnx.manifest
+    capabilities = ", ".join(map(written, target.compute_capabilities)) + (" and later" if target.and_later else "")
+    listed = [f"{number}: {profile}" for number, profile in enumerate(profiles)]
+    if added:
+        listed[-1] += " (for the golden inputs, which the profiles that were asked for do not take)"
+    notes = "".join(f"- {note}\n" for note in target.notes)
+    fixed = all(low == high for profile in profiles for low, _, high in profile.shapes(manifest.signature).values())
+    attention = manifest.options.get("attention", "decomposed")
+    line = trtexec_line(target, () if fixed else profiles, manifest.signature, attention=attention)
+    older = "" if target.runtime == "tensorrt-rtx" else " (TensorRT 11 and later: without `--stronglyTyped`)"
+    return f"""# LXMERT ({manifest.task}, {manifest.precision}) for {target.runtime} {target.versions}
+
+Target {target.target}: compute capability {capabilities}. The engine is built and verified on the device that runs it.
+
+## With Python
+
+```
+python3 {SCRIPT}
+```
+
+Python 3.8 or newer, numpy and the device's own `{MODULES[target.runtime]}` are all it needs
+({device_install(target)}). It checks the hashes in `{BUNDLE_FILE}`, builds `model.engine` (strongly typed, TF32 off),
+runs the golden inputs, and writes `report.json` and `outputs.npz`. Bring these two back:
+
+```
+lxmert-export parity BUNDLE --device-report report.json
+```
+
+## Without Python
+
+```
+{line}
+```
+
+It builds the same engine{older}. No run of lxmert-export's authors has executed this line, and nothing proves what comes of it:
+for that, run the script.
+
+## Profiles
+
+```
+{chr(10).join(listed)}
+```
+
+{notes}- no run of lxmert-export's authors has executed on this target: {", ".join(target.unexecuted)}
+"""
+
+
+@contextmanager
+def bundle_directory(final: Path, *, overwrite: bool, progress: Progress = silent) -> Iterator[Path]:
+    """Yields an empty directory; on success it becomes ``final``, with its archive beside it, on any failure neither does.
+
+    ``ArtifactError``: one of them exists, or cannot be written.
+    """
+    final = final.absolute()
+    archive = archive_of(final)
+    check_archive(archive, overwrite=overwrite)
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    packed, aside = (archive.with_name(f".{archive.name}.{state}-{mark}") for state in ("writing", "replaced"))
+    placed = False
+    try:
+        with atomic_directory(final, overwrite=overwrite) as temporary:
+            yield temporary
+            progress("packing", 0, 1)
+            pack(temporary, packed, final.name)
+            progress("packing", 1, 1)
+            if archive.exists():
+                archive.replace(aside)
+            packed.replace(archive)
+            placed = True
+    except BaseException:
+        if placed:
+            archive.unlink(missing_ok=True)
+        if aside.exists():
+            aside.replace(archive)
+        raise
+    finally:
+        packed.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+
+
+def check_archive(archive: Path, *, overwrite: bool) -> None:
+    """``ArtifactError`` where an archive may not be written."""
+    if archive.is_symlink() or (archive.exists() and not archive.is_file()):
+        raise ArtifactError(f"{archive}: exists and is not a file; choose another output")
+    if archive.exists() and not overwrite:
+        raise ArtifactError(
+            f"{archive}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
+        )
+
+
+def pack(directory: Path, archive: Path, name: str) -> None:
+    """An archive of a directory, called ``name`` in it: the same files make the same bytes."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname, entry.mode = 0, 0, 0, "", "", 0o644
+        return entry
+
+    with archive.open("wb") as file:
+        # Weights hardly shrink, whatever the level.
+        with (
+            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as packed,
+        ):
+            for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+                packed.add(path, f"{name}/{path.relative_to(directory).as_posix()}", filter=plain)
+        file.flush()
+        os.fsync(file.fileno())

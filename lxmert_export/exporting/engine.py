@@ -1,0 +1,150 @@
+"""From an ONNX artifact to a TensorRT engine on disk: build, carry over its golden file, describe what was built and run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
+from lxmert_export.artifact.directory import (
+    COMPANION_FILES,
+    GOLDEN_FILE,
+    NOT_RUN,
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    WEIGHTLESS,
+    Artifact,
+)
+from lxmert_export.artifact.manifest import write_manifest
+from lxmert_export.engines.devices import EngineTarget
+from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
+from lxmert_export.engines.profiles import Profile
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.exporting.fp16_lint import lint
+from lxmert_export.graphs.precision import check_precision
+from lxmert_export.parity.prediction import predicted_by_manifest
+from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.signature import Precision
+
+
+def check_source(artifact: Artifact, precision: Precision | None, onnx_options: Mapping[str, Any]) -> None:
+    """Whether an engine can be built from an artifact as it is asked for.
+
+    ``ArtifactError``: it is no ONNX artifact. ``ConversionError``: another precision, or options that only an export can heed.
+    """
+    manifest = artifact.manifest
+    if manifest.target != "onnx":
+        raise ArtifactError(
+            f"{artifact.path}: is a {manifest.target} artifact; an engine is built from a checkpoint or an ONNX artifact"
+        )
+    if precision is not None and precision != manifest.precision:
+        raise ConversionError(
+            f"{artifact.path}: is {manifest.precision}, and an engine has its ONNX graph's precision: "
+            f"leave --{precision} out, or export the graph in {precision}"
+        )
+    if onnx_options:
+        raise ConversionError(
+            f"{artifact.path}: {', '.join(onnx_options)} cannot be changed in an ONNX artifact: export it anew, or give its "
+            "checkpoint"
+        )
+
+
+def write_engine(
+    onnx: Artifact,
+    target: EngineTarget,
+    profiles: Sequence[Profile],
+    directory: Path,
+    *,
+    name: str,
+    calibration: str | Path | None = None,
+    progress: Progress = silent,
+) -> Artifact:
+    """Fills an empty directory with an engine artifact; ``name`` is what reports call it: the directory is a temporary one.
+
+    Its parity is None: it is the graph that was judged, and ``options["onnx"]`` holds its verdict. The engine itself is judged
+    by ``verify`` on the GPU that runs it.
+    """
+    check_precision(onnx)
+    facts = facts_of_graph(onnx, calibration)
+    step = f"building {target.precision} engine for {target.target}"
+    progress(step, 0, 1)
+    built = convert_to_tensorrt(
+        onnx.file(ONNX_FILE),
+        onnx.manifest.signature,
+        profiles,
+        target,
+        directory,
+        weights_size=onnx.manifest.files[ONNX_DATA_FILE]["bytes"],
+        islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
+    )
+    progress(step, 1, 1)
+    for file in (GOLDEN_FILE, *COMPANION_FILES):
+        if file in onnx.manifest.files:
+            shutil.copyfile(onnx.file(file), directory / file)
+    options = {
+        **{name: value for name, value in onnx.manifest.options.items() if name != "bundle"},
+        **facts,
+        "engine": target.to_dict(),
+        "profiles": [profile.to_dict() for profile in profiles],
+        "build": _described(built, onnx),
+        "onnx": {
+            "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
+            "parity": onnx.manifest.parity,
+        },
+        "status": status_of(target),
+    }
+    manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
+    return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
+
+
+def status_of(target: EngineTarget) -> str:
+    """What is said of an engine that was built just now: that nothing has run it, and why."""
+    if target.options.strip:
+        return WEIGHTLESS
+    try:
+        gpus = find_gpus()
+    except ConversionError as error:
+        return f"{NOT_RUN} ({why_not_run(error)})"
+    known, later = target.compute_capabilities, target.and_later
+    if any(gpu.capability is None or is_among(gpu.capability, known, and_later=later) for gpu in gpus):
+        return f"{NOT_RUN} yet: lxmert-export verify runs it"
+    return f"{NOT_RUN} (it is not for the GPU here: {gpus[0]})"
+
+
+def facts_of_graph(onnx: Artifact, calibration: str | Path | None = None) -> dict[str, Any]:
+    """What is known of an engine before it is built, for its manifest: what the linter finds, and the errors foretold.
+
+    ``ConversionError``: a graph that would give wrong numbers in fp16, on ``calibration`` or else on drawn inputs.
+    """
+    findings = lint(onnx, calibration) if onnx.manifest.precision == "fp16" else []
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConversionError(f"the ONNX graph is not for fp16: {errors[0]}{more}")
+    return {
+        "lint": [asdict(finding) for finding in findings],
+        "lint_inputs": None
+        if onnx.manifest.precision != "fp16"
+        else Path(calibration).name
+        if calibration
+        else "drawn",
+        "predicted_errors": predicted_by_manifest(onnx.manifest.parity),
+    }
+
+
+def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
+    weights = onnx.manifest.files[ONNX_DATA_FILE]["bytes"]
+    return {
+        "runtime_version": built.runtime_version,
+        "flags": list(built.flags),
+        "tf32": "TF32" in built.flags,
+        "engine_bytes": built.size,
+        "weight_bytes": weights,
+        "layers": built.network.layers,
+        "matmuls": built.network.matmuls,
+        "matmul_weights": built.network.matmul_weights,
+        "float32_matmuls": list(built.network.float32_matmuls),
+    }

@@ -1,0 +1,43 @@
+"""The fp16 linter on an artifact: as it is in fp16, or as a float32 one would be; on drawn inputs, or on the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.errors import ArtifactError
+from lxmert_export.exporting.activation_ranges import Batches, lint_artifact
+from lxmert_export.exporting.calibration import read_batches
+from lxmert_export.graphs.fp16_linter import Finding
+from lxmert_export.spec.inputs import InputLimits
+
+
+def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Finding]:
+    """Every finding about an ONNX artifact of fp16, or of float32: that as ``--fp16`` would make it, with standard islands.
+
+    Ranges are measured on ``calibration``, a file of real inputs, by default on drawn ones. ``ArtifactError``: another target or
+    precision. ``InputError``: inputs that the artifact does not take. ``ConversionError``: a weight that fp16 cannot hold.
+    """
+    manifest = artifact.manifest
+    if manifest.target != "onnx" or manifest.precision not in ("fp16", "fp32"):
+        raise ArtifactError(
+            f"{artifact.path}: is {manifest.precision} {manifest.target}; the fp16 linter reads ONNX artifacts of fp16 or fp32"
+        )
+    batches = None
+    if calibration is not None:
+        batches = read_batches(calibration, manifest.signature, InputLimits.of(manifest.config))
+    return lint_artifact(artifact, batches=batches) if manifest.precision == "fp16" else _as_fp16(artifact, batches)
+
+
+def _as_fp16(artifact: Artifact, batches: Batches | None) -> list[Finding]:
+    from converters.onnx.islands import standard_islands, write_with_islands
+    from lxmert_export.graphs.onnx_types import load_typed
+
+    source = artifact.file(ONNX_FILE)
+    weights = load_typed(source).graph.initializers  # mapped from the file, and read one at a time
+    originals = {name: value.const_value.numpy() for name, value in weights.items() if value.const_value is not None}
+    with TemporaryDirectory(prefix="lxmert-export-lint-") as place:
+        write_with_islands(source, Path(place), standard_islands(source))
+        half = Artifact(Path(place), artifact.manifest, artifact.name)
+        return lint_artifact(half, batches=batches, originals=originals)

@@ -1,0 +1,1 @@
+"""Files and directories: written whole or not at all, found, and read with care."""

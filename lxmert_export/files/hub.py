@@ -1,0 +1,229 @@
+"""Where a CHECKPOINT argument leads: a path on disk, the built-in checkpoint, or a repository on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lxmert_export.errors import CheckpointError
+
+DEMO = "demo"
+DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
+
+CONFIG = "config.json"
+# The formats in the order of preference: one of them is downloaded, sharded or whole.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+)
+VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has one of them, or both
+TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
+OPTIONAL_FILES = (*TOKENIZER_FILES, "labels.json")
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".h5", ".json")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class _UnreachableError(CheckpointError):
+    """A file is not in the cache, and the hub does not answer."""
+
+
+def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
+    """The file or directory that a checkpoint's name stands for; a hub name is downloaded into huggingface_hub's cache.
+
+    What exists on disk is never taken for a hub name. ``CheckpointError``: a path that does not exist, or whatever keeps the
+    hub from serving the repository.
+    """
+    found = _on_disk(name_or_path)
+    if found is not None:
+        return found
+    repository = _hub_name(name_or_path)
+    directory = _download(repository, CONFIG, revision).parent
+    # The commit that the branch stood at: if it moves on meanwhile, the files still belong together; and what the cache
+    # knows of a commit is final, so that a second use asks the hub for the config alone.
+    commit = directory.name
+    weights = _cached_weights(repository, commit) or _downloaded_weights(repository, commit)
+    if weights.name.endswith(".index.json"):
+        for shard in _shards(weights):
+            _download(repository, shard, commit)
+    with suppress(_UnreachableError):  # without a connection they are what the cache holds
+        for optional in OPTIONAL_FILES:
+            _download_if_there(repository, optional, commit)
+    return directory
+
+
+def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None = None) -> Path:
+    """One file of a checkpoint: in its directory, beside its file, or from its hub repository."""
+    found = _on_disk(name_or_path)
+    if found is None:
+        return _download(_hub_name(name_or_path), filename, revision)
+    if found.name == filename:
+        return found
+    file = (found if found.is_dir() else found.parent) / filename
+    if not file.is_file():
+        raise CheckpointError(f"{found}: there is no {filename} with this checkpoint")
+    return file
+
+
+def locate_tokenizer(name_or_path: str | Path, *, revision: str | None = None) -> Path:
+    """The file or directory that a tokenizer's name stands for; from the hub come its files alone, all of one commit."""
+    found = _on_disk(name_or_path)
+    if found is not None:
+        return found
+    repository = _hub_name(name_or_path)
+    vocabulary = _downloaded_vocabulary(repository, revision)
+    with suppress(_UnreachableError):  # without a connection they are what the cache holds
+        for name in TOKENIZER_FILES:
+            _download_if_there(repository, name, vocabulary.parent.name)
+    return vocabulary.parent
+
+
+def _on_disk(name_or_path: str | Path) -> Path | None:
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of a user who does not exist
+        raise CheckpointError(f"{name_or_path}: cannot be looked up: {error}") from error
+    return DEMO_DIRECTORY if str(name_or_path) == DEMO else None
+
+
+def _hub_name(name_or_path: str | Path) -> str:
+    name = str(name_or_path)
+    if isinstance(name_or_path, Path) or not HUB_NAME.fullmatch(name) or name.endswith(FILE_SUFFIXES):
+        raise CheckpointError(f"{name}: no such file or directory (and a name on the hub looks like owner/name)")
+    return name
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index.name}: damaged index of a sharded checkpoint: {error}") from error
+    if odd := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+        raise CheckpointError(f"{index.name}: names a file outside the checkpoint: {odd[0]!r}")
+    return names
+
+
+def _cached_weights(repository: str, commit: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in WEIGHT_FILES:
+        if isinstance(found := try_to_load_from_cache(repository, name, revision=commit), str):
+            return Path(found)
+    return None
+
+
+def _downloaded_weights(repository: str, commit: str) -> Path:
+    for name in WEIGHT_FILES:
+        if file := _download_if_there(repository, name, commit):
+            return file
+    raise CheckpointError(f"{repository}: the hub repository holds no weights ({', '.join(WEIGHT_FILES)})")
+
+
+def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    unreachable: CheckpointError | None = None
+    for name in VOCABULARY_FILES:
+        try:
+            return _download(repository, name, revision)
+        except _UnreachableError as error:  # the other one may be in the cache
+            unreachable = unreachable or error
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, RemoteEntryNotFoundError):
+                raise
+    if unreachable is not None:
+        raise unreachable
+    raise CheckpointError(f"{repository}: the hub repository holds no tokenizer ({' or '.join(VOCABULARY_FILES)})")
+
+
+def _download_if_there(repository: str, filename: str, commit: str) -> Path | None:
+    """The file, or None where the hub has said, now or earlier, that the commit has none."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    if try_to_load_from_cache(repository, filename, revision=commit) is _CACHED_NO_EXIST:
+        return None
+    try:
+        return _download(repository, filename, commit)
+    except CheckpointError as error:
+        if isinstance(error.__cause__, RemoteEntryNotFoundError):
+            return None
+        raise
+
+
+def _download(repository: str, filename: str, revision: str | None) -> Path:
+    """The file in huggingface_hub's cache, downloaded if it is not there, its hash checked when it is new."""
+    # Imported here: it takes half a second, and most commands never reach the hub.
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    with _told_in_one_line(repository, filename, revision):
+        known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+        path = Path(hf_hub_download(repository, filename, revision=revision))
+        if not known:
+            try:
+                _check_hash(repository, filename, path)
+            except BaseException:
+                # Ctrl-C included: what has not been checked must not look checked to the next run.
+                path.unlink(missing_ok=True)
+                raise
+    return path
+
+
+@contextmanager
+def _told_in_one_line(repository: str, filename: str, revision: str | None) -> Iterator[None]:
+    import httpx2  # huggingface_hub's own HTTP library, whose errors it lets through
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.LocalEntryNotFoundError as error:
+        reason = "it is not in the cache, and the hub cannot be reached (offline?)"
+        raise _UnreachableError(f"{repository}: {filename}: {reason}") from error
+    except errors.GatedRepoError as error:
+        raise CheckpointError(f"{repository}: access is restricted: accept its terms, then set HF_TOKEN") from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{repository}: no such file, directory or hub repository (if it is private, set HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repository}: there is no revision {revision!r}") from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(f"{repository}: the hub repository has no {filename}") from error
+    except errors.HFValidationError as error:
+        raise CheckpointError(f"{repository}: no such file or directory, and no legal name on the hub") from error
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{repository}: {filename} could not be downloaded: {reason}; try again") from error
+
+
+def _check_hash(repository: str, filename: str, path: Path) -> None:
+    """A large file's etag is its sha256, which huggingface_hub does not check: here it is."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if path.is_symlink():
+        # It leads to a blob named after the etag. One step only: that may be a link too, into the cache's shared store.
+        etag = path.readlink().name
+    else:  # a cache without links
+        etag = get_hf_file_metadata(hf_hub_url(repository, filename, revision=path.parent.name)).etag or ""
+    if not SHA256.fullmatch(etag):
+        return  # a small file, named after its git hash
+    stored = path.resolve()
+    with stored.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != etag:
+        path.unlink()
+        stored.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{repository}: {filename} arrived damaged (sha256 {digest[:12]}, announced {etag[:12]}); "
+            "it has been removed from the cache: try again"
+        )

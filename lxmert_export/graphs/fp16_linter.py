@@ -1,0 +1,259 @@
+"""What in an ONNX graph is known to go wrong in fp16, found before anything is built from it.
+
+The graph is judged as it is typed: an operator between casts to float32 and back is an island, and what would be wrong in
+fp16 is right there. Weights and structure are looked at here; what flows on real inputs in ``activation_ranges``.
+Sources: NVIDIA/TensorRT issues 1196, 2118, 2466, 4493 and onnxconverter-common's ``float16.py``, for what happens in practice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lxmert_export.graphs.onnx_decomposition import load_decomposed
+from lxmert_export.graphs.onnx_types import MOVES
+
+LARGEST_HALF = 65504.0
+LEAST_NORMAL_HALF = 2.0**-14
+# At and beyond this, scores added to a mask leave fp16's range; a model's own numbers are nowhere near.
+MASK_LIKE = -6e4
+# (x - mean)² overflows beyond sqrt(65504).
+LARGEST_SQUARED = LARGEST_HALF**0.5
+# Of its weights, as many subnormal ones as no trained tensor should have: each keeps 10 bits or fewer.
+MANY_SUBNORMAL = 0.01
+# sqrt(2 / pi) and the cubic term of the approximation, as exporters write them.
+TANH_GELU = (0.7978845608, 0.044715)
+# An ONNX artifact has its islands: `tensorrt` changes none.
+AUTO_ISLANDS = "--fp32-islands auto when the ONNX graph is exported"
+ISLANDS = "export with standard islands or --fp32-islands auto"
+REEXPORT = "export again with lxmert-export onnx --fp16"
+BOUNDED_MASK = f"{REEXPORT}, whose mask is -10000"
+# What a constant goes through on its way into fp16 without being made smaller.
+CARRIES = MOVES | {"Cast", "Mul", "Neg", "Sub", "Where"}
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that fp16 does not bear well.
+
+    ``error``: wrong numbers or NaN are to be expected; ``warning``: accuracy is lost, or range is nearly used up; ``note``:
+    worth knowing. ``figure`` is the number that ``seen`` tells of; ``mend`` names the flag or the change that helps.
+    """
+
+    severity: Severity
+    rule: str
+    node: str
+    module: str
+    seen: str
+    figure: float
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.rule}: {self.node}: {self.seen}; {self.mend}"
+
+
+def lint_fp16(path: Path, *, originals: Mapping[str, NDArray[Any]] | None = None) -> list[Finding]:
+    """Every finding about a file's structure and weights, the worst first.
+
+    ``originals`` are weights by initializer name as they were before they became fp16, in any layout: with them, what
+    became 0 is told from what always was.
+    """
+    graph = load_decomposed(path).graph
+    found = [finding for rule in RULES for finding in rule(graph)]
+    found += _lint_weights(graph, originals or {})
+    return worst_first(found)
+
+
+def worst_first(findings: list[Finding]) -> list[Finding]:
+    """Errors, then warnings, then notes; in the graph's order among themselves."""
+    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+
+
+def module_path(node: str) -> str:
+    """``module.path`` of our node names ``module.path/Operator`` and of torch.onnx's ``/module/path/Operator``."""
+    return ".".join(part for part in node.split("/")[:-1] if part)
+
+
+def _infinite_constants(graph: ir.Graph) -> Iterator[Finding]:
+    for value, array in _constants(graph):
+        if _is_half_weight(value, array):
+            continue  # told of as a weight that overflowed
+        if infinite := int(np.isinf(array).sum()):
+            yield _finding("error", "infinite-constant", _reader(value), f"{value.name} holds {infinite} infinite numbers",
+                           float(array.min()), f"a fully masked row becomes NaN: {BOUNDED_MASK}")  # fmt: skip
+
+
+def _mask_constants(graph: ir.Graph) -> Iterator[Finding]:
+    for value, array in _constants(graph):
+        finite = array[np.isfinite(array)]
+        least = float(finite.min(initial=0.0))
+        if least > MASK_LIKE:
+            continue
+        half = _reaches_half(value)
+        seen = f"{value.name} is {least:.4g}, which " + ("reaches fp16" if half else "stays in float32")
+        yield _finding("error" if half else "warning", "huge-mask-constant", _reader(value), seen, least,
+                       f"{BOUNDED_MASK}, or keep its Add and Softmax in float32: {AUTO_ISLANDS}")  # fmt: skip
+
+
+def _epsilons(graph: ir.Graph) -> Iterator[Finding]:
+    for node in graph:
+        if "epsilon" in node.attributes and _is_half(node.inputs[0]):
+            epsilon = node.attributes["epsilon"].as_float()
+            if np.float16(epsilon) == 0:
+                yield _epsilon_finding(node, epsilon)
+        if node.op_type == "Add" and _is_half(node.outputs[0]) and _reads(node.outputs[0], ("Sqrt", "Pow")):
+            for value in node.inputs:
+                array = _array(value)
+                if array is not None and array.size == 1 and np.float16(array.item()) == 0:
+                    yield _epsilon_finding(node, float(array.item()))
+
+
+def _epsilon_finding(node: ir.Node, epsilon: float) -> Finding:
+    seen = f"epsilon {epsilon:.3g} is 0 in fp16"
+    return _finding("error", "epsilon-underflow", node, seen, epsilon, f"compute it in float32: {ISLANDS}")
+
+
+def _half_layer_norms(graph: ir.Graph) -> Iterator[Finding]:
+    limit = f"squares overflow where a value is more than {LARGEST_SQUARED:.0f} from the mean"
+    for node in graph:
+        if node.op_type in ("LayerNormalization", "RMSNormalization") and _is_half(node.inputs[0]):
+            # The operator may keep its statistics in float32 (stash_type), and not every runtime does.
+            yield _finding("warning", "half-layer-norm", node, limit, LARGEST_SQUARED, ISLANDS)
+        if node.op_type == "ReduceMean" and _is_half(node.outputs[0]):
+            square = node.inputs[0].producer() if node.inputs[0] is not None else None
+            if square is not None and _is_square(square):
+                yield _finding("error", "decomposed-layer-norm", node, limit, LARGEST_SQUARED,
+                               f"{REEXPORT}, which keeps LayerNormalization whole and in float32")  # fmt: skip
+
+
+def _is_square(node: ir.Node) -> bool:
+    if node.op_type == "Pow":
+        exponent = _array(node.inputs[1])
+        return exponent is not None and exponent.size == 1 and exponent.item() == 2
+    return node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
+
+
+def _tanh_gelus(graph: ir.Graph) -> Iterator[Finding]:
+    for node in graph:
+        approximate = node.attributes["approximate"].as_string() if "approximate" in node.attributes else "none"
+        whole = node.op_type == "FastGelu" or (node.op_type == "Gelu" and approximate == "tanh")
+        if whole or (node.op_type == "Tanh" and _follows_constant(node, TANH_GELU, depth=5)):
+            yield _finding("warning", "tanh-gelu", node, "GELU by tanh is up to 4.7e-4 from the exact one", 4.7e-4,
+                           f"{REEXPORT}, which computes it by erf, or make sure that the model was trained so")  # fmt: skip
+
+
+def _follows_constant(node: ir.Node, wanted: tuple[float, ...], *, depth: int) -> bool:
+    """Whether one of the constants is read by a node or by one of those before it."""
+    for value in node.inputs:
+        array = _array(value)
+        if array is not None:
+            if array.size == 1 and any(abs(float(array.item()) / constant - 1) < 2e-3 for constant in wanted):
+                return True
+            continue
+        before = value.producer() if value is not None and depth else None
+        if before is not None and _follows_constant(before, wanted, depth=depth - 1):
+            return True
+    return False
+
+
+def _lint_weights(graph: ir.Graph, originals: Mapping[str, NDArray[Any]]) -> Iterator[Finding]:
+    for value, array in _constants(graph):
+        if not _is_half_weight(value, array):
+            continue
+        name, reader = value.name or "", _reader(value)
+        original, multiplies = originals.get(name, array), not _is_added(value)
+        with np.errstate(over="ignore"):
+            stored = array.astype(np.float16)
+        magnitude = np.abs(stored)
+        if overflowed := int((~np.isfinite(stored)).sum()):
+            yield _finding("error", "weight-overflow", reader, f"{name}: {overflowed} of {array.size} weights are not finite",
+                           overflowed, f"keep {reader.name} in float32: {AUTO_ISLANDS}")  # fmt: skip
+        if flushed := int(np.count_nonzero(original) - np.count_nonzero(stored)):
+            share = flushed / array.size
+            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "weight-underflow", reader,
+                           f"{name}: {flushed} of {array.size} weights became 0 ({share:.2%})", flushed,
+                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
+        if subnormal := int(((magnitude > 0) & (magnitude < LEAST_NORMAL_HALF)).sum()):
+            share = subnormal / array.size
+            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "subnormal-weights", reader,
+                           f"{name}: {subnormal} of {array.size} weights are subnormal ({share:.2%})", subnormal,
+                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
+
+
+RULES: tuple[Callable[[ir.Graph], Iterator[Finding]], ...] = (
+    _infinite_constants, _mask_constants, _epsilons, _half_layer_norms, _tanh_gelus,
+)  # fmt: skip
+
+
+def _finding(severity: Severity, rule: str, node: ir.Node, seen: str, figure: float, mend: str) -> Finding:
+    name = node.name or node.op_type
+    return Finding(severity, rule, name, module_path(name), seen, figure, mend)
+
+
+def _constants(graph: ir.Graph) -> Iterator[tuple[ir.Value, NDArray[Any]]]:
+    """Floating-point initializers and Constant nodes that something reads."""
+    values = [
+        *graph.initializers.values(),
+        *(n.outputs[0] for n in graph if n.op_type in ("Constant", "ConstantOfShape")),
+    ]
+    for value in values:
+        array = _array(value)
+        if array is not None and array.size and array.dtype.kind == "f" and value.uses():
+            yield value, array
+
+
+def _array(value: ir.Value | None) -> NDArray[Any] | None:
+    """The numbers of an initializer or a Constant, else None."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is None or node.op_type not in ("Constant", "ConstantOfShape"):
+        return None
+    if "value" in node.attributes:
+        return node.attributes["value"].as_tensor().numpy()
+    number = next(iter(node.attributes.values()), None)
+    return None if number is None or number.name != "value_float" else np.array(number.as_float(), np.float32)
+
+
+def _is_half(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.FLOAT16
+
+
+def _is_half_weight(value: ir.Value, array: NDArray[Any]) -> bool:
+    """A tensor of numbers that is fp16 in the file, or becomes so before it is used; a mask has only 0 beside infinity."""
+    if array.ndim == 0 or not np.any(array[np.isfinite(array)]):
+        return False
+    casts = [use.node for use in value.uses() if use.node.op_type == "Cast"]
+    return _is_half(value) or any(_is_half(cast.outputs[0]) for cast in casts)
+
+
+def _is_added(value: ir.Value) -> bool:
+    """Whether it is a bias: what fp16 takes from a small one, 2⁻²⁵ at most, is lost in the sum as well."""
+    readers = [use.node for use in value.uses()]
+    return all(node.op_type == "Add" or (node.op_type == "Cast" and _is_added(node.outputs[0])) for node in readers)
+
+
+def _reader(value: ir.Value) -> ir.Node:
+    return next(iter(value.uses())).node
+
+
+def _reads(value: ir.Value, operators: tuple[str, ...]) -> bool:
+    return any(use.node.op_type in operators for use in value.uses())
+
+
+def _reaches_half(value: ir.Value, depth: int = 6) -> bool:
+    """Whether a constant, or what it is carried into, is held in fp16."""
+    if _is_half(value):
+        return True
+    readers = [use.node for use in value.uses() if use.node.op_type in CARRIES]
+    return depth > 0 and any(_reaches_half(node.outputs[0], depth - 1) for node in readers)

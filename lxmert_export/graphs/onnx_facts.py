@@ -1,0 +1,51 @@
+"""What an ONNX file really holds, read from the file itself: operators, and the precision that its matmuls compute in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from lxmert_export.graphs.facts import GraphFacts, count_precisions
+
+# How many matmuls an operator computes.
+MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
+
+
+@dataclass(frozen=True)
+class OnnxFacts(GraphFacts):
+    """The graph's facts, and the operator set it is written in; ``islands`` counts the named nodes by precision.
+
+    Matmuls among the named nodes are not counted among the others.
+    """
+
+    opset: int
+    islands: dict[str, int]
+
+
+def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
+    """Reads the graph without its weights, and infers the type of what it does not state; ``islands`` are names of nodes."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    graph = model.graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    stored = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        # A weight that is tied to another use is transposed on the way to its matmul; one that islands share is cast.
+        if node.op_type in ("Transpose", "Cast") and node.input[0] in stored:
+            stored.add(node.output[0])
+    matmuls = [node for node in graph.node if node.op_type in MATMULS and node.name not in islands]
+    return OnnxFacts(
+        opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
+        operators=dict(Counter(node.op_type for node in graph.node).most_common()),
+        matmuls=_by_precision(types[node.output[0]] for node in matmuls for _ in range(MATMULS[node.op_type])),
+        islands=_by_precision(types[node.output[0]] for node in graph.node if node.name in islands),
+        matmul_weights=_by_precision(types[node.input[1]] for node in matmuls if node.input[1] in stored),
+    )
+
+
+def _by_precision(types: Iterable[int]) -> dict[str, int]:
+    return count_precisions(onnx.TensorProto.DataType.Name(kind) for kind in types)

@@ -1,0 +1,56 @@
+"""What a SavedModel and a ``.keras`` file really hold, read from the files themselves."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import h5py
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from lxmert_export.files.glob_free import glob_free
+from lxmert_export.graphs.facts import GraphFacts, count_precisions
+
+MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
+# What reading a file that is none of the two raises.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, EOFError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError,
+    RuntimeError,
+)  # fmt: skip
+
+
+def read_saved_model_facts(path: Path) -> GraphFacts:
+    """Operators of all functions of a SavedModel, and the dtypes of its variables of two axes, which are its weights."""
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    if not saved.meta_graphs:  # as an empty file has none
+        raise ValueError("it holds no graph")
+    nodes = [node for meta in saved.meta_graphs for f in meta.graph_def.library.function for node in f.node_def]
+    with glob_free(path) as plain:
+        variables = tf.train.load_checkpoint(str(plain / "variables" / "variables"))
+        shapes, dtypes = variables.get_variable_to_shape_map(), variables.get_variable_to_dtype_map()
+    return GraphFacts(
+        operators=dict(Counter(node.op for node in nodes).most_common()),
+        matmuls=count_precisions(tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in MATMULS),
+        matmul_weights=count_precisions(dtypes[name].name for name, shape in shapes.items() if len(shape) == 2),
+    )
+
+
+def read_keras_facts(path: Path) -> GraphFacts:
+    """The dtype policy that a ``.keras`` file computes under, as its matmuls; dtypes of its weights of two axes."""
+    dtypes: list[str] = []
+    with zipfile.ZipFile(path) as file, TemporaryDirectory() as directory:
+        policy = json.loads(file.read("config.json"))["config"]["dtype"]["config"]["name"]
+        with h5py.File(file.extract("model.weights.h5", directory)) as weights:
+            weights.visititems(lambda name, entry: _note(entry, dtypes))
+    return GraphFacts(operators={}, matmuls=count_precisions([policy]), matmul_weights=count_precisions(dtypes))
+
+
+def _note(entry: object, dtypes: list[str]) -> None:
+    if isinstance(entry, h5py.Dataset) and entry.ndim == 2:
+        dtypes.append(entry.dtype.name)

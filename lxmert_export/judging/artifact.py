@@ -1,0 +1,180 @@
+"""Runs one artifact on sample inputs and judges it against a reference. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.golden import Golden, at_sampled_positions
+from lxmert_export.demo.words import is_demo_world
+from lxmert_export.judging.held_out import SCENES, HeldOut, held_out_of
+from lxmert_export.parity.cells import Cell, Floors, judge
+from lxmert_export.parity.decisions import Decisions, decide
+from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, record
+from lxmert_export.parity.report import LawNotRun, RunnerFacts
+from lxmert_export.parity.scores import exact_floor
+from lxmert_export.progress import Progress, counted, silent
+from lxmert_export.runners.opening import judged_ways, open_signature
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
+
+PLAIN = "plain"  # the family without a masked key or a second token type
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A runner's cells, what it computed in the way that proves most, and the floors it was judged by.
+
+    ``samples`` are what it was run on; ``is_calibrated`` says that it is right for inputs like them alone. ``decisions`` are its
+    answers to held-out questions in each way; ``not_run`` names the families that there was no room for, these questions among
+    them.
+    """
+
+    facts: RunnerFacts
+    signature: Signature
+    samples: SampleInputs
+    cells: Sequence[Cell]
+    recording: Recording
+    floors: Floors
+    decisions: Sequence[Decisions] = ()
+    not_run: tuple[str, ...] = ()
+    is_calibrated: bool = False
+    laws_not_run: tuple[LawNotRun, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.facts.name
+
+
+def judge_artifact(
+    artifact: Artifact,
+    samples: SampleInputs,
+    reference: Recording,
+    floors: Floors,
+    providers: Sequence[str],
+    *,
+    golden: Golden | None = None,
+    emulate: bool = True,
+    progress: Progress = silent,
+) -> Judged:
+    """Runs an artifact in every way that it is to be judged in; with ``golden``, compares at its sampled positions.
+
+    One that was made from the built-in checkpoint is asked that one's held-out questions too.
+    """
+    cells: list[Cell] = []
+    decisions: list[Decisions] = []
+    signature = artifact.manifest.signature
+    recording: Recording = {}
+    held_out = held_out_of(artifact)
+    asked = held_out if held_out is not None and held_out.fits(signature) else None
+    for arithmetic, open_one in judged_ways(artifact, providers, emulate=emulate):
+        with open_one() as runner:
+            samples = taken_by(runner, samples)
+            if asked is not None and not _takes(runner, asked.first(signature)):
+                asked = None
+            batches = batch_count(samples) + (asked.batch_count(signature) if asked else 0)
+            advance = counted(progress, runner.name, batches)
+            recording = record(runner.run_in_pieces, samples, signature, advance=advance)
+            answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
+        run = {family.name for family in samples.families}
+        reference = {key: chunks for key, chunks in reference.items() if key[0] in run}
+        compared = recording if golden is None else at_sampled_positions(recording, golden)
+        cells += judge(
+            artifact.name, compared, reference, floors, signature, arithmetic,
+            precision=artifact.manifest.precision, samples=samples,
+        )  # fmt: skip
+        if asked and answers is not None:
+            of_answers, decided = judge_answers(artifact, asked, answers, arithmetic)
+            cells += of_answers
+            decisions.append(decided)
+    cells += _judge_other_signatures(artifact, samples, recording)
+    not_run = scenes_not_run(artifact) if asked is None else ()
+    return Judged(
+        artifact_facts(artifact), signature, samples, cells, recording, floors, decisions,
+        (*samples.not_run, *not_run), artifact.is_calibrated,
+    )  # fmt: skip
+
+
+def artifact_facts(artifact: Artifact) -> RunnerFacts:
+    """An artifact's row in a report, from its manifest."""
+    manifest = artifact.manifest
+    return RunnerFacts(
+        artifact.name,
+        "artifact",
+        manifest.target,
+        manifest.precision,
+        bytes=sum(facts["bytes"] for facts in manifest.files.values()),
+        source=manifest.checkpoint,
+        tools=manifest.tools,
+    )
+
+
+def taken_by(runner: Runner, samples: SampleInputs) -> SampleInputs:
+    """The families that a runner takes; those that it does not, as outside an engine's profiles, are among those not run."""
+    taken = tuple(family for family in samples.families if all(_takes(runner, batch) for batch in family.batches))
+    names = {family.name for family in taken}
+    return SampleInputs(taken, (*samples.not_run, *(f.name for f in samples.families if f.name not in names)))
+
+
+def _takes(runner: Runner, inputs: Arrays) -> bool:
+    return runner.pieces({name: array.shape for name, array in inputs.items()}) is not None
+
+
+def scenes_not_run(artifact: Artifact) -> tuple[str, ...]:
+    """The held-out questions, of an artifact that answers such and was asked none: a proof must not go missing unseen."""
+    outputs = {spec.name for spec in artifact.manifest.signature.outputs}
+    answers = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in outputs
+    return (SCENES,) if answers or held_out_of(artifact) is not None else ()
+
+
+def judge_answers(
+    artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
+) -> tuple[list[Cell], Decisions]:
+    """The score of the answers to held-out questions, as of any other inputs, and what they come to as decisions."""
+    manifest = artifact.manifest
+    key, floor = held_out.key(manifest.signature), held_out.floor(manifest.precision)
+    place = (SCENES, ANSWER_OUTPUT)
+    cells = judge(
+        artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
+        manifest.signature, arithmetic, precision=manifest.precision,
+    )  # fmt: skip
+    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
+
+
+def _judge_other_signatures(artifact: Artifact, samples: SampleInputs, recording: Recording) -> list[Cell]:
+    """A SavedModel's further signatures beside its first, on inputs that all of them can take: to the bit, or nearly so."""
+    plain = [family for family in samples.families if family.name == PLAIN]
+    cells: list[Cell] = []
+    for name in artifact.manifest.options.get("signatures", [])[1:] if plain else []:
+        with open_signature(artifact, name) as runner:
+            found = record(runner.run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
+        wanted = {key: chunks for key, chunks in recording.items() if key[0] == PLAIN}
+        exact = {key: exact_floor(chunks) for key, chunks in wanted.items()}
+        cells += judge(
+            f"{artifact.name} {name}",
+            found,
+            wanted,
+            exact,
+            artifact.manifest.signature,
+            "native",
+            precision=artifact.manifest.precision,
+            samples=samples,
+            against=artifact.name,
+            kind="signature",
+        )
+    return cells
+
+
+def record_runner(
+    open_one: Callable[[], Runner], samples: SampleInputs, signature: Signature, progress: Progress
+) -> Recording:
+    """What a runner computes on every family; it is closed afterwards, and its memory with it."""
+    with open_one() as runner:
+        return record(runner.run, samples, signature, advance=counted(progress, runner.name, batch_count(samples)))

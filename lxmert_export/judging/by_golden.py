@@ -1,0 +1,89 @@
+"""Replays golden files: each artifact against the reference outputs it carries, and pairs against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.golden import Golden, at_sampled_positions, golden_of, is_whole
+from lxmert_export.errors import ArtifactError
+from lxmert_export.graphs.precision import check_manifest_precision
+from lxmert_export.judging.artifact import Judged
+from lxmert_export.judging.own_process import Request, run_within
+from lxmert_export.judging.pairs import judge_each, report_on, same_inputs
+from lxmert_export.parity.report import ParityReport
+from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.signature import CHOICE_OUTPUTS
+
+SAMPLED_CHOICES = (
+    "its choices were judged when it was exported; its golden file holds too few of their scores to do so here"
+)
+BUNDLE_ONLY = (
+    "its ONNX graph was judged, and no engine: a bundle holds none before its build_and_verify.py has run on the device"
+)
+
+
+def check_against_golden(
+    artifacts: Sequence[Artifact],
+    providers: Sequence[str],
+    progress: Progress = silent,
+    *,
+    laws: bool = False,
+    time_limit: float | None = None,
+    devices: Sequence[Judged] = (),
+) -> ParityReport:
+    """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
+
+    The same checkpoint's sizes draw the same inputs, so that pairs need no more runs. Where the emulator is not installed, the
+    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file, or files of another
+    precision than the manifest says, where the library that reads them is installed. Each may run for ``time_limit`` seconds.
+    ``devices`` are what devices computed of the same golden inputs.
+    """
+    goldens = {artifact.path: golden_of(artifact) for artifact in artifacts}
+    for artifact in artifacts:
+        check_manifest_precision(artifact)
+    drawn = [(a, goldens[a.path].samples.families) for a in artifacts if not a.is_calibrated]
+    for artifact, families in drawn[1:]:
+        first, its_families = drawn[0]
+        if len(families) != len(its_families) or not all(map(same_inputs, families, its_families)):
+            raise ArtifactError(
+                f"{artifact.path}: its golden inputs are not those of {first.path}; give --checkpoint to judge both by"
+            )
+    emulator = find_spec("onnx_ir") is not None
+    vouched = [] if emulator else [artifact for artifact in artifacts if _emulated_at_export(artifact)]
+
+    def judge_one(artifact: Artifact) -> Judged:
+        golden = goldens[artifact.path]
+        request = Request(
+            artifact, golden.samples, golden.reference, golden.floors, providers,
+            golden=golden, emulate=artifact not in vouched, laws=laws,
+        )  # fmt: skip
+        return run_within(request, time_limit, progress)
+
+    judged, others = judge_each(artifacts, judge_one, beside=bool(devices))
+    if devices:  # they return the golden file's positions alone
+        named = {artifact.name: goldens[artifact.path] for artifact in artifacts}
+        judged = [replace(one, recording=at_sampled_positions(one.recording, named[one.name])) for one in judged]
+    notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
+    notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
+    if not devices:
+        notes += [f"{a.name}: {BUNDLE_ONLY}" for a in artifacts if "bundle" in a.manifest.options]
+    report = report_on([*judged, *devices], others)
+    return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
+
+
+def _emulated_at_export(artifact: Artifact) -> bool:
+    parity = artifact.manifest.parity
+    return parity is not None and parity["passed"] and all("emulated" in ways for ways in parity["outputs"].values())
+
+
+def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
+    """Whether an int8 artifact's golden file lacks scores of something that is chosen from."""
+    if artifact.manifest.precision != "int8":
+        return False
+    return any(
+        output in CHOICE_OUTPUTS and not all(map(is_whole, shapes))
+        for (_, output), shapes in golden.shapes.items()
+    )  # fmt: skip

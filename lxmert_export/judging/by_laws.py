@@ -1,0 +1,141 @@
+"""Holds artifacts to the reference-free laws: no checkpoint, no golden file and no PyTorch is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
+from lxmert_export.artifact.golden import read_golden
+from lxmert_export.parity.cells import Cell, Floors
+from lxmert_export.parity.law_scores import DRAWS, Examined, judge_trial, law_floors
+from lxmert_export.parity.laws import THREADS, NotRun, Subject, Trial, draw_subject, make_trials, on_threads
+from lxmert_export.parity.recording import Arithmetic, Run
+from lxmert_export.progress import Progress, counted, silent
+from lxmert_export.runners.opening import SETS_THREADS, judged_ways
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.signature import TASKS
+
+THREAD_COUNTS = (1, 4)  # beside what the runtime takes by itself
+ALL = "all"
+
+
+def judge_laws(
+    artifact: Artifact, providers: Sequence[str], progress: Progress = silent
+) -> tuple[list[Cell], list[NotRun]]:
+    """The laws' cells of an artifact, in every arithmetic that proves something, and what was not tried and why.
+
+    A half-precision graph is emulated where no provider computes in its precision: a CPU's float32 proves nothing of it.
+    ``ArtifactError``: it cannot be run here at all.
+    """
+    manifest = artifact.manifest
+    subject = draw_subject(manifest.signature, manifest.config)
+    made = list(make_trials(subject, apart=_owes_nothing(artifact)))
+    not_run = [trial for trial in made if isinstance(trial, NotRun)]
+    cells: list[Cell] = []
+    ways = _proving_ways(artifact, providers)
+    if any(arithmetic == "emulated" for arithmetic, _ in ways) and find_spec("onnx_ir") is None:
+        reason = f"emulating {manifest.precision} on a CPU needs the extra 'onnx'"
+        return [], [NotRun(trial.law, trial.variation, reason) for trial in made]
+    for arithmetic, open_one in ways:
+        with open_one() as runner:
+            trials, unfit = _fitting(runner, subject, [trial for trial in made if isinstance(trial, Trial)])
+            not_run += unfit
+            if not trials:
+                continue
+            golden, bases = _golden_floors(artifact), {trial.base for trial in trials}
+            nudged = 0 if golden or manifest.precision == "int8" else DRAWS * len(bases)
+            calls = len(bases) + nudged + sum(len(trial.calls) for trial in trials)
+            run = _counted_run(runner, calls, progress)
+            examined = _examine(artifact, subject, arithmetic, run, bases, golden)
+            cells += [cell for trial in trials for cell in judge_trial(examined, trial, run)]
+        if manifest.target in SETS_THREADS:
+            cells += _try_threads(artifact, examined, providers, progress)
+    if manifest.target not in SETS_THREADS:
+        reason = f"a runner of target {manifest.target!r} takes no number of threads of its own"
+        not_run.append(NotRun(THREADS, ALL, reason))
+    return cells, not_run
+
+
+def _owes_nothing(artifact: Artifact) -> str | None:
+    """Why LXMERT's laws say nothing of an artifact, if they do not."""
+    if artifact.manifest.task not in TASKS:
+        return "it is a module of your own, which need not keep LXMERT's laws"
+    if artifact.is_calibrated:
+        return "full-integer is right for inputs like its calibration's alone"
+    return None
+
+
+def _proving_ways(
+    artifact: Artifact, providers: Sequence[str], threads: int | None = None
+) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
+    ways = judged_ways(artifact, providers, threads=threads)
+    return [(arithmetic, open_one) for arithmetic, open_one in ways if arithmetic != "cpu-fp32-arithmetic"]
+
+
+def _fitting(runner: Runner, subject: Subject, trials: Sequence[Trial]) -> tuple[list[Trial], list[NotRun]]:
+    """The trials whose calls a runner takes, as an engine takes those inside its profiles; and why not the others."""
+    fitting, unfit = [], []
+    for trial in trials:
+        parts = [
+            runner.pieces({name: array.shape for name, array in call.items()})
+            for call in (subject.bases[trial.base], *trial.calls)
+        ]
+        if any(part is None for part in parts):
+            unfit.append(NotRun(trial.law, trial.variation, "its calls are outside the engine's profiles"))
+        elif trial.whole and any(part is not None and len(part) > 1 for part in parts):
+            unfit.append(
+                NotRun(trial.law, trial.variation, f"no profile of the engine takes {subject.rows} rows at once")
+            )
+        else:
+            fitting.append(trial)
+    return fitting, unfit
+
+
+def _counted_run(runner: Runner, calls: int, progress: Progress) -> Run:
+    advance = counted(progress, f"{runner.name}: laws", calls)
+
+    def run(inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
+        outputs = runner.run_in_pieces(inputs)
+        advance("")
+        return outputs
+
+    return run
+
+
+def _examine(
+    artifact: Artifact, subject: Subject, arithmetic: Arithmetic, run: Run, bases: set[str], golden: Floors
+) -> Examined:
+    """Runs the base calls, and finds the floors of what they gave."""
+    outputs = {name: run(inputs) for name, inputs in subject.bases.items() if name in bases}
+    floors = law_floors(run, subject, outputs, _precision(artifact), golden)
+    return Examined(artifact.name, arithmetic, subject, outputs, floors)
+
+
+def _precision(artifact: Artifact) -> str:
+    """What both sides of a law round to: where the weights alone are of a precision, they are the same on both."""
+    manifest = artifact.manifest
+    return "int8" if manifest.precision == "int8" else str(manifest.options.get("arithmetic", manifest.precision))
+
+
+def _golden_floors(artifact: Artifact) -> Floors:
+    """The floors of its golden file, if it has one and they are of what it computes in."""
+    manifest = artifact.manifest
+    if GOLDEN_FILE not in manifest.files or _precision(artifact) != manifest.precision:
+        return {}
+    return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).floors
+
+
+def _try_threads(artifact: Artifact, examined: Examined, providers: Sequence[str], progress: Progress) -> list[Cell]:
+    """The base call on other numbers of threads than the runtime's own: sums in another order, so judged by the floor."""
+    cells = []
+    for threads in THREAD_COUNTS:
+        open_one = dict(_proving_ways(artifact, providers, threads))[examined.arithmetic]
+        with open_one() as runner:
+            run = _counted_run(runner, 1, progress)
+            cells += judge_trial(examined, on_threads(examined.subject, threads), run)
+    return cells

@@ -1,0 +1,275 @@
+"""What a device sent back from a bundle: held to the bundle by its hashes, and its raw outputs judged here, not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.artifact.directory import GOLDEN_FILE, ONNX_FILE, Artifact
+from lxmert_export.artifact.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
+from lxmert_export.artifact.manifest import sha256
+from lxmert_export.engines.devices import Runtime, Versions
+from lxmert_export.engines.gpus import is_among, read_capability
+from lxmert_export.engines.library import MODULES
+from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
+from lxmert_export.errors import ArtifactError, BuiltNotRun
+from lxmert_export.graphs.read_facts import fp32_islands, read_graph_facts
+from lxmert_export.judging.artifact import Judged, scenes_not_run
+from lxmert_export.parity.cells import judge
+from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.report import RunnerFacts
+from lxmert_export.spec.inputs import Arrays
+
+
+@dataclass(frozen=True)
+class DeviceEngine:
+    """What a report says of the engine: its file and hash, what built it on which GPU, its flags, and what its matmuls are.
+
+    ``float32_matmuls`` are the names of those that compute in float32 in an engine of another precision.
+    """
+
+    file: str
+    sha256: str
+    runtime: Runtime
+    version: str
+    capability: str | None
+    flags: frozenset[str]
+    tf32: bool
+    matmuls: Mapping[str, int]
+    float32_matmuls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """What ``report.json`` says; ``files`` are the hashes of the bundle's files, ``outputs`` name and hash."""
+
+    path: Path
+    status: str
+    bundle: str
+    files: Mapping[str, str]
+    engine: DeviceEngine
+    outputs: tuple[str, str] | None
+    gpu: str
+    not_executed: tuple[str, ...]
+
+
+def judge_device(artifact: Artifact, path: Path) -> Judged:
+    """Judges a device's outputs against the golden file of the bundle, or of the ONNX artifact that it was made from.
+
+    ``ArtifactError``: a report that is damaged, of another bundle, or of an engine that the bundle does not make.
+    ``BuiltNotRun``: of an engine that was not run.
+    """
+    manifest = artifact.manifest
+    if manifest.target != "onnx":
+        raise ArtifactError(f"{artifact.path}: is a {manifest.target} artifact; name the bundle that the report is of")
+    report = read_report(path)
+    check_origin(report, artifact)
+    check_engine(report, artifact)
+    if report.status == NOT_RUN or report.outputs is None:
+        raise BuiltNotRun(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'it brings no outputs'}")
+    golden = read_golden(artifact.file(GOLDEN_FILE), manifest.signature)
+    recording = read_outputs(report, golden)
+    name = f"{artifact.name} on {report.gpu} ({report.engine.runtime} {report.engine.version})"
+    cells = judge(
+        name, recording, golden.reference, golden.floors, manifest.signature, "native",
+        precision=manifest.precision, samples=golden.samples,
+    )  # fmt: skip
+    not_run = (*golden.samples.not_run, *scenes_not_run(artifact))  # a device is asked no held-out questions yet
+    facts = RunnerFacts(
+        name, "device", "tensorrt", manifest.precision, source=manifest.checkpoint, tools=manifest.tools
+    )
+    return Judged(facts, manifest.signature, golden.samples, cells, recording, golden.floors, not_run=not_run)
+
+
+def origin_of(path: Path, artifacts: Sequence[Artifact]) -> Artifact:
+    """The artifact that a report is of, by hashes; ``ArtifactError`` where it is of none of them."""
+    report = read_report(path)
+    errors = []
+    for artifact in artifacts:
+        try:
+            check_origin(report, artifact)
+        except ArtifactError as error:
+            errors.append(error)
+        else:
+            return artifact
+    raise errors[0]
+
+
+def read_report(path: Path) -> DeviceReport:
+    """Reads ``report.json``; ``ArtifactError`` where it is something else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("format") != REPORT_FORMAT:
+            raise ArtifactError(f"{path}: is no device report of this version, such as a bundle's script writes")
+        if values["status"] not in (RUN, NOT_RUN):
+            raise ValueError(f"unknown status {values['status']!r}")
+        outputs, gpu = values["outputs"], values["gpu"]
+        if (values["status"] == RUN) != (outputs is not None) or (values["status"] == RUN) != (gpu is not None):
+            raise ValueError(f"its status is {values['status']!r}, and its outputs and GPU say otherwise")
+        return DeviceReport(
+            path,
+            values["status"],
+            str(values["bundle"]["sha256"]),
+            {str(name): str(digest) for name, digest in values["bundle"]["files"].items()},
+            _engine(values),
+            None if outputs is None else (str(outputs["file"]), str(outputs["sha256"])),
+            "" if gpu is None else str(gpu["name"]),
+            tuple(map(str, values["not_executed"])),
+        )
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{path}: damaged device report: {reason}") from error
+
+
+def _engine(values: Mapping[str, Any]) -> DeviceEngine:
+    engine, gpu = values["engine"], values["gpu"]
+    if values["runtime"] not in MODULES:
+        raise ValueError(f"unknown runtime {values['runtime']!r}")
+    return DeviceEngine(
+        file=str(engine["file"]),
+        sha256=str(engine["sha256"]),
+        runtime=values["runtime"],
+        version=str(values["runtime_version"]),
+        capability=None if gpu is None else str(gpu["compute_capability"]),
+        flags=frozenset(map(str, engine["flags"])),
+        tf32=bool(engine["tf32"]),
+        matmuls={str(precision): int(count) for precision, count in engine["matmuls"].items()},
+        float32_matmuls=tuple(map(str, engine["float32_matmuls"])),
+    )
+
+
+def check_engine(report: DeviceReport, artifact: Artifact) -> None:
+    """``ArtifactError`` where the engine that a report tells of is none that this bundle makes, or not of its precision."""
+    faults = matmul_faults(report.engine, artifact)
+    try:
+        if "bundle" in artifact.manifest.options:
+            faults += build_faults(report.engine, artifact.manifest.options["bundle"]["engine"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{artifact.path}: its manifest describes no bundle: {error}; write it again") from error
+    if faults:
+        raise ArtifactError(f"{report.path}: not of the engine that {artifact.path} is for: {'; '.join(faults)}")
+
+
+def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
+    """What its matmuls compute in that the graph does not say: only those of the graph's islands may be float32."""
+    precision, islands, found = artifact.manifest.precision, fp32_islands(artifact), dict(engine.matmuls)
+    faults = []
+    if strays := sorted(set(engine.float32_matmuls) - set(islands)):
+        faults.append(f"{', '.join(strays[:3])} computed in float32, and is no island")
+    expected = {
+        precision: found.get(precision, 0),
+        **({"fp32": len(engine.float32_matmuls)} if engine.float32_matmuls else {}),
+    }
+    if found != expected or not found.get(precision):
+        faults.append(f"its matmuls computed in {found}, and it is called {precision}")
+    graph = read_graph_facts(artifact)
+    beside_islands = sum(found.values()) - len(engine.float32_matmuls)  # which a graph's count leaves out
+    if graph is not None and beside_islands != sum(graph.matmuls.values()):
+        faults.append(f"it has {beside_islands} matmuls, and the graph {sum(graph.matmuls.values())}")
+    return faults
+
+
+def build_faults(engine: DeviceEngine, target: Mapping[str, Any]) -> list[str]:
+    """Where runtime, version, GPU or flags are others than those of the target that a bundle was written for."""
+    faults = []
+    if engine.runtime != target["runtime"] or engine.version not in Versions.read(target["versions"]):
+        faults.append(f"built by {engine.runtime} {engine.version}, not by {target['runtime']} {target['versions']}")
+    known = [capability for text in target["compute_capabilities"] if (capability := read_capability(text))]
+    if engine.capability is not None and not is_among(
+        read_capability(engine.capability), known, and_later=target["and_later"]
+    ):
+        later = " or later" if target["and_later"] else ""
+        faults.append(
+            f"its GPU has compute capability {engine.capability}, not {', '.join(target['compute_capabilities'])}{later}"
+        )
+    if engine.tf32 or "TF32" in engine.flags:
+        faults.append("TF32 was on")
+    if missing := sorted({FLAGS[name] for name in target["options"] if name in FLAGS} - engine.flags):
+        faults.append(f"built without {', '.join(missing)}")
+    return faults
+
+
+def check_origin(report: DeviceReport, artifact: Artifact) -> None:
+    """``ArtifactError`` unless a report is of this bundle, or of this ONNX graph and golden file."""
+    ours = {name: facts["sha256"] for name, facts in artifact.manifest.files.items()}
+    if GOLDEN_FILE not in ours:
+        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it has nothing to judge a report by")
+    if BUNDLE_FILE in ours:
+        expected = {name: digest for name, digest in ours.items() if name != BUNDLE_FILE}
+    else:
+        expected = {name: digest for name, digest in ours.items() if name == GOLDEN_FILE or name.startswith(ONNX_FILE)}
+    wrong = [name for name, digest in expected.items() if report.files.get(name) != digest]
+    if BUNDLE_FILE in ours and report.bundle != ours[BUNDLE_FILE]:
+        wrong.append(BUNDLE_FILE)
+    if wrong:
+        raise ArtifactError(
+            f"{report.path}: is of another bundle than {artifact.path}: {', '.join(wrong)} had other hashes on the device"
+        )
+    engine = report.path.parent / Path(report.engine.file).name
+    if engine.is_file() and sha256(engine) != report.engine.sha256:
+        raise ArtifactError(
+            f"{report.path}: {engine.name} beside it is not the engine that it tells of (sha256 differs)"
+        )
+
+
+def read_outputs(report: DeviceReport, golden: Golden) -> Recording:
+    """What the device computed, as ``judge`` takes it; ``ArtifactError`` where the file is not what the report tells of."""
+    name, digest = report.outputs or ("", "")
+    path = report.path.parent / Path(name).name
+    if not path.is_file():
+        raise ArtifactError(f"{path}: is missing: bring it from the device together with {report.path.name}")
+    if sha256(path) != digest:
+        raise ArtifactError(f"{path}: is not what {report.path.name} tells of (sha256 differs): bring both again")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        return _recording(arrays, golden)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{path}: damaged outputs: {reason}") from error
+
+
+def _recording(arrays: Arrays, golden: Golden) -> Recording:
+    """``output/FAMILY/OUTPUT/BATCH`` of every batch in order; what is missing stays so, to fail."""
+    batches: dict[tuple[str, str], dict[int, NDArray[np.generic]]] = {}
+    for key, values in arrays.items():
+        kind, place = key.split("/", 1)
+        if kind != "output":
+            continue
+        family, rest = place.split("/", 1)
+        output, number = rest.rsplit("/", 1)
+        if (family, output) not in golden.reference:
+            raise ValueError(f"{place} is none of the golden outputs")
+        shape = tuple(int(size) for size in arrays[f"shape/{place}"])
+        batches.setdefault((family, output), {})[int(number)] = _chunk(values, shape, golden, (family, output), place)
+    recording = {}
+    for found, numbered in batches.items():
+        if sorted(numbered) != list(range(len(numbered))):
+            raise ValueError(f"batches of {'/'.join(found)} are missing")
+        recording[found] = [numbered[number] for number in range(len(numbered))]
+    return recording
+
+
+def _chunk(
+    values: NDArray[np.generic], shape: tuple[int, ...], golden: Golden, key: tuple[str, str], place: str
+) -> NDArray[np.generic]:
+    """One batch's output as the reference has it: whole, or flat at the sampled positions."""
+    size = math.prod(shape)
+    if min(shape, default=1) < 0 or values.size not in (size, min(size, LARGEST_SAMPLE)):
+        raise ValueError(f"{place} has {values.size} values for shape {list(shape)}")
+    if is_whole(shape):
+        return values.reshape(shape)
+    if shape in golden.shapes[key]:
+        flat = values.reshape(-1)
+        return flat[sampled_positions(size)] if flat.size == size else flat
+    return np.broadcast_to(np.zeros((), values.dtype), shape)  # only its shape, which is wrong, will be read

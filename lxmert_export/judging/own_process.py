@@ -1,0 +1,180 @@
+"""Runs an artifact in a process of its own, with a time limit: a runtime that crashes or hangs takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.golden import Golden
+from lxmert_export.errors import LxmertExportError, RuntimeFailed
+from lxmert_export.judging.artifact import Judged, judge_artifact
+from lxmert_export.judging.by_laws import judge_laws
+from lxmert_export.parity.cells import Floors
+from lxmert_export.parity.laws import NotRun
+from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.report import LawNotRun
+from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.sample_inputs import SampleInputs
+
+AnswerT = TypeVar("AnswerT", covariant=True)
+MARK = (
+    "lxmert-export-progress"  # begins a line of progress on the child's stdout; a runtime's own chatter is passed over
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``judge_artifact`` takes, as it goes to another process: arrays and names, nothing open.
+
+    With ``laws`` the artifact is held to the reference-free ones, too.
+    """
+
+    artifact: Artifact
+    samples: SampleInputs
+    reference: Recording
+    floors: Floors
+    providers: Sequence[str]
+    golden: Golden | None = None
+    emulate: bool = True
+    laws: bool = False
+
+    def run(self, progress: Progress = silent) -> Judged:
+        """Judges in this process."""
+        judged = judge_artifact(
+            self.artifact, self.samples, self.reference, self.floors, self.providers,
+            golden=self.golden, emulate=self.emulate, progress=progress,
+        )  # fmt: skip
+        if not self.laws:
+            return judged
+        cells, not_run = judge_laws(self.artifact, self.providers, progress)
+        left = tuple(law_not_run(self.artifact.name, one) for one in not_run)
+        return replace(judged, cells=(*judged.cells, *cells), laws_not_run=left)
+
+
+def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
+    """A law that was not tried, as reports have it."""
+    return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
+
+
+class Runnable(Protocol[AnswerT]):
+    """What can be asked of another process: it is pickled on its way, and so is what it gives."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """What is run, which errors name."""
+
+    def run(self, progress: Progress = silent) -> AnswerT:
+        """Does it, in this process."""
+
+
+def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: Progress = silent) -> AnswerT:
+    """Runs in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
+
+    ``RuntimeFailed``: it crashed, or took longer. Its own errors are raised here as they were there.
+    """
+    if time_limit is None:
+        return request.run(progress)
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
+        asked, answered = Path(place) / "request", Path(place) / "answer"
+        with asked.open("wb") as file:
+            pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
+        with _child(asked, answered) as child:
+            try:
+                in_time = _wait(child, time.monotonic() + time_limit, progress)
+            finally:
+                child.kill()
+        if not in_time:
+            raise RuntimeFailed(
+                f"{request.artifact.path}: ran for {time_limit:g} s without an end; --time-limit sets how long"
+            )
+        if not answered.is_file():
+            raise RuntimeFailed(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
+        answer: AnswerT | LxmertExportError = pickle.loads(
+            answered.read_bytes()
+        )  # our own child's, where only we can write
+    if isinstance(answer, LxmertExportError):
+        raise answer
+    return answer
+
+
+def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
+    """The other process. It finds modules where this one does, and not (-P) in whatever directory it is started from."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "lxmert_export.judging.own_process", str(asked), str(answered)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+
+
+def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> bool:
+    """Passes the child's progress on until it ends; False if it does not in time."""
+    assert child.stdout is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(child.stdout, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            return False
+        if line is None:
+            break
+        if line.startswith(MARK):
+            _, done, total, step = line.rstrip("\n").split("\t")
+            progress(step, int(done), int(total))
+    try:
+        child.wait(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    try:
+        for line in stream:
+            lines.put(line)
+    finally:
+        lines.put(None)
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        return f"crashed ({signal.Signals(-code).name})"
+    return f"ended its process with exit code {code}"
+
+
+def _report(step: str, done: int, total: int) -> None:
+    sys.stdout.write(f"{MARK}\t{done}\t{total}\t{step}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The child: reads a request, runs it, and leaves what came of it, its answer or an error of ours."""
+    asked, answered = map(Path, sys.argv[1:])
+    with asked.open("rb") as file:
+        request: Runnable[object] = pickle.load(file)
+    answer: object
+    try:
+        answer = request.run(_report)
+    except LxmertExportError as error:
+        answer = error
+    unfinished = answered.with_suffix(".unfinished")
+    unfinished.write_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+    unfinished.rename(answered)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A module in the terms of a signature: named inputs by position, a tuple of named outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.errors import ConversionError
+from lxmert_export.model.lxmert import as_dtype
+from lxmert_export.spec.signature import Signature
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class SignatureModule(nn.Module):
+    """A module in the terms of a signature: inputs by position, a tuple of outputs, both in the signature's order.
+
+    Floating-point inputs are cast to the module's precision, outputs to ``output_dtype`` if one is given. Masks are not
+    cast: they only make the additive bias, which is a float32 island.
+    """
+
+    def __init__(
+        self, model: nn.Module, signature: Signature, dtype: torch.dtype, output_dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype, self.output_dtype = dtype, output_dtype
+        self.input_names = tuple(spec.name for spec in signature.inputs)
+        self.output_names = tuple(spec.name for spec in signature.outputs)
+        self.requests = signature.requests
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        cast = {
+            name: as_dtype(value, self.dtype)
+            if value.is_floating_point() and not name.endswith("attention_mask")
+            else value
+            for name, value in zip(self.input_names, inputs, strict=True)
+        }
+        outputs = named_outputs(self.model(**cast, **self.requests), self.output_names)
+        return tuple(
+            output if self.output_dtype is None else as_dtype(output, self.output_dtype) for output in outputs.values()
+        )
+
+
+def named_outputs(result: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Picks the named outputs of what a module returned: a mapping or an output class by name, a tuple by order.
+
+    ``name.3`` is the fourth entry of the field ``name``. ``ConversionError`` names what is not there.
+    """
+    if isinstance(result, Tensor):
+        result = (result,)
+    if isinstance(result, tuple | list):
+        if len(result) < len(names):
+            raise ConversionError(f"the module returns {len(result)} outputs; the signature names {len(names)}")
+        return dict(zip(names, result, strict=False))
+    found = {}
+    for name in names:
+        field, _, entry = name.partition(".")
+        if field not in result:
+            raise ConversionError(f"the module does not return {field!r}; it returns {', '.join(result.keys())}")
+        found[name] = result[field][int(entry)] if entry else result[field]
+    return found
+
+
+def module_state(module: nn.Module) -> Mapping[str, Tensor]:
+    """Every parameter and buffer by name, shared ones under each of their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }

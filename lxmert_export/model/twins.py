@@ -1,0 +1,99 @@
+"""A twin of a module: the same arithmetic over its weights in another precision, or over no weights at all."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.model.lxmert import LayerNorm, LxmertModel
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+UNEVEN = 2**0.5
+
+
+def recast(module: ModuleT, dtype: torch.dtype, *, device: str = "cpu") -> ModuleT:
+    """A copy in eval mode whose floating-point weights are cast to ``dtype``; the module itself is left alone.
+
+    The parameters of LayerNorm, a float32 island, stay float32 or wider. Weights that need no cast are shared, not copied;
+    ``device="meta"`` gives a twin with shapes and no weights. Attention is explicit in every LXMERT inside, so that
+    each precision runs the very operations that are exported, islands included.
+    """
+    twins: dict[int, object] = {}
+    for part in module.modules():
+        for tensor in _own_tensors(part):
+            # setdefault: a weight that two modules share gets one twin, under the first one's rule.
+            twins.setdefault(id(tensor), _twin(tensor, _dtype_within(part, dtype), device))
+    return _explicit_attention(copy.deepcopy(module, twins))
+
+
+def with_rounded_weights(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """A copy whose weights went through ``dtype`` and back, as one that stores them in it and computes in their own.
+
+    They are scaled meanwhile by a number that spares none the rounding: a converter folds gains into weights before it rounds
+    them, so that weights that come in ``dtype`` are not kept as they are either.
+    """
+    twins: dict[int, object] = {}
+    for part in module.modules():
+        for tensor in _own_tensors(part):
+            if tensor.is_floating_point():
+                rounded = (tensor.detach() * UNEVEN).to(dtype).to(tensor.dtype) / UNEVEN
+                twins.setdefault(id(tensor), _twin(nn.Parameter(rounded), tensor.dtype, "cpu"))
+    return _explicit_attention(copy.deepcopy(module, twins))
+
+
+def recast_while_used(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """As ``recast``, but over the module's own weights: each part's are cast when it is called, and let go of after.
+
+    Slower by a pass over the weights per call, and smaller by a copy of them: 1.7 GB for a full-size model in float64.
+    """
+    shared = {id(tensor): tensor for part in module.modules() for tensor in _own_tensors(part)}
+    twin = _explicit_attention(copy.deepcopy(module, dict(shared)))
+    for part in twin.modules():
+        # deepcopy gave the twin dictionaries of its own: what is swapped in them never shows in the module.
+        if part._parameters or part._buffers:
+            part.register_forward_pre_hook(_CastOwnWeights(dtype))
+            part.register_forward_hook(_restore_own_weights, always_call=True)
+    return twin
+
+
+class _CastOwnWeights:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, part: nn.Module, inputs: object) -> None:
+        part.__dict__["_weights_at_rest"] = (dict(part._parameters), dict(part._buffers))
+        for own in (part._parameters, part._buffers):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    own[name] = _twin(tensor, _dtype_within(part, self.dtype), "cpu")  # type: ignore[assignment]
+
+
+def _restore_own_weights(part: nn.Module, inputs: object, output: object) -> None:
+    parameters, buffers = part.__dict__.pop("_weights_at_rest")
+    part._parameters.update(parameters)
+    part._buffers.update(buffers)
+
+
+def _own_tensors(part: nn.Module) -> tuple[Tensor, ...]:
+    return (*part.parameters(recurse=False), *part.buffers(recurse=False))
+
+
+def _dtype_within(part: nn.Module, dtype: torch.dtype) -> torch.dtype:
+    """LayerNorm is a float32 island: half precision stops at its door."""
+    return torch.promote_types(dtype, torch.float32) if isinstance(part, LayerNorm) else dtype
+
+
+def _explicit_attention(twin: ModuleT) -> ModuleT:
+    for part in twin.modules():
+        if isinstance(part, LxmertModel):
+            part.config = part.config.replace(output_attentions=True)
+    return twin.eval()
+
+
+def _twin(tensor: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+    data = tensor.detach()
+    cast = data.to(device=device, dtype=dtype if data.is_floating_point() else None)
+    return nn.Parameter(cast, requires_grad=False) if isinstance(tensor, nn.Parameter) else cast

@@ -1,0 +1,96 @@
+"""The parity gate: judges an artifact by the module it was made from, and writes its golden file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
+from lxmert_export.artifact.golden import read_golden, write_golden
+from lxmert_export.errors import ArtifactError
+from lxmert_export.graphs.precision import check_precision
+from lxmert_export.judging.artifact import Judged
+from lxmert_export.judging.held_out import HeldOut
+from lxmert_export.judging.own_process import Request, run_within
+from lxmert_export.judging.pairs import report_on
+from lxmert_export.parity.report import ParityReport
+from lxmert_export.parity.scores import measure_floor
+from lxmert_export.progress import Progress, counted, silent
+from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.reference.yardstick import Yardstick
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
+from lxmert_export.spec.signature import task_signature
+
+
+def pass_gate(
+    artifact: Artifact,
+    module: nn.Module,
+    providers: Sequence[str],
+    progress: Progress = silent,
+    *,
+    samples: SampleInputs | None = None,
+) -> ParityReport:
+    """Judges an artifact against the module it was made from, and writes its golden file.
+
+    ``samples`` are real inputs, for an artifact that was calibrated for such alone; all others are judged on drawn ones. The
+    report is returned whatever it says; the caller refuses an artifact that did not pass.
+    """
+    samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
+    yardstick = Yardstick(module, artifact.manifest.config, progress)
+    judged = judge_by(yardstick, artifact, samples, providers, progress)
+    reference = yardstick.reference(artifact.manifest.signature, samples)
+    write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
+    return report_on([judged])
+
+
+def samples_for(artifact: Artifact) -> SampleInputs:
+    """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
+    manifest = artifact.manifest
+    if artifact.is_calibrated:
+        if GOLDEN_FILE not in manifest.files:
+            raise ArtifactError(
+                f"{artifact.path}: written with --no-parity, so the real inputs that it is right for are lost; export it again"
+            )
+        return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
+    return sample_inputs(manifest.signature, manifest.config)
+
+
+def judge_by(
+    yardstick: Yardstick,
+    artifact: Artifact,
+    samples: SampleInputs,
+    providers: Sequence[str],
+    progress: Progress = silent,
+    *,
+    laws: bool = False,
+    time_limit: float | None = None,
+) -> Judged:
+    """Judges one artifact by a module, once its files are found to be of the precision that its manifest says."""
+    if not artifact.is_engine:
+        check_precision(artifact)
+    manifest = artifact.manifest
+    reference = yardstick.reference(manifest.signature, samples)
+    floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
+    return run_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
+
+
+def answer_held_out(
+    module: nn.Module, config: LxmertConfig, questions: HeldOut, progress: Progress = silent
+) -> HeldOut:
+    """Held-out questions with a module's float64 answers to them, and its floors in all of their precisions."""
+    signature, limits = task_signature(config, "question-answering"), InputLimits.of(config)
+
+    def answers(precision: str) -> list[NDArray[np.generic]]:
+        with TorchRunner(module, signature, limits, precision) as runner:
+            advance = counted(progress, runner.name, questions.batch_count(signature))
+            return questions.ask(runner.run, signature, advance)
+
+    reference = answers("fp64")
+    floors = [measure_floor(reference, answers(precision), precision).rms for precision in questions.precisions]
+    return replace(questions, reference=np.concatenate(reference).astype(np.float64), floors=np.array(floors))

@@ -1,0 +1,138 @@
+"""Where an artifact goes wrong: its own intermediates beside the canonical model's, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.errors import ArtifactError
+from lxmert_export.judging.artifact import taken_by
+from lxmert_export.model.signature_module import DTYPES
+from lxmert_export.model.twins import with_rounded_weights
+from lxmert_export.parity.divergence import Divergence, Drift, drift_curve, finite, first_jump
+from lxmert_export.parity.points import Point, network_points
+from lxmert_export.parity.scores import EPS, int8_floor
+from lxmert_export.progress import Progress, counted, silent
+from lxmert_export.reference.gate import samples_for
+from lxmert_export.reference.torch_intermediates import TorchIntermediates
+from lxmert_export.runners.intermediates import open_intermediates
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import TASKS
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Search:
+    """``locate`` as it goes to another process."""
+
+    artifact: Artifact
+    module: nn.Module
+
+    def run(self, progress: Progress = silent) -> Divergence:
+        """Locates in this process."""
+        return locate(self.artifact, self.module, progress)
+
+
+def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -> Divergence:
+    """The first layer whose score jumps, and the first operator family in it, by the artifact's own graph.
+
+    ``module`` is the canonical model it was made from. Every point is judged as an output is by the gate: its error against
+    float64 over the error of the canonical model at the artifact's precision. ``ArtifactError``: a target that shows nothing of
+    its inside, a file without names, a task of the user's own.
+    """
+    drifts, tensors = measure_drifts(artifact, module, progress)
+    jump = first_jump(drifts)
+    known = len(network_points(artifact.manifest.config, artifact.manifest.signature))
+    sound = Divergence(artifact.name, drift_curve(drifts), points=len(tensors), points_known=known)
+    if jump is None:
+        return sound
+    point = jump.point
+    return replace(
+        sound, layer=point.layer, family=point.family, module=point.module, tensor=tensors[point], inputs=jump.inputs,
+        score=finite(jump.score),
+    )  # fmt: skip
+
+
+def measure_drifts(
+    artifact: Artifact, module: nn.Module, progress: Progress = silent
+) -> tuple[list[Drift], Mapping[Point, str]]:
+    """The drift at every point on every family of inputs, in execution order, and the tensor of the file that each point is."""
+    manifest = artifact.manifest
+    if manifest.task not in TASKS:
+        raise ArtifactError(
+            f"{artifact.path}: task {manifest.task!r} is of a module of your own, whose layers are not known"
+        )
+    points = network_points(manifest.config, manifest.signature)
+    with ExitStack() as held:
+        runner, tensors = open_intermediates(artifact, points)
+        held.enter_context(runner)
+        points = tuple(point for point in points if point in tensors)
+        canonical = held.enter_context(_Canonical(artifact, module, points))
+        samples = taken_by(runner, samples_for(artifact))
+        advance = counted(progress, f"inside {artifact.name}", sum(f.first_batches for f in samples.families))
+        found: dict[str, list[Drift]] = {}
+        for family in samples.families:
+            found[family.name] = [Drift(point, family.name, manifest.precision) for point in points]
+            for batch in family.batches[: family.first_batches]:
+                reference, got = canonical.reference(batch), runner.run(batch)
+                noise = canonical.noise(batch, reference)
+                for drift in found[family.name]:
+                    name = drift.point.name
+                    drift.add(reference[name], got[name], noise[name])
+                advance(family.name)
+    return [drifts[place] for place in range(len(points)) for drifts in found.values()], tensors
+
+
+class _Canonical(ExitStack):
+    """The canonical model at its points: in float64, and in the artifact's precision, whose errors are the noise."""
+
+    def __init__(self, artifact: Artifact, module: nn.Module, points: Sequence[Point]) -> None:
+        super().__init__()
+        manifest = artifact.manifest
+        self.precision = manifest.precision
+        self.arithmetic = str(manifest.options.get("arithmetic", manifest.precision))
+        self._points, self._module = points, module
+        self._signature, self._limits = manifest.signature, InputLimits.of(manifest.config)
+        self._runners: dict[str, TorchIntermediates] = {}
+
+    def reference(self, batch: Arrays) -> Arrays:
+        """What flows at each point in float64."""
+        return self._run("fp64", batch)
+
+    def noise(self, batch: Arrays, reference: Arrays) -> dict[str, float]:
+        """The sum of squares of the precision's own errors at each point.
+
+        As of outputs: int8's is not measured, and fp16's where the model overflows is bf16's, brought to fp16's step.
+        """
+        if self.precision == "int8":
+            return {name: int8_floor([array]).rms ** 2 * array.size for name, array in reference.items()}
+        found = self._errors(self.arithmetic, batch, reference)
+        if self.arithmetic == "fp16" and not all(map(np.isfinite, found.values())):
+            step = (EPS["fp16"] / EPS["bf16"]) ** 2
+            wide = self._errors("bf16", batch, reference)
+            found = {name: error if np.isfinite(error) else wide[name] * step for name, error in found.items()}
+        return found
+
+    def _errors(self, arithmetic: str, batch: Arrays, reference: Arrays) -> dict[str, float]:
+        computed = self._run(arithmetic, batch)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {
+                name: float(np.square(computed[name].astype(np.float64) - exact.astype(np.float64)).sum())
+                for name, exact in reference.items()
+            }
+
+    def _run(self, arithmetic: str, batch: Arrays) -> Arrays:
+        if arithmetic not in self._runners:
+            module = self._module
+            if arithmetic != "fp64" and self.arithmetic != self.precision:
+                module = with_rounded_weights(module, DTYPES[self.precision])
+            runner = TorchIntermediates(module, self._signature, self._limits, arithmetic, self._points)
+            self._runners[arithmetic] = self.enter_context(runner)
+        return self._runners[arithmetic].run(batch)

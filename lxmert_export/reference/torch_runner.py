@@ -1,0 +1,41 @@
+"""Runs a PyTorch module in the terms of a signature: the reference, and the floors of every precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lxmert_export.model.signature_module import DTYPES, SignatureModule
+from lxmert_export.model.twins import recast, recast_while_used
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+
+class TorchRunner(Runner):
+    """Runs a module on the CPU in one precision; outputs keep the width in which they were computed (bf16 as float32)."""
+
+    def __init__(self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str) -> None:
+        super().__init__(f"torch {precision}", signature, limits)
+        dtype = DTYPES[precision]
+        # A second copy of a full-size model in float64 would double the gate's memory.
+        twin = recast_while_used(module, dtype) if precision == "fp64" else recast(module, dtype)
+        self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        tensors = (torch.from_numpy(inputs[spec.name]) for spec in self.signature.inputs)
+        with torch.inference_mode():
+            outputs = self._module(*tensors)
+        names = (spec.name for spec in self.signature.outputs)
+        return {name: to_array(output) for name, output in zip(names, outputs, strict=True)}
+
+    def release(self) -> None:
+        self._module = nn.Identity()
+
+
+def to_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """A tensor's numbers; bfloat16, which numpy does not have, as float32, which holds every value of it."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

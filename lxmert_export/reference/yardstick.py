@@ -1,0 +1,133 @@
+"""What artifacts are measured by: float64 outputs of the canonical model, and the noise floors of a precision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from lxmert_export.judging.artifact import record_runner
+from lxmert_export.model.signature_module import DTYPES
+from lxmert_export.model.twins import with_rounded_weights
+from lxmert_export.parity.cells import Floors
+from lxmert_export.parity.recording import Recording
+from lxmert_export.parity.scores import EPS, int8_floor, measure_floor
+from lxmert_export.progress import Progress, silent
+from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.signature import Precision, Signature
+
+
+class Yardstick:
+    """A module's float64 outputs and noise floors, each computed once for all that share inputs and outputs."""
+
+    def __init__(self, module: nn.Module, config: LxmertConfig, progress: Progress = silent) -> None:
+        self.module, self.config = module, config
+        self._progress = progress
+        self._known: dict[Hashable, Any] = {}
+
+    def reference(self, signature: Signature, samples: SampleInputs) -> Recording:
+        """The float64 outputs."""
+
+        def run() -> Recording:
+            return run_reference(self.module, signature, self.config, samples, self._progress)
+
+        return cast(Recording, self._once(("reference", *_alike(signature, samples)), run))
+
+    def floors(
+        self, signature: Signature, samples: SampleInputs, precision: Precision, arithmetic: str | None = None
+    ) -> Floors:
+        """The noise floors of a precision; ``arithmetic`` is what it computes in, where its weights alone are of it."""
+
+        def run() -> Floors:
+            reference = self.reference(signature, samples)
+            return run_floors(
+                self.module,
+                signature,
+                self.config,
+                samples,
+                reference,
+                precision,
+                self._progress,
+                arithmetic=arithmetic,
+            )
+
+        return cast(Floors, self._once(("floors", precision, arithmetic, *_alike(signature, samples)), run))
+
+    def _once(self, key: Hashable, run: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = run()
+        return self._known[key]
+
+
+def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
+    """What two signatures must share to have the same reference: not the width of ids, nor the dtype of outputs."""
+    inputs = tuple((s.name, s.axes, s.dtype if "float" in s.dtype else "integer") for s in signature.inputs)
+    digest = hashlib.sha256()
+    for family in samples.families:
+        digest.update(family.name.encode())
+        for batch in family.batches:
+            for array in batch.values():
+                digest.update(array.astype(np.float64).tobytes())
+    return inputs, tuple(spec.name for spec in signature.outputs), digest.digest()
+
+
+def run_reference(
+    module: nn.Module, signature: Signature, config: LxmertConfig, samples: SampleInputs, progress: Progress = silent
+) -> Recording:
+    """The float64 outputs of a module."""
+    limits = InputLimits.of(config)
+    return record_runner(lambda: TorchRunner(module, signature, limits, "fp64"), samples, signature, progress)
+
+
+def run_floors(
+    module: nn.Module,
+    signature: Signature,
+    config: LxmertConfig,
+    samples: SampleInputs,
+    reference: Recording,
+    precision: Precision,
+    progress: Progress = silent,
+    *,
+    arithmetic: str | None = None,
+) -> Floors:
+    """The noise floor of a precision for every output and family: the module's own error in that precision.
+
+    ``arithmetic`` is what it computes in, where its weights alone are of the precision. int8's floor is not measured, and
+    fp16's where the module overflows is bf16's, brought to fp16's step: an artifact with more float32 islands need not overflow.
+    """
+    if precision == "int8":
+        return {key: int8_floor(chunks) for key, chunks in reference.items()}
+    arithmetic = arithmetic or precision
+    if arithmetic != precision:
+        module = with_rounded_weights(module, DTYPES[precision])
+    limits = InputLimits.of(config)
+
+    def floors_of(arithmetic: str) -> Floors:
+        computed = record_runner(
+            lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress
+        )
+        return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
+
+    floors = floors_of(arithmetic)
+    if arithmetic == "fp16" and not all(np.isfinite(floor.rms) for floor in floors.values()):
+        return _floors_without_range(floors, floors_of("bf16"))
+    return floors
+
+
+def _floors_without_range(floors: Floors, of_bf16: Floors) -> Floors:
+    """fp16's floors, where the module leaves fp16's range: what its precision alone would cost.
+
+    bf16 has float32's range and rounds as fp16 does, to fewer digits: rounding errors grow with the step.
+    """
+    step = EPS["fp16"] / EPS["bf16"]
+    return {
+        key: floor if np.isfinite(floor.rms) else replace(of_bf16[key], rms=of_bf16[key].rms * step)
+        for key, floor in floors.items()
+    }

@@ -1,0 +1,155 @@
+"""Emulates half precision on a CPU: the same ONNX graph in float32, every operator's result rounded to the precision.
+
+onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
+bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
+to that precision and back. A LayerNormalization or an Attention that computes in the precision is rounded at each of its
+steps.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
+from lxmert_export.graphs.onnx_rounding import rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_types import MOVES, UNREADABLE, expose
+from lxmert_export.runners.onnx.session import FAILURES, OnnxRuntimeRunner
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+EMULATED_FILE = "emulated.onnx"
+
+
+class EmulatedOnnxRunner(Runner):
+    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded.
+
+    ``exposed`` names values that are given beside the outputs.
+    """
+
+    failures = FAILURES
+
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        precision: str,
+        threads: int | None = None,
+        name: str,
+        exposed: Collection[str] = (),
+    ) -> None:
+        super().__init__(name, signature, limits)
+        # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
+        self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
+        file = Path(self._directory.name) / EMULATED_FILE
+        with ExitStack() as undone:
+            undone.callback(self._directory.cleanup)
+            try:
+                write_emulated(path, file, precision, exposed)
+                self._runner = OnnxRuntimeRunner(
+                    file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
+                )
+            except UNREADABLE + (ArtifactError,) as error:  # noqa: RUF005  (as mypy understands it)
+                reason = next(iter(str(error).splitlines()), type(error).__name__).replace(str(file), path.name)
+                raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
+            undone.pop_all()
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        # The emulated graph takes and gives float32 where the artifact's own has a half-precision input or output.
+        wide = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in inputs.items()}
+        outputs = self._runner.compute(wide)
+        dtypes = {spec.name: spec.dtype for spec in self.signature.outputs}
+        return {name: array.astype(dtypes.get(name, array.dtype)) for name, array in outputs.items()}
+
+    def release(self) -> None:
+        self._runner.close()
+        self._directory.cleanup()
+
+
+def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
+    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
+
+    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them.
+    """
+    half = HALF_TYPES[precision]
+    model = load_decomposed(source)
+    expose(model.graph, exposed)
+    for node, output in widen(model.graph, half):
+        if node.op_type == OPERATOR:
+            raise ValueError(f"{node.name}: an Attention of another form than lxmert-export writes")
+        if node.op_type == "LayerNormalization":
+            _round_each_step(model.graph, node, half)
+        elif node.op_type not in MOVES:
+            _round_after(model.graph, node, output, half)
+    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+
+
+def widen(graph: ir.Graph, half: ir.DataType) -> list[tuple[ir.Node, ir.Value]]:
+    """Makes every value that a graph holds in a half precision a float32 one; returns what nodes computed in it."""
+    for value in graph.initializers.values():
+        if value.dtype == half and value.const_value is not None:
+            _widen_initializer(value)
+    computed = []
+    for node in graph:
+        _widen_constant(node, half)
+        for output in node.outputs:
+            if output.dtype == half:
+                output.dtype = ir.DataType.FLOAT
+                computed.append((node, output))
+    for value in (*graph.inputs, *graph.outputs):
+        if value.dtype == half:
+            value.dtype = ir.DataType.FLOAT
+    return computed
+
+
+def _widen_initializer(value: ir.Value) -> None:
+    stored = value.const_value
+    assert stored is not None and value.shape is not None
+    value.const_value = ir.LazyTensor(
+        lambda: ir.Tensor(stored.numpy().astype(np.float32)),
+        dtype=ir.DataType.FLOAT,
+        shape=value.shape,
+        name=value.name,
+    )
+    value.dtype = ir.DataType.FLOAT
+
+
+def _widen_constant(node: ir.Node, half: ir.DataType) -> None:
+    """Constants become float32 ones of the same value; casts to the precision become casts to float32, rounded after."""
+    if node.op_type == "Cast" and node.attributes["to"].as_int() == half:
+        node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
+    tensor = node.attributes["value"].as_tensor() if node.op_type == "Constant" and "value" in node.attributes else None
+    if tensor is not None and tensor.dtype == half:
+        node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(tensor.numpy().astype(np.float32)))
+
+
+def _round_after(graph: ir.Graph, node: ir.Node, output: ir.Value, half: ir.DataType) -> None:
+    """Puts a cast to the precision and back behind an output, and lets every reader read the rounded value."""
+    readers = [(use.node, use.idx) for use in output.uses()]
+    _read_instead(graph, output, rounded(graph, output, half, after=node), readers)
+
+
+def _round_each_step(graph: ir.Graph, norm: ir.Node, half: ir.DataType) -> None:
+    """Puts a LayerNorm that rounds at every step in place of one that computes in the precision."""
+    output = norm.outputs[0]
+    result = stepwise_layer_norm(graph, norm, half)
+    _read_instead(graph, output, result, [(use.node, use.idx) for use in output.uses()])
+    graph.remove(norm, safe=True)
+
+
+def _read_instead(graph: ir.Graph, output: ir.Value, instead: ir.Value, readers: list[tuple[ir.Node, int]]) -> None:
+    for node, place in readers:
+        node.replace_input_with(place, instead)
+    if output in graph.outputs:
+        instead.name, output.name = output.name, f"{output.name}/exact"
+        graph.outputs[list(graph.outputs).index(output)] = instead

@@ -1,0 +1,132 @@
+"""An ONNX file's own intermediates: its graph with further outputs, given to onnxruntime; the file itself stays as it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.graphs.onnx_types import UNREADABLE, expose, load_typed
+from lxmert_export.parity.points import LINEAR, Point
+from lxmert_export.runners.onnx.emulator import EmulatedOnnxRunner
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.runners.onnx.session import FAILURES, open_session
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+# Which operator of a module gives what the module gives, the last in its execution first.
+LINEAR_OPERATORS = ("Add", "Gemm", "MatMul")
+OPERATORS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(LINEAR, LINEAR_OPERATORS),
+    "embedding": ("Gather",),
+    "layer norm": ("LayerNormalization",),
+    "softmax": ("Softmax",),
+    "mean": ("Div", "Mul"),
+    "tanh": ("Tanh",),
+    "mask": ("Mul",),
+    "normalisation": (),  # LayerNormalization is one operator
+}
+READERS = ("MatMul", "Gemm", "LayerNormalization")
+
+
+class OnnxIntermediates(Runner):
+    """Gives, by the points' names, what flows there; ``tensors`` tells which value of the file each is.
+
+    Half precision is emulated, as by the gate: every operator's result is rounded. ``ArtifactError``: a file that cannot be read.
+    """
+
+    failures = FAILURES
+
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        points: Sequence[Point],
+        *,
+        precision: str,
+        name: str,
+    ) -> None:
+        super().__init__(name, signature, limits)
+        try:
+            model = load_typed(path)
+        except UNREADABLE as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: cannot be read: {reason}") from error
+        self.tensors = find_values(model.graph, points)
+        if precision == "fp32":
+            self._inner: Runner = _ExposedRunner(path, model, signature, limits, set(self.tensors.values()), name=name)
+        else:
+            exposed = tuple(sorted(set(self.tensors.values())))
+            self._inner = EmulatedOnnxRunner(path, signature, limits, precision=precision, name=name, exposed=exposed)
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        found = self._inner.compute(inputs)
+        return {point.name: found[value] for point, value in self.tensors.items()}
+
+    def release(self) -> None:
+        self._inner.close()
+
+
+class _ExposedRunner(Runner):
+    """A float32 graph with further outputs; its weights are read from where they lie."""
+
+    failures = FAILURES
+
+    def __init__(
+        self,
+        path: Path,
+        model: ir.Model,
+        signature: Signature,
+        limits: InputLimits,
+        values: Iterable[str],
+        *,
+        name: str,
+    ) -> None:
+        super().__init__(name, signature, limits)
+        expose(model.graph, values)
+        content = ir.to_proto(model).SerializeToString()
+        self._session = open_session(path, (CPU,), optimize=False, content=content)
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        names = [value.name for value in self._session.get_outputs()]
+        taken = {value.name for value in self._session.get_inputs()}
+        given = {name: array for name, array in inputs.items() if name in taken}
+        return dict(zip(names, self._session.run(names, given), strict=True))
+
+    def release(self) -> None:
+        del self._session
+
+
+def find_values(graph: ir.Graph, points: Sequence[Point]) -> dict[Point, str]:
+    """The value of the graph that each point is, by its nodes' names ``module.path/Operator``; none of what it has not.
+
+    A file's output is known by its own name, whoever computes it.
+    """
+    nodes: defaultdict[tuple[str, str], list[ir.Node]] = defaultdict(list)
+    for node in graph:
+        nodes[(node.name or "").rpartition("/")[0], node.op_type].append(node)
+    outputs = {value.name for value in graph.outputs}
+    found = {}
+    for point in points:
+        value = point.output if point.output in outputs else _value_name(point, nodes)
+        if value is not None:
+            found[point] = value
+    return found
+
+
+def _value_name(point: Point, nodes: Mapping[tuple[str, str], Sequence[ir.Node]]) -> str | None:
+    """What the operator gives, or what the one that reads it is given."""
+    reads = point.read_by is not None and point.family != "mask"
+    module, operators = (point.read_by, READERS) if reads else (point.module, OPERATORS[point.family])
+    for operator in operators:
+        uses = nodes.get((module or "", operator), ())
+        if len(uses) >= point.call:
+            node = uses[point.call - 1]
+            value = node.inputs[0] if reads else node.outputs[0]
+            return None if value is None else value.name
+    return None

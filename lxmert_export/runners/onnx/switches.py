@@ -1,0 +1,160 @@
+"""One emulated graph for every choice of float32 islands: which of its nodes are islands is an input, not a rewrite.
+
+A node that computes in fp16 reads rounded values and its result is rounded; an island reads what other islands, inputs and
+weights hold in float32, and passes it on unrounded to other islands. Both are here side by side, and a switch picks. It gives
+the very numbers that ``EmulatedOnnxRunner`` gives for the file with these islands, thousands of times without writing one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from lxmert_export.graphs.onnx_rounding import insert, rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_types import computes, is_float, load_typed
+from lxmert_export.runners.onnx.emulator import HALF_TYPES
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.runners.onnx.session import open_session
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+SWITCHES = "islands"
+SWITCHED_FILE = "switched.onnx"
+HALF = HALF_TYPES["fp16"]
+
+
+class SwitchedOnnxRunner(Runner):
+    """A float32 graph as it computes in fp16, but for ``islands``: a subset of ``candidates``, to be set before a run."""
+
+    def __init__(self, path: Path, signature: Signature, limits: InputLimits, candidates: Sequence[str]) -> None:
+        super().__init__("fp16 with islands", signature, limits)
+        self.candidates = tuple(candidates)
+        self.islands: Collection[str] = ()
+        self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-islands-")
+        file = Path(self._directory.name) / SWITCHED_FILE
+        half_outputs = {spec.name for spec in signature.outputs if spec.dtype == "float16"}
+        write_switched(path, file, self.candidates, half_outputs)
+        self._session = open_session(file, (CPU,), optimize=False)
+        self._taken = {value.name for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        wide = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in inputs.items()}
+        wide[SWITCHES] = np.array([name in self.islands for name in self.candidates], dtype=np.bool_)
+        given = {name: array for name, array in wide.items() if name in self._taken}
+        outputs = dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
+        return {spec.name: outputs[spec.name].astype(spec.dtype) for spec in self.signature.outputs}
+
+    def release(self) -> None:
+        del self._session
+        self._directory.cleanup()
+
+
+def write_switched(source: Path, target: Path, candidates: Sequence[str], half_outputs: Collection[str]) -> None:
+    """Writes the graph of a float32 file in which every other node computes in fp16, and each candidate as its switch says."""
+    model = load_typed(source)
+    _Switched(model.graph, candidates).rewrite(half_outputs)
+    RemoveUnusedNodesPass()(model)  # with the weights that only rounded twins were made of
+    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+
+
+class _Switched:
+    """A graph in the course of being rewritten; ``half`` has the rounded twin of each value that has one by now."""
+
+    def __init__(self, graph: ir.Graph, candidates: Sequence[str]) -> None:
+        self.graph = graph
+        self.half: dict[ir.Value, ir.Value] = {}
+        self.switches: dict[str, ir.Value] = {}
+        self.nodes = [node for node in graph if computes(node)]
+        self._add_switches(candidates)
+
+    def rewrite(self, half_outputs: Collection[str]) -> None:
+        for node in self.nodes:
+            # Readers are noted before anything is added that reads the same.
+            self._read_by_switch(node)
+            self._round_by_switch(node)
+        for place, output in enumerate(list(self.graph.outputs)):
+            if output.name in half_outputs:
+                name, output.name = output.name, f"{output.name}/wide"
+                twin = self._rounded(output)
+                twin.name = name
+                self.graph.outputs[place] = twin
+
+    def _add_switches(self, candidates: Sequence[str]) -> None:
+        vector = ir.Value(name=SWITCHES, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([len(candidates)]))
+        if candidates:
+            self.graph.inputs.append(vector)
+        for place, name in enumerate(candidates):
+            index = ir.node("Constant", [], {"value": ir.tensor(np.array(place, dtype=np.int64))})
+            pick = ir.node("Gather", [vector, index.outputs[0]], {"axis": 0}, name=f"{name}/switch")
+            pick.outputs[0].dtype = ir.DataType.BOOL
+            insert(self.graph, [index, pick], None)
+            self.switches[name] = pick.outputs[0]
+
+    def _read_by_switch(self, node: ir.Node) -> None:
+        """Lets a node read rounded values, unless it is switched to be an island."""
+        for place, value in enumerate(node.inputs):
+            if value is not None and is_float(value):
+                node.replace_input_with(place, self._chosen(node, value, self._rounded(value), behind=False))
+
+    def _round_by_switch(self, node: ir.Node) -> None:
+        """Rounds what a node computes, unless it is switched to be an island; what it reads is chosen by now."""
+        (output,) = node.outputs
+        readers = list(output.uses())
+        half = rounded(self.graph, output, HALF, after=node)
+        if node.op_type == "LayerNormalization":  # rounded once as an island, and at every step otherwise
+            stepwise = stepwise_layer_norm(self.graph, node, HALF, after=half.producer())
+            half = self._chosen(node, half, stepwise)
+        chosen = self._chosen(node, output, half)
+        self.half[chosen] = half
+        for use in readers:
+            use.node.replace_input_with(use.idx, chosen)
+        if output in self.graph.outputs:
+            chosen.name, output.name = output.name, f"{output.name}/exact"
+            self.graph.outputs[list(self.graph.outputs).index(output)] = chosen
+
+    def _chosen(self, node: ir.Node, wide: ir.Value, half: ir.Value, *, behind: bool = True) -> ir.Value:
+        """One of two values by a node's switch: behind ``half``, or before the node."""
+        switch = self.switches.get(node.name or "")
+        if switch is None:
+            return half
+        choice = ir.node("Where", [switch, wide, half])
+        choice.outputs[0].dtype = ir.DataType.FLOAT
+        if behind:
+            insert(self.graph, [choice], half.producer())
+        else:
+            self.graph.insert_before(node, [choice])
+        return choice.outputs[0]
+
+    def _rounded(self, value: ir.Value) -> ir.Value:
+        """The fp16 twin of a value, as float32 holds it."""
+        if value not in self.half:
+            self.half[value] = (
+                self._stored(value)
+                if value.is_initializer()
+                else rounded(self.graph, value, HALF, after=value.producer())
+            )
+        return self.half[value]
+
+    def _stored(self, value: ir.Value) -> ir.Value:
+        """A weight that is rounded once, when the file is written, and not at every run."""
+        stored = value.const_value
+        assert stored is not None and value.shape is not None, "weights are in the file"
+        twin = ir.Value(name=f"{value.name}/half", type=value.type, shape=value.shape)
+        twin.const_value = ir.LazyTensor(
+            lambda: ir.Tensor(_through_half(stored.numpy())), dtype=stored.dtype, shape=value.shape, name=twin.name
+        )
+        self.graph.register_initializer(twin)
+        return twin
+
+
+def _through_half(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is to be infinite, as in the file
+        return array.astype(np.float16).astype(np.float32)

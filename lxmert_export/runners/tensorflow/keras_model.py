@@ -1,0 +1,58 @@
+"""Runs a ``.keras`` file with Keras on TensorFlow and the classes of ``converters.tensorflow_model``."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import converters.tensorflow_model.model  # noqa: F401  (Keras finds the classes by the names that it registers)
+from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+# What Keras raises on a file that is no model of ours, or a damaged one.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, LxmertExportError,
+)  # fmt: skip
+
+
+class KerasRunner(Runner):
+    """A Keras model under a signature, in one compiled function. ``ArtifactError``: a file that is none of our models."""
+
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+
+    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
+        super().__init__(name, signature, limits)
+        try:
+            model = keras.saving.load_model(path)
+        except UNREADABLE as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: Keras cannot load it: {reason}") from error
+        if not isinstance(model, PreTrainedTFLxmert):
+            raise ArtifactError(f"{path}: holds a {type(model).__name__}, not an LXMERT of this package")
+        self._model: Any = tf.function(
+            lambda inputs: dict(model(inputs, training=False, return_dict=True, **signature.requests).items()),
+            autograph=False,
+            reduce_retracing=True,
+        )
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        found = self._model({name: tf.constant(array) for name, array in inputs.items()})
+        outputs = {}
+        for spec in self.signature.outputs:
+            field, _, entry = spec.name.partition(".")
+            if field in found:
+                value = found[field][int(entry)] if entry else found[field]
+                outputs[spec.name] = np.asarray(value).astype(spec.dtype)
+        return outputs
+
+    def release(self) -> None:
+        self._model = None

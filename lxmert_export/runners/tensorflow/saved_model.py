@@ -1,0 +1,46 @@
+"""Runs a SavedModel with TensorFlow, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.files.glob_free import glob_free
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+SERVED = "serving_default"
+
+
+class SavedModelRunner(Runner):
+    """One of a SavedModel's signatures, given as much of the inputs as it takes, in its own dtypes.
+
+    ``ArtifactError``: a SavedModel that TensorFlow cannot load, or that has no such signature.
+    """
+
+    failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+
+    def __init__(
+        self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow", serve: str = SERVED
+    ) -> None:
+        super().__init__(name, signature, limits)
+        try:
+            # The functions live only as long as what was loaded is held.
+            with glob_free(path) as plain:
+                self._loaded: Any = tf.saved_model.load(str(plain))
+            self._serve: Any = self._loaded.signatures[serve]
+        except (OSError, KeyError, IndexError, ValueError, TypeError, tf.errors.OpError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {reason}") from error
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        _, taken = self._serve.structured_input_signature
+        outputs = self._serve(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in taken.items()})
+        return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs if spec.name in outputs}
+
+    def release(self) -> None:
+        self._loaded = self._serve = None

@@ -1,0 +1,1 @@
+"""Engines in TensorRT and TensorRT-RTX."""

@@ -1,0 +1,52 @@
+"""Runs a TFLite file with ai-edge-litert, XNNPACK on, and nothing else: no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from ai_edge_litert.interpreter import Interpreter
+
+from lxmert_export.errors import ArtifactError
+from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import Signature
+
+SERVED = "serving_default"
+
+
+class LiteRtRunner(Runner):
+    """The signature ``serving_default`` of a TFLite file. ``ArtifactError``: one that the interpreter cannot load."""
+
+    failures = (ValueError, RuntimeError, KeyError)
+
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        *,
+        threads: int | None = None,
+        name: str = "LiteRT",
+    ) -> None:
+        super().__init__(name, signature, limits)
+        self._called = False
+        try:
+            # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+            self._serve: Any = interpreter.get_signature_runner(SERVED)
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        # XNNPACK announces itself when tensors are first allocated, which the first call does.
+        with nullcontext() if self._called else quiet_native_logs():
+            outputs = self._serve(**inputs)
+        self._called = True
+        return {spec.name: outputs[spec.name] for spec in self.signature.outputs if spec.name in outputs}
+
+    def release(self) -> None:
+        self._serve = None

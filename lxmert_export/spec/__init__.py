@@ -1,0 +1,1 @@
+"""What every target agrees on: sizes, names, dtypes, axes, sample inputs."""

@@ -1,0 +1,217 @@
+"""Names, dtypes and axes of what goes into and comes out of each task: written once, read by every target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
+
+from lxmert_export.errors import ConfigError
+from lxmert_export.spec.config import LxmertConfig
+
+Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
+TASKS: tuple[Task, ...] = get_args(Task)
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# What an attention is made of in an ONNX graph: nodes, or ONNX's own operator.
+Attention = Literal["decomposed", "operator"]
+ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
+ATTENTION_OPSET = 23  # the first that has one
+
+# The axes that are dynamic unless fixed. `images` is 2 x batch: the two pictures that each sentence of nlvr2 speaks of.
+DYNAMIC_AXES = ("batch", "text", "objects")
+IMAGES_PER_SENTENCE = 2
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: its name, numpy dtype name, and axes (a name where dynamic, a size where fixed)."""
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+    optional: bool = False
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The concrete shape, given the size of each dynamic axis (``batch``, ``text``, ``objects``)."""
+        known = {**sizes, "images": IMAGES_PER_SENTENCE * sizes.get("batch", 1)}
+        return tuple(axis if isinstance(axis, int) else known[axis] for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a task takes and gives: input and output specs in the order in which they are listed in every file."""
+
+    task: Task
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __iter__(self) -> Iterator[TensorSpec]:
+        return iter(self.inputs + self.outputs)
+
+    def in_float32(self) -> Self:
+        """The same with float32 wherever it has another floating-point type."""
+
+        def widened(spec: TensorSpec) -> TensorSpec:
+            return replace(spec, dtype="float32") if "float" in spec.dtype else spec
+
+        return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
+
+    def of_any_batch(self) -> Self:
+        """The same with a dynamic batch axis on its inputs: a file holds as many rows as it does."""
+        return replace(self, inputs=tuple(replace(spec, axes=("batch", *spec.axes[1:])) for spec in self.inputs))
+
+    @property
+    def fixed_sizes(self) -> dict[str, int]:
+        """The axes among batch, text and objects that are fixed, with their sizes."""
+        ids, features = self.input("input_ids"), self.input("visual_feats")
+        places = {"batch": ids.axes[0], "text": ids.axes[1], "objects": features.axes[-2]}
+        return {name: size for name, size in places.items() if isinstance(size, int)}
+
+    @property
+    def requests(self) -> dict[str, bool]:
+        """The options with which a model must be called to give all outputs; none for those that it gives anyway."""
+        names = [spec.name for spec in self.outputs]
+        asked = {
+            # with the dot: a module of a user's own may have an output that only ends alike
+            "output_hidden_states": any("_hidden_states." in name for name in names),
+            "output_attentions": any("_attentions." in name for name in names),
+            "output_object_heads": not OBJECT_HEADS.isdisjoint(names),
+        }
+        return {option: True for option, wanted in asked.items() if wanted}
+
+    def input(self, name: str) -> TensorSpec:
+        """The spec of one input."""
+        return next(spec for spec in self.inputs if spec.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        return {
+            "task": self.task,
+            "inputs": [_spec_to_dict(spec) for spec in self.inputs],
+            "outputs": [_spec_to_dict(spec) for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what ``to_dict`` wrote; ``KeyError`` or ``TypeError`` where it is something else."""
+        specs = {
+            side: tuple(
+                TensorSpec(spec["name"], spec["dtype"], tuple(spec["axes"]), bool(spec.get("optional", False)))
+                for spec in values[side]
+            )
+            for side in ("inputs", "outputs")
+        }
+        return cls(values["task"], specs["inputs"], specs["outputs"])
+
+
+def task_signature(
+    config: LxmertConfig,
+    task: Task,
+    *,
+    hidden_states: bool = False,
+    attentions: bool = False,
+    object_heads: bool = False,
+    fixed: Mapping[str, int] | None = None,
+    float_dtype: str = "float32",
+    integer_dtype: str = "int64",
+) -> Signature:
+    """The signature of a task, in Hugging Face's names.
+
+    ``fixed`` gives sizes to some of batch, text and objects. ``ConfigError``: an unknown axis, a size below 1, or a text
+    longer than the position table; object heads of a task or config that has none.
+    """
+    pairs = task == "nlvr2"
+    visual: tuple[str | int, ...] = ("batch", IMAGES_PER_SENTENCE, "objects") if pairs else ("batch", "objects")
+    inputs = (
+        TensorSpec("input_ids", integer_dtype, ("batch", "text")),
+        TensorSpec("attention_mask", integer_dtype, ("batch", "text"), optional=True),
+        TensorSpec("token_type_ids", integer_dtype, ("batch", "text"), optional=True),
+        TensorSpec("visual_feats", float_dtype, (*visual, config.visual_feat_dim)),
+        TensorSpec("visual_pos", float_dtype, (*visual, config.visual_pos_dim)),
+        TensorSpec("visual_attention_mask", float_dtype, visual, optional=True),
+    )
+    if object_heads and (task != "pretraining" or not config.visual_losses):
+        raise ConfigError(f"task {task!r} of this checkpoint has no object heads to export; leave --object-heads out")
+    rows = "images" if pairs else "batch"
+    outputs = [TensorSpec(name, float_dtype, axes) for name, axes in _head_outputs(config, task, object_heads)]
+    if hidden_states:
+        outputs += [TensorSpec(name, float_dtype, axes) for name, axes in _hidden_state_outputs(config, rows)]
+    if attentions:
+        outputs += [TensorSpec(name, float_dtype, axes) for name, axes in _attention_outputs(config, rows)]
+    return _fix_axes(Signature(task, inputs, tuple(outputs)), dict(fixed or {}), config)
+
+
+ANSWER_OUTPUT = "question_answering_score"
+# Outputs whose last axis holds the scores of what one entry is to be chosen from, and the mask that says for which words or
+# objects there is a choice at all: what is said of a masked one means nothing.
+CHOICE_OUTPUTS: dict[str, str | None] = {
+    ANSWER_OUTPUT: None,
+    "prediction_logits": "attention_mask",
+    "cross_relationship_score": None,
+    "logits": None,
+    "object_logits": "visual_attention_mask",
+    "attribute_logits": "visual_attention_mask",
+}
+CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
+_NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
+OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}
+OBJECT_HEADS = frozenset(OBJECT_OUTPUTS.values())
+
+
+def _head_outputs(config: LxmertConfig, task: Task, object_heads: bool) -> _NamedAxes:
+    if task == "model":
+        yield "language_output", ("batch", "text", config.hidden_size)
+        yield "vision_output", ("batch", "objects", config.hidden_size)
+        yield "pooled_output", ("batch", config.hidden_size)
+    if task == "pretraining":
+        yield "prediction_logits", ("batch", "text", config.vocab_size)
+        yield "cross_relationship_score", ("batch", 2)
+    if task == "question-answering" or (task == "pretraining" and config.task_qa):
+        yield ANSWER_OUTPUT, ("batch", config.num_qa_labels)
+    if object_heads:
+        for target in config.visual_losses:
+            yield OBJECT_OUTPUTS[target], ("batch", "objects", config.visual_target_size(target))
+    if task == "nlvr2":
+        yield "logits", ("batch", 2)
+
+
+def _hidden_state_outputs(config: LxmertConfig, rows: str) -> _NamedAxes:
+    for n in range(config.l_layers + config.x_layers):
+        yield f"language_hidden_states.{n}", (rows, "text", config.hidden_size)
+    for n in range(config.r_layers + config.x_layers):
+        yield f"vision_hidden_states.{n}", (rows, "objects", config.hidden_size)
+
+
+def _attention_outputs(config: LxmertConfig, rows: str) -> _NamedAxes:
+    heads = config.num_attention_heads
+    for n in range(config.l_layers):
+        yield f"language_attentions.{n}", (rows, heads, "text", "text")
+    for n in range(config.r_layers):
+        yield f"vision_attentions.{n}", (rows, heads, "objects", "objects")
+    for n in range(config.x_layers):
+        yield f"{CROSS_ATTENTIONS}.{n}", (rows, heads, "text", "objects")
+
+
+def _fix_axes(signature: Signature, fixed: dict[str, int], config: LxmertConfig) -> Signature:
+    for axis, size in fixed.items():
+        if axis not in DYNAMIC_AXES:
+            raise ConfigError(f"unknown axis {axis!r}; the axes are {', '.join(DYNAMIC_AXES)}")
+        if size < 1:
+            raise ConfigError(f"--{axis} must be 1 or more, not {size}")
+    if fixed.get("text", 1) > config.max_position_embeddings:
+        raise ConfigError(
+            f"--text {fixed['text']} is longer than the position table ({config.max_position_embeddings} rows)"
+        )
+    sizes: dict[str, str | int] = {**fixed}
+    if "batch" in fixed:
+        sizes["images"] = IMAGES_PER_SENTENCE * fixed["batch"]
+
+    def fix(spec: TensorSpec) -> TensorSpec:
+        return replace(spec, axes=tuple(sizes.get(a, a) if isinstance(a, str) else a for a in spec.axes))
+
+    return replace(signature, inputs=tuple(map(fix, signature.inputs)), outputs=tuple(map(fix, signature.outputs)))
+
+
+def _spec_to_dict(spec: TensorSpec) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": spec.name, "dtype": spec.dtype, "axes": list(spec.axes)}
+    return {**values, "optional": True} if spec.optional else values

@@ -1,0 +1,238 @@
+"""The steps of action.yml, run as GitHub runs them, on sound artifacts, faulty ones, and hostile inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+import lxmert_export as lx
+from lxmert_export.artifact.directory import MANIFEST_FILE, ONNX_DATA_FILE, ONNX_FILE
+from lxmert_export.artifact.manifest import sha256
+from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
+from parity_tests.fixtures.random_models import SMALL, lively_model
+
+ROOT = Path(__file__).parent.parent.parent
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+INSTALL, GATE = "Install lxmert-export", "Export and judge"
+REPORTS = ("parity.json", "parity.xml", "parity.md", "parity.html", "log.txt")
+INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step left: its exit code, what it printed, and the files that GitHub reads."""
+
+    code: int
+    printed: str
+    summary: str
+    outputs: str
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines that GitHub takes for commands: not those between stop-commands and its token."""
+        found, stopped = [], None
+        for line in self.printed.splitlines():
+            if stopped:
+                stopped = None if line == f"::{stopped}::" else stopped
+            elif line.startswith("::stop-commands::"):
+                stopped = line.removeprefix("::stop-commands::")
+            elif line.startswith("::"):
+                found.append(line)
+        return found
+
+
+def run_step(name: str, place: Path, path: Path | None = None, **inputs: str) -> Step:
+    """Runs one step in a directory; ``path`` is searched for programs first."""
+    step = next(step for step in ACTION["runs"]["steps"] if step.get("name") == name)
+    values = {key: given["default"] for key, given in ACTION["inputs"].items()}
+    values |= {key.replace("_", "-"): value for key, value in inputs.items()}
+    environment = {key: INPUT.sub(lambda found: values[found[1]], value) for key, value in step["env"].items()}
+    files = {kind: place / f"github-{kind}" for kind in ("summary", "outputs")}
+    for file in files.values():
+        file.write_text("")
+    script = place / "step.sh"
+    script.write_text(step["run"])
+    programs = [str(folder) for folder in (path, Path(sys.executable).parent) if folder]
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=place, check=False,
+        env={
+            **os.environ, **environment, "PATH": os.pathsep.join((*programs, os.environ["PATH"])),
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GITHUB_ACTIONS": "true", "GITHUB_ACTION_PATH": str(ROOT),
+            "GITHUB_STEP_SUMMARY": str(files["summary"]), "GITHUB_OUTPUT": str(files["outputs"]),
+        },
+    )  # fmt: skip
+    return Step(done.returncode, done.stdout, files["summary"].read_text(), files["outputs"].read_text())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a checkpoint, a sound artifact of it, and one with a fault that its own manifest vouches for."""
+    place = tmp_path_factory.mktemp("place")
+    config = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
+    lx.save_checkpoint(lively_model("question-answering", config), place / "checkpoint")
+    lx.export("onnx", place / "checkpoint", place / "sound")
+    shutil.copytree(place / "sound", place / "faulty")
+    plant_in_file(place / "sound" / ONNX_FILE, place / "faulty" / ONNX_FILE, one_weight_changed)
+    manifest = json.loads((place / "faulty" / MANIFEST_FILE).read_text())
+    for name in (ONNX_FILE, ONNX_DATA_FILE):
+        file = place / "faulty" / name
+        manifest["files"][name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    (place / "faulty" / MANIFEST_FILE).write_text(json.dumps(manifest))
+    return place
+
+
+def test_a_sound_checkpoint_passes(place: Path) -> None:
+    done = run_step(
+        GATE, place, checkpoint="checkpoint", exports="onnx --fp16\n", artifacts="sound\n", require="onnx", output="passed"
+    )  # fmt: skip
+    assert done.code == 0, done.printed
+    assert (place / "passed" / "artifacts" / "onnx-fp16" / ONNX_FILE).is_file()
+    report = check_reports(place / "passed" / "report", done, passed=True)
+    assert {facts["name"] for facts in report["runners"]} == {"onnx-fp16", "sound"}
+    assert done.commands == [f"::notice title=parity passed::{escaped(report['summary'])}"]
+
+
+@pytest.mark.parametrize("checkpoint", ["checkpoint", ""], ids=["by-checkpoint", "by-golden-file"])
+def test_a_faulty_artifact_fails(place: Path, checkpoint: str) -> None:
+    done = run_step(GATE, place, checkpoint=checkpoint, artifacts="faulty", output="failed")
+    assert done.code == 3, done.printed
+    report = check_reports(place / "failed" / "report", done, passed=False)
+    assert report["summary"].startswith("parity FAILED: faulty")
+    assert done.commands == [f"::error title=parity failed::{escaped(report['summary'])}"]
+
+
+def test_what_is_required_and_not_there_fails(place: Path) -> None:
+    done = run_step(GATE, place, checkpoint="", artifacts="sound", require="tensorrt", output="required")
+    assert done.code == 3, done.printed
+    check_reports(place / "required" / "report", done, passed=False)
+    assert "tensorrt is required" in done.commands[0]
+
+
+def check_reports(directory: Path, done: Step, *, passed: bool) -> dict[str, Any]:
+    assert sorted(file.name for file in directory.iterdir()) == sorted(REPORTS)
+    report: dict[str, Any] = json.loads((directory / "parity.json").read_text())
+    assert report["passed"] is passed
+    failures = sum(
+        int(suite.get("failures", 0)) for suite in ElementTree.parse(directory / "parity.xml").iter("testsuite")
+    )
+    assert (failures == 0) is passed
+    assert done.summary == (directory / "parity.md").read_text() != ""
+    name, value, end = done.outputs.splitlines()
+    assert (name, value) == (f"report<<{end}", str(directory.relative_to(directory.parent.parent)))
+    return report
+
+
+def escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\n", "%0A")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code", "saying"),
+    [
+        ({"exports": ""}, 2, "nothing to judge"),
+        ({"exports": "bench --fp16"}, 2, "bench is no conversion"),
+        ({"exports": "onnx --fp17"}, 2, "fp17"),
+        ({"checkpoint": "gone", "exports": "onnx"}, 1, "gone"),
+        ({"artifacts": "gone"}, 1, "gone"),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_an_error_is_annotated_with_its_own_line(place: Path, inputs: dict[str, str], code: int, saying: str) -> None:
+    before = place / "error" / "report" / "parity.json"  # of an earlier run, which must not speak for this one
+    before.parent.mkdir(parents=True, exist_ok=True)
+    before.write_text('{"summary": "parity passed"}')
+    done = run_step(GATE, place, **{"checkpoint": "checkpoint", "output": "error", **inputs})
+    assert done.code == code, done.printed
+    (annotation,) = done.commands
+    assert annotation.startswith("::error title=parity failed::") and saying in annotation
+    assert not before.exists() and done.summary == ""
+
+
+HOSTILE = (
+    "$(touch pwned)",
+    "`touch pwned`",
+    '"; touch pwned; "',
+    "'; touch pwned; '",
+    "x\ntouch pwned",
+    "x\n::error title=pwned::pwned",
+    "--help; touch pwned",
+    "$((touch pwned))",
+)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "exports", "artifacts", "require", "output"])
+def test_no_input_of_the_gate_is_run_as_code(place: Path, name: str, tmp_path: Path) -> None:
+    tool = tmp_path / "programs" / "lxmert-export"  # prints what it was given, so that all of HOSTILE takes a moment
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 1\n')
+    tool.chmod(0o755)
+    for number, value in enumerate(HOSTILE):
+        work = tmp_path / str(number)
+        work.mkdir()
+        inputs = {"exports": "onnx", name: f"onnx {value}" if name == "exports" else value}
+        done = run_step(GATE, work, tool.parent, **inputs)
+        assert done.code != 0 and not list(tmp_path.rglob("pwned*")), (value, done.printed)
+        assert len(done.commands) == 1 and "title=pwned" not in done.commands[0].split("::")[1], done.printed
+
+
+@pytest.mark.parametrize("name", ["extras", "pip_arguments"])
+def test_no_input_of_the_installation_is_run_as_code(name: str, tmp_path: Path) -> None:
+    pip = tmp_path / "programs" / "python"
+    pip.parent.mkdir()
+    pip.write_text('#!/bin/sh\nprintf "<%s>\\n" "$@"\n')
+    pip.chmod(0o755)
+    for value in HOSTILE:
+        done = run_step(INSTALL, tmp_path, pip.parent, **{name: value})
+        assert done.code == 0 and not (tmp_path / "pwned").exists(), (value, done.printed)
+    done = run_step(
+        INSTALL, tmp_path, pip.parent, extras="torch,tflite", pip_arguments="--index-url https://example.org/w"
+    )
+    assert done.printed.split() == [
+        "<-m>", "<pip>", "<install>", "<--constraint>", f"<{ROOT}/constraints.txt>", "<--index-url>",
+        "<https://example.org/w>", f"<{ROOT}[torch,tflite]>",
+    ]  # fmt: skip
+
+
+def test_no_script_has_an_input_spliced_in() -> None:
+    steps = ACTION["runs"]["steps"]
+    assert [step["name"] for step in steps if "run" in step] == [INSTALL, GATE]
+    assert not any("${{" in step["run"] for step in steps if "run" in step)
+    used = set(INPUT.findall((ROOT / "action.yml").read_text()))
+    assert used == set(ACTION["inputs"])
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+
+
+def blocks(language: str) -> list[str]:
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_the_documented_workflow_names_inputs_that_exist() -> None:
+    (block,) = blocks("yaml")
+    (step,) = [s for s in yaml.safe_load(block)["jobs"]["parity"]["steps"] if "lxmert-export" in s["uses"]]
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in ACTION["inputs"])
+
+
+def test_the_documented_shell_commands_run(place: Path, tmp_path: Path) -> None:
+    (block,) = blocks("sh")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "CHECKPOINT": str(place / "checkpoint")}
+    done = subprocess.run(
+        ["sh", "-c", block], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in (tmp_path / "report").iterdir()} == set(REPORTS) - {"log.txt"}

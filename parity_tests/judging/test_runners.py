@@ -1,0 +1,136 @@
+"""What every runner has in common: closed it says so, and a runtime that fails is one line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from lxmert_export.api.export import export, load_artifact
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.runners.opening import open_emulator
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.signature import task_signature
+from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_model
+
+WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "onnx": ("onnx", {}),
+    "emulated": ("onnx", {"precision": "bf16"}),
+    "saved-model": ("tensorflow", {}),
+    "keras": ("tensorflow", {"file_format": "keras"}),
+    "tflite": ("tflite", {}),
+}
+
+
+def written(kind: str, directory: Path) -> Artifact:
+    target, options = WRITERS[kind]
+    return export(target, lively_model("question-answering"), directory / kind, parity=False, **options)
+
+
+@pytest.fixture(scope="module")
+def openers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[], Runner]]:
+    directory = tmp_path_factory.mktemp("artifacts")
+
+    def opener(kind: str) -> Callable[[], Runner]:
+        artifact = written(kind, directory)
+        return lambda: open_emulator(artifact) if kind == "emulated" else load_artifact(artifact.path)
+
+    signature = task_signature(SMALL, "question-answering")
+    module = lively_model("question-answering")
+    return {kind: opener(kind) for kind in WRITERS} | {
+        "torch": lambda: TorchRunner(module, signature, InputLimits.of(SMALL), "fp32")
+    }
+
+
+@pytest.mark.parametrize("kind", [*WRITERS, "torch"])
+def test_a_closed_runner_says_that_it_is(kind: str, openers: dict[str, Callable[[], Runner]]) -> None:
+    inputs = {name: tensor.numpy() for name, tensor in inputs_for("question-answering").items()}
+    with openers[kind]() as runner:
+        runner.run(inputs)
+    with pytest.raises(ArtifactError, match=f"^{runner.name}: this runner is closed: run it inside its 'with' block"):
+        runner.run(inputs)
+    runner.close()
+    with pytest.raises(ArtifactError, match="this runner is closed"):
+        runner.run({})
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_runtime_that_fails_is_one_line(kind: str, openers: dict[str, Callable[[], Runner]]) -> None:
+    """A signature that promises more than the file takes stands in for a damaged file."""
+    inputs = {name: tensor.numpy() for name, tensor in inputs_for("question-answering").items()}
+    with openers[kind]() as runner:
+        wide = np.repeat(inputs["visual_feats"], 2, axis=-1)
+        for name, lengthened in {"visual_feats": wide, "visual_pos": inputs["visual_pos"][..., :3]}.items():
+            given = {**inputs, name: lengthened}
+            runner.signature = _taking(runner, given)
+            with pytest.raises((ArtifactError, InputError)) as caught:
+                runner.run(given)
+            assert "\n" not in str(caught.value)
+
+
+def _taking(runner: Runner, inputs: Arrays) -> Any:
+    specs = [replace(s, axes=(*s.axes[:2], *inputs[s.name].shape[2:])) for s in runner.signature.inputs]
+    return replace(runner.signature, inputs=tuple(specs))
+
+
+class Failing(Runner):
+    """A runtime whose error is given to it."""
+
+    failures = (RuntimeError,)
+    error: Exception = RuntimeError("first line\nsecond line")
+
+    def compute(self, inputs: Arrays) -> Arrays:
+        raise self.error
+
+
+@pytest.fixture
+def failing() -> Iterator[Failing]:
+    with Failing("it", task_signature(SMALL, "model"), InputLimits.of(SMALL)) as runner:
+        yield runner
+
+
+def test_what_a_runtime_said_is_told_in_one_line(failing: Failing) -> None:
+    inputs = {name: tensor.numpy() for name, tensor in inputs_for("model").items()}
+    for error, told in ((Failing.error, "first line"), (RuntimeError(), "RuntimeError")):
+        failing.error = error
+        with pytest.raises(ArtifactError, match=f"^it: failed while it ran: {told}$") as caught:
+            failing.run(inputs)
+        assert caught.value.__cause__ is error
+    failing.error = ZeroDivisionError("a fault of the program's own is not hidden")
+    with pytest.raises(ZeroDivisionError):
+        failing.run(inputs)
+
+
+DAMAGES: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "no opset": lambda model: model.opset_import.pop(),
+    "another domain": lambda model: setattr(model.graph.node[3], "domain", "strange"),
+    "no such operator": lambda model: setattr(model.graph.node[3], "op_type", "Strange"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_graph_that_cannot_be_emulated_is_one_line_and_leaves_nothing(
+    damage: Callable[[onnx.ModelProto], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX's own inference fails on it, or onnxruntime does."""
+    artifact = written("emulated", tmp_path)
+    file = artifact.file("model.onnx")
+    model = onnx.load(file, load_external_data=False)
+    damage(model)
+    onnx.save(model, file)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be emulated: ") as told:
+        open_emulator(artifact)
+    assert "\n" not in str(told.value) and str(temporary) not in str(told.value)
+    assert not any(temporary.iterdir())

@@ -1,0 +1,157 @@
+"""The wheel and the sdist: built, installed into an empty environment without any extra, and run there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import lxmert_export
+from lxmert_export.api.export import export
+
+ROOT = Path(__file__).parent.parent.parent
+# All that a build may read: a file that is needed and not listed here would be missing from a checkout's build as well.
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "lxmert_export", "converters")
+EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers", "PIL", "scipy")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    source = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(ROOT / name, source)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(source / "dist"), cwd=source)
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def bare(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` of an environment that holds the wheel and the core dependencies."""
+    environment = tmp_path_factory.mktemp("bare") / "environment"
+    venv.create(environment, with_pip=False)
+    commands = environment / ("Scripts" if os.name == "nt" else "bin")
+    (wheel,) = built.glob("*.whl")
+    run(
+        sys.executable, "-m", "pip", "--python", str(commands / "python"), "install", "--quiet",
+        "-c", str(ROOT / "constraints.txt"), str(wheel), cwd=environment,
+    )  # fmt: skip
+    return commands
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export("onnx", "demo", tmp_path_factory.mktemp("artifact") / "onnx").path
+
+
+def run(*command: str, cwd: Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
+    # Outside the checkout, whose packages must not be found in place of the installed ones.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=clean, check=False)
+    assert done.returncode == expected, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_what_the_wheel_holds(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for package in ("lxmert_export", "converters"):
+        files = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*") if path.is_file()}
+        files = {name for name in files if "__pycache__" not in name}
+        assert {name for name in names if name.startswith(f"{package}/")} == files
+    others = [name for name in names if not name.startswith(("lxmert_export/", "converters/"))]
+    assert all(name.startswith("lxmert_export-") and ".dist-info/" in name for name in others), others
+    assert any(name.endswith("LICENSE") for name in others)
+
+
+def test_what_the_sdist_holds(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "lxmert_export/demo/config.json",
+        "lxmert_export/demo/model.safetensors",
+        "lxmert_export/demo/held_out.safetensors",
+        "lxmert_export/training/train.py",
+        "converters/to_onnx.py",
+    } <= names
+
+
+def test_the_bare_install_holds_no_extra(bare: Path, tmp_path: Path) -> None:
+    code = "import importlib.util, sys; print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)), sep='\\n')"
+    assert run(str(bare / "python"), "-c", code, "lxmert_export", *EXTRAS, cwd=tmp_path).stdout.split() == [
+        "lxmert_export"
+    ]
+    run(sys.executable, "-m", "pip", "--python", str(bare / "python"), "check", cwd=tmp_path)
+
+
+def test_the_bare_install_shows_its_help(bare: Path, tmp_path: Path) -> None:
+    text = run(str(bare / "lxmert-export"), "--help", cwd=tmp_path).stdout
+    for command in ("onnx", "convert", "parity", "verify", "inspect", "ask", "doctor"):
+        assert re.search(rf"^\W*{command}\b", text, re.MULTILINE), text
+
+
+def test_the_bare_install_gives_each_public_name_or_its_pip_line(bare: Path, tmp_path: Path) -> None:
+    code = """
+import lxmert_export, json
+told = {}
+for name in lxmert_export.__all__:
+    try:
+        getattr(lxmert_export, name)
+        told[name] = None
+    except lxmert_export.MissingExtra as error:
+        told[name] = str(error)
+print(json.dumps(told))
+"""
+    told = json.loads(run(str(bare / "python"), "-c", code, cwd=tmp_path).stdout)
+    assert set(told) == set(lxmert_export.__all__)
+    lacking = {name: line for name, line in told.items() if line}
+    assert set(lacking) == {"LxmertModel", "LxmertForPreTraining", "LxmertForQuestionAnswering", "LxmertForNLVR2"}
+    assert all("pip install 'lxmert-export[torch]'" in line for line in lacking.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("onnx",), "torch"),
+        (("convert", "demo", "--to", "hf", "-o", "out"), "torch"),
+        (("inspect", "demo"), "torch"),
+        (("verify", "ARTIFACT"), "onnx"),
+        (("parity", "ARTIFACT"), "onnx"),
+        (("parity", "ARTIFACT", "--checkpoint", "demo"), "torch"),
+        (("ask", "ARTIFACT", "how many?", "--image", "gone.png"), "demo"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_the_bare_install_names_the_extra_it_needs(
+    arguments: tuple[str, ...], extra: str, bare: Path, artifact: Path, tmp_path: Path
+) -> None:
+    given = [str(artifact) if argument == "ARTIFACT" else argument for argument in arguments]
+    done = run(str(bare / "lxmert-export"), *given, cwd=tmp_path, expected=1)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"pip install 'lxmert-export[{extra}]'" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_bare_install_inspects_an_artifact_and_tells_what_it_lacks(
+    bare: Path, artifact: Path, tmp_path: Path
+) -> None:
+    facts = json.loads(run(str(bare / "lxmert-export"), "inspect", str(artifact), "--json", cwd=tmp_path).stdout)
+    assert facts["manifest"]["target"] == "onnx"
+    told = run(str(bare / "lxmert-export"), "doctor", cwd=tmp_path).stdout
+    assert all(f"pip install 'lxmert-export[{extra}]'" in told for extra in ("torch", "h5", "onnx", "demo"))
