@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.full_size_page import missed_limits, page
-from benchmarks.full_size_plan import PLAN, Kind, targets_that_must_pass
+from benchmarks.full_size_plan import PLAN, Export, targets_that_must_pass
 from benchmarks.measuring import machine, run_process
 from benchmarks.resumable import Steps, source_key
-from lxmert_export.api.export import load_checkpoint
+from lxmert_export.api.checkpoint import load_checkpoint
 from lxmert_export.cli.printing import PARITY_FAILED
 from lxmert_export.errors import CheckpointError
 from lxmert_export.spec.signature import Task
@@ -100,7 +100,7 @@ class Shown(Progress):
 class FullSize:
     """One task at full size: its checkpoint, its artifacts, and their matrix, in a directory of its own."""
 
-    def __init__(self, task: Task, kinds: Sequence[Kind], steps: Steps, shown: Shown) -> None:
+    def __init__(self, task: Task, kinds: Sequence[Export], steps: Steps, shown: Shown) -> None:
         self.task, self.kinds, self.shown, self._steps = task, kinds, shown, steps
         self.directory = steps.place / task
 

@@ -10,7 +10,7 @@ from lxmert_export.spec.signature import Task
 
 
 @dataclass(frozen=True)
-class Kind:
+class Export:
     """One kind of artifact: the command that writes it, and of which other artifact; by default of the checkpoint."""
 
     name: str
@@ -26,37 +26,37 @@ class Kind:
 
 
 # Full-integer TFLite is not among them: it is right for real inputs alone, and a random network has none.
-KINDS = (
-    Kind("onnx-fp32", "onnx"),
-    Kind("onnx-fp16", "onnx", ("--fp16",)),
-    Kind("onnx-bf16", "onnx", ("--bf16",)),
-    Kind("saved-model-fp32", "tensorflow"),
-    Kind("saved-model-fp16", "tensorflow", ("--fp16",)),
-    Kind("keras-fp32", "tensorflow", ("--format", "keras")),
-    Kind("tflite-fp32", "tflite"),
-    Kind("tflite-fp16", "tflite", ("--fp16",)),
-    Kind("tflite-int8", "tflite", ("--int8",)),
-    Kind("tensorrt-fp32", "tensorrt", origin="onnx-fp32"),
-    Kind("tensorrt-fp16", "tensorrt", origin="onnx-fp16"),
-    Kind("tensorrt-bf16", "tensorrt", origin="onnx-bf16"),
+EXPORTS = (
+    Export("onnx-fp32", "onnx"),
+    Export("onnx-fp16", "onnx", ("--fp16",)),
+    Export("onnx-bf16", "onnx", ("--bf16",)),
+    Export("saved-model-fp32", "tensorflow"),
+    Export("saved-model-fp16", "tensorflow", ("--fp16",)),
+    Export("keras-fp32", "tensorflow", ("--format", "keras")),
+    Export("tflite-fp32", "tflite"),
+    Export("tflite-fp16", "tflite", ("--fp16",)),
+    Export("tflite-int8", "tflite", ("--int8",)),
+    Export("tensorrt-fp32", "tensorrt", origin="onnx-fp32"),
+    Export("tensorrt-fp16", "tensorrt", origin="onnx-fp16"),
+    Export("tensorrt-bf16", "tensorrt", origin="onnx-bf16"),
 )
 
 
-def kinds_named(*names: str) -> tuple[Kind, ...]:
+def kinds_named(*names: str) -> tuple[Export, ...]:
     """Kinds by name, in the order in which they are made."""
-    assert set(names) <= {kind.name for kind in KINDS}, names
-    return tuple(kind for kind in KINDS if kind.name in names)
+    assert set(names) <= {kind.name for kind in EXPORTS}, names
+    return tuple(kind for kind in EXPORTS if kind.name in names)
 
 
 # Question answering in everything that is built here; of the others ONNX in float32 and a half precision, and TensorFlow.
-PLAN: dict[Task, tuple[Kind, ...]] = {
-    "question-answering": KINDS,
+PLAN: dict[Task, tuple[Export, ...]] = {
+    "question-answering": EXPORTS,
     "model": kinds_named("onnx-fp32", "onnx-fp16", "saved-model-fp32"),
     "pretraining": kinds_named("onnx-fp32", "onnx-bf16", "keras-fp32"),
     "nlvr2": kinds_named("onnx-fp32", "onnx-bf16", "saved-model-fp32"),
 }
 
 
-def targets_that_must_pass(kinds: Sequence[Kind]) -> list[str]:
+def targets_that_must_pass(kinds: Sequence[Export]) -> list[str]:
     """The targets among some kinds for which a CPU is enough: an engine without its GPU is built, and not run."""
     return sorted({kind.command for kind in kinds} - {"tensorrt"})

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from converters.onnx.graph import TRANSPOSED, make_lean
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ConversionError, first_line
 from lxmert_export.model.lxmert import as_dtype
 from lxmert_export.model.signature_module import DTYPES, SignatureModule, module_state
 from lxmert_export.model.twins import recast
@@ -134,8 +134,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
                 custom_translation_table={aten.to.dtype: _cast},
             )
     except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {reason}") from error
+        raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {first_line(error)}") from error
     assert exported is not None
     model: ir.Model = exported.model
     return model

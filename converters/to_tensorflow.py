@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,22 @@ def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: s
     return model
 
 
-def convert_to_saved_model(model: PreTrainedTFLxmert, signature: Signature, directory: Path) -> Path:
-    """Writes ``saved_model/`` with its three signatures, and returns its path; ``OSError``: it cannot be written."""
+def convert_to_saved_model(
+    model: PreTrainedTFLxmert, signature: Signature, directory: Path, served: Sequence[str] = SIGNATURES
+) -> Path:
+    """Writes ``saved_model/`` with its signatures, and returns its path; ``OSError``: it cannot be written."""
     server = tf.Module()
     server.weights = [variable.value for variable in model.variables]
     serve = _serving_function(model, signature)
     inputs = {spec.name: _tensor_spec(spec) for spec in signature.inputs}
     wide = {spec.name: _tensor_spec(spec, wide=True) for spec in signature.inputs}
     needed = {spec.name: inputs[spec.name] for spec in signature.inputs if not spec.optional}
-    signatures = {
-        DEFAULT: serve.get_concrete_function(**inputs),
-        WIDE: tf.function(lambda **inputs: serve(**_narrowed(inputs))).get_concrete_function(**wide),
-        MINIMAL: tf.function(lambda **inputs: serve(**_filled(inputs, signature))).get_concrete_function(**needed),
+    functions = {
+        DEFAULT: (serve, inputs),
+        WIDE: (tf.function(lambda **inputs: serve(**_narrowed(inputs))), wide),
+        MINIMAL: (tf.function(lambda **inputs: serve(**_filled(inputs, signature))), needed),
     }
+    signatures = {name: functions[name][0].get_concrete_function(**functions[name][1]) for name in served}
     path = directory / SAVED_MODEL
     try:
         with glob_free(directory) as plain:

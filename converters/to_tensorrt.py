@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.directory import ENGINE_FILE
-from lxmert_export.engines.devices import EngineTarget
+from lxmert_export.artifact.facts import GraphFacts, count_precisions
+from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.library import as_one_error, interrupt_kept, library_version, open_builder
 from lxmert_export.engines.on_device.build_and_verify import MATMULS, allow_decomposition, node_name
 from lxmert_export.engines.options import OPTIONS
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError
-from lxmert_export.graphs.facts import GraphFacts, count_precisions
 from lxmert_export.spec.signature import Signature
 
 # TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
@@ -48,7 +48,7 @@ def convert_to_tensorrt(
     onnx_file: Path,
     signature: Signature,
     profiles: Sequence[Profile],
-    target: EngineTarget,
+    device: EngineDevice,
     directory: Path,
     *,
     weights_size: int,
@@ -60,23 +60,23 @@ def convert_to_tensorrt(
     ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's
     precision, or the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
     """
-    library = open_builder(target)
+    library = open_builder(device)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
 
     with interrupt_kept(), as_one_error("TensorRT cannot parse the ONNX graph"):
         builder, network, parser = NetworkFromOnnxPath(str(onnx_file), strongly_typed=True)()
     facts = read_network(network)
     allow_decomposition(library, network)
-    check_network(facts, target.precision, islands)
+    check_network(facts, device.precision, islands)
     with interrupt_kept(), as_one_error("TensorRT cannot build the engine"):
         builder.max_threads = 1
-        config = _configure(library, builder, network, signature, profiles, target)
+        config = _configure(library, builder, network, signature, profiles, device)
         flags = _set_flags(library, config)
-        cache = target.options.timing_cache  # loaded by the configuration, and kept for the next build
+        cache = device.options.timing_cache  # loaded by the configuration, and kept for the next build
         engine = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
         with (directory / ENGINE_FILE).open("wb") as file:
             size = file.write(engine)
-    check_size(size, weights_size, sum(facts.matmuls.values()), len(profiles), target)
+    check_size(size, weights_size, sum(facts.matmuls.values()), len(profiles), device)
     return BuiltEngine(facts, library_version(library), flags, size)
 
 
@@ -121,18 +121,18 @@ def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) 
         raise ConversionError(f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}")
 
 
-def check_size(size: int, weights_size: int, matmuls: int, profiles: int, target: EngineTarget) -> None:
+def check_size(size: int, weights_size: int, matmuls: int, profiles: int, device: EngineDevice) -> None:
     """``ConversionError``: an engine that is far larger than its weights holds them in a wider precision than it says."""
-    kernels = LARGEST_OF_A_MATMUL * matmuls * profiles + (UNMEASURED if target.runtime == "tensorrt" else 0)
-    if not target.options.strip and size > LARGEST_SHARE * weights_size + kernels:
+    kernels = LARGEST_OF_A_MATMUL * matmuls * profiles + (UNMEASURED if device.runtime == "tensorrt" else 0)
+    if not device.options.strip and size > LARGEST_SHARE * weights_size + kernels:
         raise ConversionError(
-            f"the engine has {size:,} bytes for {weights_size:,} bytes of {target.precision} weights: it does not hold them in "
-            f"{target.precision}"
+            f"the engine has {size:,} bytes for {weights_size:,} bytes of {device.precision} weights: it does not hold them in "
+            f"{device.precision}"
         )
 
 
 def _configure(
-    library: Any, builder: Any, network: Any, signature: Signature, profiles: Sequence[Profile], target: EngineTarget
+    library: Any, builder: Any, network: Any, signature: Signature, profiles: Sequence[Profile], device: EngineDevice
 ) -> Any:
     """The builder's configuration: profiles and options, each by Polygraphy's argument for it."""
     from polygraphy.backend.trt import Profile as ShapeProfile
@@ -143,21 +143,21 @@ def _configure(
         for name, (low, best, high) in profile.shapes(signature).items():
             shape_profile.add(name, low, best, high)
         shapes.append(shape_profile)
-    arguments = {OPTIONS[name].argument: value for name, value in target.options.chosen.items()}
+    arguments = {OPTIONS[name].argument: value for name, value in device.options.chosen.items()}
     if "hardware_compatibility_level" in arguments:
         arguments["hardware_compatibility_level"] = library.HardwareCompatibilityLevel.AMPERE_PLUS
-    if target.options.dla:
+    if device.options.dla:
         arguments["allow_gpu_fallback"] = True
-    return _config_loader(target, arguments)(profiles=shapes)(builder, network)
+    return _config_loader(device, arguments)(profiles=shapes)(builder, network)
 
 
-def _config_loader(target: EngineTarget, arguments: Mapping[str, Any]) -> Any:
+def _config_loader(device: EngineDevice, arguments: Mapping[str, Any]) -> Any:
     from functools import partial
 
-    if target.runtime == "tensorrt-rtx":
+    if device.runtime == "tensorrt-rtx":
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
-        return partial(CreateConfigRTX, compute_capabilities=target.builder_capabilities, **arguments)
+        return partial(CreateConfigRTX, compute_capabilities=device.builder_capabilities, **arguments)
     from polygraphy.backend.trt import CreateConfig
 
     return partial(CreateConfig, **arguments)

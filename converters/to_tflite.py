@@ -16,7 +16,7 @@ from converters.tensorflow_model.layers import MASK_BIAS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from converters.to_tensorflow import DEFAULT, convert_to_saved_model
 from lxmert_export.artifact.directory import TFLITE_FILE
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ConversionError, first_line
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import Signature
@@ -58,7 +58,7 @@ def convert_to_tflite(
                 warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
                 content = converter.convert()
         except (ConverterError, ValueError, RuntimeError) as error:
-            raise ConversionError(f"TFLite cannot express it: {str(error).strip().splitlines()[0]}") from error
+            raise ConversionError(f"TFLite cannot express it: {first_line(error)}") from error
     path = directory / TFLITE_FILE
     path.write_bytes(content)
     return path
@@ -67,7 +67,7 @@ def convert_to_tflite(
 def _write_saved_model(model: PreTrainedTFLxmert, signature: Signature, directory: Path, mask_bias: float) -> Path:
     model.backbone().mask_bias = mask_bias
     _make_shapes_static(model, signature)
-    return convert_to_saved_model(model, signature, directory)
+    return convert_to_saved_model(model, signature, directory, served=[DEFAULT])
 
 
 def _make_shapes_static(model: PreTrainedTFLxmert, signature: Signature) -> None:

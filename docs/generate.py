@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import lxmert_export
+from lxmert_export.cli.main import app
 
 DOCS = Path(__file__).parent
-COMMANDS = ("onnx", "tensorflow", "tflite", "tensorrt", "convert", "parity", "verify", "inspect", "ask", "doctor")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def cli_page() -> str:
     """The help of the tool and of each of its commands."""
     parts = ["# Command line\n\nWritten by `make docs` from `--help`. Exit codes: 0 done, 1 an error you can act on, 2 usage, "
              "3 parity failed.\n"]  # fmt: skip
-    for arguments in ((), *((command,) for command in COMMANDS)):
+    for arguments in ((), *((command,) for command in _commands())):
         parts.append(f"## `{' '.join(('lxmert-export', *arguments))}`\n\n```\n{_help(arguments)}\n```\n")
     return "\n".join(parts)
 
@@ -75,6 +75,12 @@ def _signature(thing: object) -> str:
         return re.sub(r"<function (\w+) at \w+>", r"\1", text)
     except (TypeError, ValueError):
         return ""
+
+
+def _commands() -> list[str]:
+    """The names of the commands, in the order in which the tool lists them."""
+    commands = [command.callback for command in app.registered_commands]
+    return [command.__name__ for command in commands if command is not None]
 
 
 def _help(arguments: tuple[str, ...]) -> str:

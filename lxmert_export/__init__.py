@@ -6,8 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lxmert_export.api.artifact import load_artifact
+    from lxmert_export.api.ask import ask
+    from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
     from lxmert_export.api.engine import build_engine
-    from lxmert_export.api.export import ask, export, load_artifact, load_checkpoint, save_checkpoint
+    from lxmert_export.api.export import export
     from lxmert_export.api.parity import (
         check_device_report,
         check_laws,
@@ -53,9 +56,10 @@ __version__ = "0.1.0"
 
 # Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
 _HOMES = {
-    "lxmert_export.api.export": (
-        "load_checkpoint", "save_checkpoint", "export", "load_artifact", "ask",
-    ),
+    "lxmert_export.api.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "lxmert_export.api.export": ("export",),
+    "lxmert_export.api.artifact": ("load_artifact",),
+    "lxmert_export.api.ask": ("ask",),
     "lxmert_export.api.parity": (
         "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
@@ -99,7 +103,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOME_OF[name]
     if home in _NEEDS_TORCH:
-        import_module("lxmert_export.api.export").require(name, torch="torch")
+        extras = import_module("lxmert_export.extras")
+        extras.require(name, extras.TORCH)
     return getattr(import_module(home), name)
 
 

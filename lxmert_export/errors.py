@@ -4,7 +4,8 @@
     ├── CheckpointError    a checkpoint that cannot be read, or whose tensors do not fit
     ├── ConfigError        a configuration field of the wrong type or range
     ├── ArtifactError      an artifact directory that cannot be written, read or trusted
-    │   └── BuiltNotRun    an engine, where there is no GPU to run it
+    │   ├── BuiltNotRun    an engine, where there is no GPU to run it
+    │   └── RuntimeFailed  a runtime that crashed, or was stopped by the time limit
     ├── InputError         arrays that a model or a runner cannot take
     ├── MissingExtra       a framework that is not installed, with the pip line that installs it
     ├── ConversionError    a model that a target cannot express
@@ -44,7 +45,7 @@ class BuiltNotRun(ArtifactError):
 
 
 class RuntimeFailed(ArtifactError):
-    """An artifact's runtime crashed, or did not come to an end in time: a FAIL of what was to be computed."""
+    """An artifact's runtime crashed, or ran longer than the time limit: a FAIL of what was to be computed."""
 
 
 class InputError(LxmertExportError):
@@ -70,3 +71,8 @@ def _missing_extra(what: str, extra: str, install: str | None) -> MissingExtra:
 
 class ConversionError(LxmertExportError):
     """A model cannot be expressed in a target."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says, or its type's name where the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -6,20 +6,67 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from lxmert_export.errors import ConversionError, MissingExtra
 
-TENSORFLOW = "tensorflow"
+
+class Library(NamedTuple):
+    """A library by the name of its module: the extra that brings it, and the distributions that it may come from."""
+
+    module: str
+    extra: str
+    distributions: tuple[str, ...]
+
+
+TORCH = Library("torch", "torch", ("torch",))
+ONNX = Library("onnx", "onnx", ("onnx",))
+ONNXSCRIPT = Library("onnxscript", "onnx", ("onnxscript",))
+ONNX_IR = Library("onnx_ir", "onnx", ("onnx-ir",))
+ONNXRUNTIME = Library("onnxruntime", "onnx", ("onnxruntime",))
+H5PY = Library("h5py", "h5", ("h5py",))
+TENSORFLOW = Library("tensorflow", "tensorflow", ("tensorflow", "tensorflow-cpu"))
+LITERT = Library("ai_edge_litert", "tflite", ("ai-edge-litert",))
+POLYGRAPHY = Library("polygraphy", "polygraphy", ("polygraphy",))
+TENSORRT_RTX = Library("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",))
+TENSORRT = Library("tensorrt", "tensorrt", ("tensorrt",))
+PICTURES = (Library("PIL", "demo", ("pillow",)), Library("scipy", "demo", ("scipy",)))
+
+
+def require(what: str, *libraries: Library) -> None:
+    """``MissingExtra`` for the first library that is not installed; ``what`` needs it."""
+    for library in missing(libraries):
+        raise MissingExtra(what, library.extra)
+
+
+def missing(libraries: Iterable[Library]) -> list[Library]:
+    """Those libraries that are not installed; nothing is imported."""
+    return [library for library in libraries if find_spec(library.module) is None]
+
+
+def check_own_converters() -> None:
+    """A user's folder named ``converters`` that comes first on the path must not be taken for ours."""
+    found = importlib.util.find_spec("converters")
+    ours = Path(__file__).resolve().parent.parent / "converters"
+    place = None if found is None or found.origin is None else Path(found.origin).resolve().parent
+    if place != ours:
+        raise ConversionError(
+            f"the package 'converters' found at {place or 'no file'} is not lxmert-export's own ({ours}): "
+            "run from another directory, or rename that folder"
+        )
+
+
+KERAS_BACKEND = "tensorflow"
 
 
 def check_keras_backend() -> None:
     """``MissingExtra`` without TensorFlow; ``ConversionError`` where Keras runs, or would run, on anything else."""
-    if find_spec(TENSORFLOW) is None:
-        raise MissingExtra("building a Keras model", "tensorflow")
+    require("building a Keras model", TENSORFLOW)
     backend, told_by = _backend()
-    if backend != TENSORFLOW:
+    if backend != KERAS_BACKEND:
         raise ConversionError(
             f"Keras is to run on {backend!r} ({told_by}): set KERAS_BACKEND=tensorflow before Keras is first imported"
         )
@@ -36,36 +83,12 @@ def _backend() -> tuple[object, str]:
         return named, "KERAS_BACKEND"
     file = _settings_file()
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("backend", TENSORFLOW), str(file)
+        return json.loads(file.read_text(encoding="utf-8")).get("backend", KERAS_BACKEND), str(file)
     except (OSError, ValueError, AttributeError):  # none, or one that Keras passes over or complains of itself
-        return TENSORFLOW, str(file)
+        return KERAS_BACKEND, str(file)
 
 
 def _settings_file() -> Path:
     home = Path.home()
     usual = (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
     return Path(os.environ.get("KERAS_HOME", usual)).expanduser() / "keras.json"
-
-
-def require_pictures() -> None:
-    """``MissingExtra`` unless pictures can be read and drawn."""
-    require("reading and drawing pictures", PIL="demo", scipy="demo")
-
-
-def require(what: str, **modules: str) -> None:
-    """``MissingExtra`` for the first of ``modules`` (name = its extra) that is not installed."""
-    for module, extra in modules.items():
-        if find_spec(module) is None:
-            raise MissingExtra(what, extra)
-
-
-def check_own_converters() -> None:
-    """A user's folder named ``converters`` that comes first on the path must not be taken for ours."""
-    found = importlib.util.find_spec("converters")
-    ours = Path(__file__).resolve().parent.parent / "converters"
-    place = None if found is None or found.origin is None else Path(found.origin).resolve().parent
-    if place != ours:
-        raise ConversionError(
-            f"the package 'converters' found at {place or 'no file'} is not lxmert-export's own ({ours}): "
-            "run from another directory, or rename that folder"
-        )

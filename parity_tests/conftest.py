@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,12 +12,28 @@ import torch
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.engines.library import prepare_polygraphy
-from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY
 
 # Polygraphy decides as it is first imported, by whichever test comes first, which TensorRT it speaks to.
 prepare_polygraphy()
 # Tests run two at a time on two cores: more threads in each would only wait for one another.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what all test modules have imported out of garbage collection, which would go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Artifacts that are made once for all tests."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    place.mkdir(exist_ok=True)
+    return Exports(place)
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +46,9 @@ def oracle_python() -> str:
 
 
 @pytest.fixture(scope="session")
-def bundled_graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def bundled_graph(exports: Exports) -> Artifact:
     """The ONNX artifact of ``bundle``."""
-    return lx.export("onnx", lively_model("pretraining", TINY), tmp_path_factory.mktemp("graph") / "onnx")
+    return exports.lively("onnx", "pretraining", TINY)
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,9 @@ from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_ra
 from benchmarks.gpu.page import WITH, WITHOUT
 from benchmarks.gpu.setting import OBJECTS, TEXT, Setting, attention_of, precision_of
 from benchmarks.gpu.timing import time_in_turn, warm_up
+from lxmert_export.api.checkpoint import load_checkpoint
 from lxmert_export.api.engine import build_engine
-from lxmert_export.api.export import export, load_checkpoint
+from lxmert_export.api.export import export
 from lxmert_export.api.parity import verify
 from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.checkpoint.write import write_checkpoint

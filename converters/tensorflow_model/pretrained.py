@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra
+from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra, first_line
 from lxmert_export.model.outputs import ModelOutput
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
@@ -225,7 +225,7 @@ def _as_tensor(name: str, value: Any) -> Any:
     try:
         return tf.convert_to_tensor(value)
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise InputError(f"{name} is a list that is no tensor: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name} is a list that is no tensor: {first_line(error)}") from error
 
 
 def _as_it_was_raised(error: InputError) -> InputError:

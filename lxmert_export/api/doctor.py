@@ -6,13 +6,16 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 
 from lxmert_export.artifact.manifest import tool_versions
-from lxmert_export.engines.devices import KINDS, RTX, install_line
+from lxmert_export.artifact.targets import TARGETS, Target
+from lxmert_export.engines.device_kinds import KINDS, RTX, Runtime
+from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
+from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.errors import PACKAGE, ConversionError
+from lxmert_export.extras import H5PY, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
 
 
 @dataclass(frozen=True)
@@ -25,53 +28,47 @@ class Capability:
     mend: str | None
 
 
-# The same module in another distribution.
-SAME_AS = {"tensorflow": ("tensorflow-cpu",)}
-# What each capability needs: module → distribution and extra.
-NEEDS = {
-    "read .pth, .bin and .safetensors checkpoints": {"torch": ("torch", "torch")},
-    "read and write tf_model.h5": {"h5py": ("h5py", "h5")},
-    "convert to ONNX": {
-        "torch": ("torch", "torch"),
-        "onnx": ("onnx", "onnx"),
-        "onnxscript": ("onnxscript", "onnx"),
-    },
-    "convert to TensorFlow (SavedModel, .keras)": {
-        "torch": ("torch", "torch"),
-        "tensorflow": ("tensorflow", "tensorflow"),
-    },
-    "convert to TFLite": {
-        "torch": ("torch", "torch"),
-        "tensorflow": ("tensorflow", "tensorflow"),
-        "ai_edge_litert": ("ai-edge-litert", "tflite"),
-    },
-    "ask about pictures": {"PIL": ("pillow", "demo"), "scipy": ("scipy", "demo")},
-    "run and verify ONNX artifacts": {"onnxruntime": ("onnxruntime", "onnx")},
-    "run and verify TensorFlow artifacts": {"tensorflow": ("tensorflow", "tensorflow")},
-    "run and verify TFLite artifacts": {"ai_edge_litert": ("ai-edge-litert", "tflite")},
-    "judge fp16 and bf16 of ONNX on a CPU (emulator)": {
-        "onnxruntime": ("onnxruntime", "onnx"),
-        "onnx_ir": ("onnx-ir", "onnx"),
-    },
-}
-
-
 def examine() -> list[Capability]:
     """Every capability, judged by what is installed; nothing is imported but onnxruntime, to ask for its providers."""
-    found = []
-    for what, needs in NEEDS.items():
-        missing = [module for module in needs if find_spec(module) is None]
-        versions = tool_versions(alias for name, _ in needs.values() for alias in (name, *SAME_AS.get(name, ())))
-        extras = sorted({needs[module][1] for module in missing})
-        found.append(
-            Capability(
-                what=what,
-                works=not missing,
-                detail=", ".join(f"{name} {number}" for name, number in versions.items()) or "nothing installed",
-                mend=f"pip install '{PACKAGE}[{','.join(extras)}]'" if missing else None,
-            )
-        )
+    found = [_capability(what, libraries) for what, libraries in needs().items()]
     return [*found, _half_precision_on_gpu(), *examine_engines()]
+
+
+def needs() -> dict[str, tuple[Library, ...]]:
+    """What the tool can do, and the libraries that each thing needs; targets' rows among them."""
+    rows = TARGETS.values()
+    return {
+        "read .pth, .bin and .safetensors checkpoints": (TORCH,),
+        "read and write tf_model.h5": (H5PY,),
+        **{f"convert to {_with_formats(row)}": row.converter.needs for row in rows if row.converter is not None},
+        "ask about pictures": PICTURES,
+        **{f"run and verify {row.title} artifacts": row.runtime.opens.needs for row in rows if row.runtime.opens.needs},
+        **{
+            f"judge {_emulated(row)} of {row.title} on a CPU (emulator)": row.emulator.needs
+            for row in rows
+            if row.emulator
+        },
+    }
+
+
+def _with_formats(row: Target) -> str:
+    return f"{row.title} ({', '.join(row.formats)})" if row.formats else row.title
+
+
+def _emulated(row: Target) -> str:
+    return " and ".join((*row.runtime.cpu_widens, *row.runtime.cpu_lacks))
+
+
+def _capability(what: str, libraries: tuple[Library, ...]) -> Capability:
+    lacking = missing(libraries)
+    versions = tool_versions(name for library in libraries for name in library.distributions)
+    extras = sorted({library.extra for library in lacking})
+    return Capability(
+        what=what,
+        works=not lacking,
+        detail=", ".join(f"{name} {number}" for name, number in versions.items()) or "nothing installed",
+        mend=f"pip install '{PACKAGE}[{','.join(extras)}]'" if lacking else None,
+    )
 
 
 def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[Capability]:
@@ -109,7 +106,7 @@ def machine() -> dict[str, Any]:
 
 def _half_precision_on_gpu() -> Capability:
     what = "run fp16 and bf16 in their own arithmetic (GPU)"
-    if find_spec("onnxruntime") is None:
+    if missing([ONNXRUNTIME]):
         return Capability(what, False, "onnxruntime is not installed", f"pip install '{PACKAGE}[onnx]'")
     import onnxruntime
 
@@ -121,14 +118,14 @@ def _half_precision_on_gpu() -> Capability:
     return Capability(what, works, f"onnxruntime has {', '.join(providers)}", mend)
 
 
-def _engines(what: str, runtime: str, kinds: list[str]) -> Capability:
+def _engines(what: str, runtime: Runtime, kinds: list[str]) -> Capability:
     """Whether a TensorRT is installed, and Polygraphy, through which it is spoken to."""
-    missing = [module for module in (runtime.replace("-", "_"), "polygraphy") if find_spec(module) is None]
+    lacking = missing([LIBRARIES[runtime], POLYGRAPHY])
     installed = ", ".join(f"{name} {number}" for name, number in tool_versions((runtime, "polygraphy")).items())
     mend = " or ".join(
         f"{install_line(kind)} (--target {kind})" if len(kinds) > 1 else install_line(kind) for kind in kinds
     )
-    return Capability(what, not missing, installed or "nothing installed", mend if missing else None)
+    return Capability(what, not lacking, installed or "nothing installed", mend if lacking else None)
 
 
 def _on_gpu(

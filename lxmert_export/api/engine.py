@@ -1,32 +1,34 @@
-"""The Python interface of TensorRT: engines from checkpoints or from ONNX artifacts."""
+"""TensorRT in Python: engines, and bundles that a device builds them from."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lxmert_export.api.export import default_directory, export, open_source, own_signature
+from lxmert_export.api.export import check_convertible, default_directory
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact, is_artifact, open_artifact, refuse_converted
-from lxmert_export.engines.devices import resolve
+from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.library import open_builder
 from lxmert_export.engines.options import BuildOptions, check_dla
-from lxmert_export.engines.profiles import check_counts, make_profiles, parse_range
-from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError, InputError
-from lxmert_export.extras import check_own_converters, require
+from lxmert_export.engines.profiles import Profile, make_profiles
+from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.exporting.engine_options import EngineOptions
+from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, TORCH, check_own_converters, require
 from lxmert_export.files import hub
 from lxmert_export.files.atomic_directory import atomic_directory, refuse_existing, refuse_source
 from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.progress import Progress, silent
+from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import ATTENTION_OPSET, Attention, Precision, Signature, Task
+from lxmert_export.spec.signature import Attention, Precision, Signature, Task
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from lxmert_export.exporting.source import Source
+    from lxmert_export.exporting.conversion import Conversion
 
 
 class OnnxOptions(TypedDict, total=False):
@@ -77,65 +79,29 @@ def build_engine(
     fit. ``MissingExtra``: the runtime is not installed. ``ParityError``: the graph does not pass its gate.
     """
     ranges = {"batch": batch, "text": text, "objects": objects}
-    fixed = _fixed_axes(ranges)
+    build = options or BuildOptions()
+    asked = EngineOptions(precision, target, compute_capability, build, ranges, calibration, bundle, onnx_options)
     given = _given_artifact(source) if isinstance(source, str | Path) else None
-    resolved = resolve(
-        target,
-        precision=precision or (given.manifest.precision if given else "fp32"),
-        compute_capability=compute_capability,
-        options=options,
-        opset=given.manifest.options.get("opset") if given else _opset(onnx_options),
-        attention=(given.manifest.options if given else onnx_options).get("attention", "decomposed"),
-    )
-    _check_calibration(calibration, resolved.precision)
-    _check_timing_cache(resolved.options)
-    if not bundle:
-        open_builder(resolved)  # refuses what is not installed, and where this is another device
-    require("building an engine", onnx="onnx", onnxscript="onnx", onnxruntime="onnx")
-    check_own_converters()
-    from lxmert_export.exporting.bundle import bundle_directory, check_bundle, write_bundle
-    from lxmert_export.exporting.engine import check_source, write_engine
+    device = asked.find_device(given)
+    _check_installed(device, bundle)
+    from lxmert_export.exporting.bundle import check_bundle
+    from lxmert_export.exporting.engine import check_source
 
     if bundle:
-        check_bundle(resolved, parity=onnx_options.get("parity", True))
+        check_bundle(device, parity=onnx_options.get("parity", True))
     if given is not None:
         check_source(given, precision, onnx_options)
     if directory is not None:
-        refuse_source(source, Path(directory))
-        _refuse_existing(Path(directory), bundle, overwrite)
-    origin = given or _open_source(source, onnx_options)
-    final = Path(directory or _default_directory(origin, onnx_options, resolved.precision, bundle))
-    refuse_source(source, final)
-    _refuse_existing(final, bundle, overwrite)
-    config = origin.manifest.config if isinstance(origin, Artifact) else origin.config
-    signature = origin.manifest.signature if isinstance(origin, Artifact) else _signature(origin, onnx_options, fixed)
-    profiles = make_profiles(config, signature, **ranges)
-    check_dla(resolved.options, signature)
-    onnx_options["signature"] = signature
+        _check_output(source, Path(directory), bundle, overwrite)
+    origin = given or _plan_graph(source, asked, device)
+    final = Path(directory or _default_directory(origin, device.precision, bundle))
+    _check_output(source, final, bundle, overwrite)
+    profiles = _make_profiles(origin, asked, device)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
-        onnx = (
-            origin
-            if isinstance(origin, Artifact)
-            else export(
-                "onnx",
-                origin,
-                Path(place) / "onnx",
-                precision=resolved.precision,
-                progress=progress,
-                **onnx_options,
-            )
-        )
-        name = final.resolve().name
-        if bundle:
-            with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
-                return replace(
-                    write_bundle(onnx, resolved, profiles, temporary, name=name, calibration=calibration), path=final
-                )
-        with atomic_directory(final, overwrite=overwrite) as temporary:
-            written = write_engine(
-                onnx, resolved, profiles, temporary, name=name, calibration=calibration, progress=progress
-            )
-    return replace(written, path=final)
+        providers = onnx_options.get("providers", (CPU,))
+        graph = origin if isinstance(origin, Artifact) else _write_graph(origin, Path(place), providers, progress)
+        write = _write_bundle if bundle else _write_engine
+        return write(graph, device, profiles, final, calibration, overwrite=overwrite, progress=progress)
 
 
 def _given_artifact(source: str | Path) -> Artifact | None:
@@ -153,70 +119,92 @@ def _given_artifact(source: str | Path) -> Artifact | None:
     return None
 
 
-def _opset(options: OnnxOptions) -> int | None:
-    """The opset of the graph that is to be exported, where it is not the oldest that there is."""
-    return options.get("opset") or (ATTENTION_OPSET if options.get("attention") == "operator" else None)
+def _check_installed(device: EngineDevice, bundle: bool) -> None:
+    """``MissingExtra``: what builds, or what reads the graph. ``ConversionError``: this machine is another device."""
+    if not bundle:
+        open_builder(device)
+    require("building an engine", ONNX, ONNXSCRIPT, ONNXRUNTIME)
+    check_own_converters()
 
 
-def _check_calibration(calibration: str | Path | None, precision: Precision) -> None:
-    if calibration is None:
-        return
-    if precision != "fp16":
-        raise ConversionError(f"calibration: is for the linter of fp16, and this engine is {precision}: leave it out")
-    if not Path(calibration).is_file():
-        raise InputError(f"{calibration}: no such file; calibration inputs are a .npz or .safetensors file")
+def _plan_graph(source: str | Path | nn.Module, asked: EngineOptions, device: EngineDevice) -> Conversion:
+    """The conversion to the ONNX graph that the engine is built from; the checkpoint is read, and nothing converted yet."""
+    options = asked.of_graph(device)
+    require("reading a checkpoint", TORCH)
+    from lxmert_export.exporting.conversion import plan_conversion
+    from lxmert_export.exporting.model_to_export import read_model
+
+    return plan_conversion(read_model(source, options), options)
 
 
-def _check_timing_cache(options: BuildOptions) -> None:
-    if (cache := options.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
-        raise InputError(
-            f"--timing-cache {cache}: must be a file in a directory that is there; the file itself may be new"
+def _write_graph(conversion: Conversion, place: Path, providers: Sequence[str], progress: Progress) -> Artifact:
+    check_convertible(conversion.options)
+    from lxmert_export.exporting.write import write_artifact
+
+    directory = place / "onnx"
+    directory.mkdir()
+    return write_artifact(conversion, directory, name=directory.name, providers=providers, progress=progress)
+
+
+def _make_profiles(origin: Conversion | Artifact, asked: EngineOptions, device: EngineDevice) -> tuple[Profile, ...]:
+    config = origin.manifest.config if isinstance(origin, Artifact) else origin.model.config
+    signature = origin.manifest.signature if isinstance(origin, Artifact) else origin.signature
+    profiles = make_profiles(config, signature, **asked.ranges)
+    check_dla(device.options, signature)
+    return profiles
+
+
+def _write_engine(
+    graph: Artifact,
+    device: EngineDevice,
+    profiles: Sequence[Profile],
+    final: Path,
+    calibration: str | Path | None,
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> Artifact:
+    from lxmert_export.exporting.engine import write_engine
+
+    name = final.resolve().name
+    with atomic_directory(final, overwrite=overwrite) as temporary:
+        written = write_engine(
+            graph, device, profiles, temporary, name=name, calibration=calibration, progress=progress
         )
+    return replace(written, path=final)
 
 
-def _open_source(source: str | Path | nn.Module, options: OnnxOptions) -> Source:
-    return open_source(
-        source,
-        options.get("task"),
-        config=options.get("config"),
-        revision=options.get("revision"),
-        num_attention_heads=options.get("num_attention_heads"),
-    )
+def _write_bundle(
+    graph: Artifact,
+    device: EngineDevice,
+    profiles: Sequence[Profile],
+    final: Path,
+    calibration: str | Path | None,
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> Artifact:
+    from lxmert_export.exporting.bundle import bundle_directory, write_bundle
+
+    name = final.resolve().name
+    with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
+        written = write_bundle(graph, device, profiles, temporary, name=name, calibration=calibration)
+    return replace(written, path=final)
 
 
-def _signature(source: Source, options: OnnxOptions, fixed: Mapping[str, int]) -> Signature:
-    """The signature of the graph that is to be exported."""
-    return options.get("signature") or own_signature(
-        source,
-        "onnx",
-        fixed,
-        hidden_states=options.get("hidden_states", False),
-        attentions=options.get("attentions", False),
-        object_heads=options.get("object_heads", False),
-        io_dtype=options.get("io_dtype", "float32"),
-    )
-
-
-def _default_directory(origin: Source | Artifact, options: OnnxOptions, precision: Precision, bundle: bool) -> Path:
+def _default_directory(origin: Conversion | Artifact, precision: Precision, bundle: bool) -> Path:
     """Where an engine or a bundle goes that is given no name: told before anything is converted."""
     target = "tensorrt-bundle" if bundle else "tensorrt"
     if isinstance(origin, Artifact):
         return default_directory(origin.manifest.checkpoint["name"], origin.manifest.task, target, precision)
-    signature = options.get("signature")
-    return default_directory(origin.name, signature.task if signature else str(origin.task), target, precision)
+    return default_directory(origin.model.name, origin.signature.task, target, precision)
 
 
-def _refuse_existing(final: Path, bundle: bool, overwrite: bool) -> None:
+def _check_output(source: object, final: Path, bundle: bool, overwrite: bool) -> None:
     """``ArtifactError`` where the directory, or a bundle's archive beside it, may not be written."""
     from lxmert_export.exporting.bundle import archive_of, check_archive
 
+    refuse_source(source, final)
     refuse_existing(final.absolute(), overwrite=overwrite)
     if bundle:
         check_archive(archive_of(final.absolute()), overwrite=overwrite)
-
-
-def _fixed_axes(ranges: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Axes that all profiles have one size of: the graph itself is written for it. ``ConfigError``: what is no range."""
-    check_counts(ranges)
-    parsed = {axis: [parse_range(text, f"--{axis}") for text in texts] for axis, texts in ranges.items()}
-    return {axis: found[0].min for axis, found in parsed.items() if len(found) == 1 and found[0].min == found[0].max}

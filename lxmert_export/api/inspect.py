@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.directory import open_artifact
-from lxmert_export.graphs.read_facts import READERS, read_graph_facts
+from lxmert_export.artifact.facts import read_graph_facts
+from lxmert_export.artifact.targets import TARGETS, Target
+from lxmert_export.errors import PACKAGE
+from lxmert_export.extras import missing
 from lxmert_export.parity.decisions import percent
 
 
@@ -145,7 +148,7 @@ def _ranges(profile: Mapping[str, list[int]]) -> str:
 
 def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     if graph is None:
-        return [("graph", f"not read: pip install 'lxmert-export[{READERS[manifest['target']][1]}]'")]
+        return [("graph", _not_read(TARGETS[manifest["target"]]))]
     precision = manifest["precision"]
     arithmetic = manifest["options"].get("arithmetic", precision)
     weights, matmuls = graph["matmul_weights"], graph["matmuls"]
@@ -164,6 +167,13 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
         left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
         rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))
     return rows
+
+
+def _not_read(target: Target) -> str:
+    if target.facts is None:
+        return "not read: nothing here reads such files"
+    extras = sorted({library.extra for library in missing(target.facts.needs)})
+    return f"not read: pip install '{PACKAGE}[{','.join(extras)}]'"
 
 
 def _parity(parity: Mapping[str, Any] | None) -> str:

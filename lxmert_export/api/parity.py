@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lxmert_export.api.export import check_providers, open_source
-from lxmert_export.artifact.directory import TARGETS, Artifact, open_artifact
+from lxmert_export.api.artifact import check_providers
+from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.artifact.manifest import TOOLS, tool_versions
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
-from lxmert_export.extras import check_own_converters, require
-from lxmert_export.graphs.read_facts import reader_of
+from lxmert_export.extras import POLYGRAPHY, TORCH, check_own_converters, require
 from lxmert_export.judging.artifact import Judged, artifact_facts
 from lxmert_export.judging.by_golden import check_against_golden
+from lxmert_export.judging.by_laws import law_not_run
 from lxmert_export.judging.own_inputs import RECORDINGS, read_own_inputs, read_recording
-from lxmert_export.judging.own_process import law_not_run, run_within
+from lxmert_export.judging.own_process import TIME_LIMIT, run_within
 from lxmert_export.judging.pairs import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.rejudging import judge_again, read_report, regressions
@@ -36,7 +37,7 @@ from lxmert_export.spec.weight_names import same_network
 if TYPE_CHECKING:
     from torch import nn
 
-    from lxmert_export.exporting.source import Source
+    from lxmert_export.exporting.model_to_export import ModelToExport
 
 
 def check_parity(
@@ -49,9 +50,9 @@ def check_parity(
     inputs: str | Path | None = None,
     require_targets: Sequence[str] = (),
     device_reports: Sequence[str | Path] = (),
-    laws: bool = False,
+    laws: bool = True,
     find_divergence: bool = False,
-    time_limit: float | None = None,
+    time_limit: float | None = TIME_LIMIT,
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> ParityReport:
@@ -90,7 +91,7 @@ def check_parity(
         return replace(report, required=tuple(require_targets), provenance=provenance)
     if device_reports:
         raise InputError("device reports are judged by the golden files of their bundles: leave the checkpoint out")
-    require("the reference", torch="torch")
+    require("the reference", TORCH)
     check_own_converters()
     from lxmert_export.reference.by_checkpoint import Contest, check_against_module
 
@@ -131,7 +132,7 @@ def _check_targets(names: Sequence[str]) -> None:
 
 
 def _divergences(
-    artifacts: Sequence[Artifact], source: Source, progress: Progress, *, time_limit: float | None
+    artifacts: Sequence[Artifact], source: ModelToExport, progress: Progress, *, time_limit: float | None
 ) -> tuple[list[Divergence], list[str]]:
     """Where each artifact leaves its checkpoint, and a line for each that cannot be looked into."""
     from lxmert_export.reference.locating import Search
@@ -148,11 +149,16 @@ def _divergences(
 
 def _source_of(
     artifact: Artifact, checkpoint: str | Path | nn.Module, revision: str | None, num_attention_heads: int | None
-) -> Source:
+) -> ModelToExport:
     """A checkpoint in an artifact's task; ``ArtifactError``: it is another network's."""
     manifest = artifact.manifest
     task = next((known for known in TASKS if known == manifest.task), None)  # a user's own module has a task of its own
-    source = open_source(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
+    from lxmert_export.exporting.model_to_export import model_of_checkpoint, model_of_module
+
+    if isinstance(checkpoint, str | Path):
+        source = model_of_checkpoint(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
+    else:
+        source = model_of_module(checkpoint)
     if not same_network(source.config, manifest.config, manifest.task):
         raise ArtifactError(f"{artifact.path}: its config is not that of {source.name}: it is another checkpoint's")
     return source
@@ -172,7 +178,7 @@ def _is_beside(path: str | Path) -> bool:
     return str(path) in NAMED_RUNNERS or Path(path).suffix in RECORDINGS
 
 
-def _other_checkpoints(artifacts: Sequence[Artifact], source: Source, *, allow: bool) -> list[str]:
+def _other_checkpoints(artifacts: Sequence[Artifact], source: ModelToExport, *, allow: bool) -> list[str]:
     """A line for each artifact that was made from other weights than are judged by; ``ArtifactError`` unless that is allowed."""
     ours = source.checkpoint["sha256"]
     lines = [
@@ -199,7 +205,7 @@ def verify(
     notes of the report name what is left out there.
     """
     if polygraphy is not None:
-        require("writing Polygraphy's files", polygraphy="polygraphy")
+        require("writing Polygraphy's files", POLYGRAPHY)
     artifact = open_artifact(path)
     check_providers([artifact], providers)
     notes: list[str] = []
@@ -260,9 +266,7 @@ def locate(
     """
     artifact = open_artifact(path)
     check_visible(artifact)
-    require("the reference", torch="torch")
-    module, extra = reader_of(artifact)
-    require("the reference", **{module: extra})
+    require("the reference", TORCH)
     check_own_converters()
     from lxmert_export.reference import locating
 

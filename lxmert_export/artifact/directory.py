@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lxmert_export.artifact.manifest import Manifest, sha256
+from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.files.hub import TOKENIZER_FILES
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.parity.report import ParityReport
 
-TARGETS = ("onnx", "tensorflow", "tflite", "tensorrt")
 # What each target's runtime opens; SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
@@ -46,6 +46,21 @@ class Artifact:
         return self.path / name
 
     @property
+    def target(self) -> Target:
+        """The row of its target. ``ArtifactError``: a target that this version does not know."""
+        name = self.manifest.target
+        if name not in TARGETS:
+            raise ArtifactError(
+                f"{self.path}: its target {name!r} is unknown to this version; it knows {', '.join(TARGETS)}"
+            )
+        return TARGETS[name]
+
+    @property
+    def fp32_islands(self) -> list[str]:
+        """The nodes that were made float32 islands one by one; none where the islands are the usual ones."""
+        return list(self.manifest.options.get("fp32_islands", ()))
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether it is right for inputs like its calibration's alone."""
         return self.manifest.options.get("quantization") == FULL_INTEGER
@@ -72,8 +87,13 @@ class Artifact:
                 faults.append(f"{name} has {size} bytes instead of {facts['bytes']}")
             elif sha256(self.file(name)) != facts["sha256"]:
                 faults.append(f"{name} has changed since it was written (sha256 differs)")
-        # TensorFlow reads whatever lies in its directory, so that nothing may lie there but what was written.
-        strays = {p.relative_to(self.path).as_posix() for p in self.file(SAVED_MODEL).rglob("*") if not p.is_dir()}
+        # A runtime that reads a whole directory would read what did not come with it, too.
+        strays = {
+            path.relative_to(self.path).as_posix()
+            for directory in self.target.directories
+            for path in self.file(directory).rglob("*")
+            if not path.is_dir()
+        }
         faults += [f"{name} did not come with it" for name in sorted(strays - set(self.manifest.files))]
         if faults:
             raise ArtifactError(f"{self.path}: {'; '.join(faults)}. Export it again, or copy it again from its source")

@@ -13,6 +13,7 @@ from typing import Any, Self, get_args
 from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Signature, Task
 
 FORMAT_VERSION = 1
@@ -42,6 +43,11 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] | None = None
+
+    @property
+    def limits(self) -> InputLimits:
+        """What its model's tables can look up."""
+        return InputLimits.of(self.config)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``manifest.json`` holds it."""

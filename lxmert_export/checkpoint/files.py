@@ -8,7 +8,6 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lxmert_export.errors import CheckpointError, MissingExtra
+from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 
 Format = Literal["safetensors", "pickle", "h5"]
@@ -152,7 +152,7 @@ def _read_safetensors(path: Path) -> RawWeights:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged safetensors file: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: damaged safetensors file: {first_line(error)}") from error
     return RawWeights((path,), "safetensors", _checked(path, tensors), repeated, metadata)
 
 
@@ -173,7 +173,7 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
     try:
         json.loads(header, object_pairs_hook=note)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged safetensors file: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: damaged safetensors file: {first_line(error)}") from error
     return {key: False for key in seen if seen.count(key) > 1} if len(seen) != len(set(seen)) else {}
 
 
@@ -187,19 +187,18 @@ def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors, and loading it could run code"
         if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):
-            reason = _first_line(error)
+            reason = first_line(error)
         raise CheckpointError(f"{path}: refused: {reason}; save its state_dict() alone") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
             AssertionError, OverflowError, UnicodeDecodeError, MemoryError) as error:  # fmt: skip
-        raise CheckpointError(f"{path}: damaged PyTorch file: {_first_line(error)}; copy it again") from error
+        raise CheckpointError(f"{path}: damaged PyTorch file: {first_line(error)}; copy it again") from error
     if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a state_dict of tensors by name")
     return RawWeights((path,), "pickle", _checked(path, loaded), {}, {})
 
 
 def _read_h5(path: Path) -> RawWeights:
-    if find_spec("h5py") is None:
-        raise MissingExtra(f"reading {path.name}", "h5")
+    require(f"reading {path.name}", H5PY)
     from lxmert_export.checkpoint.h5 import read_h5
 
     tensors, repeated = read_h5(path)
@@ -228,7 +227,3 @@ def shortened(items: list[str], most: int = 8) -> str:
     """A list in one line, its tail counted."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lxmert_export.errors import CheckpointError
+from lxmert_export.errors import CheckpointError, first_line
 
 # What keras puts into the root; transformers does not look at them.
 BACKEND, KERAS_VERSION = "tensorflow", "2.21.0"
@@ -33,7 +33,7 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
                     repeated[name] = repeated.get(name, True) and torch.equal(tensor, tensors[name])
                 tensors[name] = tensor
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged HDF5 file: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: damaged HDF5 file: {first_line(error)}") from error
     return tensors, repeated
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +14,8 @@ from torch import Tensor
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.files import TENSORFLOW_FILE
 from lxmert_export.checkpoint.read import read_checkpoint
-from lxmert_export.errors import CheckpointError, MissingExtra
+from lxmert_export.errors import CheckpointError
+from lxmert_export.extras import H5PY, require
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
@@ -52,8 +52,8 @@ def write_checkpoint(
     rows = weight_names(config, task)
     if missing := [row.ours for row in rows if row.ours not in tensors]:
         raise CheckpointError(f"cannot write a checkpoint for task {task!r}: {missing[0]} is missing")
-    if dialect == "tf" and find_spec("h5py") is None:
-        raise MissingExtra(f"writing {TENSORFLOW_FILE}", "h5")
+    if dialect == "tf":
+        require(f"writing {TENSORFLOW_FILE}", H5PY)
     with atomic_directory(Path(directory), overwrite=overwrite) as temporary:
         if dialect == "hf":
             _write_hf(rows, tensors, config, task, temporary / HF_FILE)

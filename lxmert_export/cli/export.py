@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lxmert_export.cli.options import (
-    AttentionOption,
-    AttentionsFlag,
-    BatchOption,
-    CheckpointArgument,
-    HeadsOption,
-    HiddenStatesFlag,
-    IslandsOption,
-    NoParityFlag,
-    ObjectHeadsFlag,
-    ObjectsOption,
-    OpsetOption,
-    OutputOption,
-    OverwriteOption,
-    ProviderOption,
-    RevisionOption,
-    TaskOption,
-    TextOption,
-    chosen_precision,
-)
+from lxmert_export.cli import options
+from lxmert_export.cli.options import chosen_precision
 from lxmert_export.cli.printing import say_origin, show_report, shown_progress
 from lxmert_export.files.hub import DEMO
 from lxmert_export.spec.signature import Precision
@@ -36,28 +18,26 @@ if TYPE_CHECKING:
 
 
 def onnx(
-    checkpoint: CheckpointArgument = DEMO,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, with float32 islands.")] = False,
-    task: TaskOption = None,
-    output: OutputOption = None,
-    opset: OpsetOption = None,
-    fp32_islands: IslandsOption = "standard",
-    attention: AttentionOption = "decomposed",
-    batch: BatchOption = None,
-    text: TextOption = None,
-    objects: ObjectsOption = None,
-    hidden_states: HiddenStatesFlag = False,
-    attentions: AttentionsFlag = False,
-    object_heads: ObjectHeadsFlag = False,
-    io_dtype: Annotated[
-        Literal["float32", "float16"], typer.Option(help="Dtype of floating-point inputs and outputs.")
-    ] = "float32",
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    no_parity: NoParityFlag = False,
-    overwrite: OverwriteOption = False,
-    provider: ProviderOption = None,
+    checkpoint: options.CheckpointArgument = DEMO,
+    fp16: options.Fp16Flag = False,
+    bf16: options.Bf16Flag = False,
+    task: options.TaskOption = None,
+    output: options.OutputOption = None,
+    opset: options.OpsetOption = None,
+    fp32_islands: options.IslandsOption = "standard",
+    attention: options.AttentionOption = "decomposed",
+    batch: options.BatchOption = None,
+    text: options.TextOption = None,
+    objects: options.ObjectsOption = None,
+    hidden_states: options.HiddenStatesFlag = False,
+    attentions: options.AttentionsFlag = False,
+    object_heads: options.ObjectHeadsFlag = False,
+    io_dtype: options.IoDtypeOption = "float32",
+    revision: options.RevisionOption = None,
+    num_attention_heads: options.HeadsOption = None,
+    no_parity: options.NoParityFlag = False,
+    overwrite: options.OverwriteOption = False,
+    provider: options.ProviderOption = None,
 ) -> None:
     """Convert a checkpoint to ONNX, and prove it."""
     from lxmert_export.runners.onnx.providers import CPU
@@ -77,24 +57,21 @@ def onnx(
 
 
 def tensorflow(
-    checkpoint: CheckpointArgument = DEMO,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")] = False,
-    task: TaskOption = None,
-    file_format: Annotated[
-        Literal["saved-model", "keras"],
-        typer.Option("--format", help="A SavedModel, served without Python of ours, or a .keras file to train on."),
-    ] = "saved-model",
-    output: OutputOption = None,
-    batch: BatchOption = None,
-    text: TextOption = None,
-    objects: ObjectsOption = None,
-    hidden_states: HiddenStatesFlag = False,
-    attentions: AttentionsFlag = False,
-    object_heads: ObjectHeadsFlag = False,
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    no_parity: NoParityFlag = False,
-    overwrite: OverwriteOption = False,
+    checkpoint: options.CheckpointArgument = DEMO,
+    fp16: options.Fp16Flag = False,
+    task: options.TaskOption = None,
+    file_format: options.FormatOption = "saved-model",
+    output: options.OutputOption = None,
+    batch: options.BatchOption = None,
+    text: options.TextOption = None,
+    objects: options.ObjectsOption = None,
+    hidden_states: options.HiddenStatesFlag = False,
+    attentions: options.AttentionsFlag = False,
+    object_heads: options.ObjectHeadsFlag = False,
+    revision: options.RevisionOption = None,
+    num_attention_heads: options.HeadsOption = None,
+    no_parity: options.NoParityFlag = False,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint to TensorFlow, and prove it."""
     _export(
@@ -106,32 +83,23 @@ def tensorflow(
 
 
 def tflite(
-    checkpoint: CheckpointArgument = DEMO,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Weights in float16, arithmetic in float32.")] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Weights in int8, activations quantised as they come (dynamic range).")
-    ] = False,
-    full_integer: Annotated[
-        bool, typer.Option("--full-integer", help="With --int8: every operator in int8; needs calibration inputs.")
-    ] = False,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Real inputs for --full-integer, .npz or .safetensors; default: demo scenes."
-        ),
-    ] = None,
-    task: TaskOption = None,
-    output: OutputOption = None,
-    batch: BatchOption = None,
-    text: TextOption = None,
-    objects: ObjectsOption = None,
-    hidden_states: HiddenStatesFlag = False,
-    attentions: AttentionsFlag = False,
-    object_heads: ObjectHeadsFlag = False,
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    no_parity: NoParityFlag = False,
-    overwrite: OverwriteOption = False,
+    checkpoint: options.CheckpointArgument = DEMO,
+    fp16: options.Fp16WeightsFlag = False,
+    int8: options.Int8Flag = False,
+    full_integer: options.FullIntegerFlag = False,
+    calibration: options.CalibrationOption = None,
+    task: options.TaskOption = None,
+    output: options.OutputOption = None,
+    batch: options.BatchOption = None,
+    text: options.TextOption = None,
+    objects: options.ObjectsOption = None,
+    hidden_states: options.HiddenStatesFlag = False,
+    attentions: options.AttentionsFlag = False,
+    object_heads: options.ObjectHeadsFlag = False,
+    revision: options.RevisionOption = None,
+    num_attention_heads: options.HeadsOption = None,
+    no_parity: options.NoParityFlag = False,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint to TFLite for edge devices, and prove it."""
     if full_integer and not int8:

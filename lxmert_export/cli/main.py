@@ -9,17 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from lxmert_export.cli import options
 from lxmert_export.cli.engine import tensorrt
 from lxmert_export.cli.export import onnx, tensorflow, tflite
-from lxmert_export.cli.options import (
-    ArtifactArgument,
-    HeadsOption,
-    JsonFlag,
-    OverwriteOption,
-    ProviderOption,
-    RevisionOption,
-    TaskOption,
-)
 from lxmert_export.cli.parity import parity, verify
 from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError
@@ -40,7 +32,7 @@ ERROR = 1
 
 
 @app.callback()
-def options(
+def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
 ) -> None:
     """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
@@ -59,16 +51,16 @@ def convert(
         Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write it.")],
-    task: TaskOption = None,
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
-    overwrite: OverwriteOption = False,
+    task: options.TaskOption = None,
+    revision: options.RevisionOption = None,
+    num_attention_heads: options.HeadsOption = None,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint from any dialect to another, bit for bit."""
-    from lxmert_export.api import export as api
+    from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
 
-    model = api.load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
-    api.save_checkpoint(model, output, dialect=to, overwrite=overwrite)
+    model = load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
+    save_checkpoint(model, output, dialect=to, overwrite=overwrite)
     typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
 
 
@@ -86,28 +78,28 @@ def inspect(
         Path | None,
         typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors; default: drawn."),
     ] = None,
-    as_json: JsonFlag = False,
-    revision: RevisionOption = None,
-    num_attention_heads: HeadsOption = None,
+    as_json: options.JsonFlag = False,
+    revision: options.RevisionOption = None,
+    num_attention_heads: options.HeadsOption = None,
 ) -> None:
     """Tell what a checkpoint or an artifact holds, from its own bytes."""
     from lxmert_export.api.inspect import inspect_artifact, inspect_checkpoint, inspect_lint, summary_rows
     from lxmert_export.artifact.directory import is_artifact, refuse_converted
-    from lxmert_export.extras import require
+    from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, TORCH, require
 
     if calibration is not None and not lint:
         raise typer.BadParameter("--calibration is for --lint")
     if is_artifact(path):
         facts = inspect_artifact(path)
         if lint:
-            rewritten = {"torch": "torch", "onnxscript": "onnx"} if facts["manifest"]["precision"] == "fp32" else {}
-            require("the fp16 linter", onnx="onnx", onnxruntime="onnx", **rewritten)
+            rewritten = (TORCH, ONNXSCRIPT) if facts["manifest"]["precision"] == "fp32" else ()
+            require("the fp16 linter", ONNX, ONNXRUNTIME, *rewritten)
             facts["lint"] = inspect_lint(path, calibration)
     elif lint:
         raise typer.BadParameter("--lint reads ONNX artifacts: export the checkpoint first (lxmert-export onnx)")
     else:
         refuse_converted(path)
-        require("reading a checkpoint", torch="torch")
+        require("reading a checkpoint", TORCH)
         facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
     if as_json:
         print_json(facts)
@@ -118,7 +110,7 @@ def inspect(
 
 @app.command()
 def ask(
-    artifact: ArtifactArgument,
+    artifact: options.ArtifactArgument,
     image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to ask about.")],
     question: Annotated[
         str | None, typer.Argument(metavar="QUESTION", help="Such as: how many red circles are there?")
@@ -135,12 +127,11 @@ def ask(
         str | None, typer.Option(help="Whose attention --save shows; default: [CLS], which the answer is read from.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing PNG files.")] = False,
-    provider: ProviderOption = None,
-    as_json: JsonFlag = False,
+    provider: options.ProviderOption = None,
+    as_json: options.JsonFlag = False,
 ) -> None:
     """Ask an artifact of the built-in checkpoint about a picture; needs no PyTorch."""
-    from lxmert_export.api import export as api
-    from lxmert_export.extras import require_pictures
+    from lxmert_export.api import ask as api
     from lxmert_export.runners.onnx.providers import CPU
 
     if question is None and draw_scene is None:
@@ -149,17 +140,17 @@ def ask(
         raise typer.BadParameter("--save draws an answer: give a QUESTION")
     if save is None and word is not None:
         raise typer.BadParameter("--word says whose attention --save draws: give both")
-    require_pictures()
-    from lxmert_export.api import ask as asking
+    api.require_pictures()
+    from lxmert_export.predicting import pictures
 
     shown = word or "[CLS]"
     if save is not None or draw_scene is not None:
-        asking.check_request(artifact, question, shown if save is not None else None)
+        pictures.check_request(artifact, question, shown if save is not None else None)
     if save is not None:
-        asking.check_destination(save, artifact, overwrite=overwrite, picture=image)
+        pictures.check_destination(save, artifact, overwrite=overwrite, picture=image)
     if draw_scene is not None:
-        asking.check_destination(image, artifact, overwrite=overwrite)
-        suggestions = asking.draw_picture(draw_scene, image)
+        pictures.check_destination(image, artifact, overwrite=overwrite)
+        suggestions = pictures.draw_picture(draw_scene, image)
         say(f"drew scene {draw_scene} into {image}; it has an answer to:")
         for suggested in suggestions:
             say(f"  {suggested.text}  ({suggested.answer})")
@@ -170,7 +161,7 @@ def ask(
     assert question is not None  # or the options were refused above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
     if save is not None:
-        asking.save_answer(answered, image, save, word=shown)
+        pictures.save_answer(answered, image, save, word=shown)
         say(f"drew {save}")
     if as_json:
         print_json(answered.to_dict(top))
@@ -180,7 +171,7 @@ def ask(
 
 
 @app.command()
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(as_json: options.JsonFlag = False) -> None:
     """Tell what works on this machine, and the pip line for what does not."""
     from lxmert_export.api.doctor import machine
 

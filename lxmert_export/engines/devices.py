@@ -2,132 +2,41 @@
 
 Needs no runtime: what cannot work is refused here, with the reason and what to do instead, before any work starts.
 
-Facts: NVIDIA's support matrices and migration pages (TensorRT 10.x to 11.4.1, TensorRT-RTX 1.0 to 1.5), and builds of ours by
-tensorrt_rtx 1.7.1.116 and Polygraphy 0.53.6 on a machine without a GPU. No run of ours has executed classic TensorRT, or run an
-engine of either: ``EngineTarget.unexecuted`` lists such things.
+No run of ours has executed classic TensorRT, or run an engine of either: ``EngineDevice.unexecuted`` lists such things.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any
 
+from lxmert_export.engines.device_kinds import (
+    CAPABILITIES,
+    DEVICES,
+    ENGINE_PRECISIONS,
+    HIGHEST_OPSETS,
+    KINDS,
+    ORIN,
+    POLYGRAPHY,
+    PORTABLE,
+    RTX,
+    THOR,
+    TURING,
+    DeviceName,
+    Place,
+    Runtime,
+    Versions,
+    dotted,
+)
 from lxmert_export.engines.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
 from lxmert_export.engines.options import OPTIONS, BuildOptions, check_options
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.signature import ATTENTION_OPSET, Attention, Precision
 
-Target = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-Runtime = Literal["tensorrt-rtx", "tensorrt"]
-Place = Literal["here", "on the device"]
-Version = tuple[int, ...]
-
-CAPABILITIES: dict[Capability, str] = {
-    (7, 5): "Turing",
-    (8, 0): "Ampere, A100",
-    (8, 6): "Ampere, RTX 30",
-    (8, 7): "Jetson Orin",
-    (8, 9): "Ada, RTX 40",
-    (9, 0): "Hopper",
-    (10, 0): "Blackwell, B200",
-    (10, 3): "Blackwell, B300",
-    (11, 0): "Jetson Thor",
-    (12, 0): "Blackwell, RTX 50",
-    (12, 1): "Blackwell, GB10",
-}
-TURING, ORIN, THOR = (7, 5), (8, 7), (11, 0)
-# The highest opset that an ONNX parser takes, by versions. Classic: onnx-tensorrt's operators.md of 10.0 (of 10.7 still, says
-# NVIDIA/TensorRT issue 4336) and 10.15, its release notes (10.14 takes Attention, which is opset 23's), NVIDIA's opset guide of
-# 11.x. TensorRT-RTX 1.7.1 built from all that we export.
-HIGHEST_OPSETS: dict[Runtime, tuple[tuple[Version, Version, int], ...]] = {
-    "tensorrt": (((10,), (10, 14), 20), ((10, 14), (11,), 24), ((11,), (12,), 25)),
-    "tensorrt-rtx": (((1,), (2,), 25),),
-}
-# `ComputeCapability` of tensorrt_rtx 1.7.1; without a choice it targets PORTABLE and whatever comes later.
-RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
-DATACENTER = tuple(capability for capability in CAPABILITIES if capability not in (ORIN, THOR))
-ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
-
-POLYGRAPHY = "polygraphy>=0.53"  # earlier ones fail on tensorrt_rtx 1.7
-
 
 @dataclass(frozen=True)
-class Versions:
-    """Versions of a runtime: spans from one that works to one that no longer does."""
-
-    spans: tuple[tuple[Version, Version], ...]
-
-    def __contains__(self, version: str) -> bool:
-        numbers = re.match(r"[0-9]+(\.[0-9]+)*", version)
-        found = _numbers(numbers[0]) if numbers else ()
-        return any(first <= found < end for first, end in self.spans)
-
-    def __str__(self) -> str:
-        return " or ".join(f">={_dotted(first)},<{_dotted(end)}" for first, end in self.spans)
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """What ``str`` wrote."""
-        spans = re.findall(r">=([0-9.]+),<([0-9.]+)", text)
-        return cls(tuple((_numbers(first), _numbers(end)) for first, end in spans))
-
-    def without(self, first: Version, end: Version) -> Versions:
-        """These versions less one span of them."""
-        pieces = [
-            piece for a, b in self.spans for piece in ((a, min(b, first)), (max(a, end), b)) if piece[0] < piece[1]
-        ]
-        return Versions(tuple(pieces))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is the same for all engines of a named target; ``packaged`` is the line that brings a runtime that pip cannot."""
-
-    runtime: Runtime
-    versions: Versions
-    capabilities: tuple[Capability, ...]
-    built: Place
-    notes: tuple[str, ...] = ()
-    packaged: str | None = None
-
-
-KINDS: dict[str, Kind] = {
-    "rtx": Kind("tensorrt-rtx", Versions((((1, 7), (2,)),)), RTX, "here"),
-    "orin-jp6": Kind(
-        "tensorrt",
-        Versions((((10, 3), (11,)),)),
-        (ORIN,),
-        "on the device",
-        ("JetPack 6 brings TensorRT 10.3 of its own; PyPI has none for it, and TensorRT 11 does not support it",),
-        packaged="sudo apt-get install python3-libnvinfer",
-    ),
-    "orin-jp7": Kind(
-        "tensorrt",
-        Versions((((10, 16), (11,)), ((11, 4, 1), (12,)))),
-        (ORIN,),
-        "on the device",
-        ("TensorRT 11.4.1 and later ask for JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",),
-    ),
-    "thor": Kind(
-        "tensorrt",
-        Versions((((10, 13), (11,)), ((11, 4, 1), (12,)))),
-        (THOR,),
-        "on the device",
-        (
-            "TensorRT 11.4.1 and later ask for JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",
-            "TensorRT 10.13 for JetPack 7.0 and 7.1 is inferred from IGX Thor, not documented",
-        ),
-    ),
-    "datacenter": Kind("tensorrt", Versions((((10, 13), (12,)),)), DATACENTER, "on the device"),
-}
-
-
-@dataclass(frozen=True)
-class EngineTarget:
+class EngineDevice:
     """What ``resolve`` found: all that a build and its manifest need to know of the place where the engine runs.
 
     ``compute_capabilities`` are those on which the engine may run; ``and_later`` where it runs on later GPUs too.
@@ -135,7 +44,7 @@ class EngineTarget:
     ours has executed.
     """
 
-    target: Target
+    name: DeviceName
     kind: str
     runtime: Runtime
     versions: Versions
@@ -156,7 +65,7 @@ class EngineTarget:
     def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it."""
         return {
-            "target": self.target,
+            "target": self.name,
             "runtime": self.runtime,
             "versions": str(self.versions),
             "compute_capabilities": [written(capability) for capability in self.compute_capabilities],
@@ -178,16 +87,16 @@ def resolve(
     opset: int | None = None,
     attention: Attention = "decomposed",
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
-) -> EngineTarget:
+) -> EngineDevice:
     """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
 
     ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` and ``attention`` the graph's, where known.
     ``ConversionError``: whatever cannot work, why, and what to do instead.
     """
     options = options or BuildOptions()
-    known = next((name for name in TARGETS if name == target), None)
+    known = next((name for name in DEVICES if name == target), None)
     if known is None:
-        raise ConversionError(f"unknown target {target!r}; choose from {', '.join(TARGETS)}")
+        raise ConversionError(f"unknown target {target!r}; choose from {', '.join(DEVICES)}")
     asked = None if compute_capability is None else parse_capabilities(compute_capability)
     if known == "this-gpu":
         kind, asked = _of_this_machine(asked, detect)
@@ -199,8 +108,8 @@ def resolve(
     facts = KINDS[kind]
     versions = _parsing(kind, _versions(facts.versions, options), opset or 0, attention)
     capabilities = asked or _default_capabilities(kind, precision, options)
-    return EngineTarget(
-        target=known,
+    return EngineDevice(
+        name=known,
         kind=kind,
         runtime=facts.runtime,
         versions=versions,
@@ -215,9 +124,9 @@ def resolve(
     )
 
 
-def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
+def check_local_gpu(device: EngineDevice, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
     """``ConversionError`` unless this machine has a GPU that an engine for the target may be built on."""
-    wanted = ", ".join(map(written, target.compute_capabilities))
+    wanted = ", ".join(map(written, device.compute_capabilities))
     instead = (
         f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
     )
@@ -225,10 +134,10 @@ def check_local_gpu(target: EngineTarget, detect: Callable[[], tuple[Gpu, ...]] 
         gpus = (detect or find_gpus)()
     except ConversionError as error:
         raise ConversionError(
-            f"--target {target.target} is built on the device, and {reason_of(error)}: {instead}"
+            f"--target {device.name} is built on the device, and {reason_of(error)}: {instead}"
         ) from error
-    if gpus[0].capability not in target.compute_capabilities:  # TensorRT builds on the first
-        raise ConversionError(f"--target {target.target} is built on the device, and this one has {gpus[0]}: {instead}")
+    if gpus[0].capability not in device.compute_capabilities:  # TensorRT builds on the first
+        raise ConversionError(f"--target {device.name} is built on the device, and this one has {gpus[0]}: {instead}")
 
 
 def parse_capabilities(text: str) -> tuple[Capability, ...]:
@@ -349,7 +258,7 @@ def _parsing(kind: str, versions: Versions, opset: int, attention: Attention) ->
     left = versions
     for first, end, highest in parsers:
         left = left.without(first, end) if opset > highest else left
-    brought = _dotted(versions.spans[0][0]) if facts.packaged else None
+    brought = dotted(versions.spans[0][0]) if facts.packaged else None
     if left.spans and (brought is None or brought in left):
         return left
     possible = max(top for first, end, top in parsers if brought is None or brought in Versions(((first, end),)))
@@ -362,7 +271,7 @@ def _parsing(kind: str, versions: Versions, opset: int, attention: Attention) ->
 
 
 def _notes(
-    target: Target, kind: str, capabilities: tuple[Capability, ...], options: BuildOptions, precision: Precision
+    target: DeviceName, kind: str, capabilities: tuple[Capability, ...], options: BuildOptions, precision: Precision
 ) -> tuple[str, ...]:
     found = []
     if target == "this-gpu" and kind != "rtx":
@@ -391,12 +300,4 @@ def install_line(kind: str, versions: Versions | None = None) -> str:
     """The line that installs a kind's runtime: its oldest versions that work, as later ones may ask for a newer driver."""
     facts = KINDS[kind]
     first, end = (versions or facts.versions).spans[0]
-    return facts.packaged or f"pip install '{facts.runtime}>={_dotted(first)},<{_dotted(end)}' '{POLYGRAPHY}'"
-
-
-def _numbers(dotted: str) -> Version:
-    return tuple(map(int, dotted.split(".")))
-
-
-def _dotted(version: Version) -> str:
-    return ".".join(map(str, version))
+    return facts.packaged or f"pip install '{facts.runtime}>={dotted(first)},<{dotted(end)}' '{POLYGRAPHY}'"

@@ -14,17 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lxmert_export.engines.devices import EngineTarget, Runtime, check_local_gpu
+from lxmert_export.engines.device_kinds import Runtime
+from lxmert_export.engines.devices import EngineDevice, check_local_gpu
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError, LxmertExportError, MissingExtra
+from lxmert_export.extras import POLYGRAPHY, TENSORRT, TENSORRT_RTX, Library, missing
 from lxmert_export.native_logs import quiet_native_logs
 
-MODULES: dict[Runtime, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+LIBRARIES: dict[Runtime, Library] = {"tensorrt-rtx": TENSORRT_RTX, "tensorrt": TENSORRT}
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 LOGGER = "Polygraphy"  # the name under which it uses Python's logging
 # "2." is CUDA's number for it, which Polygraphy tells as it is
@@ -50,21 +51,21 @@ class Engine:
     gpu: str
 
 
-def open_builder(target: EngineTarget) -> ModuleType:
+def open_builder(device: EngineDevice) -> ModuleType:
     """The module that is to build an engine for a target: of a version that the target takes, and on a GPU of its kind.
 
     ``MissingExtra``: it is not installed. ``ConversionError``: it is of another version, or this machine is another device.
     """
-    on_device = target.built == "on the device"
+    on_device = device.built == "on the device"
     elsewhere = " on the device; --bundle writes here what it builds from" if on_device else ""
-    library = open_library(target.runtime, target.install + elsewhere)
-    if (installed := library_version(library)) not in target.versions:
+    library = open_library(device.runtime, device.install + elsewhere)
+    if (installed := library_version(library)) not in device.versions:
         raise ConversionError(
-            f"--target {target.target} takes {target.runtime} {target.versions}, and {installed} is installed: "
-            f"{target.install}{elsewhere}"
+            f"--target {device.name} takes {device.runtime} {device.versions}, and {installed} is installed: "
+            f"{device.install}{elsewhere}"
         )
     if on_device:
-        check_local_gpu(target)
+        check_local_gpu(device)
     return library
 
 
@@ -83,19 +84,18 @@ def open_library(runtime: Runtime, install: str) -> ModuleType:
             )
         log = import_module("polygraphy.logger").G_LOGGER
         log.use_python_logging_system, log.colors = True, False
-        return import_module(MODULES[runtime])
+        return import_module(LIBRARIES[runtime].module)
 
 
 def require_library(runtime: Runtime, install: str) -> None:
     """``MissingExtra`` unless a runtime and Polygraphy are installed; imports neither."""
-    for module in (MODULES[runtime], "polygraphy"):
-        if find_spec(module) is None:
-            raise MissingExtra("building and running engines", runtime, install=install)
+    if missing([LIBRARIES[runtime], POLYGRAPHY]):
+        raise MissingExtra("building and running engines", runtime, install=install)
 
 
 def prepare_polygraphy() -> None:
     """Before Polygraphy is imported for what needs no TensorRT: sets it to the one installed, so that engines open here, too."""
-    os.environ.setdefault(RTX_SWITCH, "1" if find_spec(MODULES["tensorrt-rtx"]) else "0")
+    os.environ.setdefault(RTX_SWITCH, "0" if missing([TENSORRT_RTX]) else "1")
 
 
 @contextmanager

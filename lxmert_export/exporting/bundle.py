@@ -24,16 +24,17 @@ import numpy as np
 from lxmert_export.artifact.directory import COMPANION_FILES, GOLDEN_FILE, ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.golden import Golden, is_whole, read_golden, sampled_positions
 from lxmert_export.artifact.manifest import sha256, write_manifest
-from lxmert_export.engines.devices import POLYGRAPHY, EngineTarget
+from lxmert_export.artifact.precision import check_precision
+from lxmert_export.engines.device_kinds import POLYGRAPHY
+from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.gpus import written
-from lxmert_export.engines.library import MODULES
+from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.engines.on_device import build_and_verify
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, BUNDLE_FORMAT, GOLDEN_ARRAYS
 from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import atomic_directory
-from lxmert_export.graphs.precision import check_precision
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
@@ -50,11 +51,11 @@ TRTEXEC = {
 }
 
 
-def check_bundle(target: EngineTarget, *, parity: bool) -> None:
+def check_bundle(device: EngineDevice, *, parity: bool) -> None:
     """``ConversionError``: options that a bundle cannot carry to a device, or that leave nothing there to be verified."""
-    if target.options.strip:
+    if device.options.strip:
         raise ConversionError("--bundle: an engine of --strip computes nothing until it is refitted: leave --strip out")
-    if target.options.timing_cache is not None:
+    if device.options.timing_cache is not None:
         raise ConversionError("--bundle: a timing cache is a device's own: leave --timing-cache out")
     if not parity:
         raise ConversionError("--bundle: --no-parity gives no golden inputs, which the device is to run: leave it out")
@@ -67,7 +68,7 @@ def archive_of(directory: Path) -> Path:
 
 def write_bundle(
     onnx: Artifact,
-    target: EngineTarget,
+    device: EngineDevice,
     profiles: Sequence[Profile],
     directory: Path,
     *,
@@ -95,8 +96,8 @@ def write_bundle(
     np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # any name is an array's
     shutil.copyfile(build_and_verify.__file__ or "", directory / SCRIPT)
     everything = (*profiles, *((missed,) if missed else ()))
-    (directory / README).write_text(readme(onnx, target, everything, added=missed is not None), encoding="utf-8")
-    described = describe(onnx, target, everything, added=missed is not None)
+    (directory / README).write_text(readme(onnx, device, everything, added=missed is not None), encoding="utf-8")
+    described = describe(onnx, device, everything, added=missed is not None)
     described["files"] = {
         path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(directory.iterdir())
     }
@@ -105,7 +106,7 @@ def write_bundle(
     options = {
         **manifest.options,
         **facts,
-        "bundle": {"engine": target.to_dict(), "profiles": [p.to_dict() for p in everything]},
+        "bundle": {"engine": device.to_dict(), "profiles": [p.to_dict() for p in everything]},
     }
     return Artifact(directory, write_manifest(directory, replace(manifest, options=options)), name, onnx.report)
 
@@ -142,27 +143,27 @@ def golden_profile(golden: Golden, profiles: Sequence[Profile], signature: Signa
     return Profile(**{axis: AxisRange(min(sizes), max(sizes), max(sizes)) for axis, sizes in ends.items()})
 
 
-def describe(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], *, added: bool) -> dict[str, Any]:
+def describe(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], *, added: bool) -> dict[str, Any]:
     """What ``bundle.json`` holds, but for the files."""
     manifest = onnx.manifest
-    builder = target.builder_capabilities
+    builder = device.builder_capabilities
     return {
         "format": BUNDLE_FORMAT,
         "checkpoint": dict(manifest.checkpoint),
         "task": manifest.task,
         "precision": manifest.precision,
         "islands": list(manifest.options.get("fp32_islands", ())),
-        "target": target.target,
-        "runtime": target.runtime,
-        "module": MODULES[target.runtime],
-        "install": device_install(target),
-        "versions": [[list(first), list(end)] for first, end in target.versions.spans],
-        "versions_text": str(target.versions),
-        "compute_capabilities": [written(capability) for capability in target.compute_capabilities],
-        "and_later": target.and_later,
+        "target": device.name,
+        "runtime": device.runtime,
+        "module": LIBRARIES[device.runtime].module,
+        "install": device_install(device),
+        "versions": [[list(first), list(end)] for first, end in device.versions.spans],
+        "versions_text": str(device.versions),
+        "compute_capabilities": [written(capability) for capability in device.compute_capabilities],
+        "and_later": device.and_later,
         "builder_compute_capabilities": None if builder is None else [written(capability) for capability in builder],
-        "options": target.options.chosen,
-        "unexecuted": list(target.unexecuted),
+        "options": device.options.chosen,
+        "unexecuted": list(device.unexecuted),
         "onnx": ONNX_FILE,
         "outputs": [spec.name for spec in manifest.signature.outputs],
         "profiles": [{**p.to_dict(), "shapes": p.shapes(manifest.signature)} for p in profiles],
@@ -170,16 +171,16 @@ def describe(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], 
     }
 
 
-def device_install(target: EngineTarget) -> str:
+def device_install(device: EngineDevice) -> str:
     """The line that brings the runtime to a device, which has no use for Polygraphy."""
-    return target.install.replace(f" '{POLYGRAPHY}'", "")
+    return device.install.replace(f" '{POLYGRAPHY}'", "")
 
 
 def trtexec_line(
-    target: EngineTarget, profiles: Sequence[Profile], signature: Signature, *, attention: str = "decomposed"
+    device: EngineDevice, profiles: Sequence[Profile], signature: Signature, *, attention: str = "decomposed"
 ) -> str:
     """The command that builds the same engine without Python."""
-    rtx = target.runtime == "tensorrt-rtx"
+    rtx = device.runtime == "tensorrt-rtx"
     words = [
         "tensorrt_rtx" if rtx else "trtexec",
         f"--onnx={ONNX_FILE}",
@@ -189,10 +190,10 @@ def trtexec_line(
     words.append("--noTF32")  # of tensorrt_rtx, NVIDIA's pages name the other flags; this one is trtexec's
     words += [] if rtx else ["--stronglyTyped"]
     words += ["--decomposableAttentions=*"] if attention == "operator" else []
-    if target.builder_capabilities:
-        listed = (written(capability).replace(".", "") for capability in target.builder_capabilities)
+    if device.builder_capabilities:
+        listed = (written(capability).replace(".", "") for capability in device.builder_capabilities)
         words.append("--computeCapabilities=" + ",".join(listed))
-    for name, value in target.options.chosen.items():
+    for name, value in device.options.chosen.items():
         words += TRTEXEC[name].format(value).split()
     for number, profile in enumerate(profiles):
         words += [f"--profile={number}"] if len(profiles) > 1 else []
@@ -202,21 +203,21 @@ def trtexec_line(
     return " \\\n  ".join(map(shlex.quote, words))
 
 
-def readme(onnx: Artifact, target: EngineTarget, profiles: Sequence[Profile], *, added: bool) -> str:
+def readme(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], *, added: bool) -> str:
     """What the one reads who unpacks a bundle on a device."""
     manifest = onnx.manifest
-    capabilities = ", ".join(map(written, target.compute_capabilities)) + (" and later" if target.and_later else "")
+    capabilities = ", ".join(map(written, device.compute_capabilities)) + (" and later" if device.and_later else "")
     listed = [f"{number}: {profile}" for number, profile in enumerate(profiles)]
     if added:
         listed[-1] += " (for the golden inputs, which the profiles that were asked for do not take)"
-    notes = "".join(f"- {note}\n" for note in target.notes)
+    notes = "".join(f"- {note}\n" for note in device.notes)
     fixed = all(low == high for profile in profiles for low, _, high in profile.shapes(manifest.signature).values())
     attention = manifest.options.get("attention", "decomposed")
-    line = trtexec_line(target, () if fixed else profiles, manifest.signature, attention=attention)
-    older = "" if target.runtime == "tensorrt-rtx" else " (TensorRT 11 and later: without `--stronglyTyped`)"
-    return f"""# LXMERT ({manifest.task}, {manifest.precision}) for {target.runtime} {target.versions}
+    line = trtexec_line(device, () if fixed else profiles, manifest.signature, attention=attention)
+    older = "" if device.runtime == "tensorrt-rtx" else " (TensorRT 11 and later: without `--stronglyTyped`)"
+    return f"""# LXMERT ({manifest.task}, {manifest.precision}) for {device.runtime} {device.versions}
 
-Target {target.target}: compute capability {capabilities}. The engine is built and verified on the device that runs it.
+Target {device.name}: compute capability {capabilities}. The engine is built and verified on the device that runs it.
 
 ## With Python
 
@@ -224,8 +225,8 @@ Target {target.target}: compute capability {capabilities}. The engine is built a
 python3 {SCRIPT}
 ```
 
-Python 3.8 or newer, numpy and the device's own `{MODULES[target.runtime]}` are all it needs
-({device_install(target)}). It checks the hashes in `{BUNDLE_FILE}`, builds `model.engine` (strongly typed, TF32 off),
+Python 3.8 or newer, numpy and the device's own `{LIBRARIES[device.runtime].module}` are all it needs
+({device_install(device)}). It checks the hashes in `{BUNDLE_FILE}`, builds `model.engine` (strongly typed, TF32 off),
 runs the golden inputs, and writes `report.json` and `outputs.npz`. Bring these two back:
 
 ```
@@ -247,7 +248,7 @@ for that, run the script.
 {chr(10).join(listed)}
 ```
 
-{notes}- no run of lxmert-export's authors has executed on this target: {", ".join(target.unexecuted)}
+{notes}- no run of lxmert-export's authors has executed on this target: {", ".join(device.unexecuted)}
 """
 
 

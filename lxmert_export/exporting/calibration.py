@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 
 from lxmert_export.errors import InputError
 from lxmert_export.files import hub
-from lxmert_export.files.array_files import read_arrays
-from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
-from lxmert_export.spec.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, Family, SampleInputs
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS, LEAST_SAMPLES, LEAST_VALUES, Family, SampleInputs
 from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.user_inputs import read_user_rows
 from lxmert_export.tokenizer.opening import load_tokenizer
 
 # Scenes that neither training (10,000 to 39,999), validation nor the held-out questions (0 to 1,999) have seen.
 SCENE_SEEDS = range(50_000, 50_530)
 JUDGED_SHARE = 4  # one row in so many is kept back to judge by,
 MOST_JUDGED = 128  # and of these no more than so many: their float64 outputs are held at once
-# Features and boxes beyond this are no measurements, and near float32's end TensorFlow's calibrator ends the process.
-LARGEST_MAGNITUDE = 1e6
 BATCH = 16
 FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
 
@@ -46,7 +44,7 @@ class Calibration:
     def judged(self, signature: Signature) -> SampleInputs:
         """The rows kept back, as the only family: on other inputs, ranges say nothing."""
         return SampleInputs(
-            (Family(FAMILY, tuple(self._batches(signature, kept_back=True)), whole=True),), tuple(KINDS)
+            (Family(FAMILY, tuple(self._batches(signature, kept_back=True)), whole=True),), tuple(FAMILY_KINDS)
         )
 
     def _batches(self, signature: Signature, *, kept_back: bool) -> Iterator[Arrays]:
@@ -64,44 +62,10 @@ class Calibration:
 
 
 def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
-    """Rows for full-integer, of a file that ``read_rows`` takes. ``InputError``: there are too few of them."""
-    rows = read_rows(path, signature, limits)
+    """Rows for full-integer, of a file of the user's. ``InputError``: it does not fit, or there are too few of them."""
+    rows = read_user_rows(path, signature, limits)
     _check_count(len(rows["input_ids"]), str(path), signature)  # of rows that differ: a masked copy is not one more
     return Calibration(_with_masked_copies(rows), Path(path).name)
-
-
-def read_batches(path: str | Path, signature: Signature, limits: InputLimits) -> list[Arrays]:
-    """All rows of a file that ``read_rows`` takes, in batches that the signature takes. ``InputError``: none is filled."""
-    rows = read_rows(path, signature, limits)
-    count, fixed = len(rows["input_ids"]), signature.fixed_sizes.get("batch")
-    size = fixed or BATCH
-    if count < (fixed or 1):
-        raise InputError(f"{path}: has {count} rows; the batch axis is fixed to {size}")
-    firsts = range(0, count - size + 1 if fixed else count, size)
-    return [{name: array[first : first + size] for name, array in rows.items()} for first in firsts]
-
-
-def read_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
-    """Real inputs of a ``.npz`` or ``.safetensors`` file: an array [rows, …] for each, masks and token types optional.
-
-    ``InputError``: a file that cannot be read, or rows that the signature does not take.
-    """
-    file = Path(path)
-    arrays = read_arrays(file, "calibration inputs")
-    try:
-        rows = prepare_inputs(arrays, signature.of_any_batch(), limits)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
-    if wrong := [name for name, array in rows.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
-        raise InputError(f"{file}: {', '.join(wrong)} holds NaN or infinity, of which no range can be measured")
-    if wrong := [name for name, array in rows.items() if np.abs(array).max() > LARGEST_MAGNITUDE]:
-        raise InputError(
-            f"{file}: {wrong[0]} reaches {np.abs(rows[wrong[0]]).max():.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
-        )
-    masks = {name: array for name, array in rows.items() if name.endswith("attention_mask")}
-    if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
-        raise InputError(f"{file}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
-    return rows
 
 
 def demo_calibration(signature: Signature) -> Calibration:

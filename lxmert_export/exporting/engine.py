@@ -19,12 +19,12 @@ from lxmert_export.artifact.directory import (
     Artifact,
 )
 from lxmert_export.artifact.manifest import write_manifest
-from lxmert_export.engines.devices import EngineTarget
+from lxmert_export.artifact.precision import check_precision
+from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.fp16_lint import lint
-from lxmert_export.graphs.precision import check_precision
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.signature import Precision
@@ -54,7 +54,7 @@ def check_source(artifact: Artifact, precision: Precision | None, onnx_options: 
 
 def write_engine(
     onnx: Artifact,
-    target: EngineTarget,
+    device: EngineDevice,
     profiles: Sequence[Profile],
     directory: Path,
     *,
@@ -69,13 +69,13 @@ def write_engine(
     """
     check_precision(onnx)
     facts = facts_of_graph(onnx, calibration)
-    step = f"building {target.precision} engine for {target.target}"
+    step = f"building {device.precision} engine for {device.name}"
     progress(step, 0, 1)
     built = convert_to_tensorrt(
         onnx.file(ONNX_FILE),
         onnx.manifest.signature,
         profiles,
-        target,
+        device,
         directory,
         weights_size=onnx.manifest.files[ONNX_DATA_FILE]["bytes"],
         islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
@@ -87,28 +87,28 @@ def write_engine(
     options = {
         **{name: value for name, value in onnx.manifest.options.items() if name != "bundle"},
         **facts,
-        "engine": target.to_dict(),
+        "engine": device.to_dict(),
         "profiles": [profile.to_dict() for profile in profiles],
         "build": _described(built, onnx),
         "onnx": {
             "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
             "parity": onnx.manifest.parity,
         },
-        "status": status_of(target),
+        "status": status_of(device),
     }
     manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
 
 
-def status_of(target: EngineTarget) -> str:
+def status_of(device: EngineDevice) -> str:
     """What is said of an engine that was built just now: that nothing has run it, and why."""
-    if target.options.strip:
+    if device.options.strip:
         return WEIGHTLESS
     try:
         gpus = find_gpus()
     except ConversionError as error:
         return f"{NOT_RUN} ({why_not_run(error)})"
-    known, later = target.compute_capabilities, target.and_later
+    known, later = device.compute_capabilities, device.and_later
     if any(gpu.capability is None or is_among(gpu.capability, known, and_later=later) for gpu in gpus):
         return f"{NOT_RUN} yet: lxmert-export verify runs it"
     return f"{NOT_RUN} (it is not for the GPU here: {gpus[0]})"

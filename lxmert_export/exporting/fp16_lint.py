@@ -8,9 +8,8 @@ from tempfile import TemporaryDirectory
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.exporting.activation_ranges import Batches, lint_artifact
-from lxmert_export.exporting.calibration import read_batches
 from lxmert_export.graphs.fp16_linter import Finding
-from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batches
 
 
 def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Finding]:
@@ -26,7 +25,12 @@ def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Find
         )
     batches = None
     if calibration is not None:
-        batches = read_batches(calibration, manifest.signature, InputLimits.of(manifest.config))
+        signature, limits = manifest.signature, manifest.limits
+        batches = [
+            part
+            for batch in read_user_batches(calibration, signature)
+            for part in prepare_user_inputs(calibration, batch.inputs, signature, limits)
+        ]
     return lint_artifact(artifact, batches=batches) if manifest.precision == "fp16" else _as_fp16(artifact, batches)
 
 

@@ -30,7 +30,7 @@ from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.yardstick import run_floors, run_reference
 from lxmert_export.runners.onnx.switches import SwitchedOnnxRunner
 from lxmert_export.runners.runner import Runner
-from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import Family, SampleInputs, sample_inputs
 
 LONGEST_SEARCH = 3600.0  # seconds
@@ -110,7 +110,7 @@ def _matmuls_first(names: Sequence[str]) -> list[str]:
 @contextmanager
 def _switched(source: Path, artifact: Artifact, candidates: Sequence[str]) -> Iterator[SwitchedOnnxRunner]:
     manifest = artifact.manifest
-    limits = InputLimits.of(manifest.config)
+    limits = manifest.limits
     with SwitchedOnnxRunner(source, manifest.signature, limits, candidates) as runner:
         yield runner
 

@@ -1,110 +1,88 @@
-"""The converter of each target, and the options that it is called with."""
+"""Calls the converter of each target. What a function returns are the manifest's options."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import Manifest
-from lxmert_export.errors import ConversionError
-from lxmert_export.exporting.calibration import Calibration
+from lxmert_export.exporting.conversion import Conversion
 from lxmert_export.model.lxmert import MASK_BIAS
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.progress import Progress
-from lxmert_export.spec.inputs import InputLimits
-from lxmert_export.spec.signature import Attention, Precision, Signature, Task
 
 if TYPE_CHECKING:
     from converters.to_tflite import Quantization
-from lxmert_export.exporting.source import Source
+
+TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16", "int8": "dynamic-range"}
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an artifact is to be: its target and precision, and the options that each target has of its own.
+def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Writes ``model.onnx`` and ``model.onnx.data``."""
+    from converters import to_onnx
 
-    ``opset`` is ONNX's, and ``fp32_islands``: ``standard``, or ``auto`` to search them; and ``attention``: ``decomposed`` or
-    ``operator``. ``file_format`` is TensorFlow's, ``saved-model`` or ``keras``; ``calibration`` makes int8 TFLite full-integer.
-    """
-
-    target: str
-    precision: Precision
-    opset: int | None = None
-    fp32_islands: str = "standard"
-    attention: Attention = "decomposed"
-    file_format: str = "saved-model"
-    calibration: Calibration | None = None
-
-
-def _convert_to_onnx(
-    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
-) -> dict[str, Any]:
-    from converters.to_onnx import DEFAULT_OPSETS, convert_to_onnx
-
-    opset = request.opset or DEFAULT_OPSETS[request.attention]
-    if request.fp32_islands == "auto":
-        return {"opset": opset, **_convert_with_islands(source, opset, signature, directory, progress)}
-    limits = InputLimits.of(source.config)
-    convert_to_onnx(
-        source.module,
-        signature,
-        limits,
+    options = conversion.options
+    opset = options.opset or to_onnx.DEFAULT_OPSETS[options.attention]
+    if options.fp32_islands == "auto":
+        return {"opset": opset, **_convert_with_islands(conversion, opset, directory, progress)}
+    to_onnx.convert_to_onnx(
+        conversion.module,
+        conversion.signature,
+        conversion.limits,
         directory,
-        precision=request.precision,
+        precision=options.precision,
         opset=opset,
-        attention=request.attention,
+        attention=options.attention,
     )
-    return {"opset": opset, "attention": request.attention}
+    return {"opset": opset, "attention": options.attention}
 
 
-def _convert_with_islands(
-    source: Source, opset: int, signature: Signature, directory: Path, progress: Progress
-) -> dict[str, Any]:
-    """An fp16 file of the float32 one, in which the nodes that must be are islands."""
+def _convert_with_islands(conversion: Conversion, opset: int, directory: Path, progress: Progress) -> dict[str, Any]:
+    """An fp16 file made of the float32 one, in which the nodes that need it are float32 islands."""
     from converters.onnx.islands import write_with_islands
     from converters.to_onnx import convert_to_onnx
     from lxmert_export.exporting.fp32_islands import find_islands
 
+    model, signature = conversion.model, conversion.signature
     half = [spec.name for spec in signature if spec.dtype == "float16"]
-    manifest = Manifest("onnx", "fp16", signature.task, source.config, signature, source.checkpoint)
+    manifest = Manifest("onnx", "fp16", signature.task, model.config, signature, model.checkpoint)
     with TemporaryDirectory(prefix="lxmert-export-float32-") as wide:
         path = Path(wide) / ONNX_FILE
-        limits = InputLimits.of(source.config)
-        convert_to_onnx(source.module, signature.in_float32(), limits, path.parent, precision="fp32", opset=opset)
-        found = find_islands(path, Artifact(directory, manifest, source.name), source.module, progress)
+        convert_to_onnx(
+            model.module, signature.in_float32(), conversion.limits, path.parent, precision="fp32", opset=opset
+        )
+        found = find_islands(path, Artifact(directory, manifest, model.name), model.module, progress)
         write_with_islands(path, directory, found.nodes, half_values=half)
     return {"fp32_islands": list(found.nodes), "fp32_islands_minimal": found.minimal}
 
 
-def _convert_to_tensorflow(
-    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
-) -> dict[str, Any]:
+def convert_to_tensorflow(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Writes ``saved_model/`` or ``model.keras``."""
+    options = conversion.options
     with quiet_native_logs():
         from converters.to_tensorflow import SIGNATURES, convert_to_keras, convert_to_saved_model, keras_twin
 
-        model = keras_twin(source.module, source.config, _own_task(source), request.precision)
-        if request.file_format == "keras":
+        model = keras_twin(conversion.module, conversion.model.config, conversion.lxmert_task, options.precision)
+        if options.file_format == "keras":
             convert_to_keras(model, directory)
             return {"format": "keras"}
-        convert_to_saved_model(model, signature, directory)
+        convert_to_saved_model(model, conversion.signature, directory)
     return {"format": "saved-model", "signatures": list(SIGNATURES)}
 
 
-def _convert_to_tflite(
-    source: Source, request: Request, signature: Signature, directory: Path, progress: Progress
-) -> dict[str, Any]:
-    calibration, integer = request.calibration, request.calibration is not None
-    quantization: Quantization = "full-integer" if integer else TFLITE_QUANTIZATION[request.precision]
+def convert_to_tflite(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Writes ``model.tflite``."""
+    calibration, signature, integer = conversion.calibration, conversion.signature, conversion.calibration is not None
+    quantization: Quantization = "full-integer" if integer else TFLITE_QUANTIZATION[conversion.options.precision]
     with quiet_native_logs():
+        from converters import to_tflite
         from converters.to_tensorflow import keras_twin
-        from converters.to_tflite import INTEGER_MASK_BIAS, convert_to_tflite
 
-        mask_bias = INTEGER_MASK_BIAS if integer else MASK_BIAS
-        convert_to_tflite(
-            lambda: keras_twin(source.module, source.config, _own_task(source), "fp32"),
+        mask_bias = to_tflite.INTEGER_MASK_BIAS if integer else MASK_BIAS
+        to_tflite.convert_to_tflite(
+            lambda: keras_twin(conversion.module, conversion.model.config, conversion.lxmert_task, "fp32"),
             signature,
             directory,
             quantization=quantization,
@@ -118,18 +96,3 @@ def _convert_to_tflite(
         "calibration": calibration.described if calibration else None,
         "mask_bias": mask_bias,
     }
-
-
-TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16", "int8": "dynamic-range"}
-
-
-CONVERTERS = {"onnx": _convert_to_onnx, "tensorflow": _convert_to_tensorflow, "tflite": _convert_to_tflite}
-
-
-def _own_task(source: Source) -> Task:
-    """``ConversionError``: a module of the user's own, of which there is no Keras twin."""
-    if source.task is None:
-        raise ConversionError(
-            f"{source.name} is a module of your own: only ONNX takes such; TensorFlow and TFLite take LXMERT's own classes"
-        )
-    return source.task

@@ -1,7 +1,4 @@
-"""From a checkpoint or a module to an artifact on disk: load, convert, carry companions over, pass the gate, describe.
-
-Each converter is imported when its target is asked for: nobody needs the other targets' frameworks.
-"""
+"""Writes an artifact: converts, carries the checkpoint's tokenizer over, passes the gate, and describes it all."""
 
 from __future__ import annotations
 
@@ -9,68 +6,64 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest, write_manifest
-from lxmert_export.exporting.source import Source
-from lxmert_export.exporting.targets import (
-    CONVERTERS,
-    Request,
-)
-from lxmert_export.graphs.precision import check_precision, delegation
+from lxmert_export.artifact.precision import check_precision
+from lxmert_export.exporting.conversion import Conversion
 from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
-from lxmert_export.spec.signature import Signature
-
-if TYPE_CHECKING:
-    pass
+from lxmert_export.runners.onnx.providers import CPU
 
 
 def write_artifact(
-    source: Source,
-    request: Request,
-    signature: Signature,
+    conversion: Conversion,
     directory: Path,
     *,
     name: str,
-    parity: bool,
-    providers: Sequence[str],
+    providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> Artifact:
     """Fills an empty directory with an artifact; ``ParityError`` where it does not pass its gate.
 
     ``name`` is what reports call it: the directory is a temporary one.
     """
-    step = f"converting {source.name} to {request.target} {request.precision}"
-    progress(step, 0, 1)
-    options = CONVERTERS[request.target](source, request, signature, directory, progress)
-    progress(step, 1, 1)
-    for file in source.companions:
-        shutil.copyfile(file, directory / file.name)
-    manifest = Manifest(
-        target=request.target,
-        precision=request.precision,
-        task=signature.task,
-        config=source.config,
-        signature=signature,
-        checkpoint=source.checkpoint,
-        options={**options, "io_dtype": signature.outputs[0].dtype},
-    )
-    artifact = Artifact(directory, manifest, name)
+    model, options = conversion.model, conversion.options
+    artifact = Artifact(directory, _convert(conversion, directory, progress), name)
     facts = check_precision(artifact)
-    if request.target == "tflite":  # what runs where on a device that has only the file
-        manifest = replace(manifest, options={**manifest.options, **delegation(facts)})
-        artifact = replace(artifact, manifest=manifest)
-    if not parity:
+    manifest = replace(artifact.manifest, options={**artifact.manifest.options, **facts.for_manifest()})
+    if not options.parity:
         return replace(artifact, manifest=write_manifest(directory, manifest))
-    samples = request.calibration.judged(signature) if request.calibration else None
-    report = pass_gate(artifact, source.module, providers, progress, samples=samples)
+    samples = conversion.calibration.judged(conversion.signature) if conversion.calibration else None
+    report = pass_gate(replace(artifact, manifest=manifest), model.module, providers, progress, samples=samples)
     if not report.passed:
         raise ParityError(report.summary(), report)
     return replace(artifact, manifest=write_manifest(directory, _with_parity(manifest, report)), report=report)
+
+
+def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Manifest:
+    """Writes the files of the target and the checkpoint's companions; returns what the manifest will say of them."""
+    model, options, signature = conversion.model, conversion.options, conversion.signature
+    converter = options.row.converter
+    assert converter is not None, "ExportOptions refuses targets without one"
+    step = f"converting {model.name} to {options.target} {options.precision}"
+    progress(step, 0, 1)
+    chosen = converter.load()(conversion, directory, progress)
+    progress(step, 1, 1)
+    for file in model.companions:
+        shutil.copyfile(file, directory / file.name)
+    return Manifest(
+        target=options.target,
+        precision=options.precision,
+        task=signature.task,
+        config=model.config,
+        signature=signature,
+        checkpoint=model.checkpoint,
+        options={**chosen, "io_dtype": signature.outputs[0].dtype},
+    )
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:

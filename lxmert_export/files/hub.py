@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lxmert_export.errors import CheckpointError
+from lxmert_export.errors import CheckpointError, first_line
 
 DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
@@ -202,8 +202,9 @@ def _told_in_one_line(repository: str, filename: str, revision: str | None) -> I
     except errors.HFValidationError as error:
         raise CheckpointError(f"{repository}: no such file or directory, and no legal name on the hub") from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{repository}: {filename} could not be downloaded: {reason}; try again") from error
+        raise CheckpointError(
+            f"{repository}: {filename} could not be downloaded: {first_line(error)}; try again"
+        ) from error
 
 
 def _check_hash(repository: str, filename: str, path: Path) -> None:

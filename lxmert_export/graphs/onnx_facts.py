@@ -9,7 +9,9 @@ from pathlib import Path
 
 import onnx
 
-from lxmert_export.graphs.facts import GraphFacts, count_precisions
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
+from lxmert_export.graphs.onnx_types import UNREADABLE
 
 # How many matmuls an operator computes.
 MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
@@ -24,6 +26,13 @@ class OnnxFacts(GraphFacts):
 
     opset: int
     islands: dict[str, int]
+
+
+def read_facts(artifact: Artifact) -> OnnxFacts:
+    """The facts of an ONNX artifact's graph."""
+    file = artifact.file(ONNX_FILE)
+    with read_as(artifact, file, UNREADABLE):
+        return read_onnx_facts(file, artifact.fp32_islands)
 
 
 def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:

@@ -9,7 +9,9 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-# What reading a file that is damaged, or no such graph, raises.
+from lxmert_export.errors import ArtifactError, first_line
+
+# What the libraries raise as they read a file that is damaged, or no such graph.
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, DecodeError, onnx.shape_inference.InferenceError, ValueError, KeyError, TypeError, IndexError, StopIteration,
 )  # fmt: skip
@@ -18,9 +20,15 @@ MOVES = frozenset("Concat Expand Flatten Gather Identity Reshape Slice Split Squ
 
 
 def load_typed(path: Path) -> ir.Model:
-    """Reads a file, its weights left on disk until they are asked for, and fills in the types that it does not state."""
-    model = ir.load(path)
-    inferred = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    """Reads a file, its weights left on disk until they are asked for, and fills in the types that it does not state.
+
+    ``ArtifactError``: it is damaged, or no ONNX file.
+    """
+    try:
+        model = ir.load(path)
+        inferred = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    except UNREADABLE as error:
+        raise ArtifactError(f"{path}: cannot be read as an ONNX graph: {first_line(error)}") from error
     types = {info.name: ir.DataType(info.type.tensor_type.elem_type) for info in inferred.graph.value_info}
     for node in model.graph:
         for value in node.outputs:

@@ -14,8 +14,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
+from lxmert_export.artifact.directory import KERAS_FILE, SAVED_MODEL, Artifact
+from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
 from lxmert_export.files.glob_free import glob_free
-from lxmert_export.graphs.facts import GraphFacts, count_precisions
 
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
 # What reading a file that is none of the two raises.
@@ -23,6 +24,13 @@ UNREADABLE: tuple[type[Exception], ...] = (
     OSError, EOFError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError,
     RuntimeError,
 )  # fmt: skip
+
+
+def read_facts(artifact: Artifact) -> GraphFacts:
+    """The facts of a SavedModel's graph, or of a ``.keras`` file."""
+    file = artifact.file(KERAS_FILE if artifact.is_keras else SAVED_MODEL)
+    with read_as(artifact, file, UNREADABLE):
+        return read_keras_facts(file) if artifact.is_keras else read_saved_model_facts(file)
 
 
 def read_saved_model_facts(path: Path) -> GraphFacts:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from lxmert_export.graphs.facts import GraphFacts, count_precisions
+from lxmert_export.artifact.directory import TFLITE_FILE, Artifact
+from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
 
 DELEGATE = "DELEGATE"
 UNREADABLE: tuple[type[Exception], ...] = (ValueError, RuntimeError)  # what reading a file that is none raises
@@ -36,6 +37,18 @@ class TfliteFacts(GraphFacts):
     xnnpack_share: float
     xnnpack_left: dict[str, int]
     gpu_left: dict[str, int]
+
+    def for_manifest(self) -> dict[str, Any]:
+        """Its operators, and those that XNNPACK and the GPU delegate leave to the CPU."""
+        names = ("operators", "xnnpack_share", "xnnpack_left", "gpu_left")
+        return {name: getattr(self, name) for name in names}
+
+
+def read_facts(artifact: Artifact) -> TfliteFacts:
+    """The facts of a TFLite artifact's graph."""
+    file = artifact.file(TFLITE_FILE)
+    with read_as(artifact, file, UNREADABLE):
+        return read_tflite_facts(file)
 
 
 def read_tflite_facts(path: Path) -> TfliteFacts:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions
 from lxmert_export.demo.words import is_demo_world
+from lxmert_export.judging.by_laws import judge_laws, law_not_run
 from lxmert_export.judging.held_out import SCENES, HeldOut, held_out_of
 from lxmert_export.parity.cells import Cell, Floors, judge
 from lxmert_export.parity.decisions import Decisions, decide
@@ -18,7 +19,7 @@ from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, r
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.progress import Progress, counted, silent
-from lxmert_export.runners.opening import judged_ways, open_signature
+from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import SampleInputs
@@ -53,28 +54,41 @@ class Judged:
         return self.facts.name
 
 
-def judge_artifact(
-    artifact: Artifact,
-    samples: SampleInputs,
-    reference: Recording,
-    floors: Floors,
-    providers: Sequence[str],
-    *,
-    golden: Golden | None = None,
-    emulate: bool = True,
-    progress: Progress = silent,
-) -> Judged:
-    """Runs an artifact in every way that it is to be judged in; with ``golden``, compares at its sampled positions.
+@dataclass(frozen=True)
+class JudgingRequest:
+    """What is judged and by what, as it goes to another process: arrays and names, nothing open.
+
+    With ``golden``, outputs are compared at its sampled positions. Without ``emulate``, half precision is not emulated where the
+    artifact can be run otherwise. With ``laws``, it is held to the reference-free laws, too.
+    """
+
+    artifact: Artifact
+    samples: SampleInputs
+    reference: Recording
+    floors: Floors
+    providers: Sequence[str]
+    golden: Golden | None = None
+    emulate: bool = True
+    laws: bool = False
+
+    def run(self, progress: Progress = silent) -> Judged:
+        """Judges in this process."""
+        return judge_artifact(self, progress)
+
+
+def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judged:
+    """Runs an artifact in every way that it is to be judged in, and judges what it computes.
 
     One that was made from the built-in checkpoint is asked that one's held-out questions too.
     """
+    artifact, samples = request.artifact, request.samples
     cells: list[Cell] = []
     decisions: list[Decisions] = []
     signature = artifact.manifest.signature
     recording: Recording = {}
     held_out = held_out_of(artifact)
     asked = held_out if held_out is not None and held_out.fits(signature) else None
-    for arithmetic, open_one in judged_ways(artifact, providers, emulate=emulate):
+    for arithmetic, open_one in judged_ways(artifact, request.providers, emulate=request.emulate):
         with open_one() as runner:
             samples = taken_by(runner, samples)
             if asked is not None and not _takes(runner, asked.first(signature)):
@@ -83,22 +97,32 @@ def judge_artifact(
             advance = counted(progress, runner.name, batches)
             recording = record(runner.run_in_pieces, samples, signature, advance=advance)
             answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
-        run = {family.name for family in samples.families}
-        reference = {key: chunks for key, chunks in reference.items() if key[0] in run}
-        compared = recording if golden is None else at_sampled_positions(recording, golden)
-        cells += judge(
-            artifact.name, compared, reference, floors, signature, arithmetic,
-            precision=artifact.manifest.precision, samples=samples,
-        )  # fmt: skip
+            of_others = _judge_other_signatures(artifact, runner, samples, recording)
+        cells += _judge_recording(request, recording, samples, arithmetic)
         if asked and answers is not None:
             of_answers, decided = judge_answers(artifact, asked, answers, arithmetic)
             cells += of_answers
             decisions.append(decided)
-    cells += _judge_other_signatures(artifact, samples, recording)
-    not_run = scenes_not_run(artifact) if asked is None else ()
+        cells += of_others
+    of_laws, laws_not_run = judge_laws(artifact, request.providers, progress) if request.laws else ([], [])
+    scenes = scenes_not_run(artifact) if asked is None else ()
     return Judged(
-        artifact_facts(artifact), signature, samples, cells, recording, floors, decisions,
-        (*samples.not_run, *not_run), artifact.is_calibrated,
+        artifact_facts(artifact), signature, samples, [*cells, *of_laws], recording, request.floors, decisions,
+        (*samples.not_run, *scenes), artifact.is_calibrated, tuple(law_not_run(artifact.name, law) for law in laws_not_run),
+    )  # fmt: skip
+
+
+def _judge_recording(
+    request: JudgingRequest, recording: Recording, samples: SampleInputs, arithmetic: Arithmetic
+) -> list[Cell]:
+    """The cells of what was computed, of the families that were run."""
+    run = {family.name for family in samples.families}
+    reference = {key: chunks for key, chunks in request.reference.items() if key[0] in run}
+    compared = recording if request.golden is None else at_sampled_positions(recording, request.golden)
+    manifest = request.artifact.manifest
+    return judge(
+        request.artifact.name, compared, reference, request.floors, manifest.signature, arithmetic,
+        precision=manifest.precision, samples=samples,
     )  # fmt: skip
 
 
@@ -148,13 +172,14 @@ def judge_answers(
     return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
 
 
-def _judge_other_signatures(artifact: Artifact, samples: SampleInputs, recording: Recording) -> list[Cell]:
+def _judge_other_signatures(
+    artifact: Artifact, runner: Runner, samples: SampleInputs, recording: Recording
+) -> list[Cell]:
     """A SavedModel's further signatures beside its first, on inputs that all of them can take: to the bit, or nearly so."""
     plain = [family for family in samples.families if family.name == PLAIN]
     cells: list[Cell] = []
     for name in artifact.manifest.options.get("signatures", [])[1:] if plain else []:
-        with open_signature(artifact, name) as runner:
-            found = record(runner.run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
+        found = record(runner.under(name).run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
         wanted = {key: chunks for key, chunks in recording.items() if key[0] == PLAIN}
         exact = {key: exact_floor(chunks) for key, chunks in wanted.items()}
         cells += judge(

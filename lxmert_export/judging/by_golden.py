@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions, golden_of, is_whole
+from lxmert_export.artifact.precision import check_manifest_precision
 from lxmert_export.errors import ArtifactError
-from lxmert_export.graphs.precision import check_manifest_precision
-from lxmert_export.judging.artifact import Judged
-from lxmert_export.judging.own_process import Request, run_within
+from lxmert_export.judging.artifact import Judged, JudgingRequest
+from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import judge_each, report_on, same_inputs
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
@@ -51,12 +50,11 @@ def check_against_golden(
             raise ArtifactError(
                 f"{artifact.path}: its golden inputs are not those of {first.path}; give --checkpoint to judge both by"
             )
-    emulator = find_spec("onnx_ir") is not None
-    vouched = [] if emulator else [artifact for artifact in artifacts if _emulated_at_export(artifact)]
+    vouched = [artifact for artifact in artifacts if _emulated_at_export(artifact) and not _is_emulated_here(artifact)]
 
     def judge_one(artifact: Artifact) -> Judged:
         golden = goldens[artifact.path]
-        request = Request(
+        request = JudgingRequest(
             artifact, golden.samples, golden.reference, golden.floors, providers,
             golden=golden, emulate=artifact not in vouched, laws=laws,
         )  # fmt: skip
@@ -72,6 +70,11 @@ def check_against_golden(
         notes += [f"{a.name}: {BUNDLE_ONLY}" for a in artifacts if "bundle" in a.manifest.options]
     report = report_on([*judged, *devices], others)
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
+
+
+def _is_emulated_here(artifact: Artifact) -> bool:
+    emulator = artifact.target.emulator
+    return emulator is not None and emulator.is_installed
 
 
 def _emulated_at_export(artifact: Artifact) -> bool:

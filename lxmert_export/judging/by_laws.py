@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from lxmert_export.parity.cells import Cell, Floors
 from lxmert_export.parity.law_scores import DRAWS, Examined, judge_trial, law_floors
 from lxmert_export.parity.laws import THREADS, NotRun, Subject, Trial, draw_subject, make_trials, on_threads
 from lxmert_export.parity.recording import Arithmetic, Run
+from lxmert_export.parity.report import LawNotRun
 from lxmert_export.progress import Progress, counted, silent
-from lxmert_export.runners.opening import SETS_THREADS, judged_ways
+from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import TASKS
@@ -38,7 +38,8 @@ def judge_laws(
     not_run = [trial for trial in made if isinstance(trial, NotRun)]
     cells: list[Cell] = []
     ways = _proving_ways(artifact, providers)
-    if any(arithmetic == "emulated" for arithmetic, _ in ways) and find_spec("onnx_ir") is None:
+    emulator = artifact.target.emulator
+    if any(arithmetic == "emulated" for arithmetic, _ in ways) and not (emulator and emulator.is_installed):
         reason = f"emulating {manifest.precision} on a CPU needs the extra 'onnx'"
         return [], [NotRun(trial.law, trial.variation, reason) for trial in made]
     for arithmetic, open_one in ways:
@@ -53,12 +54,17 @@ def judge_laws(
             run = _counted_run(runner, calls, progress)
             examined = _examine(artifact, subject, arithmetic, run, bases, golden)
             cells += [cell for trial in trials for cell in judge_trial(examined, trial, run)]
-        if manifest.target in SETS_THREADS:
+        if artifact.target.runtime.threads:
             cells += _try_threads(artifact, examined, providers, progress)
-    if manifest.target not in SETS_THREADS:
+    if not artifact.target.runtime.threads:
         reason = f"a runner of target {manifest.target!r} takes no number of threads of its own"
         not_run.append(NotRun(THREADS, ALL, reason))
     return cells, not_run
+
+
+def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
+    """A law that was not tried, as reports have it."""
+    return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
 
 
 def _owes_nothing(artifact: Artifact) -> str | None:

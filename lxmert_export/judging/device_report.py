@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.artifact.directory import GOLDEN_FILE, ONNX_FILE, Artifact
+from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
 from lxmert_export.artifact.manifest import sha256
-from lxmert_export.engines.devices import Runtime, Versions
+from lxmert_export.engines.device_kinds import Runtime, Versions
 from lxmert_export.engines.gpus import is_among, read_capability
-from lxmert_export.engines.library import MODULES
+from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
 from lxmert_export.errors import ArtifactError, BuiltNotRun
-from lxmert_export.graphs.read_facts import fp32_islands, read_graph_facts
 from lxmert_export.judging.artifact import Judged, scenes_not_run
 from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording
@@ -133,7 +133,7 @@ def read_report(path: Path) -> DeviceReport:
 
 def _engine(values: Mapping[str, Any]) -> DeviceEngine:
     engine, gpu = values["engine"], values["gpu"]
-    if values["runtime"] not in MODULES:
+    if values["runtime"] not in LIBRARIES:
         raise ValueError(f"unknown runtime {values['runtime']!r}")
     return DeviceEngine(
         file=str(engine["file"]),
@@ -162,7 +162,7 @@ def check_engine(report: DeviceReport, artifact: Artifact) -> None:
 
 def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
     """What its matmuls compute in that the graph does not say: only those of the graph's islands may be float32."""
-    precision, islands, found = artifact.manifest.precision, fp32_islands(artifact), dict(engine.matmuls)
+    precision, islands, found = artifact.manifest.precision, artifact.fp32_islands, dict(engine.matmuls)
     faults = []
     if strays := sorted(set(engine.float32_matmuls) - set(islands)):
         faults.append(f"{', '.join(strays[:3])} computed in float32, and is no island")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lxmert_export.errors import InputError
-from lxmert_export.files.array_files import read_batches
-from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
+from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.sample_inputs import Family
 from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batches
 
 OWN = "own"  # what this family of inputs is called in reports; a recording's inputs go by its name
 RECORDINGS = (".npz", ".safetensors")
@@ -45,24 +41,8 @@ class OwnInputs:
 
     def family(self, signature: Signature, limits: InputLimits) -> Family:
         """Its inputs as a signature takes them, optional ones filled in; ``InputError`` where it does not."""
-        parts = [part for inputs in self.inputs for part in self._parts(inputs, signature, limits)]
+        parts = [part for inputs in self.inputs for part in prepare_user_inputs(self.path, inputs, signature, limits)]
         return Family(self.family_name, tuple(parts), whole=True)
-
-    def _parts(self, inputs: Arrays, signature: Signature, limits: InputLimits) -> list[Arrays]:
-        """One batch, in the batches that a fixed axis takes."""
-        try:
-            prepared = prepare_inputs(inputs, signature.of_any_batch(), limits)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from error
-        batch = signature.fixed_sizes.get("batch")
-        rows = len(prepared["input_ids"])
-        if batch is None:
-            return [prepared]
-        if rows % batch:
-            raise InputError(
-                f"{self.path}: {rows} rows do not part into batches of {batch}, which the artifact is fixed to"
-            )
-        return [{name: array[n : n + batch] for name, array in prepared.items()} for n in range(0, rows, batch)]
 
 
 def read_recording(path: str | Path, signature: Signature) -> OwnInputs:
@@ -82,24 +62,5 @@ def read_own_inputs(path: str | Path, signature: Signature) -> OwnInputs:
 
 
 def _read(path: str | Path, signature: Signature) -> OwnInputs:
-    """Arrays named as a signature's inputs and outputs.
-
-    ``InputError``: it cannot be read, holds arrays of other names or what is no finite number.
-    """
-    batches = read_batches(path, "inputs")
-    input_names, output_names = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
-    for arrays in batches:
-        if unknown := sorted(set(arrays) - {*input_names, *output_names}):
-            known = ", ".join((*input_names, *output_names))
-            raise InputError(
-                f"{path}: holds {', '.join(unknown)}, which is neither input nor output; the names are {known}"
-            )
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise InputError(f"{path}: {name} holds NaN or infinity")
-    inputs, outputs = ([_named(arrays, names) for arrays in batches] for names in (input_names, output_names))
-    return OwnInputs(Path(path), tuple(inputs), tuple(outputs))
-
-
-def _named(arrays: Mapping[str, NDArray[np.generic]], names: Sequence[str]) -> Arrays:
-    return {name: array for name, array in arrays.items() if name in names}
+    batches = read_user_batches(path, signature)
+    return OwnInputs(Path(path), tuple(batch.inputs for batch in batches), tuple(batch.outputs for batch in batches))

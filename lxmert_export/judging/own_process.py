@@ -11,61 +11,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.artifact.golden import Golden
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import LxmertExportError, RuntimeFailed
-from lxmert_export.judging.artifact import Judged, judge_artifact
-from lxmert_export.judging.by_laws import judge_laws
-from lxmert_export.parity.cells import Floors
-from lxmert_export.parity.laws import NotRun
-from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.report import LawNotRun
 from lxmert_export.progress import Progress, silent
-from lxmert_export.spec.sample_inputs import SampleInputs
 
 AnswerT = TypeVar("AnswerT", covariant=True)
+TIME_LIMIT = 1800  # seconds that an artifact may run unless more or less is asked for
 MARK = (
     "lxmert-export-progress"  # begins a line of progress on the child's stdout; a runtime's own chatter is passed over
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What ``judge_artifact`` takes, as it goes to another process: arrays and names, nothing open.
-
-    With ``laws`` the artifact is held to the reference-free ones, too.
-    """
-
-    artifact: Artifact
-    samples: SampleInputs
-    reference: Recording
-    floors: Floors
-    providers: Sequence[str]
-    golden: Golden | None = None
-    emulate: bool = True
-    laws: bool = False
-
-    def run(self, progress: Progress = silent) -> Judged:
-        """Judges in this process."""
-        judged = judge_artifact(
-            self.artifact, self.samples, self.reference, self.floors, self.providers,
-            golden=self.golden, emulate=self.emulate, progress=progress,
-        )  # fmt: skip
-        if not self.laws:
-            return judged
-        cells, not_run = judge_laws(self.artifact, self.providers, progress)
-        left = tuple(law_not_run(self.artifact.name, one) for one in not_run)
-        return replace(judged, cells=(*judged.cells, *cells), laws_not_run=left)
-
-
-def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
-    """A law that was not tried, as reports have it."""
-    return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
 
 
 class Runnable(Protocol[AnswerT]):
@@ -89,7 +47,8 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
     with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
         asked, answered = Path(place) / "request", Path(place) / "answer"
         with asked.open("wb") as file:
-            pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
+            # with the row of its target, which a module that the child has not imported may have added
+            pickle.dump((request.artifact.target, request), file, protocol=pickle.HIGHEST_PROTOCOL)
         with _child(asked, answered) as child:
             try:
                 in_time = _wait(child, time.monotonic() + time_limit, progress)
@@ -165,7 +124,8 @@ def main() -> None:
     """The child: reads a request, runs it, and leaves what came of it, its answer or an error of ours."""
     asked, answered = map(Path, sys.argv[1:])
     with asked.open("rb") as file:
-        request: Runnable[object] = pickle.load(file)
+        target, request = pickle.load(file)
+    TARGETS.setdefault(target.name, target)
     answer: object
     try:
         answer = request.run(_report)

@@ -30,7 +30,7 @@ Floors = Mapping[tuple[str, str], Floor]
 # Only `pass` counts as pass. Cells are `pass` or `FAIL`; a runner of which nothing was run is one of the others.
 Status = Literal["pass", "FAIL", "built-not-run", "skipped"]
 # What a cell compares a runner with: the reference, another runner, itself under another signature, or a law that it must obey.
-Kind = Literal["reference", "pair", "signature", "law"]
+CellKind = Literal["reference", "pair", "signature", "law"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cell:
     reference_rms: float | None
     samples: int
     values: int
-    kind: Kind = "reference"
+    kind: CellKind = "reference"
     figures: Figures | None = None
 
 
@@ -71,7 +71,7 @@ def judge(
     precision: str,
     samples: SampleInputs | None = None,
     against: str = REFERENCE,
-    kind: Kind = "reference",
+    kind: CellKind = "reference",
 ) -> list[Cell]:
     """Cells of a runner against the float64 reference, or what else ``against`` names.
 
@@ -184,7 +184,7 @@ def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec
 
 
 def _cell(
-    runner: str, against: str, output: str, family: str, arithmetic: Arithmetic, kind: Kind, reason: str | None,
+    runner: str, against: str, output: str, family: str, arithmetic: Arithmetic, kind: CellKind, reason: str | None,
     score: float | None, threshold: float, found: Errors | None, floor: Floor | None, figures: Figures | None,
 ) -> Cell:  # fmt: skip
     passed = reason is None and score is not None and score <= threshold

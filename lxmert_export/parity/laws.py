@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import Arrays
-from lxmert_export.spec.sample_inputs import KINDS, Kind, draw_batch
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS, FamilyKind, draw_batch
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, TASKS, Signature, task_signature
 
 PADDING = "padding invariance"
@@ -117,17 +117,17 @@ class NotRun:
 def draw_subject(signature: Signature, config: LxmertConfig, *, seed: int = 0) -> Subject:
     """Draws the base calls that a signature has room for: the same for the same signature, config and seed."""
     fixed = signature.fixed_sizes
-    family = next(name for name in ("ragged", "token-types", "plain") if KINDS[name].fits(fixed))
+    family = next(name for name in ("ragged", "token-types", "plain") if FAMILY_KINDS[name].fits(fixed))
     sizes = {"batch": ROWS, "text": min(TEXT, config.max_position_embeddings), "objects": OBJECTS, **fixed}
-    everything = replace(KINDS["token-types"], token_types=sizes["text"] > 1)
+    everything = replace(FAMILY_KINDS["token-types"], token_types=sizes["text"] > 1)
 
-    def draw(kind: Kind, number: int) -> Arrays:
+    def draw(kind: FamilyKind, number: int) -> Arrays:
         return draw_batch(kind, signature, config, sizes, np.random.default_rng((seed, number)))
 
     return Subject(
         signature,
         config,
-        bases={BASE: draw(KINDS[family], 0), UNMASKED: draw(everything, 1)},
+        bases={BASE: draw(FAMILY_KINDS[family], 0), UNMASKED: draw(everything, 1)},
         other=draw(everything, 2),
         family=family,
         axes=_named_axes(signature, config),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 from torch import nn
 
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.errors import ArtifactError, ConversionError, MissingExtra
-from lxmert_export.graphs.read_facts import reader_of
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.extras import require
 from lxmert_export.judging.artifact import Judged, record_runner
 from lxmert_export.judging.own_inputs import OwnInputs
 from lxmert_export.judging.pairs import NAMED_RUNNERS, TRANSFORMERS, judge_each, report_on
@@ -23,7 +22,7 @@ from lxmert_export.reference.gate import judge_by, samples_for
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.reference.transformers_module import DIFFERENT_FAMILY, transformers_module
 from lxmert_export.reference.yardstick import Yardstick
-from lxmert_export.runners.opening import find_engine
+from lxmert_export.runners.opening import check_runnable
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.sample_inputs import LEAST_SAMPLES, SampleInputs, sample_inputs
 from lxmert_export.spec.signature import OBJECT_OUTPUTS, Signature
@@ -61,7 +60,7 @@ def check_against_module(
     samples = contest.samples(signature, sample_inputs(signature, config), limits)
 
     def judge_one(artifact: Artifact) -> Judged:
-        _check_runnable(artifact)
+        _check_judgeable(artifact)
         its_own = samples_for(artifact)
         if not artifact.is_calibrated:
             its_own = contest.samples(artifact.manifest.signature, its_own, limits)
@@ -80,14 +79,12 @@ def check_against_module(
     return replace(report, notes=(*report.notes, *_few_rows(samples, contest)))
 
 
-def _check_runnable(artifact: Artifact) -> None:
+def _check_judgeable(artifact: Artifact) -> None:
     """``BuiltNotRun`` or ``MissingExtra`` before anything is computed that the artifact would be compared with."""
-    if artifact.is_engine:
-        find_engine(artifact)
-        return
-    module, extra = reader_of(artifact)
-    if find_spec(module) is None:
-        raise MissingExtra("the reference", extra)
+    check_runnable(artifact)
+    target = artifact.target
+    if target.facts is not None:
+        require(f"reading the precision of {target.title} artifacts", *target.facts.needs)
 
 
 def _judge_named(

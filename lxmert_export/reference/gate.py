@@ -11,11 +11,11 @@ from torch import nn
 
 from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden, write_golden
+from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import ArtifactError
-from lxmert_export.graphs.precision import check_precision
-from lxmert_export.judging.artifact import Judged
+from lxmert_export.judging.artifact import Judged, JudgingRequest
 from lxmert_export.judging.held_out import HeldOut
-from lxmert_export.judging.own_process import Request, run_within
+from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import report_on
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import measure_floor
@@ -72,12 +72,12 @@ def judge_by(
     time_limit: float | None = None,
 ) -> Judged:
     """Judges one artifact by a module, once its files are found to be of the precision that its manifest says."""
-    if not artifact.is_engine:
+    if artifact.target.facts is not None:
         check_precision(artifact)
     manifest = artifact.manifest
     reference = yardstick.reference(manifest.signature, samples)
     floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
-    return run_within(Request(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
+    return run_within(JudgingRequest(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
 
 
 def answer_held_out(

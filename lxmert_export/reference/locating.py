@@ -22,7 +22,7 @@ from lxmert_export.progress import Progress, counted, silent
 from lxmert_export.reference.gate import samples_for
 from lxmert_export.reference.torch_intermediates import TorchIntermediates
 from lxmert_export.runners.intermediates import open_intermediates
-from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import TASKS
 
 Array = NDArray[np.generic]
@@ -99,7 +99,7 @@ class _Canonical(ExitStack):
         self.precision = manifest.precision
         self.arithmetic = str(manifest.options.get("arithmetic", manifest.precision))
         self._points, self._module = points, module
-        self._signature, self._limits = manifest.signature, InputLimits.of(manifest.config)
+        self._signature, self._limits = manifest.signature, manifest.limits
         self._runners: dict[str, TorchIntermediates] = {}
 
     def reference(self, batch: Arrays) -> Arrays:

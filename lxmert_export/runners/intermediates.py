@@ -1,23 +1,17 @@
-"""Opens an artifact so that its intermediates show; each runtime is imported only when it is asked for."""
+"""Opens an artifact so that its intermediates show; the runtime is imported only then."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Protocol, cast
 
-from lxmert_export.artifact.directory import ONNX_FILE, SAVED_MODEL, TFLITE_FILE, Artifact
-from lxmert_export.errors import ArtifactError, MissingExtra
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.errors import ArtifactError
+from lxmert_export.extras import require
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.points import Point
 from lxmert_export.runners.runner import Runner
-from lxmert_export.spec.inputs import InputLimits
 
-EXTRAS = {
-    "onnx": ("onnxruntime", "onnx"),
-    "tensorflow": ("tensorflow", "tensorflow"),
-    "tflite": ("ai_edge_litert", "tflite"),
-}
 MOST_UNKNOWN = 0.5  # of a network's points: with fewer of them known, a file tells nothing of where it goes wrong
 
 
@@ -34,11 +28,10 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Run
     not installed.
     """
     check_visible(artifact)
-    module, extra = EXTRAS[artifact.manifest.target]
-    if find_spec(module) is None:
-        raise MissingExtra(f"looking into a {artifact.manifest.target} artifact", extra)
+    part = artifact.target.intermediates
+    assert part is not None, "check_visible refuses such targets"
     with quiet_native_logs():
-        runner = _open(artifact, points)
+        runner: Runner = part.load()(artifact, points)
     tensors = cast(Located, runner).tensors
     if len(tensors) < MOST_UNKNOWN * len(points):
         runner.close()
@@ -50,7 +43,8 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Run
 
 
 def check_visible(artifact: Artifact) -> None:
-    """``ArtifactError``: an artifact whose insides do not show."""
+    """``ArtifactError``: an artifact whose insides do not show. ``MissingExtra``: what looks into it is not installed."""
+    target = artifact.target
     if artifact.is_engine:
         raise ArtifactError(
             f"{artifact.path}: an engine does not show what flows inside it: locate the fault in the ONNX artifact it came from"
@@ -59,20 +53,6 @@ def check_visible(artifact: Artifact) -> None:
         raise ArtifactError(
             f"{artifact.path}: a .keras file has no graph to look into: export it with --format saved-model, and locate there"
         )
-
-
-def _open(artifact: Artifact, points: Sequence[Point]) -> Runner:
-    manifest, name = artifact.manifest, artifact.name
-    signature, config, limits = manifest.signature, manifest.config, InputLimits.of(manifest.config)
-    if manifest.target == "onnx":
-        from lxmert_export.runners.onnx.intermediates import OnnxIntermediates
-
-        file = artifact.file(ONNX_FILE)
-        return OnnxIntermediates(file, signature, limits, points, precision=manifest.precision, name=name)
-    if manifest.target == "tflite":
-        from lxmert_export.runners.tflite.intermediates import LiteRtIntermediates
-
-        return LiteRtIntermediates(artifact.file(TFLITE_FILE), signature, limits, points, config, name=name)
-    from lxmert_export.runners.tensorflow.intermediates import SavedModelIntermediates
-
-    return SavedModelIntermediates(artifact.file(SAVED_MODEL), signature, limits, points, config, name=name)
+    if target.intermediates is None:
+        raise ArtifactError(f"{artifact.path}: {target.title} artifacts do not show what flows inside them")
+    require(f"looking into {target.title} artifacts", *target.intermediates.needs)

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
 from lxmert_export.spec.signature import Signature
 
@@ -39,8 +39,7 @@ class Runner(ABC):
         try:
             return self.compute(prepared)
         except self.failures as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ArtifactError(f"{self.name}: failed while it ran: {reason}") from error
+            raise ArtifactError(f"{self.name}: failed while it ran: {first_line(error)}") from error
 
     def run_in_pieces(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
         """As ``run``; of a call of more rows than the runtime takes at a time, a part after the other."""
@@ -57,6 +56,10 @@ class Runner(ABC):
     def pieces(self, shapes: Mapping[str, tuple[int, ...]]) -> list[int] | None:
         """How many rows of a call of these shapes are taken at a time, all by most runtimes; None of what is not taken."""
         return [next(iter(shapes.values()))[0]]
+
+    def under(self, signature: str) -> Runner:
+        """The same loaded model under another of its signatures, which only SavedModels have; it is closed with this one."""
+        raise ArtifactError(f"{self.name}: has no signature {signature!r}")
 
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:

@@ -27,7 +27,7 @@ LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Kind:
+class FamilyKind:
     """How a family differs from plain inputs.
 
     ``text`` and ``objects`` limit what is seen (where the axis is fixed, the rest is padding); ``ragged`` masks a different
@@ -46,13 +46,13 @@ class Kind:
         return all(fixed.get(axis, size) >= size for axis, size in least.items())
 
 
-KINDS = {
-    "plain": Kind(token_types=False),
-    "ragged": Kind(ragged=True),
-    "token-types": Kind(),
-    "one-object": Kind(objects=1),
-    "two-tokens": Kind(text=2),
-    "masked-row": Kind(masked_row=True),
+FAMILY_KINDS = {
+    "plain": FamilyKind(token_types=False),
+    "ragged": FamilyKind(ragged=True),
+    "token-types": FamilyKind(),
+    "one-object": FamilyKind(objects=1),
+    "two-tokens": FamilyKind(text=2),
+    "masked-row": FamilyKind(masked_row=True),
 }
 
 
@@ -97,16 +97,16 @@ class SampleInputs:
 def sample_inputs(signature: Signature, config: LxmertConfig, *, seed: int = 0) -> SampleInputs:
     """Draws every family that the signature has room for: the same arrays for the same signature, config and seed."""
     families = []
-    for number, (name, kind) in enumerate(KINDS.items()):
+    for number, (name, kind) in enumerate(FAMILY_KINDS.items()):
         if kind.fits(signature.fixed_sizes):
             generator = np.random.default_rng((seed, number))
             sizes = _batch_sizes(kind, signature, config)
             families.append(Family(name, tuple(draw_batch(kind, signature, config, s, generator) for s in sizes)))
     run = {family.name for family in families}
-    return SampleInputs(tuple(families), tuple(name for name in KINDS if name not in run))
+    return SampleInputs(tuple(families), tuple(name for name in FAMILY_KINDS if name not in run))
 
 
-def _batch_sizes(kind: Kind, signature: Signature, config: LxmertConfig) -> Iterator[dict[str, int]]:
+def _batch_sizes(kind: FamilyKind, signature: Signature, config: LxmertConfig) -> Iterator[dict[str, int]]:
     """Sizes of the batches: both shapes until there are samples enough, then until the smallest output has values enough."""
     fixed = signature.fixed_sizes
     longest = config.max_position_embeddings
@@ -127,7 +127,11 @@ def _batch_sizes(kind: Kind, signature: Signature, config: LxmertConfig) -> Iter
 
 
 def draw_batch(
-    kind: Kind, signature: Signature, config: LxmertConfig, sizes: Mapping[str, int], generator: np.random.Generator
+    kind: FamilyKind,
+    signature: Signature,
+    config: LxmertConfig,
+    sizes: Mapping[str, int],
+    generator: np.random.Generator,
 ) -> Arrays:
     """One batch of a kind, of the sizes given to batch, text and objects."""
     shapes = {spec.name: spec.shape(sizes) for spec in signature.inputs}
@@ -149,7 +153,7 @@ def draw_batch(
 
 
 def _seen(
-    kind: Kind, text_shape: tuple[int, ...], object_shape: tuple[int, ...], generator: np.random.Generator
+    kind: FamilyKind, text_shape: tuple[int, ...], object_shape: tuple[int, ...], generator: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which words [rows, text] and which objects [rows, (2,) objects] are seen: a prefix of each."""
     longest, most = text_shape[-1], object_shape[-1]
@@ -171,7 +175,7 @@ def _token_ids(config: LxmertConfig, shape: tuple[int, ...], generator: np.rando
 
 
 def _token_types(
-    kind: Kind, config: LxmertConfig, shape: tuple[int, ...], generator: np.random.Generator
+    kind: FamilyKind, config: LxmertConfig, shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.int64]:
     if not kind.token_types:
         return np.zeros(shape, dtype=np.int64)

@@ -18,9 +18,9 @@ from typing import Literal
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, Task
 
-Kind = Literal["kernel", "vector", "embedding", "word_embedding", "gain", "shift"]
+WeightKind = Literal["kernel", "vector", "embedding", "word_embedding", "gain", "shift"]
 # The last path component in TensorFlow, by kind; kernels are stored transposed there.
-TENSORFLOW_LEAVES: dict[Kind, str | None] = {
+TENSORFLOW_LEAVES: dict[WeightKind, str | None] = {
     "kernel": "kernel",
     "vector": None,  # a plain bias keeps its name
     "embedding": "embeddings",
@@ -40,7 +40,7 @@ class Weight:
     ours: str
     upstream: str
     shape: tuple[int, ...]
-    kind: Kind
+    kind: WeightKind
 
     @property
     def tensorflow(self) -> str:

@@ -14,14 +14,15 @@ import onnx
 import pytest
 
 import lxmert_export as lx
-from lxmert_export.api.export import PRECISIONS
 from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.directory import MANIFEST_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden
 from lxmert_export.artifact.manifest import sha256
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, CheckpointError, InputError
 from lxmert_export.parity.report import ParityError
 from parity_tests.faults.torch_faults import FAULTS
+from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -205,9 +206,7 @@ def test_a_manifest_that_is_no_manifest(text: str, copy: Path) -> None:
 def test_not_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not an artifact directory") as caught:
         lx.load_artifact(tmp_path)
-    assert all(f"{target}'" in str(caught.value) for target in (*PRECISIONS, "tensorrt")), (
-        "every target's command writes one"
-    )
+    assert all(f"{target}'" in str(caught.value) for target in TARGETS), "every target's command writes one"
 
 
 def test_runner_fills_casts_and_refuses(exported: Artifact) -> None:
@@ -291,33 +290,33 @@ def test_without_the_gate_the_manifest_says_so(tmp_path: Path) -> None:
     advice = f"written with --no-parity.*: lxmert-export parity {artifact.path} --checkpoint CHECKPOINT"
     with pytest.raises(ArtifactError, match=advice):
         lx.verify(artifact.path)
-    assert lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY)).passed
-    assert not lx.check_parity([artifact.path], checkpoint=lively_model("model", TINY, seed=5)).passed
+    assert check_here([artifact.path], checkpoint=lively_model("model", TINY)).passed
+    assert not check_here([artifact.path], checkpoint=lively_model("model", TINY, seed=5)).passed
 
 
 def test_several_artifacts_against_one_another(exported: Artifact, tmp_path: Path) -> None:
     checkpoint = exported.path.parent / "checkpoint"
     full = lx.export("onnx", checkpoint, tmp_path / "fp32")
-    for report in (lx.check_parity([exported.path, full.path]),
-                   lx.check_parity([exported.path, full.path], checkpoint=checkpoint)):  # fmt: skip
+    for report in (check_here([exported.path, full.path]),
+                   check_here([exported.path, full.path], checkpoint=checkpoint)):  # fmt: skip
         assert report.passed
         assert {cell.against for cell in report.cells} == {"float64", "fp32"}
     lx.save_checkpoint(lively_model("question-answering", TINY, seed=9), tmp_path / "other-checkpoint")
     other = lx.export("onnx", tmp_path / "other-checkpoint", tmp_path / "other")
-    assert not lx.check_parity([full.path, other.path]).passed
+    assert not check_here([full.path, other.path]).passed
 
 
 def test_what_cannot_be_compared(exported: Artifact, tmp_path: Path) -> None:
     backbone = lx.export("onnx", lively_model("model", TINY), tmp_path / "model", parity=False)
     fixed = lx.export("onnx", exported.path.parent / "checkpoint", tmp_path / "fixed", fixed={"text": 9}, parity=False)
     with pytest.raises(ArtifactError, match="differ in task"):
-        lx.check_parity([exported.path, backbone.path])
+        check_here([exported.path, backbone.path])
     with pytest.raises(ArtifactError, match="differ in fixed axes"):
-        lx.check_parity([exported.path, fixed.path])
+        check_here([exported.path, fixed.path])
     with pytest.raises(ArtifactError, match="no artifact"):
-        lx.check_parity([])
+        check_here([])
     with pytest.raises((ArtifactError, CheckpointError), match="config is not that of"):
-        lx.check_parity([exported.path], checkpoint=lively_model("question-answering", SMALL))
+        check_here([exported.path], checkpoint=lively_model("question-answering", SMALL))
 
 
 def test_an_earlier_artifact_stays_untouched(exported: Artifact, copy: Path) -> None:

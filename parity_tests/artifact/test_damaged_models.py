@@ -16,7 +16,8 @@ from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.directory import MANIFEST_FILE
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import ArtifactError
-from parity_tests.fixtures.random_models import lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_model
 
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
@@ -60,10 +61,10 @@ def flipped(content: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifacts(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("artifacts")
     for kind, (target, options) in WRITERS.items():
-        export(target, lively_model("question-answering"), directory / kind, **options)
+        shutil.copytree(exports.lively(target, "question-answering", TINY, **options).path, directory / kind)
     return directory
 
 
@@ -113,7 +114,10 @@ def test_a_damaged_file_that_is_emulated_is_one_line(
 
 def test_a_file_of_fixed_axes_in_an_artifact_of_free_ones(artifacts: Path, tmp_path: Path) -> None:
     fixed = export(
-        "tflite", lively_model("question-answering"), tmp_path / "fixed", fixed={"batch": 1, "text": 7, "objects": 5}
+        "tflite",
+        lively_model("question-answering", TINY),
+        tmp_path / "fixed",
+        fixed={"batch": 1, "text": 7, "objects": 5},
     )
     copy = tmp_path / "copy"
     shutil.copytree(artifacts / "tflite", copy)

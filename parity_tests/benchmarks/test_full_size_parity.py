@@ -14,10 +14,10 @@ import lxmert_export as lx
 from benchmarks import full_size_parity
 from benchmarks.full_size_page import missed_limits, page
 from benchmarks.full_size_parity import FullSize, Shown, worst_score
-from benchmarks.full_size_plan import KINDS, PLAN, Kind, kinds_named, targets_that_must_pass
+from benchmarks.full_size_plan import EXPORTS, PLAN, Export, kinds_named, targets_that_must_pass
 from benchmarks.measuring import Run, run_process
 from benchmarks.resumable import Steps, source_key
-from lxmert_export.api.export import PRECISIONS
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.spec.signature import TASKS
 from parity_tests.fixtures.random_models import lively_model
 
@@ -33,7 +33,7 @@ def test_a_stopped_run_goes_on_and_judges_all(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(full_size_parity, "run_process", recorded)
     steps = small_checkpoint(tmp_path)
-    unwritable = Kind("onnx-bf16", "onnx", ("--no-such-option",))
+    unwritable = Export("onnx-bf16", "onnx", ("--no-such-option",))
     with Shown(4) as shown, pytest.raises(SystemExit, match="no-such-option"):
         FullSize("question-answering", (*kinds_named("onnx-fp32"), unwritable), steps, shown).outcome()
     assert [command[2] for command in commands] == ["onnx", "onnx"]
@@ -107,8 +107,7 @@ def test_the_key_is_of_every_source_file(tmp_path: Path) -> None:
 
 def test_every_precision_of_every_target_is_planned() -> None:
     planned = {(kind.command, precision_of(kind)) for kind in PLAN["question-answering"]}
-    engines = {("tensorrt", precision) for precision in ("fp32", "fp16", "bf16")}
-    assert planned == engines | {(target, p) for target, precisions in PRECISIONS.items() for p in precisions}
+    assert planned == {(row.name, precision) for row in TARGETS.values() for precision in row.precisions}
     for task, kinds in PLAN.items():
         assert {"onnx"} < set(targets_that_must_pass(kinds)) <= {"onnx", "tensorflow", "tflite"}, task
         origins = [kind.origin for kind in kinds if kind.origin]
@@ -182,9 +181,9 @@ def small_checkpoint(directory: Path) -> Steps:
     return steps
 
 
-def precision_of(kind: Kind) -> str:
+def precision_of(kind: Export) -> str:
     """By the options of what it is made of, and by its name."""
-    options = next(made.options for made in KINDS if made.name == (kind.origin or kind.name))
+    options = next(made.options for made in EXPORTS if made.name == (kind.origin or kind.name))
     precision = next((option[2:] for option in options if option in ("--fp16", "--bf16", "--int8")), "fp32")
     assert kind.name.endswith(f"-{precision}")
     return precision

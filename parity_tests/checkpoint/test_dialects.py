@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from lxmert_export.api.export import load_checkpoint, save_checkpoint
+from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import CheckpointError

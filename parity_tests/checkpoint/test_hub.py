@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lxmert_export.api.export import save_checkpoint
+from lxmert_export.api.checkpoint import save_checkpoint
 from lxmert_export.errors import CheckpointError
 from lxmert_export.files.hub import DEMO_DIRECTORY, locate_checkpoint, locate_file
 from parity_tests.checkpoint.hub_server import COMMIT, Hub, serve

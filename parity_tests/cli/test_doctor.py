@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lxmert_export import extras
 from lxmert_export.api import doctor
 from lxmert_export.api.doctor import Capability, examine_engines
 from lxmert_export.engines.devices import install_line
@@ -21,7 +22,7 @@ RTX, CLASSIC = "run TensorRT-RTX engines", "build and run TensorRT engines"
 def having(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Of the runtimes, these modules alone are installed."""
     installed = {"tensorrt_rtx", "tensorrt", "polygraphy"} & set(modules)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name in installed else None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: object() if name in installed else None)
     monkeypatch.setattr(
         doctor, "tool_versions", lambda names: {n: "9" for n in names if n.replace("-", "_") in installed}
     )

@@ -8,37 +8,42 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import lxmert_export as lx
-from lxmert_export.api import export as api
-from lxmert_export.api.ask import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.hub import DEMO_DIRECTORY
+from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
-from parity_tests.cli.test_cli import COMMAND, refused, run
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.command import COMMAND, refused, run
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY
 
 SEED = 7
+JUDGED: dict[str, Any] = {"task": "question-answering", "attentions": True}  # as test_checkpoint has it judged
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a picture and artifacts of the built-in checkpoint: every precision, and one with fixed axes."""
     place = tmp_path_factory.mktemp("ask")
     draw_picture(SEED, place / "scene.png")
-    make = {"checkpoint": "demo", "task": "question-answering", "parity": False}
-    for precision in ("fp32", "fp16", "bf16"):
-        api.export("onnx", directory=place / precision, precision=precision, attentions=True, **make)
-    api.export("onnx", directory=place / "fixed", fixed={"batch": 2, "text": 20, "objects": 10}, **make)
-    api.export("onnx", directory=place / "tight", fixed={"text": 12, "objects": 4}, **make)
-    api.export("onnx", "demo", place / "pretraining", parity=False)
-    api.export("onnx", "demo", place / "backbone", task="model", parity=False)
-    api.export("onnx", lively_model("question-answering", SMALL), place / "other", parity=False)
+    answering = {"task": "question-answering", "parity": False}
+    made = {
+        **{p: exports.demo("onnx", precision=p, **JUDGED) for p in ("fp32", "fp16", "bf16")},
+        "fixed": exports.demo("onnx", fixed={"batch": 2, "text": 20, "objects": 10}, **answering),
+        "tight": exports.demo("onnx", fixed={"text": 12, "objects": 4}, **answering),
+        "pretraining": exports.demo("onnx", task="pretraining"),
+        "backbone": exports.demo("onnx", task="model"),
+        "other": exports.lively("onnx", "question-answering", TINY),
+    }
+    for name, artifact in made.items():
+        shutil.copytree(artifact.path, place / name)
     return place
 
 
@@ -190,7 +195,7 @@ def test_artifacts_that_cannot_be_asked(place: Path) -> None:
     def ask(name: str, question: str = "how many things are there?") -> Answered:
         return ask_about_picture(place / name, question, place / "scene.png")
 
-    with pytest.raises(ArtifactError, match=f"takes features, not pictures: .* {SMALL.visual_feat_dim} wide"):
+    with pytest.raises(ArtifactError, match=f"takes features, not pictures: .* {TINY.visual_feat_dim} wide"):
         ask("other")
     with pytest.raises(ArtifactError, match="task model gives no answers; export it with --task question-answering"):
         ask("backbone")

@@ -15,12 +15,13 @@ from lxmert_export.errors import CheckpointError
 from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.judging.held_out import HELD_OUT_FILE, read_held_out
 from lxmert_export.model.losses import IGNORE_INDEX
-from lxmert_export.spec.signature import Precision
+from lxmert_export.spec.signature import Precision, Task
 from lxmert_export.training import data
 from lxmert_export.training import train as training
 from lxmert_export.training.data import Scenes, look_at_scenes, training_batch
 from lxmert_export.training.report import training_report
 from lxmert_export.training.train import Plan, train
+from parity_tests.fixtures.exports import Exports
 
 FACTS = json.loads((DEMO_DIRECTORY / "training.json").read_text(encoding="utf-8"))
 
@@ -63,8 +64,8 @@ def test_float64_answers_as_was_recorded() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_no_precision_loses_an_answer(precision: Precision, tmp_path: Path) -> None:
-    report = lx.export("onnx", "demo", tmp_path / "artifact", precision=precision, task="question-answering").report
+def test_no_precision_loses_an_answer(precision: Precision, exports: Exports) -> None:
+    report = exports.demo("onnx", precision=precision, task="question-answering", attentions=True).report
     assert report is not None and report.passed and report.decisions
     for decisions in report.decisions:
         assert decisions.total.questions > 1000
@@ -75,8 +76,8 @@ def test_no_precision_loses_an_answer(precision: Precision, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("task", ["model", "pretraining"])
-def test_every_task_but_nlvr2_exports(task: lx.signature.Task, tmp_path: Path) -> None:  # type: ignore[name-defined]
-    report = lx.export("onnx", "demo", tmp_path / "artifact", task=task).report
+def test_every_task_but_nlvr2_exports(task: Task, exports: Exports) -> None:
+    report = exports.demo("onnx", task=task).report
     assert report is not None and report.passed
     assert bool(report.decisions) == (task == "pretraining")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from lxmert_export.api.ask import find_shapes
 from lxmert_export.demo.drawing import draw_scene
 from lxmert_export.demo.pictures import read_picture
 from lxmert_export.demo.scenes import scene_of_seed
 from lxmert_export.errors import InputError
+from lxmert_export.predicting.pictures import find_shapes
 
 PICTURE = draw_scene(scene_of_seed(4))
 

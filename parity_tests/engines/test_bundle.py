@@ -23,13 +23,14 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.manifest import sha256
-from lxmert_export.engines.devices import TARGETS, resolve
+from lxmert_export.engines.device_kinds import DEVICES
+from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
 from lxmert_export.errors import ArtifactError, ConversionError
-from lxmert_export.graphs.read_facts import read_graph_facts
-from parity_tests.cli.test_cli import refused, run
+from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 Arrays = dict[str, Any]
@@ -78,7 +79,7 @@ def test_the_same_bundle_is_the_same_bytes(bundled_graph: Artifact, bundle: Arti
     assert sha256(tmp_path / "sent.tar.gz") == sha256(Path(f"{bundle.path}.tar.gz"))
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if target != "this-gpu"])
+@pytest.mark.parametrize("target", [target for target in DEVICES if target != "this-gpu"])
 def test_every_target_can_be_bundled_without_its_runtime(
     target: str, bundled_graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,13 +16,14 @@ import pytest
 
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.errors import ArtifactError
-from lxmert_export.graphs.read_facts import read_graph_facts
 from lxmert_export.judging.device_report import check_engine, read_report
-from parity_tests.cli.test_cli import run
 from parity_tests.engines.test_bundle import Arrays, edit
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.command import run
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 
@@ -187,14 +188,14 @@ def test_outputs_that_cannot_be_read_are_one_line(
 
 def test_a_device_stands_beside_other_artifacts(bundle: Artifact, bundled_graph: Artifact, tmp_path: Path) -> None:
     path = returned(bundle, tmp_path / "back")
-    report = lx.check_parity([bundle.path, bundled_graph.path], device_reports=[path])
+    report = check_here([bundle.path, bundled_graph.path], device_reports=[path])
     device = next(facts.name for facts in report.runners if facts.kind == "device")
     assert report.passed and report.status_of(device) == "pass"
     opponents = {cell.runner for cell in report.cells if cell.against == device}
     assert opponents == {bundle.name, bundled_graph.name}  # every pair, the device's among them
-    required = lx.check_parity([bundle.path], device_reports=[path], require_targets=["tensorrt"])
+    required = check_here([bundle.path], device_reports=[path], require_targets=["tensorrt"])
     assert required.passed
-    without = lx.check_parity([bundle.path], require_targets=["tensorrt"])
+    without = check_here([bundle.path], require_targets=["tensorrt"])
     assert not without.passed and "tensorrt is required" in without.summary()
 
 

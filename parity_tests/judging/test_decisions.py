@@ -19,7 +19,7 @@ from lxmert_export.judging.held_out import HELD_OUT_FILE, HeldOut, read_held_out
 from lxmert_export.parity.decisions import AnswerKey, decide, near_tie_margin, percent
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.reference.gate import answer_held_out
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.random_models import TINY, lively_model
 
 FLOOR = 0.01
 MARGIN = near_tie_margin(FLOOR)
@@ -91,19 +91,19 @@ def test_only_all_of_them_are_100_percent() -> None:
 def questions(checkpoint: Path) -> HeldOut:
     generator = np.random.default_rng(1)
     counts = generator.integers(2, 6, 12)
-    ids = generator.integers(1, SMALL.vocab_size, (60, 9))
+    ids = generator.integers(1, TINY.vocab_size, (60, 9))
     ids[np.arange(9) >= generator.integers(3, 10, (60, 1))] = 0
     return HeldOut(
         checkpoint_sha256=sha256(checkpoint / "model.safetensors"),
         families=("color", "count"),
         precisions=("fp32", "fp16", "bf16"),
-        features=generator.integers(0, 256, (12, 5, SMALL.visual_feat_dim)).astype(np.uint8),
+        features=generator.integers(0, 256, (12, 5, TINY.visual_feat_dim)).astype(np.uint8),
         boxes=generator.integers(0, 257, (12, 5, 4)).astype(np.uint16),
         object_counts=counts,
         scene=generator.integers(0, 12, 60),
         input_ids=ids,
         family=np.arange(60) % 2,
-        answer=generator.integers(0, SMALL.num_qa_labels, 60),
+        answer=generator.integers(0, TINY.num_qa_labels, 60),
     )
 
 
@@ -111,7 +111,7 @@ def questions(checkpoint: Path) -> HeldOut:
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint that stands in for the built-in one, with held-out questions of its own."""
     place = tmp_path / "built-in"
-    model = lively_model("pretraining", SMALL)
+    model = lively_model("pretraining", TINY)
     lx.save_checkpoint(model, place)
     write_held_out(place / HELD_OUT_FILE, answer_held_out(model, model.config, questions(place)))
     monkeypatch.setattr(hub, "DEMO_DIRECTORY", place)
@@ -203,6 +203,6 @@ def test_a_damaged_file_is_one_line(checkpoint: Path) -> None:
 
 def test_a_demo_artifact_without_its_questions_says_so(checkpoint: Path) -> None:
     """A proof that went missing, because the package carries the questions of other weights by now, is told of."""
-    model = lively_model("pretraining", SMALL.replace(extra={WORLD_FIELD: WORLD}))
+    model = lively_model("pretraining", TINY.replace(extra={WORLD_FIELD: WORLD}))
     report = lx.export("onnx", model, checkpoint.parent / "artifact").report
     assert report is not None and not report.decisions and report.families_not_run == ("scenes",)

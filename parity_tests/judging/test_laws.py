@@ -13,23 +13,25 @@ import pytest
 
 import lxmert_export as lx
 from converters.to_onnx import convert_to_onnx
+from lxmert_export import extras
 from lxmert_export.artifact.directory import FULL_INTEGER, ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import Manifest
-from lxmert_export.judging import by_laws as law_judging
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.judging.by_laws import judge_laws
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.law_scores import Examined, judge_trial, law_floors
 from lxmert_export.parity.laws import VARIATIONS, NotRun, Subject, Trial, draw_subject, make_trials
 from lxmert_export.parity.recording import Run
 from lxmert_export.reference.torch_runner import TorchRunner
-from lxmert_export.runners import opening
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import TASKS, Precision, Task, task_signature
 from parity_tests.faults.lawbreakers import LAW_FAULTS
 from parity_tests.faults.onnx_faults import plant_in_file
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.stand_ins import open_with
 
 CONFIG = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
 SIGNATURE = task_signature(CONFIG, "pretraining", object_heads=True)
@@ -150,11 +152,9 @@ SOUND: list[tuple[str, Precision, Task, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("target", "precision", "task", "options"), SOUND)
 def test_sound_artifacts_keep_them(
-    target: str, precision: Precision, task: Task, options: dict[str, Any], tmp_path: Path
+    target: str, precision: Precision, task: Task, options: dict[str, Any], exports: Exports
 ) -> None:
-    artifact = lx.export(
-        target, lively_model(task, CONFIG), tmp_path / "out", precision=precision, task=task, **options
-    )
+    artifact = exports.lively(target, task, CONFIG, precision=precision, **options)
     cells, _ = judge_laws(artifact, (CPU,))
     estimated, _ = judge_laws(replace(artifact, manifest=replace(artifact.manifest, files={})), (CPU,))
     assert not broken(cells) and not broken(estimated)
@@ -234,7 +234,7 @@ def test_threads_are_judged_by_the_floor(
     fp32: Artifact, drift: float, caught: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another order of sums is no fault; another result is. LiteRT has had such (test_tflite_converter.py)."""
-    opened = opening.OPENERS["onnx"]
+    opened = TARGETS["onnx"].runtime.opens.load()
 
     def drifting(artifact: Artifact, providers: Any, threads: int | None) -> Runner:
         runner = opened(artifact, providers, threads)
@@ -243,7 +243,7 @@ def test_threads_are_judged_by_the_floor(
         monkeypatch.setattr(runner, "run", lambda inputs: {n: array * factor for n, array in run(inputs).items()})
         return runner
 
-    monkeypatch.setitem(opening.OPENERS, "onnx", drifting)
+    open_with(monkeypatch, "onnx", drifting)
     cells, _ = judge_laws(fp32, (CPU,))
     assert broken(cells) == caught
 
@@ -265,7 +265,7 @@ def test_a_module_of_ones_own_and_full_integer_owe_repeats_and_threads_alone(fp3
 def test_an_engine_is_asked_inside_its_profiles(
     fp32: Artifact, most_rows: int, most_words: int, not_run: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = opening.OPENERS["onnx"]
+    opened = TARGETS["onnx"].runtime.opens.load()
 
     def engine(artifact: Artifact, providers: Any, threads: int | None) -> Runner:
         def pieces(shapes: dict[str, tuple[int, ...]]) -> list[int] | None:
@@ -277,14 +277,14 @@ def test_an_engine_is_asked_inside_its_profiles(
         monkeypatch.setattr(runner, "pieces", pieces)
         return runner
 
-    monkeypatch.setitem(opening.OPENERS, "tensorrt", engine)
+    open_with(monkeypatch, "tensorrt", engine)
     cells, found = judge_laws(replace(fp32, manifest=replace(fp32.manifest, target="tensorrt")), (CPU,))
     assert not broken(cells) and tried(cells) == set(VARIATIONS) - not_run
     assert {(n.law, n.variation) for n in found} == not_run | {("thread counts", "all")}
 
 
 def test_without_the_emulator_nothing_passes(sound: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(law_judging, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     cells, not_run = judge_laws(sound, (CPU,))
     if sound.manifest.precision == "fp32":
         assert cells and not not_run

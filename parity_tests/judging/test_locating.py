@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 import lxmert_export as lx
 from benchmarks.locate_study import SMALL_NETWORK, Setting, run_trials
-from lxmert_export.api.export import export
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.cli.main import app
@@ -28,7 +27,8 @@ from lxmert_export.reference.locating import locate
 from lxmert_export.spec.keras_names import read_names
 from lxmert_export.spec.signature import task_signature
 from parity_tests.faults.onnx_faults import FILE_FAULTS, plant_in_file
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
 
 CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1)
 EXPORTS: dict[str, dict[str, Any]] = {
@@ -50,19 +50,19 @@ def module() -> Any:
 
 
 @pytest.fixture(scope="module")
-def onnx_artifact(module: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return export("onnx", module, tmp_path_factory.mktemp("onnx") / "sound", parity=False)
+def onnx_artifact(exports: Exports) -> Artifact:
+    return exports.lively("onnx", "pretraining", CONFIG)
 
 
 @pytest.fixture(scope="module")
-def with_object_heads(module: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def with_object_heads(exports: Exports) -> Artifact:
     """Without these heads the file has no use for vision's side of the last layer."""
-    return export("onnx", module, tmp_path_factory.mktemp("onnx") / "sound", parity=False, object_heads=True)
+    return exports.lively("onnx", "pretraining", CONFIG, object_heads=True)
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, tmp_path: Path) -> None:
-    artifact = export(checkpoint=module, directory=tmp_path / "sound", parity=False, **EXPORTS[kind])
+def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, exports: Exports) -> None:
+    artifact = exports.lively(task="pretraining", config=CONFIG, **EXPORTS[kind])
     found = locate(artifact, module)
     assert not found.found and found.points > 0.6 * found.points_known
     # A wide gap below what is told of as a jump, 3.
@@ -73,9 +73,8 @@ def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("task", ["model", "question-answering", "nlvr2"])
 @pytest.mark.parametrize("target", ["onnx", "tensorflow"])
-def test_every_task_is_looked_into(task: Any, target: str, tmp_path: Path) -> None:
-    module = lively_model(task, CONFIG)
-    found = locate(export(target, module, tmp_path / "sound", parity=False), module)
+def test_every_task_is_looked_into(task: Any, target: str, exports: Exports) -> None:
+    found = locate(exports.lively(target, task, TINY), lively_model(task, TINY))
     assert not found.found and found.points > 0.6 * found.points_known
 
 
@@ -119,8 +118,8 @@ def test_another_shape_is_a_jump(onnx_artifact: Artifact, module: Any, tmp_path:
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_an_overflow_of_fp16_is_found_where_it_happens(module: Any, tmp_path: Path) -> None:
-    artifact = export("onnx", module, tmp_path / "sound", precision="fp16", parity=False)
+def test_an_overflow_of_fp16_is_found_where_it_happens(module: Any, exports: Exports, tmp_path: Path) -> None:
+    artifact = exports.lively("onnx", "pretraining", CONFIG, precision="fp16")
     found = locate(planted(artifact, "fp16_overflow", tmp_path / "faulty"), module)
     assert (found.layer, found.module) == ("language_layers.0", "lxmert.language_layers.0.self_attention.value")
     assert found.tensor == "lxmert.language_layers.0.self_attention.value/Add"

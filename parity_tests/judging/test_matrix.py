@@ -19,9 +19,11 @@ from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.artifact.golden import read_golden
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra, RuntimeFailed
 from lxmert_export.judging import pairs as matrix
-from lxmert_export.judging.own_process import Request, run_within
+from lxmert_export.judging.artifact import JudgingRequest
+from lxmert_export.judging.own_process import run_within
 from lxmert_export.parity.report import RunnerFacts
-from parity_tests.cli.test_cli import run
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.command import run
 from parity_tests.fixtures.random_models import TINY, lively_inputs, lively_model
 
 PRETRAINING = {"prediction_logits", "cross_relationship_score", "question_answering_score"}
@@ -47,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_runner_meets_float64_and_every_other(place: Path) -> None:
     names = ["canonical-fp64", "canonical-fp32", "canonical-fp16", "canonical-bf16", "transformers"]
     recorded = place / "recorded.safetensors"
-    report = lx.check_parity(
+    report = check_here(
         [place / "fp32", place / "fp16", *names, recorded], checkpoint=place / "checkpoint", inputs=place / "inputs.npz"
     )
     assert report.passed, report.summary()
@@ -69,7 +71,7 @@ def test_recorded_outputs_that_are_others_fail(place: Path, tmp_path: Path) -> N
     with torch.inference_mode():
         outputs = model(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     np.savez(tmp_path / "other.npz", **arrays, prediction_logits=outputs["prediction_logits"].numpy())
-    report = lx.check_parity([place / "fp32", tmp_path / "other.npz"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32", tmp_path / "other.npz"], checkpoint=place / "checkpoint")
     assert not report.passed
     assert (report.status_of("other.npz"), report.status_of("fp32")) == ("FAIL", "pass")  # the pair speaks against one
     assert all(c.status == "FAIL" for c in report.cells if c.kind == "pair")
@@ -89,27 +91,27 @@ def test_recorded_outputs_that_are_others_fail(place: Path, tmp_path: Path) -> N
 def test_inputs_that_do_not_fit(place: Path, tmp_path: Path, arrays: dict[str, Any], saying: str) -> None:
     np.savez(tmp_path / "inputs.npz", **arrays)
     with pytest.raises(InputError, match=f"inputs.npz.*{saying}"):
-        lx.check_parity([place / "fp32"], checkpoint=place / "checkpoint", inputs=tmp_path / "inputs.npz")
+        check_here([place / "fp32"], checkpoint=place / "checkpoint", inputs=tmp_path / "inputs.npz")
 
 
 def test_what_needs_a_checkpoint_says_so(place: Path) -> None:
     for extra in ({"inputs": place / "inputs.npz"}, {}):
         named = [place / "fp32"] if extra else [place / "fp32", "canonical-fp32"]
         with pytest.raises(InputError, match="give --checkpoint"):
-            lx.check_parity(named, **extra)
+            check_here(named, **extra)
 
 
 def test_another_checkpoint_is_told_and_allowed(place: Path, tmp_path: Path) -> None:
     lx.save_checkpoint(lively_model("pretraining", TINY, seed=2), tmp_path / "other")
     with pytest.raises(ArtifactError, match="not from .*other .*--allow-other-checkpoint"):
-        lx.check_parity([place / "fp32"], checkpoint=tmp_path / "other")
-    report = lx.check_parity([place / "fp32"], checkpoint=tmp_path / "other", allow_other_checkpoint=True)
+        check_here([place / "fp32"], checkpoint=tmp_path / "other")
+    report = check_here([place / "fp32"], checkpoint=tmp_path / "other", allow_other_checkpoint=True)
     assert not report.passed and "not from" in report.notes[-1]
 
 
 def test_artifacts_of_the_same_name_are_told_apart(place: Path, tmp_path: Path) -> None:
     lx.export("onnx", place / "checkpoint", tmp_path / "fp32", precision="fp16", parity=False)
-    report = lx.check_parity([place / "fp32", tmp_path / "fp32"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32", tmp_path / "fp32"], checkpoint=place / "checkpoint")
     assert {facts.name for facts in report.runners} == {str(place / "fp32"), str(tmp_path / "fp32")}
 
 
@@ -139,7 +141,7 @@ def test_one_that_cannot_be_run_does_not_keep_the_rest_from_it(
         "lxmert_export.reference.by_checkpoint.judge_each",
         lambda artifacts, judge_one, **options: judge_each(artifacts, raising(error, "fp16", judge_one), **options),
     )
-    report = lx.check_parity([place / "fp32", place / "fp16"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32", place / "fp16"], checkpoint=place / "checkpoint")
     assert (report.status_of("fp32"), report.status_of("fp16")) == ("pass", status)
     assert report.passed == (status != "FAIL")
     assert status == "FAIL" or f"fp16 {status}" in report.summary()  # a pass names what it does not speak of
@@ -148,12 +150,12 @@ def test_one_that_cannot_be_run_does_not_keep_the_rest_from_it(
     assert not replace(report, required=("tflite",)).passed
     alone = pytest.raises(type(error))
     with alone:
-        lx.check_parity([place / "fp16"], checkpoint=place / "checkpoint")
+        check_here([place / "fp16"], checkpoint=place / "checkpoint")
 
 
 def test_require_names_targets(place: Path) -> None:
     with pytest.raises(InputError, match="no target is called keras; they are onnx"):
-        lx.check_parity([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["keras"])
+        check_here([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["keras"])
 
 
 class OnArrival:
@@ -177,7 +179,7 @@ class OnArrival:
     ids=["crash", "exit", "hang", "bytes"],
 )
 def test_a_runtime_that_crashes_or_hangs_takes_nothing_with_it(place: Path, arrival: OnArrival, saying: str) -> None:
-    request = Request(open_artifact(place / "fp32"), arrival, {}, {}, ())  # type: ignore[arg-type]
+    request = JudgingRequest(open_artifact(place / "fp32"), arrival, {}, {}, ())  # type: ignore[arg-type]
     with pytest.raises(RuntimeFailed, match=saying):
         run_within(request, 3)
 
@@ -197,7 +199,9 @@ def test_a_process_of_its_own_finds_the_same(place: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     artifact = lx.export("onnx", place / "checkpoint", tmp_path / "out")
     golden = read_golden(artifact.file("golden.safetensors"), artifact.manifest.signature)
-    request = Request(artifact, golden.samples, golden.reference, golden.floors, ("CPUExecutionProvider",), golden)
+    request = JudgingRequest(
+        artifact, golden.samples, golden.reference, golden.floors, ("CPUExecutionProvider",), golden
+    )
     steps: list[tuple[str, int, int]] = []
     apart = run_within(request, 120, lambda *step: steps.append(step))
     assert [cell.score for cell in apart.cells] == [cell.score for cell in request.run().cells]
@@ -223,7 +227,7 @@ def test_the_command_line(place: Path) -> None:
 
 
 def test_a_runner_of_which_nothing_was_compared_is_no_pass(place: Path) -> None:
-    report = lx.check_parity([place / "fp32"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32"], checkpoint=place / "checkpoint")
     silent = replace(report, runners=(*report.runners, RunnerFacts("engine", "artifact", "tensorrt", "fp16")))
     assert report.passed and not silent.passed and "nothing was compared of engine" in silent.summary()
 
@@ -232,11 +236,11 @@ def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
     checkpoint, recorded = place / "checkpoint", place / "recorded.safetensors"
     for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
         with pytest.raises(InputError, match="named twice"):
-            lx.check_parity(names, checkpoint=checkpoint)
+            check_here(names, checkpoint=checkpoint)
     with pytest.raises(InputError, match="no outputs of them: give it as --inputs"):
-        lx.check_parity([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
+        check_here([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
     with pytest.raises(InputError, match="name it beside the artifacts"):
-        lx.check_parity([place / "fp32"], checkpoint=checkpoint, inputs=recorded)
+        check_here([place / "fp32"], checkpoint=checkpoint, inputs=recorded)
 
 
 def test_a_directory_of_a_runners_name_is_an_artifact(
@@ -245,7 +249,7 @@ def test_a_directory_of_a_runners_name_is_an_artifact(
     (place / "fp32").rename(tmp_path / "transformers")
     monkeypatch.chdir(tmp_path)
     try:
-        report = lx.check_parity(["transformers"], checkpoint=place / "checkpoint")
+        report = check_here(["transformers"], checkpoint=place / "checkpoint")
     finally:
         (tmp_path / "transformers").rename(place / "fp32")
     assert [facts.kind for facts in report.runners] == ["artifact"]
@@ -259,12 +263,12 @@ def test_where_others_are_named_an_artifact_that_fails_is_a_row(place: Path, mon
             artifacts, raising(ArtifactError("its runtime crashed"), "fp32", judge_one), **options
         ),
     )
-    report = lx.check_parity([place / "fp32", "canonical-fp32"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32", "canonical-fp32"], checkpoint=place / "checkpoint")
     assert (report.status_of("fp32"), report.status_of("canonical-fp32")) == ("FAIL", "pass") and not report.passed
 
 
 def test_runner_facts_tell_size_and_source(place: Path) -> None:
-    report = lx.check_parity([place / "fp32"], checkpoint=place / "checkpoint")
+    report = check_here([place / "fp32"], checkpoint=place / "checkpoint")
     (facts,) = report.runners
     assert isinstance(facts, RunnerFacts) and facts.source["dialect"] == "hf" and facts.target == "onnx"
     assert facts.bytes == sum(file["bytes"] for file in open_artifact(place / "fp32").manifest.files.values())

@@ -24,7 +24,14 @@ from lxmert_export.parity.scores import (
     measure_floor,
     pair_score,
 )
-from lxmert_export.spec.sample_inputs import KINDS, LEAST_SAMPLES, LEAST_VALUES, Family, SampleInputs, sample_inputs
+from lxmert_export.spec.sample_inputs import (
+    FAMILY_KINDS,
+    LEAST_SAMPLES,
+    LEAST_VALUES,
+    Family,
+    SampleInputs,
+    sample_inputs,
+)
 from lxmert_export.spec.signature import ANSWER_OUTPUT, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import SMALL
 
@@ -220,7 +227,7 @@ def test_terminal_report(width: int) -> None:
 def test_sample_inputs_are_many_enough_seeded_and_lively(task: Task) -> None:
     signature = task_signature(SMALL, task)
     samples, again = sample_inputs(signature, SMALL), sample_inputs(signature, SMALL)
-    assert [family.name for family in samples.families] == list(KINDS) and samples.not_run == ()
+    assert [family.name for family in samples.families] == list(FAMILY_KINDS) and samples.not_run == ()
     for family, same in zip(samples.families, again.families, strict=True):
         for one, other in zip(family.batches, same.batches, strict=True):
             assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -284,4 +291,4 @@ def test_recording_keeps_what_is_pooled() -> None:
     recording = record(run, samples, signature)
     assert sum(len(chunk) for chunk in recording["plain", "cross_relationship_score"]) == 128
     assert sum(len(chunk) for chunk in recording["plain", "prediction_logits"]) == 16
-    assert sum(calls) == 128 * len(KINDS)
+    assert sum(calls) == 128 * len(FAMILY_KINDS)

@@ -20,8 +20,9 @@ from lxmert_export.artifact.directory import ONNX_FILE
 from lxmert_export.artifact.golden import read_golden
 from lxmert_export.engines.library import prepare_polygraphy
 from lxmert_export.files.array_files import read_batches
-from parity_tests.cli.test_cli import refused, run
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import SMALL, lively_model
 
 # Of 8 rows with 8 words each, the word logits of 150 words are more than a golden file keeps; with 6 words they are not.
@@ -148,7 +149,7 @@ def torch_tensor() -> dict[str, str]:
 def test_inputs_that_are_none_are_refused_in_one_line(place: Path, stored: Any, saying: str, tmp_path: Path) -> None:
     (tmp_path / "inputs.json").write_text(json.dumps(stored))
     with pytest.raises(lx.InputError) as caught:
-        lx.check_parity(
+        check_here(
             [place / "artifact"], checkpoint=place / "checkpoint", inputs=tmp_path / "inputs.json", time_limit=None
         )
     assert saying in str(caught.value) and "\n" not in str(caught.value)

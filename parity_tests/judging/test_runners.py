@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from lxmert_export.api.export import export, load_artifact
+from lxmert_export.api.artifact import load_artifact
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.reference.torch_runner import TorchRunner
@@ -20,7 +20,8 @@ from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import task_signature
-from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_model
 
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
@@ -31,23 +32,21 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def written(kind: str, directory: Path) -> Artifact:
+def written(kind: str, exports: Exports) -> Artifact:
     target, options = WRITERS[kind]
-    return export(target, lively_model("question-answering"), directory / kind, parity=False, **options)
+    return exports.lively(target, "question-answering", TINY, **options)
 
 
 @pytest.fixture(scope="module")
-def openers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[], Runner]]:
-    directory = tmp_path_factory.mktemp("artifacts")
-
+def openers(exports: Exports) -> dict[str, Callable[[], Runner]]:
     def opener(kind: str) -> Callable[[], Runner]:
-        artifact = written(kind, directory)
+        artifact = written(kind, exports)
         return lambda: open_emulator(artifact) if kind == "emulated" else load_artifact(artifact.path)
 
-    signature = task_signature(SMALL, "question-answering")
-    module = lively_model("question-answering")
+    signature = task_signature(TINY, "question-answering")
+    module = lively_model("question-answering", TINY)
     return {kind: opener(kind) for kind in WRITERS} | {
-        "torch": lambda: TorchRunner(module, signature, InputLimits.of(SMALL), "fp32")
+        "torch": lambda: TorchRunner(module, signature, InputLimits.of(TINY), "fp32")
     }
 
 

@@ -17,16 +17,17 @@ from onnx.reference import ReferenceEvaluator
 
 import lxmert_export as lx
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact, open_artifact
+from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.engines.devices import resolve
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.activation_ranges import largest_activations, lint_artifact
 from lxmert_export.graphs.onnx_decomposition import load_decomposed
-from lxmert_export.graphs.read_facts import read_graph_facts
 from lxmert_export.parity.report import ParityError
 from lxmert_export.runners.onnx.emulator import write_emulated
 from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import Precision
-from parity_tests.cli.test_cli import run
+from parity_tests.fixtures.command import run
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 # Heads of 64, for which TensorRT has a fused kernel in half precision.
@@ -34,16 +35,20 @@ WIDE = TINY.replace(hidden_size=128, num_attention_heads=2)
 
 
 def exported(directory: Path, precision: Precision = "fp32", **options: Any) -> Artifact:
-    model = lively_model("question-answering", options.pop("config", TINY))
+    model = lively_model("question-answering", TINY)
     return lx.export("onnx", model, directory, precision=precision, attention="operator", **options)
 
 
+def shared(exports: Exports, precision: Precision = "fp32", config: lx.LxmertConfig = TINY) -> Artifact:
+    return exports.lively("onnx", "question-answering", config, precision=precision, attention="operator")
+
+
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
-def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return exported(tmp_path_factory.mktemp("operator") / request.param, request.param)
+def graph(request: pytest.FixtureRequest, exports: Exports) -> Artifact:
+    return shared(exports, request.param)
 
 
-def test_it_passes_the_gate_on_every_family_and_is_counted_as_two_matmuls(graph: Artifact, tmp_path: Path) -> None:
+def test_it_passes_the_gate_on_every_family_and_is_counted_as_two_matmuls(graph: Artifact, exports: Exports) -> None:
     """Ragged masks and fully masked rows are among the families; fp16 and bf16 pass in emulation."""
     manifest, report = graph.manifest, graph.report
     assert report is not None and report.passed
@@ -52,9 +57,7 @@ def test_it_passes_the_gate_on_every_family_and_is_counted_as_two_matmuls(graph:
     assert ("emulated" in {cell.arithmetic for cell in report.cells}) == (manifest.precision != "fp32")
     assert manifest.options["attention"] == "operator" and manifest.options["opset"] == 23
     facts = read_graph_facts(graph)
-    plain = lx.export(
-        "onnx", lively_model("question-answering", TINY), tmp_path / "plain", precision=manifest.precision, parity=False
-    )
+    plain = exports.lively("onnx", "question-answering", TINY, precision=manifest.precision)
     other = read_graph_facts(plain)
     assert facts is not None and other is not None and plain.manifest.options["attention"] == "decomposed"
     assert facts.operators["Attention"] == other.operators["Softmax"] == 4 and "Softmax" not in facts.operators
@@ -67,9 +70,9 @@ def test_opsets_and_fixed_axes(opset: int, tmp_path: Path) -> None:
     assert artifact.report is not None and artifact.report.passed and artifact.manifest.options["opset"] == opset
 
 
-def test_its_pieces_are_those_of_the_standard(tmp_path: Path) -> None:
+def test_its_pieces_are_those_of_the_standard(exports: Exports, tmp_path: Path) -> None:
     """ONNX's own reference implementation of the operator, against the pieces that the emulator rounds."""
-    graph = exported(tmp_path / "graph", parity=False)
+    graph = shared(exports)
     batch = sample_inputs(graph.manifest.signature, graph.manifest.config).families[0].batches[0]
     ir.save(load_decomposed(graph.file(ONNX_FILE)), tmp_path / "pieces.onnx", external_data="pieces.onnx.data")
     whole, pieces = (
@@ -119,12 +122,12 @@ def test_the_linter_sees_what_is_inside(tmp_path: Path) -> None:
     assert all(finding.module.startswith("lxmert.language_layers.0.self_attention") for finding in found[:1])
 
 
-def test_an_attention_of_another_form_is_not_emulated(tmp_path: Path) -> None:
-    artifact = exported(tmp_path / "out", "fp16", parity=False)
+def test_an_attention_of_another_form_is_not_emulated(exports: Exports, tmp_path: Path) -> None:
+    artifact = shared(exports, "fp16")
     model = ir.load(artifact.file(ONNX_FILE))
     next(n for n in model.graph if n.op_type == "Attention").attributes["softcap"] = ir.AttrFloat32("softcap", 1.0)
     ir.save(model, tmp_path / "capped.onnx")
-    with pytest.raises(ValueError, match="an Attention of another form"):
+    with pytest.raises(ArtifactError, match="is an Attention of another form"):
         write_emulated(tmp_path / "capped.onnx", tmp_path / "emulated.onnx", "fp16")
 
 
@@ -132,9 +135,9 @@ BUILT: list[tuple[Precision, lx.LxmertConfig]] = [("fp32", TINY), ("fp16", TINY)
 
 
 @pytest.mark.parametrize(("precision", "config"), BUILT, ids=["fp32", "fp16", "fp16-fused", "bf16-fused"])
-def test_tensorrt_builds_it(precision: Precision, config: lx.LxmertConfig, tmp_path: Path) -> None:
+def test_tensorrt_builds_it(precision: Precision, config: lx.LxmertConfig, exports: Exports, tmp_path: Path) -> None:
     """Heads of 64 in half precision have a fused kernel; all others are built as TensorRT takes the attention apart."""
-    graph = exported(tmp_path / "graph", precision, config=config, parity=False)
+    graph = shared(exports, precision, config)
     facts = read_graph_facts(graph)
     engine = lx.build_engine(graph.path, tmp_path / "out", compute_capability="8.9")
     options = engine.manifest.options
@@ -144,12 +147,10 @@ def test_tensorrt_builds_it(precision: Precision, config: lx.LxmertConfig, tmp_p
 
 
 def test_without_leave_to_take_it_apart_tensorrt_builds_it_where_it_has_a_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("converters.to_tensorrt.allow_decomposition", lambda library, network: None)
-    fused, plain = (
-        exported(tmp_path / precision, precision, config=WIDE, parity=False).path for precision in ("fp16", "fp32")
-    )
+    fused, plain = (shared(exports, "fp16", WIDE).path, shared(exports, "fp32").path)
     lx.build_engine(fused, tmp_path / "fused", compute_capability="8.9")
     with pytest.raises(ConversionError, match="TensorRT cannot build the engine"):
         lx.build_engine(plain, tmp_path / "plain", compute_capability="8.9")
@@ -182,7 +183,7 @@ def test_what_cannot_be_is_one_line(options: dict[str, Any], message: str, tmp_p
 
 def test_only_onnx_has_it_and_only_by_its_names(tmp_path: Path) -> None:
     model = lively_model("question-answering", TINY)
-    with pytest.raises(ConversionError, match="attention: not an option of tflite"):
+    with pytest.raises(ConversionError, match="attention: not an option of fp32 tflite"):
         lx.export("tflite", model, tmp_path / "out", attention="operator")
     with pytest.raises(ConversionError, match="unknown attention 'flash'; choose from decomposed, operator"):
         lx.export("onnx", model, tmp_path / "out", attention="flash")  # type: ignore[arg-type]

@@ -24,6 +24,8 @@ from lxmert_export.model.signature_module import module_state
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import TASKS, Signature, Task, TensorSpec, task_signature
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 
 LIMITS = InputLimits.of(TINY)
@@ -43,9 +45,8 @@ def pretraining(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Signatu
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_every_task_and_precision_passes_its_gate(task: Task, precision: lx.Precision, tmp_path: Path) -> None:
-    model = lively_model(task, TINY)
-    artifact = lx.export("onnx", model, tmp_path / "out", precision=precision, hidden_states=True, attentions=True)
+def test_every_task_and_precision_passes_its_gate(task: Task, precision: lx.Precision, exports: Exports) -> None:
+    artifact = exports.lively("onnx", task, TINY, precision=precision, hidden_states=True, attentions=True)
     assert artifact.report is not None and artifact.report.passed
     outputs = {cell.output for cell in artifact.report.cells}
     assert outputs == {spec.name for spec in artifact.manifest.signature.outputs}
@@ -278,7 +279,7 @@ def test_a_users_own_module(tmp_path: Path) -> None:
         assert lx.verify(artifact.path).passed
         names = {t.name for t in onnx.load(artifact.path / ONNX_FILE, load_external_data=False).graph.initializer}
         assert {"body.pooler.weight", "score.weight", "temperature"} <= names
-    assert lx.check_parity([tmp_path / "fp32", tmp_path / "fp16"], checkpoint=module).passed
+    assert check_here([tmp_path / "fp32", tmp_path / "fp16"], checkpoint=module).passed
     assert module.body.config.output_attentions is False
 
 

@@ -17,12 +17,12 @@ import lxmert_export as lx
 from converters.onnx.islands import computing_nodes, readers_of, standard_islands, write_with_islands
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import ConversionError
 from lxmert_export.exporting import fp32_islands
 from lxmert_export.exporting.activation_ranges import lint_artifact
 from lxmert_export.exporting.fp32_islands import find_islands, minimise
 from lxmert_export.graphs.onnx_rounding import LEAST_EPSILON
-from lxmert_export.graphs.precision import check_precision
 from lxmert_export.parity.prediction import UNVALIDATED, predicted_by_manifest, predicted_errors
 from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.progress import silent
@@ -32,6 +32,7 @@ from lxmert_export.runners.opening import open_emulator
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Task
 from parity_tests.faults.torch_faults import fp16_overflow
+from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.stress_models import outlier_model, rescale_residual_stream
 from parity_tests.onnx.island_trials import Bench, bench
@@ -272,7 +273,7 @@ def test_the_file_is_what_its_manifest_says(found: tuple[Artifact, Bench]) -> No
 def test_the_artifact_opens_verifies_and_is_linted(found: tuple[Artifact, Bench]) -> None:
     artifact, _ = found
     assert lx.verify(artifact.path).passed
-    assert lx.check_parity([artifact.path], checkpoint=overflowing_model()).passed
+    assert check_here([artifact.path], checkpoint=overflowing_model()).passed
     assert not [finding for finding in lint_artifact(artifact) if finding.severity == "error"]
     rows = dict(summary_rows(inspect_artifact(artifact.path)))
     assert rows["float32 islands"].startswith("12 nodes") and f"{LAYER}.value/MatMul" in rows["float32 islands"]

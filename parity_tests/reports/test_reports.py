@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -15,8 +16,6 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-import lxmert_export as lx
-from lxmert_export.api.export import export
 from lxmert_export.cli.main import main
 from lxmert_export.cli.printing import PARITY_FAILED
 from lxmert_export.errors import ArtifactError
@@ -26,7 +25,9 @@ from lxmert_export.parity.pages.markdown import MOST_BYTES, markdown_page
 from lxmert_export.parity.pages.overview import LAWS, matrix_of
 from lxmert_export.parity.pages.writing import check_report_paths, write_reports
 from lxmert_export.parity.report import FORMAT_VERSION, ParityReport
-from parity_tests.fixtures.random_models import lively_model
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.sample_reports import NASTY, full_report, nothing_compared, passing_report, unproven_report
 
 SCHEMA = json.loads(files("lxmert_export").joinpath("parity/report.schema.json").read_text("utf-8"))
@@ -67,16 +68,17 @@ def test_every_kind_of_report_is_what_the_schema_says(kind: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder, model = tmp_path_factory.mktemp("artifacts"), lively_model("question-answering")
-    return [export("onnx", model, folder / precision, precision=precision).path for precision in ("fp32", "fp16")]
+def artifacts(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("artifacts")
+    made = {p: exports.lively("onnx", "question-answering", TINY, precision=p) for p in ("fp32", "fp16")}
+    return [Path(shutil.copytree(artifact.path, folder / precision)) for precision, artifact in made.items()]
 
 
 def test_reports_of_real_artifacts_are_what_the_schema_says(artifacts: list[Path]) -> None:
-    sound = lx.check_parity(artifacts, checkpoint=lively_model("question-answering"))
+    sound = check_here(artifacts, checkpoint=lively_model("question-answering", TINY))
     assert sound.passed
     validate(sound.to_dict())
-    faulty = lx.check_parity(artifacts, checkpoint=lively_model("question-answering", seed=7))
+    faulty = check_here(artifacts, checkpoint=lively_model("question-answering", TINY, seed=7))
     assert not faulty.passed
     validate(faulty.to_dict())
 

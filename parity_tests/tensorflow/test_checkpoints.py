@@ -16,7 +16,7 @@ from torch import Tensor
 
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
-from lxmert_export.api.export import load_checkpoint, save_checkpoint
+from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.errors import ArtifactError, CheckpointError
 from lxmert_export.spec.config import LxmertConfig

@@ -20,20 +20,21 @@ import converters.to_tensorflow
 import lxmert_export as lx
 from converters.to_tensorflow import SIGNATURES
 from lxmert_export.api.export import export
-from lxmert_export.api.parity import check_parity
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import ArtifactError, ConversionError, InputError
-from lxmert_export.graphs.precision import check_precision
 from lxmert_export.parity.report import ParityError
 from lxmert_export.spec.signature import TASKS, Precision, Task
-from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_model
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_model
 
 # Sound exports of lively models score 1.1 at most (fp32) and 0.6 (fp16, whose floor is the least one); faults score 8.
 HIGHEST = 3.0
 
 
 def written(task: Task, directory: Path, **options: Any) -> Artifact:
-    return export("tensorflow", lively_model(task), directory, **options)
+    return export("tensorflow", lively_model(task, TINY), directory, **options)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -41,17 +42,17 @@ def written(task: Task, directory: Path, **options: Any) -> Artifact:
     ("precision", "file_format"),
     [("fp32", "saved-model"), ("fp16", "saved-model"), ("fp32", "keras"), ("fp16", "keras")],
 )
-def test_every_task_passes_its_gate(task: Task, precision: Precision, file_format: str, tmp_path: Path) -> None:
-    artifact = written(task, tmp_path / "out", precision=precision, file_format=file_format)
+def test_every_task_passes_its_gate(task: Task, precision: Precision, file_format: str, exports: Exports) -> None:
+    artifact = exports.lively("tensorflow", task, TINY, precision=precision, file_format=file_format)
     assert artifact.report is not None and artifact.report.passed
     assert max(np.inf if cell.score is None else cell.score for cell in artifact.report.cells) < HIGHEST
     assert {cell.arithmetic for cell in artifact.report.cells} == {"native"}
     assert lx.verify(artifact.path).passed
 
 
-def test_the_manifest_has_the_figures_of_the_signature_that_is_judged_against_float64(tmp_path: Path) -> None:
+def test_the_manifest_has_the_figures_of_the_signature_that_is_judged_against_float64(exports: Exports) -> None:
     """Those of the further signatures, which are compared with it and nearly the same to the bit, are no measure of it."""
-    artifact = written("question-answering", tmp_path / "out", precision="fp16")
+    artifact = exports.lively("tensorflow", "question-answering", TINY, precision="fp16", file_format="saved-model")
     assert artifact.report is not None and artifact.manifest.parity is not None
     own = [cell for cell in artifact.report.cells if cell.runner == "out"]
     others = [cell for cell in artifact.report.cells if cell.runner != "out"]
@@ -77,18 +78,19 @@ def test_what_a_narrower_type_cannot_hold_is_refused(name: str, value: Any, mess
 
 
 def test_a_provider_is_not_believed_of_what_takes_none(saved: Artifact) -> None:
-    for call in (lx.verify, lx.load_artifact, lambda path, **options: lx.check_parity([path], **options)):
+    for call in (lx.verify, lx.load_artifact, lambda path, **options: check_here([path], **options)):
         with pytest.raises(InputError, match="are onnxruntime's, and this is no ONNX artifact"):
             call(saved.path, providers=["CUDAExecutionProvider"])
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return written("pretraining", tmp_path_factory.mktemp("saved") / "out", object_heads=True)
+def saved(exports: Exports) -> Artifact:
+    return exports.lively("tensorflow", "pretraining", TINY, object_heads=True)
 
 
-def test_every_output_on_request(tmp_path: Path) -> None:
-    artifact = written("pretraining", tmp_path / "out", hidden_states=True, attentions=True, object_heads=True)
+def test_every_output_on_request(exports: Exports) -> None:
+    options = {"hidden_states": True, "attentions": True, "object_heads": True}
+    artifact = exports.lively("tensorflow", "pretraining", **options)
     names = [spec.name for spec in artifact.manifest.signature.outputs]
     assert {"object_logits", "language_hidden_states.3", "cross_encoder_attentions.1"} <= set(names)
     assert artifact.report is not None and {cell.output for cell in artifact.report.cells} == set(names)
@@ -130,19 +132,19 @@ def test_three_signatures_are_served_without_us(saved: Artifact, tmp_path: Path)
         assert not np.allclose(array, bare[name], atol=1e-3), "the masks of these inputs make a difference"
 
 
-def test_it_is_compared_with_onnx_of_the_same_checkpoint(saved: Artifact, tmp_path: Path) -> None:
-    model = lively_model("pretraining")
-    others = [
-        export("onnx", model, tmp_path / "onnx", object_heads=True),
-        export("tensorflow", model, tmp_path / "keras", file_format="keras", object_heads=True),
-        export("tflite", model, tmp_path / "tflite", object_heads=True),
-    ]
-    report = check_parity([saved.path, *(other.path for other in others)], checkpoint=model)
+def test_it_is_compared_with_onnx_of_the_same_checkpoint(saved: Artifact, exports: Exports, tmp_path: Path) -> None:
+    others = {
+        "onnx": exports.lively("onnx", "pretraining", TINY, object_heads=True),
+        "keras": exports.lively("tensorflow", "pretraining", TINY, object_heads=True, file_format="keras"),
+        "tflite": exports.lively("tflite", "pretraining", TINY, object_heads=True),
+    }
+    paths = [Path(shutil.copytree(artifact.path, tmp_path / name)) for name, artifact in others.items()]
+    report = check_here([saved.path, *paths], checkpoint=lively_model("pretraining", TINY))
     assert report.passed
     names = {"out", "keras", "onnx", "tflite"}  # and not a SavedModel beside its own further signatures
     pairs = {(cell.runner, cell.against) for cell in report.cells if {cell.runner, cell.against} <= names}
     assert len(pairs) == 6
-    assert check_parity([saved.path, others[0].path]).passed  # golden files, no checkpoint at hand
+    assert check_here([saved.path, paths[0]]).passed  # golden files, no checkpoint at hand
 
 
 def test_fixed_axes_are_in_the_served_signature(tmp_path: Path) -> None:
@@ -225,10 +227,10 @@ def test_a_fault_in_a_further_signature_fails(fault: str, tmp_path: Path, monkey
     assert names == {f"out {'serving_int64' if fault == '_narrowed' else 'serving_minimal'}"}
 
 
-def test_a_file_that_did_not_come_with_it_is_not_opened(saved: Artifact, tmp_path: Path) -> None:
+def test_a_file_that_did_not_come_with_it_is_not_opened(saved: Artifact, exports: Exports, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(saved.path, copy)
-    other = written("pretraining", tmp_path / "keras", file_format="keras", object_heads=True)
+    other = exports.lively("tensorflow", "pretraining", TINY, object_heads=True, file_format="keras")
     shutil.copyfile(other.path / "model.keras", copy / "model.keras")
     with lx.load_artifact(copy) as runner:
         assert type(runner).__name__ == "SavedModelRunner"

@@ -20,17 +20,19 @@ from safetensors.numpy import save_file
 import lxmert_export as lx
 from lxmert_export.api.export import export
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.errors import ArtifactError, ConversionError, InputError
-from lxmert_export.exporting.calibration import FAMILY, SCENE_SEEDS, Calibration, read_calibration
-from lxmert_export.graphs.precision import check_precision
+from lxmert_export.artifact.precision import check_precision
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.exporting.calibration import FAMILY, SCENE_SEEDS
 from lxmert_export.graphs.tflite_facts import TfliteFacts
 from lxmert_export.parity.pages.terminal import print_report
 from lxmert_export.parity.report import ParityError
-from lxmert_export.spec.inputs import InputLimits
-from lxmert_export.spec.sample_inputs import KINDS
-from lxmert_export.spec.signature import TASKS, Precision, Task, task_signature
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS
+from lxmert_export.spec.signature import TASKS, Precision, Task
 from lxmert_export.training.__main__ import HELD_OUT, TRAINING, VALIDATION
-from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
+from parity_tests.tflite.real_inputs import real_inputs
 
 # Sound exports of lively models score up to 1.2 in fp32 and 1.8 in fp16. In int8 they come near to the limit of 8, with 7.0:
 # random networks give nearly the same scores whatever they are asked, which is what int8 is measured by; the demo scores 2.
@@ -38,14 +40,14 @@ HIGHEST = {"fp32": 3.0, "fp16": 3.0, "int8": 8.0}
 
 
 def written(task: Task, directory: Path, **options: Any) -> Artifact:
-    return export("tflite", lively_model(task), directory, **options)
+    return export("tflite", lively_model(task, TINY), directory, **options)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_passes_its_gate(task: Task, precision: Precision, tmp_path: Path) -> None:
-    fixed = {"batch": 2} if task == "nlvr2" else {}
-    artifact = written(task, tmp_path / "out", precision=precision, fixed=fixed)
+def test_every_task_passes_its_gate(task: Task, precision: Precision, exports: Exports) -> None:
+    fixed = {"fixed": {"batch": 2}} if task == "nlvr2" else {}
+    artifact = exports.lively("tflite", task, TINY, precision=precision, **fixed)
     assert artifact.report is not None and artifact.report.passed
     assert max(np.inf if cell.score is None else cell.score for cell in artifact.report.cells) < HIGHEST[precision]
     assert lx.verify(artifact.path).passed
@@ -60,16 +62,16 @@ def test_every_way_to_fix_axes(fixed: dict[str, int], tmp_path: Path) -> None:
     assert {cell.output for cell in artifact.report.cells} == {s.name for s in artifact.manifest.signature.outputs}
 
 
-def test_int8_gives_every_output_on_request(tmp_path: Path) -> None:
+def test_int8_gives_every_output_on_request(exports: Exports) -> None:
     options = {"hidden_states": True, "attentions": True, "object_heads": True}
-    artifact = written("pretraining", tmp_path / "out", precision="int8", **options)
+    artifact = exports.lively("tflite", "pretraining", TINY, precision="int8", **options)
     assert artifact.report is not None and artifact.report.passed
     assert {cell.output for cell in artifact.report.cells} == {s.name for s in artifact.manifest.signature.outputs}
 
 
 @pytest.fixture(scope="module")
-def resizable(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return written("question-answering", tmp_path_factory.mktemp("resizable") / "out")
+def resizable(exports: Exports) -> Artifact:
+    return exports.lively("tflite", "question-answering")
 
 
 def test_it_computes_the_same_at_every_call_and_size_on_two_threads(resizable: Artifact) -> None:
@@ -163,9 +165,9 @@ def test_the_manifest_says_what_runs_where(resizable: Artifact, tmp_path: Path) 
     [("fp16", "fp16", "fp32"), ("int8", "int8", "fp32"), ("fp32", "fp32", "fp32")],
 )
 def test_weights_are_what_the_manifest_says(
-    precision: Precision, weights: str, arithmetic: str, tmp_path: Path
+    precision: Precision, weights: str, arithmetic: str, exports: Exports
 ) -> None:
-    artifact = written("question-answering", tmp_path / "out", precision=precision, parity=False)
+    artifact = exports.lively("tflite", "question-answering", TINY, precision=precision)
     facts = check_precision(artifact)
     assert isinstance(facts, TfliteFacts)
     assert set(facts.matmul_weights) == {weights} and set(facts.matmuls) == {arithmetic}
@@ -174,21 +176,10 @@ def test_weights_are_what_the_manifest_says(
         check_precision(lying)
 
 
-def real_inputs(rows: int = 192, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """Rows of one distribution, ragged on both sides."""
-    generator = np.random.default_rng(seed)
-    text, objects = 7, 5
-    return {
-        "input_ids": generator.integers(1, SMALL.vocab_size, (rows, text)),
-        "attention_mask": np.arange(text) < generator.integers(2, text + 1, (rows, 1)),
-        "visual_feats": generator.standard_normal((rows, objects, SMALL.visual_feat_dim)).astype(np.float32),
-        "visual_pos": generator.random((rows, objects, SMALL.visual_pos_dim)).astype(np.float32),
-        "visual_attention_mask": (np.arange(objects) < generator.integers(1, objects + 1, (rows, 1))),
-    }
-
-
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffix: str, tmp_path: Path) -> None:
+def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(
+    suffix: str, exports: Exports, tmp_path: Path
+) -> None:
     file = tmp_path / f"real.{suffix}"
     if suffix == "npz":
         np.savez(file, **real_inputs())  # type: ignore[arg-type]  # numpy's own stub
@@ -198,7 +189,7 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     artifact = written("question-answering", out, precision="int8", full_integer=True, calibration=file)
     assert artifact.report is not None and artifact.report.passed
     assert {cell.family for cell in artifact.report.cells} == {FAMILY}
-    assert set(artifact.report.families_not_run) == set(KINDS)
+    assert set(artifact.report.families_not_run) == set(FAMILY_KINDS)
     options = artifact.manifest.options
     assert (options["quantization"], options["arithmetic"], options["calibration"]) == (
         "full-integer",
@@ -207,12 +198,12 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(suffi
     )
     assert artifact.manifest.signature.inputs[3].dtype == options["io_dtype"] == "float32"
     assert lx.verify(out).passed
-    model = lively_model("question-answering")
-    assert lx.check_parity([out], checkpoint=model).passed
-    export("onnx", model, tmp_path / "onnx")
-    for order in ([out, tmp_path / "onnx"], [tmp_path / "onnx", out]):
-        report = lx.check_parity(order, checkpoint=model)
-        assert set(report.families_not_run) == set(KINDS) and "not compared" in report.notes[0]
+    model = lively_model("question-answering", TINY)
+    assert check_here([out], checkpoint=model).passed
+    onnx = shutil.copytree(exports.lively("onnx", "question-answering", TINY).path, tmp_path / "onnx")
+    for order in ([out, onnx], [onnx, out]):
+        report = check_here(order, checkpoint=model)
+        assert set(report.families_not_run) == set(FAMILY_KINDS) and "not compared" in report.notes[0]
 
 
 @pytest.fixture(scope="module")
@@ -229,15 +220,15 @@ def of_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("with_checkpoint", [False, True])
 def test_each_kind_of_int8_is_judged_on_its_own_inputs(of_int8: Path, with_checkpoint: bool) -> None:
-    checkpoint = lively_model("question-answering") if with_checkpoint else None
+    checkpoint = lively_model("question-answering", TINY) if with_checkpoint else None
     for names in (["dynamic", "full", "other"], ["other", "dynamic"]):
-        report = lx.check_parity([of_int8 / name for name in names], checkpoint=checkpoint)
+        report = check_here([of_int8 / name for name in names], checkpoint=checkpoint)
         assert report.passed
         assert {cell.runner for cell in report.cells} == set(names)
         assert {cell.against for cell in report.cells} == {"float64"}, "on other inputs there is nothing to compare"
         pairs = {note.partition(":")[0] for note in report.notes if "not compared" in note}
         assert pairs == {f"{one} and {two}" for n, one in enumerate(names) for two in names[n + 1 :]}
-        assert report.not_run == {name: () if name == "dynamic" else tuple(KINDS) for name in names}
+        assert report.not_run == {name: () if name == "dynamic" else tuple(FAMILY_KINDS) for name in names}
         written = StringIO()
         print_report(report, Console(file=written, width=200))
         assert f"not run by {', '.join(n for n in names if n != 'dynamic')}: plain, ragged," in written.getvalue()
@@ -246,14 +237,14 @@ def test_each_kind_of_int8_is_judged_on_its_own_inputs(of_int8: Path, with_check
 
 def test_full_integer_of_one_calibration_is_compared(of_int8: Path, tmp_path: Path) -> None:
     again = shutil.copytree(of_int8 / "full", tmp_path / "again")
-    for checkpoint in (None, lively_model("question-answering")):
-        report = lx.check_parity([of_int8 / "full", again], checkpoint=checkpoint)
+    for checkpoint in (None, lively_model("question-answering", TINY)):
+        report = check_here([of_int8 / "full", again], checkpoint=checkpoint)
         (pair,) = [cell for cell in report.cells if cell.against == "again"]
         assert report.passed and pair.score == 0 and not report.notes
 
 
 def test_full_integer_that_was_never_judged_can_only_be_exported_again(of_int8: Path) -> None:
-    for check in (lx.verify, lambda path: lx.check_parity([path], checkpoint=lively_model("question-answering"))):
+    for check in (lx.verify, lambda path: check_here([path], checkpoint=lively_model("question-answering", TINY))):
         with pytest.raises(ArtifactError, match="written with --no-parity.*real inputs .* are lost.*export it again"):
             check(of_int8 / "unjudged")
 
@@ -267,7 +258,7 @@ def test_masks_matter_although_no_calibration_row_masks_anything(tmp_path: Path)
     mask = np.ones((16, 7), np.int64)
     mask[:, 2:] = 0
     with torch.no_grad(), lx.load_artifact(out) as runner:
-        model = lively_model("question-answering")
+        model = lively_model("question-answering", TINY)
         given = {name: torch.from_numpy(array) for name, array in few.items()}
         wanted = [
             model(**given, attention_mask=torch.from_numpy(m)).question_answering_score.numpy()
@@ -315,95 +306,3 @@ def test_pairs_need_a_fixed_batch(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="need fixed axes in TFLite: add --batch N"):
         written("nlvr2", tmp_path / "out")
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("fixed", [{"text": 4}, {"objects": 1}])
-def test_axes_that_no_scene_of_the_demo_fits_are_one_line(fixed: dict[str, int], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="0 questions about demo scenes .* has 0 rows"):
-        export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, fixed=fixed)
-
-
-def numbered_inputs(rows: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Rows that their token types tell from one another."""
-    return {**real_inputs(rows), "token_type_ids": np.arange(rows)[:, None] + np.zeros((rows, 7), int)}
-
-
-@pytest.mark.parametrize(("rows", "judged"), [(64, 16), (192, 48), (800, 128)])
-def test_one_row_in_four_is_judged_by_up_to_128(rows: int, judged: int) -> None:
-    signature = task_signature(SMALL, "question-answering", integer_dtype="int32")
-    calibration = Calibration(numbered_inputs(rows), "real")
-    (family,) = calibration.judged(signature).families
-    assert family.whole and all(family.pools(n, signature.outputs[0]) for n in range(len(family.batches)))
-    kept = np.concatenate([batch["token_type_ids"][:, 0] for batch in family.batches])
-    used = np.concatenate([batch["token_type_ids"][:, 0] for batch in calibration.batches(signature)])
-    assert len(kept) == len(set(kept)) == judged and not set(kept) & set(used)
-    assert kept.max() > rows * 0.85  # from all over the file
-
-
-def test_a_large_fixed_batch_is_judged_too() -> None:
-    signature = task_signature(SMALL, "question-answering", integer_dtype="int32", fixed={"batch": 130})
-    (family,) = Calibration(numbered_inputs(530), "real").judged(signature).families
-    assert [len(batch["visual_pos"]) for batch in family.batches] == [130]
-
-
-def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs real inputs of yours"):
-        written("model", tmp_path / "out", precision="int8", full_integer=True)
-
-
-def _half_of_what_is_needed_and_no_mask(rows: dict[str, Any]) -> dict[str, Any]:
-    """Each row is taken twice where nothing is masked, but says nothing new the second time."""
-    return {name: array[:32] for name, array in rows.items() if not name.endswith("mask")}
-
-
-def _few(rows: dict[str, Any]) -> dict[str, Any]:
-    return {name: array[:8] for name, array in rows.items()}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_few, "has 8 rows; full-integer needs 64 or more"),
-        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs 64 or more"),
-        (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds other values than 0 and 1"),
-        (lambda rows: {**rows, "visual_attention_mask": rows["visual_attention_mask"] * 0.5}, "visual_attention_mask holds"),
-        (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
-        (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
-        (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
-        (lambda rows: {**rows, "input_ids": rows["input_ids"] + 1000}, "it must be at least 0 and below vocab_size"),
-        (lambda rows: {**rows, "input_ids": rows["input_ids"] + 2**32}, "input_ids holds numbers beyond int32"),
-        (lambda rows: {**rows, "visual_feats": rows["visual_feats"] * np.float32(1e30)}, "real inputs stay below 1e.06"),
-        (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:, :, :3]}, "visual_pos has shape"),
-        (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:9]}, "visual_pos has shape"),
-    ],
-)  # fmt: skip
-def test_calibration_files_that_do_not_fit(change: Any, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "real.npz"
-    np.savez(file, **change(real_inputs()))
-    with pytest.raises(InputError, match=message):
-        read_calibration(file, task_signature(SMALL, "model", integer_dtype="int32"), InputLimits.of(SMALL))
-
-
-@pytest.mark.parametrize(
-    "name", ["gone.npz", "text.npz", "text.safetensors", "text.csv", "pickled.npz", "cut.npz", "damaged.npz", "one.npz"]
-)
-def test_calibration_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "sound.npz", **real_inputs())  # type: ignore[arg-type]  # numpy's own stub
-    sound = bytearray((tmp_path / "sound.npz").read_bytes())
-    if name.startswith("cut"):
-        (tmp_path / name).write_bytes(sound[: len(sound) // 2])
-    if name.startswith("damaged"):
-        sound[len(sound) // 2] ^= 255
-        (tmp_path / name).write_bytes(sound)
-    if name.startswith("one"):
-        np.save(tmp_path / "one.npy", np.zeros(3))
-        (tmp_path / "one.npy").rename(tmp_path / name)
-    if name.startswith("text"):
-        (tmp_path / name).write_text("no arrays")
-    if name.startswith("pickled"):
-        np.savez(tmp_path / name, input_ids=np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=name) as caught:
-        read_calibration(tmp_path / name, task_signature(SMALL, "model"), InputLimits.of(SMALL))
-    assert "allow_pickle" not in str(caught.value), "nobody should follow numpy's advice"
-    if name.startswith("pickled"):
-        assert "input_ids holds Python objects" in str(caught.value)

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
 from lxmert_export.graphs.onnx_rounding import rounded, stepwise_layer_norm
-from lxmert_export.graphs.onnx_types import MOVES, UNREADABLE, expose
+from lxmert_export.graphs.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx.session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -59,8 +60,8 @@ class EmulatedOnnxRunner(Runner):
                 self._runner = OnnxRuntimeRunner(
                     file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
                 )
-            except UNREADABLE + (ArtifactError,) as error:  # noqa: RUF005  (as mypy understands it)
-                reason = next(iter(str(error).splitlines()), type(error).__name__).replace(str(file), path.name)
+            except ArtifactError as error:
+                reason = first_line(error).replace(str(file), path.name)
                 raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
             undone.pop_all()
 
@@ -76,22 +77,39 @@ class EmulatedOnnxRunner(Runner):
         self._directory.cleanup()
 
 
+def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
+    """The emulating runner of an ONNX artifact."""
+    manifest = artifact.manifest
+    return EmulatedOnnxRunner(
+        artifact.file(ONNX_FILE),
+        manifest.signature,
+        manifest.limits,
+        precision=manifest.precision,
+        threads=threads,
+        name=artifact.name,
+    )
+
+
 def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
     """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
 
-    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them.
+    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them. ``ArtifactError``: a file that is
+    damaged, or not of our exporter's form.
     """
     half = HALF_TYPES[precision]
     model = load_decomposed(source)
     expose(model.graph, exposed)
     for node, output in widen(model.graph, half):
         if node.op_type == OPERATOR:
-            raise ValueError(f"{node.name}: an Attention of another form than lxmert-export writes")
+            raise ArtifactError(f"{source}: {node.name} is an Attention of another form than lxmert-export writes")
         if node.op_type == "LayerNormalization":
             _round_each_step(model.graph, node, half)
         elif node.op_type not in MOVES:
             _round_after(model.graph, node, output, half)
-    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+    try:  # only now are weights read
+        ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{source}: its weights cannot be read: {first_line(error)}") from error
 
 
 def widen(graph: ir.Graph, half: ir.DataType) -> list[tuple[ir.Node, ir.Value]]:

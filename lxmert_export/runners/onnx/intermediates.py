@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from lxmert_export.errors import ArtifactError
-from lxmert_export.graphs.onnx_types import UNREADABLE, expose, load_typed
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.graphs.onnx_types import expose, load_typed
 from lxmert_export.parity.points import LINEAR, Point
 from lxmert_export.runners.onnx.emulator import EmulatedOnnxRunner
 from lxmert_export.runners.onnx.providers import CPU
@@ -33,6 +33,19 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
 READERS = ("MatMul", "Gemm", "LayerNormalization")
 
 
+def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
+    """A runner of what flows at the points."""
+    manifest = artifact.manifest
+    return OnnxIntermediates(
+        artifact.file(ONNX_FILE),
+        manifest.signature,
+        manifest.limits,
+        points,
+        precision=manifest.precision,
+        name=artifact.name,
+    )
+
+
 class OnnxIntermediates(Runner):
     """Gives, by the points' names, what flows there; ``tensors`` tells which value of the file each is.
 
@@ -52,11 +65,7 @@ class OnnxIntermediates(Runner):
         name: str,
     ) -> None:
         super().__init__(name, signature, limits)
-        try:
-            model = load_typed(path)
-        except UNREADABLE as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ArtifactError(f"{path}: cannot be read: {reason}") from error
+        model = load_typed(path)
         self.tensors = find_values(model.graph, points)
         if precision == "fp32":
             self._inner: Runner = _ExposedRunner(path, model, signature, limits, set(self.tensors.values()), name=name)

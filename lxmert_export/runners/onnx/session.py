@@ -16,7 +16,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.runners.onnx.providers import CPU, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -95,4 +96,18 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
     except FAILURES as error:
-        raise ArtifactError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+        raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
+
+
+def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
+    """The runner of an ONNX artifact."""
+    manifest = artifact.manifest
+    return OnnxRuntimeRunner(
+        artifact.file(ONNX_FILE),
+        manifest.signature,
+        manifest.limits,
+        precision=manifest.precision,
+        providers=providers,
+        threads=threads,
+        name=artifact.name,
+    )

@@ -9,8 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from lxmert_export.artifact.directory import SAVED_MODEL, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.points import LINEAR, Point
+from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.tensorflow.saved_model import SavedModelRunner
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -30,6 +32,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 MASK_KINDS = ("mul", "mul_1")  # the language's, then the vision's
 READERS = ("MatMul", "Mean")
 CALLS = ("StatefulPartitionedCall", "PartitionedCall")
+
+
+def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
+    """A runner of what flows at the points."""
+    manifest, file = artifact.manifest, artifact.file(SAVED_MODEL)
+    return SavedModelIntermediates(
+        file, manifest.signature, manifest.limits, points, manifest.config, name=artifact.name
+    )
 
 
 class SavedModelIntermediates(SavedModelRunner):

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import converters.tensorflow_model.model  # noqa: F401  (Keras finds the classes by the names that it registers)
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
-from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.errors import ArtifactError, LxmertExportError, first_line
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
@@ -34,8 +34,7 @@ class KerasRunner(Runner):
         try:
             model = keras.saving.load_model(path)
         except UNREADABLE as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ArtifactError(f"{path}: Keras cannot load it: {reason}") from error
+            raise ArtifactError(f"{path}: Keras cannot load it: {first_line(error)}") from error
         if not isinstance(model, PreTrainedTFLxmert):
             raise ArtifactError(f"{path}: holds a {type(model).__name__}, not an LXMERT of this package")
         self._model: Any = tf.function(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -34,8 +35,18 @@ class SavedModelRunner(Runner):
                 self._loaded: Any = tf.saved_model.load(str(plain))
             self._serve: Any = self._loaded.signatures[serve]
         except (OSError, KeyError, IndexError, ValueError, TypeError, tf.errors.OpError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {reason}") from error
+            raise ArtifactError(f"{path}: TensorFlow cannot serve it: {first_line(error)}") from error
+
+    def under(self, signature: str) -> Runner:
+        other = copy(self)
+        other.name = f"{self.name} {signature}"
+        try:
+            other._serve = self._loaded.signatures[signature]
+        except KeyError as error:
+            raise ArtifactError(
+                f"{self.name}: the SavedModel has no signature {signature!r}; export it again"
+            ) from error
+        return other
 
     def compute(self, inputs: Arrays) -> Arrays:
         _, taken = self._serve.structured_input_signature

@@ -11,7 +11,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.artifact.directory import TFLITE_FILE, Artifact
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.parity.points import LINEAR, Point
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.tflite.litert import SERVED
@@ -32,6 +33,12 @@ GIVERS: Mapping[str, tuple[tuple[str, ...], str | None]] = {
 }
 MASK_KINDS = ("mul", "mul_1")  # the language's, then the vision's
 READERS = ("FULLY_CONNECTED", "MEAN")
+
+
+def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
+    """A runner of what flows at the points."""
+    manifest, file = artifact.manifest, artifact.file(TFLITE_FILE)
+    return LiteRtIntermediates(file, manifest.signature, manifest.limits, points, manifest.config, name=artifact.name)
 
 
 class LiteRtIntermediates(Runner):
@@ -56,7 +63,7 @@ class LiteRtIntermediates(Runner):
             self._serve: Any = self._interpreter.get_signature_runner(SERVED)
             graph = _Graph(self._interpreter, config)
         except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
+            raise ArtifactError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
         self._places = {p: place for p in points if (place := graph.place(p)) is not None and p.output is None}
         self._scaled = {point for point, place in self._places.items() if graph.is_scaled(point, place)}
         self._details = graph.tensors

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 
-from lxmert_export.errors import ArtifactError
+from lxmert_export.artifact.directory import TFLITE_FILE, Artifact
+from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -39,7 +41,7 @@ class LiteRtRunner(Runner):
             interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
             self._serve: Any = interpreter.get_signature_runner(SERVED)
         except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
+            raise ArtifactError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
         # XNNPACK announces itself when tensors are first allocated, which the first call does.
@@ -50,3 +52,10 @@ class LiteRtRunner(Runner):
 
     def release(self) -> None:
         self._serve = None
+
+
+def open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
+    """The runner of a TFLite artifact."""
+    manifest = artifact.manifest
+    file = artifact.file(TFLITE_FILE)
+    return LiteRtRunner(file, manifest.signature, manifest.limits, threads=threads, name=artifact.name)

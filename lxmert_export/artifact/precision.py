@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.facts import GraphFacts, read_graph_facts
 from lxmert_export.errors import ArtifactError, ConversionError
-from lxmert_export.graphs.facts import GraphFacts
-from lxmert_export.graphs.read_facts import fp32_islands, read_graph_facts
 
 
 def check_precision(artifact: Artifact) -> GraphFacts:
@@ -37,13 +34,7 @@ def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
             f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
             f"over weights stored in {facts.matmul_weights}"
         )
-    islands, found = fp32_islands(artifact), getattr(facts, "islands", {})
+    islands, found = artifact.fp32_islands, getattr(facts, "islands", {})
     if islands and found != {"fp32": len(islands)}:
         return f"{artifact.name}: its manifest names {len(islands)} float32 islands, but these nodes compute in {found}"
     return None
-
-
-def delegation(facts: GraphFacts) -> dict[str, Any]:
-    """Of a TFLite graph, for the manifest: its operators, and those that XNNPACK and the GPU delegate leave to the CPU."""
-    names = ("operators", "xnnpack_share", "xnnpack_left", "gpu_left")
-    return {name: getattr(facts, name) for name in names}

@@ -1,29 +1,31 @@
-"""What is converted: a checkpoint or a module, read and named."""
+"""The model that an export converts: a checkpoint or a module, read and named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from lxmert_export.artifact.directory import COMPANION_FILES
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ConversionError
+from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.model.lxmert import MODELS, LxmertModel
 from lxmert_export.model.pretrained import PreTrainedLxmert
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
-class Source:
-    """What is converted: a module, its config and task, and where it came from."""
+class ModelToExport:
+    """A module, its config and task, and where it came from.
+
+    ``task`` is None of a module of the user's own. ``checkpoint`` is {dialect, name, sha256, unused_heads}, as the manifest has
+    it; ``companions`` are the tokenizer and label files beside the weights.
+    """
 
     module: nn.Module
     config: LxmertConfig
@@ -33,14 +35,31 @@ class Source:
     companions: tuple[Path, ...] = ()
 
 
-def source_of_checkpoint(
-    name_or_path: str | Path, task: Task | None, *, revision: str | None, num_attention_heads: int | None
-) -> Source:
+def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> ModelToExport:
+    """The model of a checkpoint on disk, a hub name or a module.
+
+    ``ConversionError``: options that cannot be heeded for it, such as a revision of a module in memory.
+    """
+    if isinstance(checkpoint, str | Path):
+        _refuse(options, ("config",), f"{checkpoint} is a checkpoint, which has its own")
+        return model_of_checkpoint(
+            checkpoint, options.task, revision=options.revision, num_attention_heads=options.num_attention_heads
+        )
+    _refuse(options, ("revision", "num_attention_heads"), "a module in memory has its own")
+    model = model_of_module(checkpoint, options.config)
+    if options.task not in (None, model.task):
+        raise ConversionError(f"task {options.task}: {model.name} is of task {model.task or 'its own'}; leave it out")
+    return model
+
+
+def model_of_checkpoint(
+    name_or_path: str | Path, task: Task | None, *, revision: str | None = None, num_attention_heads: int | None = None
+) -> ModelToExport:
     """Reads a checkpoint into a model of its task; its tokenizer and label files come along."""
     checkpoint = read_checkpoint(name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads)
     origin = checkpoint.source
     directory = origin.paths[0].parent
-    return Source(
+    return ModelToExport(
         module=MODELS[checkpoint.task].from_checkpoint(checkpoint),
         config=checkpoint.config,
         task=checkpoint.task,
@@ -55,15 +74,20 @@ def source_of_checkpoint(
     )
 
 
-def source_of_module(module: nn.Module, config: LxmertConfig | None) -> Source:
+def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> ModelToExport:
     """A module in memory: one of our models, or a user's own that holds an ``LxmertModel`` somewhere."""
     backbone = next((part for part in module.modules() if isinstance(part, LxmertModel)), None)
     if backbone is None and config is None:
         raise ConversionError(f"{type(module).__name__} holds no LxmertModel; pass its config to say what ids it takes")
-    return Source(
+    return ModelToExport(
         module=module,
         config=config or backbone.config,  # type: ignore[union-attr]  # one of the two is there
         task=module.task if isinstance(module, PreTrainedLxmert) else None,
         name=type(module).__name__,
         checkpoint={"dialect": None, "name": type(module).__name__, "sha256": None, "unused_heads": []},
     )
+
+
+def _refuse(options: ExportOptions, names: tuple[str, ...], reason: str) -> None:
+    if given := [name for name in names if getattr(options, name) is not None]:
+        raise ConversionError(f"{', '.join(given)}: {reason}; leave it out")

@@ -1,0 +1,82 @@
+"""What a converter is given: a model, the options, the signature that they make, and inputs to calibrate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from lxmert_export.demo.words import is_demo_world
+from lxmert_export.errors import ConversionError, InputError
+from lxmert_export.exporting.calibration import Calibration, demo_calibration, read_calibration
+from lxmert_export.exporting.model_to_export import ModelToExport
+from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.extras import PICTURES, require
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.signature import Signature, Task, task_signature
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One conversion, whole; ``calibration`` is None unless activations are quantised."""
+
+    model: ModelToExport
+    options: ExportOptions
+    signature: Signature
+    calibration: Calibration | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that is converted."""
+        return self.model.module
+
+    @property
+    def limits(self) -> InputLimits:
+        """What the model's tables can look up."""
+        return InputLimits.of(self.model.config)
+
+    @property
+    def lxmert_task(self) -> Task:
+        """The task of one of our models. ``ConversionError``: a module of the user's own, whose graph no task tells."""
+        if self.model.task is None:
+            raise ConversionError(
+                f"{self.model.name} is a module of your own: only ONNX takes such; TensorFlow and TFLite take LXMERT's own "
+                "classes"
+            )
+        return self.model.task
+
+
+def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
+    """The conversion of a model that options ask for. ``InputError``: calibration inputs that are missing, or do not fit."""
+    signature = options.signature or signature_of(model, options)
+    calibration = _calibration(model, signature, options) if options.full_integer else None
+    return Conversion(model, options, signature, calibration)
+
+
+def signature_of(model: ModelToExport, options: ExportOptions) -> Signature:
+    """The signature of a model's task as options ask for it; ``ConversionError``: a module of a user's own has none."""
+    if model.task is None:
+        raise ConversionError(
+            f"{model.name} is a module of your own: pass its signature, which names inputs and outputs"
+        )
+    return task_signature(
+        model.config,
+        model.task,
+        hidden_states=options.hidden_states,
+        attentions=options.attentions,
+        object_heads=options.object_heads,
+        fixed=options.fixed,
+        float_dtype=options.io_dtype,
+        integer_dtype=options.row.integers,
+    )
+
+
+def _calibration(model: ModelToExport, signature: Signature, options: ExportOptions) -> Calibration:
+    if options.calibration is not None:
+        return read_calibration(options.calibration, signature, InputLimits.of(model.config))
+    if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
+        raise InputError(
+            "full-integer needs real inputs of yours to measure ranges on: --calibration FILE (.npz or .safetensors)"
+        )
+    require("drawing scenes to calibrate on", *PICTURES)
+    return demo_calibration(signature)

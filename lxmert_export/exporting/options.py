@@ -1,0 +1,119 @@
+"""What an export is asked for: every option of ``lx.export`` in one value, which refuses what does not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from lxmert_export.artifact.targets import TARGETS, Target
+from lxmert_export.errors import ConversionError
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import ATTENTION_OPSET, ATTENTIONS, Attention, Precision, Signature, Task
+
+CHOICES = {
+    "io_dtype": ("float32", "float16"),
+    "fp32_islands": ("standard", "auto"),
+    "attention": ATTENTIONS,
+    "file_format": ("saved-model", "keras"),
+}
+# Options that hold for one precision alone.
+OF_PRECISION = {"fp32_islands": "fp16", "full_integer": "int8", "calibration": "int8"}
+# What a signature of the user's own says by itself.
+SAID_BY_SIGNATURE = ("fixed", "hidden_states", "attentions", "object_heads", "io_dtype")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of ``lx.export``, named as its keywords and documented there.
+
+    ``ConversionError``: an unknown choice, an option that the target or the precision has not, options that contradict.
+    """
+
+    target: str
+    precision: Precision = "fp32"
+    task: Task | None = None
+    signature: Signature | None = None
+    config: LxmertConfig | None = None
+    fixed: Mapping[str, int] | None = None
+    hidden_states: bool = False
+    attentions: bool = False
+    object_heads: bool = False
+    io_dtype: str = "float32"
+    opset: int | None = None
+    fp32_islands: str = "standard"
+    attention: Attention = "decomposed"
+    file_format: str = "saved-model"
+    full_integer: bool = False
+    calibration: str | Path | None = None
+    revision: str | None = None
+    num_attention_heads: int | None = None
+    parity: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        if wrong := list(self._misplaced()):
+            names = ", ".join("format" if name == "file_format" else name for name in wrong)
+            raise ConversionError(f"{names}: not an option of {self.precision} {self.target}; leave it out")
+        if self.calibration is not None and not self.full_integer:
+            raise ConversionError("calibration: is for full_integer; leave it out, or ask for both")
+        if self.fp32_islands == "auto" and not self.parity:
+            raise ConversionError("fp32_islands auto: what it searches is what the gate lets pass; leave the gate on")
+        self._check_attention()
+        if self.signature is not None and (said := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
+            raise ConversionError(f"{', '.join(said)}: the signature that was given says this already; leave it out")
+
+    @property
+    def row(self) -> Target:
+        """The target's row."""
+        return TARGETS[self.target]
+
+    @property
+    def variant(self) -> str:
+        """What a default name of the output ends with, where target and precision do not tell all."""
+        return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
+
+    def given(self) -> list[str]:
+        """The names of the options that differ from their defaults, target and precision aside."""
+        return [field.name for field in fields(self)[2:] if self._is_given(field.name)]
+
+    def _is_given(self, name: str) -> bool:
+        default = next(field.default for field in fields(self) if field.name == name)
+        return bool(getattr(self, name) != default)
+
+    def _check_choices(self) -> None:
+        convertible = tuple(name for name, row in TARGETS.items() if row.converter is not None)
+        if self.target not in convertible:
+            raise ConversionError(f"unknown target {self.target!r}; choose from {', '.join(convertible)}")
+        if self.precision not in self.row.precisions:
+            raise ConversionError(
+                f"unknown precision of target {self.target} {self.precision!r}; choose from {', '.join(self.row.precisions)}"
+            )
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                what = "format" if name == "file_format" else name
+                raise ConversionError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+
+    def _misplaced(self) -> Iterator[str]:
+        """Options that are given, and that this target has not, or not in this precision."""
+        for name in (field.name for field in fields(self)):
+            is_some_targets = any(name in row.options for row in TARGETS.values())
+            fits = name in self.row.options and OF_PRECISION.get(name, self.precision) == self.precision
+            if is_some_targets and not fits and self._is_given(name):
+                yield name
+
+    def _check_attention(self) -> None:
+        if self.attention == "decomposed":
+            return
+        if self.opset is not None and self.opset < ATTENTION_OPSET:
+            raise ConversionError(
+                f"attention operator needs opset {ATTENTION_OPSET} or later, not {self.opset}: leave opset out"
+            )
+        if self.attentions:
+            raise ConversionError(
+                "attention operator gives no attention probabilities: leave attentions out, or decompose it"
+            )
+        if self.fp32_islands == "auto":
+            raise ConversionError(
+                "fp32_islands auto: an attention operator is one node, and no part of it an island; decompose it"
+            )

@@ -1,0 +1,110 @@
+"""Users' files of inputs, for judging, calibrating and linting alike: one reader, and one set of rules.
+
+| a file                                    | holds                                                    |
+|-------------------------------------------|----------------------------------------------------------|
+| ``.npz``, ``.safetensors``                | one batch: an array [rows, …] for each input             |
+| ``.json`` of ``polygraphy run --save-inputs`` | a batch for each feed dict, each of sizes of its own |
+
+Masks and token types may be left out. Every number is finite and at most 1e6 in size, and masks hold 0 and 1 alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lxmert_export.errors import InputError
+from lxmert_export.files.array_files import read_batches
+from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
+from lxmert_export.spec.signature import Signature
+
+# Features and boxes beyond this are no measurements, and near float32's end TensorFlow's calibrator ends the process.
+LARGEST_MAGNITUDE = 1e6
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Inputs by name as the file has them, and outputs that some program recorded for them."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]:
+    """All batches of a file. ``InputError``: it cannot be read, holds arrays of other names, or breaks the rules above."""
+    input_names, output_names = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
+    batches = []
+    for arrays in read_batches(path, "inputs"):
+        if unknown := sorted(set(arrays) - {*input_names, *output_names}):
+            known = ", ".join((*input_names, *output_names))
+            raise InputError(
+                f"{path}: holds {', '.join(unknown)}, which is neither input nor output; the names are {known}"
+            )
+        inputs, outputs = _named(arrays, input_names), _named(arrays, output_names)
+        if wrong := [name for name, array in arrays.items() if not _is_finite(array)]:
+            raise InputError(f"{path}: {', '.join(wrong)} holds NaN or infinity")
+        _check_numbers(path, inputs)
+        batches.append(UserBatch(inputs, outputs))
+    return batches
+
+
+def prepare_user_inputs(path: str | Path, inputs: Arrays, signature: Signature, limits: InputLimits) -> list[Arrays]:
+    """One batch of a file as a signature takes it, optional inputs filled in, parted where the batch axis is fixed.
+
+    ``InputError``: the signature does not take it, or its rows do not fill whole batches.
+    """
+    try:
+        prepared = prepare_inputs(inputs, signature.of_any_batch(), limits)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    size, rows = signature.fixed_sizes.get("batch"), len(next(iter(prepared.values())))
+    if size is None:
+        return [prepared]
+    if rows % size:
+        raise InputError(f"{path}: {rows} rows do not part into batches of {size}, which the artifact is fixed to")
+    return [{name: array[n : n + size] for name, array in prepared.items()} for n in range(0, rows, size)]
+
+
+def read_user_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
+    """All rows of a file of inputs, whatever batch the signature is fixed to.
+
+    ``InputError``: as of both functions above; outputs among the arrays, or batches of several lengths.
+    """
+    batches = read_user_batches(path, signature)
+    if any(batch.outputs for batch in batches):
+        raise InputError(f"{path}: holds outputs too: give a file of inputs alone")
+    free = signature.of_any_batch()
+    parts = [part for batch in batches for part in prepare_user_inputs(path, batch.inputs, free, limits)]
+    lengths = {tuple(array.shape[1:] for array in part.values()) for part in parts}
+    if len(lengths) > 1:
+        raise InputError(f"{path}: its batches differ in their numbers of words or objects: pad them to one length")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _check_numbers(path: str | Path, inputs: Arrays) -> None:
+    numbers = {name: array for name, array in inputs.items() if array.dtype.kind in "fiub"}
+    if wrong := [
+        name for name, array in numbers.items() if array.dtype.kind == "f" and _largest(array) > LARGEST_MAGNITUDE
+    ]:
+        raise InputError(
+            f"{path}: {wrong[0]} reaches {_largest(inputs[wrong[0]]):.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
+        )
+    masks = {name: array for name, array in numbers.items() if name.endswith("attention_mask")}
+    if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
+        raise InputError(f"{path}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
+
+
+def _is_finite(array: NDArray[np.generic]) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _largest(array: NDArray[np.generic]) -> float:
+    return float(np.abs(array).max(initial=0))
+
+
+def _named(arrays: Mapping[str, NDArray[np.generic]], names: Sequence[str]) -> Arrays:
+    return {name: array for name, array in arrays.items() if name in names}

@@ -1,0 +1,82 @@
+"""Options in one value: what does not fit together is refused by name, and nothing that was asked for is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import lxmert_export as lx
+from lxmert_export.errors import ConversionError
+from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.spec.signature import task_signature
+from parity_tests.fixtures.random_models import TINY, lively_model
+
+SIGNATURE = task_signature(TINY, "model")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "coreml"}, "unknown target 'coreml'; choose from onnx, tensorflow, tflite"),
+        ({"target": "tensorrt"}, "unknown target 'tensorrt'"),  # which lx.build_engine builds
+        ({"target": "tflite", "precision": "bf16"}, "unknown precision of target tflite 'bf16'"),
+        ({"target": "onnx", "io_dtype": "float64"}, "unknown io_dtype 'float64'; choose from float32, float16"),
+        ({"target": "tflite", "opset": 20, "io_dtype": "float16"}, "io_dtype, opset: not an option of fp32 tflite"),
+        ({"target": "onnx", "fp32_islands": "auto"}, "fp32_islands: not an option of fp32 onnx"),
+        ({"target": "tflite", "precision": "fp16", "full_integer": True}, "full_integer: not an option of fp16 tflite"),
+        ({"target": "tflite", "precision": "int8", "calibration": "x.npz"}, "calibration: is for full_integer"),
+        ({"target": "onnx", "precision": "fp16", "fp32_islands": "auto", "parity": False}, "leave the gate on"),
+        ({"target": "onnx", "attention": "operator", "opset": 22}, "needs opset 23 or later"),
+        ({"target": "onnx", "signature": SIGNATURE, "hidden_states": True}, "hidden_states: the signature that was"),
+        ({"target": "onnx", "signature": SIGNATURE, "fixed": {"batch": 1}, "io_dtype": "float16"}, "fixed, io_dtype: "),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConversionError, match=message) as caught:
+        ExportOptions(**options)
+    assert "\n" not in str(caught.value)
+
+
+class Own(nn.Module):
+    """A user's module around a backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = lively_model("model", TINY)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "message"),
+    [
+        ("demo", {"config": TINY}, "config: demo is a checkpoint, which has its own; leave it out"),
+        (lively_model("model", TINY), {"revision": "main"}, "revision: a module in memory has its own; leave it out"),
+        (
+            lively_model("model", TINY),
+            {"num_attention_heads": 2},
+            "num_attention_heads: a module in memory has its own",
+        ),
+        (lively_model("model", TINY), {"task": "pretraining"}, "task pretraining: LxmertModel is of task model"),
+        (Own(), {"task": "model", "signature": SIGNATURE}, "task model: Own is of task its own"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else type(value).__name__,
+)
+def test_what_the_source_cannot_heed_is_refused(
+    checkpoint: Any, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionError, match=message):
+        lx.export("onnx", checkpoint, tmp_path / "out", **options)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_said_twice_and_is_the_same_is_heeded(tmp_path: Path) -> None:
+    model = lively_model("model", TINY)
+    assert lx.export("onnx", model, tmp_path / "out", task="model", parity=False).manifest.task == "model"
+
+
+def test_the_options_that_were_given_are_told() -> None:
+    assert ExportOptions("onnx").given() == []
+    assert ExportOptions("onnx", "fp16", hidden_states=True, opset=20).given() == ["hidden_states", "opset"]
