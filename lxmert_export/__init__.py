@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         locate,
         verify,
     )
-    from lxmert_export.artifact.directory import Artifact
+    from lxmert_export.artifact.directory import Artifact, open_artifact
     from lxmert_export.artifact.manifest import Manifest
     from lxmert_export.engines.options import BuildOptions
     from lxmert_export.errors import (
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         LxmertExportError,
         MissingExtra,
     )
+    from lxmert_export.exporting.activation_ranges import lint_artifact, lint_ranges
+    from lxmert_export.graphs.fp16_linter import Finding, lint_fp16
     from lxmert_export.model.lxmert import LxmertForNLVR2, LxmertForPreTraining, LxmertForQuestionAnswering, LxmertModel
     from lxmert_export.model.outputs import (
         LxmertForNLVR2Output,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lxmert_export.parity.decisions import Decisions
     from lxmert_export.parity.divergence import Divergence, LayerDrift
     from lxmert_export.parity.figures import Figures
+    from lxmert_export.parity.prediction import predicted_by_manifest, predicted_errors
     from lxmert_export.parity.report import ParityError, ParityReport, RunnerFacts
     from lxmert_export.runners.runner import Runner
     from lxmert_export.spec.config import LxmertConfig
@@ -75,22 +78,29 @@ _HOMES = {
     "lxmert_export.tokenizer.fast": ("LxmertTokenizerFast",),
     "lxmert_export.tokenizer.pure": ("LxmertTokenizer",),
     "lxmert_export.tokenizer.batch_encoding": ("BatchEncoding",),
-    "lxmert_export.artifact.directory": ("Artifact",),
+    "lxmert_export.artifact.directory": ("Artifact", "open_artifact"),
     "lxmert_export.artifact.manifest": ("Manifest",),
+    "lxmert_export.graphs.fp16_linter": ("Finding", "lint_fp16"),
+    "lxmert_export.exporting.activation_ranges": ("lint_artifact", "lint_ranges"),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.parity.report": ("ParityReport", "ParityError", "RunnerFacts"),
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),
     "lxmert_export.parity.decisions": ("Decisions",),
     "lxmert_export.parity.divergence": ("Divergence", "LayerDrift"),
+    "lxmert_export.parity.prediction": ("predicted_errors", "predicted_by_manifest"),
     "lxmert_export.errors": (
         "LxmertExportError", "CheckpointError", "ConfigError", "ArtifactError", "InputError", "MissingExtra",
         "ConversionError",
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# The modules that need PyTorch as soon as they are imported.
-_NEEDS_TORCH = ("lxmert_export.model.lxmert",)
+# The modules that need a library as soon as they are imported: names of ``extras``.
+_NEEDS = {
+    "lxmert_export.model.lxmert": ("TORCH",),
+    "lxmert_export.graphs.fp16_linter": ("ONNX", "ONNX_IR"),
+    "lxmert_export.exporting.activation_ranges": ("ONNX", "ONNX_IR", "ONNXRUNTIME"),
+}
 
 __all__ = [
     "__version__",
@@ -102,9 +112,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOME_OF[name]
-    if home in _NEEDS_TORCH:
+    if home in _NEEDS:
         extras = import_module("lxmert_export.extras")
-        extras.require(name, extras.TORCH)
+        extras.require(name, *(getattr(extras, library) for library in _NEEDS[home]))
     return getattr(import_module(home), name)
 
 

@@ -100,8 +100,7 @@ def build_engine(
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         providers = onnx_options.get("providers", (CPU,))
         graph = origin if isinstance(origin, Artifact) else _write_graph(origin, Path(place), providers, progress)
-        write = _write_bundle if bundle else _write_engine
-        return write(graph, device, profiles, final, calibration, overwrite=overwrite, progress=progress)
+        return _write(graph, device, profiles, final, asked, overwrite=overwrite, progress=progress)
 
 
 def _given_artifact(source: str | Path) -> Artifact | None:
@@ -154,41 +153,29 @@ def _make_profiles(origin: Conversion | Artifact, asked: EngineOptions, device: 
     return profiles
 
 
-def _write_engine(
+def _write(
     graph: Artifact,
     device: EngineDevice,
     profiles: Sequence[Profile],
     final: Path,
-    calibration: str | Path | None,
+    asked: EngineOptions,
     *,
     overwrite: bool,
     progress: Progress,
 ) -> Artifact:
+    """The engine, or the bundle, in its place."""
+    from lxmert_export.exporting.bundle import bundle_directory, write_bundle
     from lxmert_export.exporting.engine import write_engine
 
-    name = final.resolve().name
-    with atomic_directory(final, overwrite=overwrite) as temporary:
-        written = write_engine(
-            graph, device, profiles, temporary, name=name, calibration=calibration, progress=progress
-        )
-    return replace(written, path=final)
-
-
-def _write_bundle(
-    graph: Artifact,
-    device: EngineDevice,
-    profiles: Sequence[Profile],
-    final: Path,
-    calibration: str | Path | None,
-    *,
-    overwrite: bool,
-    progress: Progress,
-) -> Artifact:
-    from lxmert_export.exporting.bundle import bundle_directory, write_bundle
-
-    name = final.resolve().name
-    with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
-        written = write_bundle(graph, device, profiles, temporary, name=name, calibration=calibration)
+    name, calibration = final.resolve().name, asked.calibration
+    if asked.bundle:
+        with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
+            written = write_bundle(graph, device, profiles, temporary, name=name, calibration=calibration)
+    else:
+        with atomic_directory(final, overwrite=overwrite) as temporary:
+            written = write_engine(
+                graph, device, profiles, temporary, name=name, calibration=calibration, progress=progress
+            )
     return replace(written, path=final)
 
 
