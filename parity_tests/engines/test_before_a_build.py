@@ -27,9 +27,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch, version: str, *capabilities: Cap
 
     monkeypatch.setattr(tensorrt_library, "open_library", lambda runtime, install: SimpleNamespace(__version__=version))
     monkeypatch.setattr(engine_targets, "find_gpus", found)
-    monkeypatch.setattr(
-        "lxmert_export.exporting.write.write_artifact", lambda *arguments, **options: pytest.fail("converted")
-    )
+    monkeypatch.setattr("lxmert_export.api.engine._write_graph", lambda *arguments: pytest.fail("converted"))
 
 
 def refused(place: Path, **options: Any) -> str:

@@ -20,12 +20,14 @@ from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu
 from lxmert_export.engines.library import LOGGER, as_one_error, open_library
 from lxmert_export.errors import ArtifactError, BuiltNotRun, LxmertExportError
-from lxmert_export.runners import opening
+from lxmert_export.runners.opening import open_runner
+from lxmert_export.runners.tensorrt import opening
 from lxmert_export.runners.tensorrt.engine import REASONS, TensorRtRunner
 from lxmert_export.runners.tensorrt.opening import find_engine
 from lxmert_export.spec.inputs import InputLimits
 from parity_tests.engines.stand_in_library import BITS, OUTPUT, SIGNATURE, StandIn, call, opened
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY
 
 
 def test_a_context_of_each_profile_is_made_once_and_kept(library: StandIn, tmp_path: Path) -> None:
@@ -122,10 +124,8 @@ def test_the_installed_wheel_has_what_the_stand_in_has() -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> lx.Artifact:
-    place = tmp_path_factory.mktemp("engine") / "engine"
-    tiny = SMALL.replace(l_layers=1, x_layers=1, r_layers=1)
-    return lx.build_engine(lively_model("question-answering", tiny), place, compute_capability="8.9", parity=False)
+def engine(exports: Exports) -> lx.Artifact:
+    return exports.engine(exports.lively("onnx", "question-answering", TINY), compute_capability="8.9")
 
 
 def test_the_wheel_itself_refuses_what_is_no_engine(
@@ -158,4 +158,4 @@ def test_an_engine_without_weights_is_refitted_before_it_is_run(
     stripped = {**engine.manifest.options["engine"], "options": {"strip": True}}
     options = {**engine.manifest.options, "engine": stripped}
     with pytest.raises(BuiltNotRun, match=r"built, not run \(it holds no weights\): refit it first"):
-        opening.open_runner(replace(engine, manifest=replace(engine.manifest, options=options)))
+        open_runner(replace(engine, manifest=replace(engine.manifest, options=options)))

@@ -87,7 +87,7 @@ def test_named_targets(
     install: str,
 ) -> None:
     found = resolve(target, detect=unasked)
-    assert (found.target, found.runtime, str(found.versions), found.built) == (target, runtime, versions, built)
+    assert (found.name, found.runtime, str(found.versions), found.built) == (target, runtime, versions, built)
     assert (list(found.compute_capabilities), found.and_later, found.install) == (capabilities, later, install)
     assert found.unexecuted == (("run",) if target == "rtx" else ("build", "run"))
     assert found.builder_capabilities is None  # RTX: its portable default; classic: the GPU that builds it
@@ -273,7 +273,7 @@ def test_versions_less_a_span_are_as_listed() -> None:
 def test_this_gpu(capability: str, kind: str, runtime: str) -> None:
     (known,) = parse_capabilities(capability)
     found = resolve("this-gpu", precision="fp16", detect=machine(known, known))
-    assert (found.target, found.kind, found.runtime) == ("this-gpu", kind, runtime)
+    assert (found.name, found.kind, found.runtime) == ("this-gpu", kind, runtime)
     assert found.compute_capabilities == (known,)
     assert found.built == ("here" if kind == "rtx" else "on the device")
     assert not found.and_later

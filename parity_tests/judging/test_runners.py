@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from lxmert_export.api.artifact import load_artifact
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.runners.onnx import emulator
 from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -118,10 +120,11 @@ DAMAGES: dict[str, Callable[[onnx.ModelProto], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_graph_that_cannot_be_emulated_is_one_line_and_leaves_nothing(
-    damage: Callable[[onnx.ModelProto], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Callable[[onnx.ModelProto], object], exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX's own inference fails on it, or onnxruntime does."""
-    artifact = written("emulated", tmp_path)
+    artifact = replace(written("emulated", exports), path=tmp_path / "damaged")
+    shutil.copytree(written("emulated", exports).path, artifact.path)
     file = artifact.file("model.onnx")
     model = onnx.load(file, load_external_data=False)
     damage(model)
@@ -133,3 +136,19 @@ def test_a_graph_that_cannot_be_emulated_is_one_line_and_leaves_nothing(
         open_emulator(artifact)
     assert "\n" not in str(told.value) and str(temporary) not in str(told.value)
     assert not any(temporary.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyError("a name"), AttributeError("a node"), ValueError("a shape")], ids=repr)
+def test_a_fault_of_ours_is_not_taken_for_a_damaged_file(
+    error: Exception, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the graph surgery comes through as it is: ``ArtifactError`` would tell the user to export again."""
+
+    def broken(*arguments: object) -> None:
+        raise error
+
+    artifact = written("emulated", exports)
+    monkeypatch.setattr(emulator, "widen", broken)
+    with pytest.raises(type(error)) as raised:
+        open_emulator(artifact)
+    assert raised.value is error

@@ -48,7 +48,9 @@ def _broken_calls(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
     broken += [f"{name} is required" for name, _, optional in new if not optional and name not in {p[0] for p in old}]
     by_place = "POSITIONAL_OR_KEYWORD"
-    if [p[0] for p in old if p[1] == by_place] != [p[0] for p in new if p[1] == by_place][: sum(p[1] == by_place for p in old)]:
+    if [p[0] for p in old if p[1] == by_place] != [p[0] for p in new if p[1] == by_place][
+        : sum(p[1] == by_place for p in old)
+    ]:
         broken.append("the order of its parameters")
     return broken
 
