@@ -79,7 +79,7 @@ def test_what_a_narrower_type_cannot_hold_is_refused(name: str, value: Any, mess
 
 def test_a_provider_is_not_believed_of_what_takes_none(saved: Artifact) -> None:
     for call in (lx.verify, lx.load_artifact, lambda path, **options: check_here([path], **options)):
-        with pytest.raises(InputError, match="are onnxruntime's, and this is no ONNX artifact"):
+        with pytest.raises(InputError, match="are for ONNX artifacts, and this is not one"):
             call(saved.path, providers=["CUDAExecutionProvider"])
 
 
@@ -169,8 +169,8 @@ def test_ids_outside_the_vocabulary_and_long_texts_are_refused(saved: Artifact) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "bf16"}, "unknown precision of target tensorflow 'bf16'; choose from fp32, fp16"),
-        ({"precision": "int8"}, "unknown precision of target tensorflow 'int8'"),
+        ({"precision": "bf16"}, "target tensorflow has no precision 'bf16'; choose from fp32, fp16"),
+        ({"precision": "int8"}, "target tensorflow has no precision 'int8'"),
         ({"opset": 18}, "opset: not an option of fp32 tensorflow"),
         ({"io_dtype": "float16"}, "io_dtype: not an option"),
         ({"file_format": "onnx"}, "unknown format 'onnx'; choose from saved-model, keras"),

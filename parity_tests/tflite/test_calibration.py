@@ -48,7 +48,7 @@ def test_a_large_fixed_batch_is_judged_too() -> None:
 
 
 def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs real inputs of yours"):
+    with pytest.raises(InputError, match="measures ranges on real inputs"):
         written("model", tmp_path / "out", precision="int8", full_integer=True)
 
 
