@@ -64,7 +64,9 @@ def test_another_version_or_another_gpu(
 def test_classic_engines_are_not_built_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_machine(monkeypatch, "10.13.3")
     message = refused(tmp_path, target="thor")
-    assert "no NVIDIA GPU found here (there is no nvidia-smi): build it on a device" in message and "--bundle" in message
+    assert (
+        "no NVIDIA GPU found here (there is no nvidia-smi): build it on a device" in message and "--bundle" in message
+    )
 
 
 @pytest.mark.parametrize("bundle", [False, True])

@@ -214,7 +214,7 @@ STOPPED: dict[str, tuple[Callable[[Path], None], str]] = {
     "version": (edit("bundle.json", lambda v: v.update(versions=[[[9], [10]]], versions_text=">=9,<10")), "is for >=9,<10"),
     "classic": (edit("bundle.json", lambda v: v.update(runtime="tensorrt")), "builds engines on the GPU that runs them"),
     "module": (edit("bundle.json", lambda v: v.update(module="tensorrt_none")), "tensorrt_none cannot be imported"),
-    "precision": (edit("bundle.json", lambda v: v.update(precision="fp16")), "computes in fp32, and this engine would"),
+    "precision": (edit("bundle.json", lambda v: v.update(precision="fp16")), "computes in fp32; every matmul but"),
 }  # fmt: skip
 
 
