@@ -250,7 +250,7 @@ def test_what_a_saved_model_leaves_behind_can_be_put_beside_it(place: Path, tmp_
 def test_the_command(place: Path, tmp_path: Path) -> None:
     artifact, scene = str(place / "fp16"), str(tmp_path / "scene.png")
     drawn = run("ask", artifact, "--draw-scene", "3", "--image", scene, cwd=tmp_path)
-    assert drawn.returncode == 0 and drawn.stdout == "" and "it has an answer to:" in drawn.stderr
+    assert drawn.returncode == 0 and drawn.stdout == "" and "questions about it, with their answers:" in drawn.stderr
     asked = run("ask", artifact, "how many things are there?", "--image", scene, "--top", "3", cwd=tmp_path)
     lines = asked.stdout.splitlines()
     assert asked.returncode == 0 and len(lines) == 3 and asked.stderr == ""
