@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "--strip computes nothing until it is refitted",
     ),
     "timing cache": ({"target": "thor", "options": lx.BuildOptions(timing_cache="f")}, "leave --timing-cache out"),
-    "no parity": ({"parity": False}, "no golden inputs"),
+    "no parity": ({"parity": False}, "must run golden inputs, and --no-parity writes none"),
     "resolver": ({"compute_capability": "8.7"}, "TensorRT-RTX cannot target compute capability 8.7"),
 }
 

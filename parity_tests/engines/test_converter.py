@@ -298,7 +298,7 @@ def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
     """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
 
     with pytest.raises(
-        ConversionError, match=f"cannot have --{option}: TensorRT-RTX builds such an engine only on a mach"
+        ConversionError, match=f"refuses --{option}: TensorRT-RTX builds such an engine only on a mach"
     ):
         resolve("rtx", options=lx.BuildOptions(**{option: True}))
     target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(**{option: True}))

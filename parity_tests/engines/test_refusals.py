@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "range": ({"batch": ["8:4:1"]}, ConfigError, "min above opt"),
     "no range": ({"text": ["many"]}, ConfigError, "must be min:opt:max"),
     "long text": ({"text": ["1:20:9999"]}, ConfigError, "beyond the position table"),
-    "strip": ({"options": lx.BuildOptions(strip=True)}, ConversionError, "--target rtx cannot have --strip"),
+    "strip": ({"options": lx.BuildOptions(strip=True)}, ConversionError, "--target rtx refuses --strip"),
 }
 
 

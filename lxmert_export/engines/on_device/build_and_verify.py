@@ -110,8 +110,7 @@ def read_bundle(place: Path) -> dict[str, Any]:
     except ValueError as error:
         raise Failure(f"{BUNDLE_FILE}: damaged: {error}") from error
     if bundle.get("format") != BUNDLE_FORMAT:
-        said = "{}: of format {!r}, which this script does not read: copy the whole bundle again"
-        raise Failure(said.format(BUNDLE_FILE, bundle.get("format")))
+        raise Failure("{}: not for this script ({!r}): copy the bundle again".format(BUNDLE_FILE, bundle.get("format")))
     files = hashes(bundle)
     wrong = [name for name in files if not (place / name).is_file() or sha256(place / name) != files[name]]
     if wrong:
@@ -216,10 +215,7 @@ def node_name(layer: str) -> str:
 
 
 def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
-    """Counts the matmuls by precision, and lists those that are float32 islands.
-
-    Every other matmul must compute in the bundle's precision.
-    """
+    """Counts the matmuls by precision, and lists the float32 islands. All others must have the bundle's precision."""
     counts: dict[str, int] = {}
     islands: list[str] = []
     called = bundle["precision"]
@@ -244,11 +240,7 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int],
 
 
 def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
-    """Runs every golden batch. Returns the outputs and their shapes, as arrays by name.
-
-    `output/FAMILY/OUTPUT/BATCH` is a whole output or, if it is large, its values at the golden file's positions, flat.
-    `shape/FAMILY/OUTPUT/BATCH` is the shape of the whole output.
-    """
+    """Runs all golden batches. Returns `output/FAMILY/OUTPUT/BATCH` (only the golden positions if it is large) and `shape/…`."""
     runtime = library.Runtime(library.Logger(library.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
