@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bomb": (bomb, "40000 x 40000 pixels; make it|is too large; make it"),
     "tiny": (lambda path: Image.new("RGB", (8, 8)).save(path), "at least 32 x 32"),
     "no shape": (lambda path: Image.new("RGB", (64, 64), "red").save(path), "no shape"),
-    "200 shapes": (many, "shows 200 separate shapes; the demo world has up to 10"),
+    "200 shapes": (many, "shows 200 separate shapes; the built-in checkpoint knows pictures with at most 10"),
     "transparent": (transparent, "transparent parts"),
     "transparent palette": (transparent_palette, "transparent parts"),
     "greyscale": (lambda path: PICTURE.convert("L").save(path), "greyscale"),
