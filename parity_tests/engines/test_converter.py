@@ -219,7 +219,7 @@ def test_precision_is_counted_not_believed(exports: Exports, tmp_path: Path) -> 
     manifest = json.loads(file.read_text())
     manifest["precision"] = "fp16"
     file.write_text(json.dumps(manifest))
-    with pytest.raises(ConversionError, match="called fp16"):
+    with pytest.raises(ConversionError, match="its manifest says fp16 weights"):
         built(tmp_path / "lying", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -297,9 +297,7 @@ def test_weightless_engines_are_refused_for_a_reason_that_still_holds(
 ) -> None:
     """Without a GPU this TensorRT-RTX cannot build one; the day it can, the refusal in ``engine_options`` has to go."""
 
-    with pytest.raises(
-        ConversionError, match=f"refuses --{option}: TensorRT-RTX builds such an engine only on a mach"
-    ):
+    with pytest.raises(ConversionError, match=f"refuses --{option}: TensorRT-RTX builds such an engine only on a mach"):
         resolve("rtx", options=lx.BuildOptions(**{option: True}))
     target = replace(resolve("rtx", precision="fp16"), options=lx.BuildOptions(**{option: True}))
     signature = graph.manifest.signature

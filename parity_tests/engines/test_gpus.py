@@ -35,7 +35,7 @@ def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("script", "reason"),
     [("echo 'No devices were found'; exit 6", "No devices were found"), ("echo 'no driver' >&2; exit 9", "no driver"),
-     ("exit 12", "exit code 12"), ("true", "lists none"), ("echo '[N/A], Orin (nvgpu), N/A'", "does not report the compute capability"),
+     ("exit 12", "exit code 12"), ("true", "lists none"), ("echo '[N/A], Orin (nvgpu), N/A'", "does not report the compute"),
      ("echo garbage", "lists 'garbage', which is not a GPU"), ("printf '\\377\\n'", "which is not a GPU")],
 )  # fmt: skip
 def test_no_gpu(script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
