@@ -49,7 +49,7 @@ def find_objects(picture: Image.Image) -> Objects:
         mask = labels[place] == number
         if mask.sum() < LEAST_AREA * height * width:
             continue
-        # Around the shape all is white, whatever the background is and whatever other shapes reach into its box.
+        # Everything else in the box becomes white: the background, and parts of other shapes.
         crop = np.where(mask[..., None], values[place], np.uint8(WHITE))
         pixels.append(np.asarray(Image.fromarray(crop).resize((CROP, CROP), Image.Resampling.BOX)).reshape(-1))
         rows, columns = place
