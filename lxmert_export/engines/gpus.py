@@ -97,8 +97,8 @@ def _ask_driver(timeout: float) -> tuple[Gpu, ...]:
         raise ConversionError(f"nvidia-smi gave no answer within {timeout:g} seconds: {INSTEAD}") from error
     lines = _lines(answer.stdout)
     if answer.returncode:
-        said = next(iter(lines + _lines(answer.stderr)), f"exit code {answer.returncode}")
-        raise ConversionError(f"{NONE_FOUND} (nvidia-smi says: {said}): {INSTEAD}")
+        reason = next(iter(lines + _lines(answer.stderr)), f"exit code {answer.returncode}")
+        raise ConversionError(f"{NONE_FOUND} (nvidia-smi says: {reason}): {INSTEAD}")
     if not lines:
         raise ConversionError(f"{NONE_FOUND} (nvidia-smi lists none): {INSTEAD}")
     return tuple(map(_read, lines))

@@ -113,19 +113,19 @@ def as_one_error(
     """
     from polygraphy.exception import PolygraphyException
 
-    said = LoggedErrors()
+    logged = LoggedErrors()
     try:
-        with _kept_off_the_terminal(said), _quiet() if quiet else nullcontext():
-            yield said
+        with _kept_off_the_terminal(logged), _quiet() if quiet else nullcontext():
+            yield logged
     except (PolygraphyException, MemoryError) as failure:
-        raise error(f"{what}: {said.reason(failure)}") from failure
+        raise error(f"{what}: {logged.reason(failure)}") from failure
 
 
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
     """Delays a Ctrl-C to the end of the block: TensorRT's callbacks into Python would silently lose it."""
-    heeded = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
-    if threading.current_thread() is not threading.main_thread() or not heeded:
+    handled = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
+    if threading.current_thread() is not threading.main_thread() or not handled:
         yield  # signals do not arrive in this thread, or Ctrl-C is ignored
         return
     pressed = threading.Event()
@@ -139,20 +139,20 @@ def interrupt_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_off_the_terminal(said: LoggedErrors) -> Iterator[None]:
-    """Sends the log to ``said`` only. Several threads may be inside at once: the last one to leave restores the logger."""
+def _kept_off_the_terminal(handler: LoggedErrors) -> Iterator[None]:
+    """Sends the log to ``handler`` only. Several threads may be inside at once: the last one to leave restores the logger."""
     global _inside, _propagated
     logger = logging.getLogger(LOGGER)
     with _counting:
         if _inside == 0:
             _propagated, logger.propagate = logger.propagate, False
         _inside += 1
-        logger.addHandler(said)
+        logger.addHandler(handler)
     try:
         yield
     finally:
         with _counting:
-            logger.removeHandler(said)
+            logger.removeHandler(handler)
             _inside -= 1
             if _inside == 0:
                 logger.propagate = _propagated

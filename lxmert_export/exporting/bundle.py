@@ -220,7 +220,8 @@ def trtexec_line(
 def readme(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], *, added: bool) -> str:
     """Returns the text of a bundle's ``README.md``; ``added``: the last profile comes from ``golden_profile``."""
     manifest = onnx.manifest
-    capabilities = ", ".join(map(written, device.compute_capabilities)) + (" and later" if device.and_later else "")
+    capabilities = ", ".join(map(written, device.compute_capabilities))
+    capabilities += f" and all above {written(max(device.compute_capabilities))}" if device.and_later else ""
     listed = [f"{number}: {profile}" for number, profile in enumerate(profiles)]
     if added:
         listed[-1] += " (added for golden inputs that no other profile takes)"

@@ -112,7 +112,7 @@ def demo_calibration(signature: Signature) -> Calibration:
 
 
 def _with_masked_copies(rows: Arrays) -> Arrays:
-    """Adds a copy of every row, with the later half of its words or objects masked, where no row masks any of them.
+    """If no row masks words (or objects), adds a copy of every row that masks the later half of its words (or objects).
 
     An int8 artifact that is calibrated without masked words or objects ignores masks, and nothing would test it on them.
     """

@@ -61,8 +61,8 @@ class ExportOptions:
         if self.fp32_islands == "auto" and not self.parity:
             raise ConversionError("fp32_islands auto: searches what passes the parity gate; leave the gate on")
         self._check_attention()
-        if self.signature is not None and (said := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
-            raise ConversionError(f"{', '.join(said)}: the given signature contains this already; leave it out")
+        if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
+            raise ConversionError(f"{', '.join(repeated)}: the given signature contains this already; leave it out")
 
     @property
     def row(self) -> Target:

@@ -57,11 +57,11 @@ def main() -> None:
             (output / name).unlink(missing_ok=True)
         report = build_and_verify(place, output)
     except (Failure, OSError, MemoryError, RuntimeError, TypeError, AttributeError) as failure:
-        said, kind = " ".join(str(failure).split()), type(failure).__name__
+        reason, kind = " ".join(str(failure).split()), type(failure).__name__
         if isinstance(failure, (RuntimeError, TypeError, AttributeError)):  # raised by TensorRT's own functions
             frame = traceback.extract_tb(failure.__traceback__)[-1]
-            said = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {said}"
-        sys.exit(f"error: {said or kind}")
+            reason = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {reason}"
+        sys.exit(f"error: {reason or kind}")
     write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
     print("{}: {}".format(output / REPORT, report["status"]))
 
@@ -161,8 +161,8 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = library.OnnxParser(network, logger)
     if not parser.parse_from_file(str(place / bundle["onnx"])):
-        said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
-        raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
+        errors = [str(parser.get_error(number)) for number in range(parser.num_errors)]
+        raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (errors or ["no reason given"])[0]))
     matmuls, wide = count_matmuls(network, bundle)
     allow_decomposition(library, network)
     config = builder.create_builder_config()
