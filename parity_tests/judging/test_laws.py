@@ -251,7 +251,7 @@ def test_threads_are_judged_by_the_floor(
 def test_a_module_of_ones_own_and_full_integer_owe_repeats_and_threads_alone(fp32: Artifact) -> None:
     own = replace(fp32, manifest=replace(fp32.manifest, signature=replace(SIGNATURE, task="my own"), task="my own"))
     calibrated = replace(fp32, manifest=replace(fp32.manifest, options={"quantization": FULL_INTEGER}))
-    for artifact, reason in ((own, "module of your own"), (calibrated, "its calibration's alone")):
+    for artifact, reason in ((own, "it is your own module"), (calibrated, "only for inputs like its calibration's")):
         cells, not_run = judge_laws(artifact, (CPU,))
         assert tried(cells) == {AGAIN, LATER, ONE_THREAD, FOUR_THREADS} and not broken(cells)
         assert {(n.law, n.variation) for n in not_run} == set(VARIATIONS) - {AGAIN, LATER}

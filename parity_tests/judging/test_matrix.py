@@ -173,7 +173,7 @@ class OnArrival:
     [
         (OnArrival(os.abort), "its runtime crashed .SIGABRT."),
         (OnArrival(os._exit, 7), "ended its process with exit code 7"),
-        (OnArrival(time.sleep, 60), "ran for 3 s without an end; --time-limit"),
+        (OnArrival(time.sleep, 60), "did not end within 3 s; --time-limit"),
         (OnArrival(os.write, 1, b"\xff\xfe of a runtime"), "ended its process with exit code 1"),
     ],
     ids=["crash", "exit", "hang", "bytes"],
@@ -237,7 +237,7 @@ def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
     for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
         with pytest.raises(InputError, match="named twice"):
             check_here(names, checkpoint=checkpoint)
-    with pytest.raises(InputError, match="no outputs of them: give it as --inputs"):
+    with pytest.raises(InputError, match="but no outputs: give it as --inputs"):
         check_here([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
     with pytest.raises(InputError, match="name it beside the artifacts"):
         check_here([place / "fp32"], checkpoint=checkpoint, inputs=recorded)
