@@ -156,7 +156,7 @@ def test_an_onnx_model_that_is_no_artifact(tmp_path: Path, monkeypatch: pytest.M
     (foreign / "model.onnx").write_bytes((tmp_path / "ours" / "model.onnx").read_bytes())
     with pytest.raises(lx.ArtifactError, match=r"holds an ONNX model, but is not an artifact directory \(no manifest"):
         lx.build_engine(foreign, tmp_path / "out")
-    with pytest.raises(lx.ArtifactError, match=f"name the one that it lies in: {tmp_path / 'ours'}$"):
+    with pytest.raises(lx.ArtifactError, match=f"name the directory that holds it: {tmp_path / 'ours'}$"):
         lx.build_engine(tmp_path / "ours" / "model.onnx", tmp_path / "out")
     (foreign / "model.safetensors").write_bytes(b"")
     with pytest.raises(lx.CheckpointError):

@@ -93,7 +93,7 @@ def test_options_of_other_targets_are_refused(place: Path, tmp_path: Path) -> No
 
 def test_where_nobody_knows_it_it_is_an_error(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TARGETS, "toy")
-    unknown = "its target 'toy' is unknown to this version; it knows onnx, tensorflow, tflite, tensorrt"
+    unknown = "this version does not know its target 'toy'; it knows onnx, tensorflow, tflite, tensorrt"
     for use in (open_artifact, lx.verify, lx.load_artifact, inspect_artifact):
         with pytest.raises(lx.ArtifactError, match=unknown):
             use(place / "toy")

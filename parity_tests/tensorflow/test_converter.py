@@ -235,7 +235,7 @@ def test_a_file_that_did_not_come_with_it_is_not_opened(saved: Artifact, exports
     with lx.load_artifact(copy) as runner:
         assert type(runner).__name__ == "SavedModelRunner"
     (copy / "saved_model" / "saved_model.pbtxt").write_text("")
-    with pytest.raises(ArtifactError, match="saved_model.pbtxt did not come with it"):
+    with pytest.raises(ArtifactError, match="saved_model.pbtxt is not listed in its manifest"):
         lx.load_artifact(copy)
 
 
@@ -298,7 +298,7 @@ def test_a_saved_model_that_is_not_ours_is_one_line(saved: Artifact) -> None:
 
 def test_a_wrong_precision_in_the_manifest_is_seen(saved: Artifact) -> None:
     lying = replace(saved, manifest=replace(saved.manifest, precision="fp16"))
-    with pytest.raises(ConversionError, match="called fp16 with fp16 arithmetic, but its matmuls compute in {'fp32'"):
+    with pytest.raises(ConversionError, match="fp16 weights and fp16 arithmetic, but its matmuls compute in {'fp32'"):
         check_precision(lying)
 
 
