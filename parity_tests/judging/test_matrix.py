@@ -82,7 +82,7 @@ def test_recorded_outputs_that_are_others_fail(place: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arrays", "saying"),
     [
-        ({"input_ids": np.ones((2, 4), np.int64), "nonsense": np.ones(3)}, "neither input nor output"),
+        ({"input_ids": np.ones((2, 4), np.int64), "nonsense": np.ones(3)}, "neither an input nor an output"),
         ({"input_ids": np.ones((2, 4), np.int64)}, "missing input visual_feats"),
         ({"visual_feats": np.full((1, 2, 16), np.nan, np.float32)}, "NaN or infinity"),
     ],

@@ -141,7 +141,7 @@ def torch_tensor() -> dict[str, str]:
         ([{"input_ids": of_bytes(b"\x80\x04 a pickle")}], "input_ids does not hold a .npy file"),
         ([{"input_ids": {"polygraphy_class": "ndarray", "array": "é"}}], "cannot be read as inputs"),
         ([{"input_ids": claiming((10**14,))}], "cannot be read as inputs"),
-        ([{"words": npy(np.ones((1, 2)))}], "holds words, which is neither input nor output"),
+        ([{"words": npy(np.ones((1, 2)))}], "holds words, which is neither an input nor an output"),
         ([{"visual_feats": npy(np.full((1, 2, 3), np.nan))}], "visual_feats holds NaN"),
         ([{"input_ids": npy(np.ones((1, 2), dtype=np.int64))}], "missing input visual_feats"),
     ],
