@@ -1,4 +1,4 @@
-# lxmert-export: everything a newcomer runs. Needs Python >= 3.11 and make, nothing else.
+# lxmert-export: all commands for newcomers. They need Python >= 3.11 and make, nothing else.
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
@@ -24,13 +24,13 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 	$(BIN)/lxmert-export ask $(DEMO) --draw-scene 7 --image build/scene.png --overwrite \
 		'$(QUESTION)' --save build/answer.png --word circles
 
-train-demo: $(VENV)/.ready ## Train the built-in checkpoint anew: 2 cores, under 45 minutes, goes on where it was stopped
+train-demo: $(VENV)/.ready ## Train the built-in checkpoint again (under 45 minutes on 2 cores); continues where it stopped
 	$(BIN)/python -m lxmert_export.training
 
 test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, every test can be collected
+check: $(VENV)/.ready ## Check lint, format, types, import contracts, generated docs, and that every test can be collected
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,22 +41,22 @@ check: $(VENV)/.ready ## Lint, format, types, import contracts, generated docs, 
 map: $(VENV)/.ready ## Print the rooms of the code: lines, floors, who imports whom
 	$(BIN)/python docs/map.py
 
-docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md anew
+docs: $(VENV)/.ready ## Write docs/api.md and docs/cli.md from the code
 	$(BIN)/python docs/generate.py
 
-parity: $(VENV)/.ready ## Every target at full size (214 M parameters): export, judge, time and memory; goes on where it was stopped
+parity: $(VENV)/.ready ## Export and judge every target at full size (214 M parameters), with time and memory; continues where it stopped
 	$(BIN)/python -m benchmarks.full_size_parity
 
-study: $(VENV)/.ready ## Thousands of correct checkpoints and every planted fault through every target; goes on where it was stopped
+study: $(VENV)/.ready ## Judge thousands of correct checkpoints and every planted fault in every target; continues where it stopped
 	$(BIN)/python -m benchmarks.study
 
-benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Conversion, latency and tokenizers beside transformers' own
+benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion, latency and tokenizers with transformers' own
 	$(BIN)/python -m benchmarks.beside_transformers
 	$(BIN)/python -m benchmarks.beside_tensorflow
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.tokenizers
 
-gpu: $(VENV)/.ready ## On an NVIDIA GPU: full-size engines built, held to float64, and timed beside PyTorch
+gpu: $(VENV)/.ready ## On an NVIDIA GPU: build full-size engines, compare them with float64, and time them beside PyTorch
 	$(BIN)/python -m benchmarks.gpu.check $(GPU_ARGS)
 
 clean: ## Remove the environments and everything built
@@ -68,12 +68,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@
 
-# A Chromium for the HTML report's tests, if there is none: Debian's as root, else Playwright's own.
+# Gets a Chromium for the tests of the HTML report, if there is none: Debian's if run as root, else Playwright's.
 $(VENV)/.browser: $(VENV)/.ready parity_tests/reports/browser.py
 	$(BIN)/python -m parity_tests.reports.browser
 	touch $@
 
-# tf_keras asks for the full tensorflow package; tensorflow-cpu is the same for a test oracle.
+# tf_keras requires the package tensorflow (so --no-deps); for a test oracle tensorflow-cpu does the same.
 $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(PYTHON) -m venv $(ORACLE)
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints-tensorflow.txt transformers tensorflow-cpu torch h5py

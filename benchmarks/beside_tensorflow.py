@@ -1,4 +1,4 @@
-"""Our SavedModel beside transformers' TFLxmert, and our TFLite files in every precision: full size, in one run.
+"""Compares our SavedModel with transformers' TFLxmert, and measures our TFLite files: full size, in one run.
 
 Writes benchmarks/beside_tensorflow.json and .md. Run: make benchmark
 """
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 WORKER = str(HERE / "tensorflow_worker.py")
 TASKS = ("pretraining", "question-answering")
 BATCHES = (1, 8)
-# What a file is called, and the options that make it.
+# Name of a file, and the options that make it.
 TFLITE = {
     "fp32": [], "fp16": ["--fp16"], "int8, dynamic range": ["--int8"], "int8, full integer": ["--int8", "--full-integer"],
 }  # fmt: skip
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(place: Path, oracle: str, runs: int, calls: int) -> dict[str, Any]:
-    """Conversions, latency beside the peer, gates, then TFLite; one checkpoint for all, made in a process of its own."""
+    """Measures conversions, latencies, gates, then TFLite, of one checkpoint, which a separate process makes."""
     checkpoint, peer = place / "checkpoint", place / "peer"
     run_process(["-m", "benchmarks.full_size_checkpoint", str(checkpoint), "--task", "pretraining"])
     run_process(["-m", "lxmert_export.cli", "convert", str(checkpoint), "--to", "tf", "-o", str(peer)])
@@ -84,7 +84,7 @@ def measure(place: Path, oracle: str, runs: int, calls: int) -> dict[str, Any]:
 
 
 def measure_tflite(place: Path, checkpoint: Path, calls: int) -> dict[str, Any]:
-    """Every precision: conversion, size, latency at batch 1 in turn, and what the demo's held-out questions come to."""
+    """Measures every precision: conversion, size, latency at batch 1 in turn, and accuracy on the demo's questions."""
     real = place / "real.npz"
     np.savez(real, **inputs_of(64))
     found: dict[str, Any] = {}
@@ -121,7 +121,10 @@ def _demo_accuracy(place: Path, name: str, flags: Sequence[str]) -> dict[str, An
 def latencies(
     commands: Mapping[str, Sequence[str]], batches: Sequence[int], calls: int, place: Path
 ) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds a call of each worker, in turn; the first two are warm-up, and their outputs must agree."""
+    """Returns milliseconds per call of each worker, in turn.
+
+    Two calls before are warm-up; the outputs of the first must agree.
+    """
     workers = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name, command in commands.items()
@@ -161,7 +164,7 @@ def _answer(worker: subprocess.Popen[str]) -> str:
 
 
 def _check_agreement(files: Sequence[Path]) -> None:
-    """Float files answer alike; an int8 one is only asked to answer: its own gate judges how well."""
+    """Checks that float files give the same outputs; int8 values are not compared, as their gate judges them."""
     first, *others = [np.load(file) for file in files]
     for file, other in zip(files[1:], others, strict=True):
         shared = set(first) & set(other)
@@ -176,7 +179,7 @@ def _versions(python: str) -> str:
 
 
 def _unique_bytes(checkpoint: Path) -> dict[str, int]:
-    """Bytes of the weights that a task has, a tied one counted once."""
+    """Returns the bytes of each task's weights; a tied weight counts once."""
     found = {}
     for task in TASKS:
         tensors = read_checkpoint(checkpoint, task=task).tensors  # type: ignore[arg-type]  # one of the tasks
@@ -189,14 +192,17 @@ def _directory_bytes(directory: Path) -> int:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page: medians, spreads and ratios."""
+    """Returns the page: medians, spreads and ratios."""
     lines = [
         "# SavedModel beside transformers' TFLxmert, and TFLite",
         "",
-        "Full size (9/5/5 layers, 768 wide, 9500 answers, 228 M lively random weights), measured by `make benchmark` on",
-        f"{results['machine']}. Peer: {results['peer']}. Median (least to largest); ratios are of medians, in turn in one run.",
+        f"Measured by `make benchmark` on {results['machine']}.",
         "",
-        f"| SavedModel latency, {TEXT} tokens, {OBJECTS} objects | ours, ms | theirs, ms | theirs over ours |",
+        "Full size: 9/5/5 layers, 768 wide, 9500 answers, 228 M lively random weights. Figures are medians (least to largest),",
+        "measured in turn in one run; ratios are those of medians.",
+        f"*Theirs* is {results['peer']}.",
+        "",
+        f"| SavedModel latency, {TEXT} tokens, {OBJECTS} objects | ours, ms | theirs, ms | theirs ÷ ours |",
         "|---|---|---|---|",
         *(
             f"| {task}, batch {batch} | {spread(t['ours'])} | {spread(t['theirs'])} | {_ratio(t['theirs'], t['ours']):.2f} |"
@@ -204,9 +210,9 @@ def report(results: dict[str, Any]) -> str:
             for batch, t in batches.items()
         ),
         "",
-        "The peer has no question-answering class: there its whole pre-training model is what answers.",
+        "transformers has no TensorFlow class for question answering, so its whole pre-training model answers there.",
         "",
-        "| conversion with --no-parity | wall s | peak MiB | peak over weights | directory over weights | graph, bytes |",
+        "| conversion with --no-parity | wall s | peak MiB | peak ÷ weights | directory ÷ weights | graph, bytes |",
         "|---|---|---|---|---|---|",
         *(_conversion_row(task, results) for task in TASKS),
         "",
@@ -214,10 +220,11 @@ def report(results: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {p} | {run['seconds']:.1f} | {run['peak_mib']:.0f} |" for p, run in results["with_gate"].items()),
         "",
-        "TFLite, question answering, batch fixed to 1, ai-edge-litert with XNNPACK on 2 threads; accuracy on the demo's held-out",
-        f"questions, through the gate (float64 {results['tflite']['fp32']['demo']['reference_accuracy']:.1%}):",
+        "TFLite: question answering, batch fixed to 1, ai-edge-litert with XNNPACK on 2 threads. Accuracy and agreement with",
+        "float64 are those that the gate measured on the demo's held-out questions (accuracy of float64: "
+        f"{results['tflite']['fp32']['demo']['reference_accuracy']:.1%}).",
         "",
-        "| TFLite | latency, ms | file, bytes | XNNPACK takes | conversion s | peak MiB | demo accuracy | agreement |",
+        "| TFLite | latency, ms | file, bytes | run by XNNPACK | conversion s | peak MiB | demo accuracy | agreement |",
         "|---|---|---|---|---|---|---|---|",
         *(_tflite_row(name, facts) for name, facts in results["tflite"].items()),
         "",

@@ -1,4 +1,4 @@
-"""Our conversion beside plain torch.onnx.export of transformers' model, full size, in one run: time, memory, latency, size.
+"""Compares our conversion with plain torch.onnx.export of transformers' model: time, memory, latency, size.
 
 Writes benchmarks/beside_transformers.json and .md. Run: make benchmark
 """
@@ -38,9 +38,9 @@ def main() -> None:
 
 
 def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
-    """Conversions in turn, then the latency of both files in turn, then one conversion with its gate in each precision."""
+    """Measures conversions in turn, then latencies in turn, then one conversion with its gate in each precision."""
     checkpoint = str(place / "checkpoint")
-    # Made in a process of its own: a large parent would show in the peak of every child.
+    # Made in a separate process: a large parent would raise the measured peak of every child.
     run_process(["-m", "benchmarks.full_size_checkpoint", checkpoint, "--task", "question-answering"])
     ours, theirs = place / "ours", place / "theirs"
     export = ["-m", "lxmert_export.cli", "onnx", checkpoint, "--overwrite"]
@@ -68,7 +68,7 @@ def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
 
 
 def latencies(ours: Path, theirs: Path, batch: int, calls: int) -> dict[str, list[float]]:
-    """Milliseconds a call, ours and theirs in turn in one process."""
+    """Returns milliseconds per call, ours and theirs in turn in one process."""
     sessions = {
         name: onnxruntime.InferenceSession(path / "model.onnx") for name, path in (("ours", ours), ("theirs", theirs))
     }
@@ -93,15 +93,17 @@ def latencies(ours: Path, theirs: Path, batch: int, calls: int) -> dict[str, lis
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page: medians, spreads and ratios."""
+    """Returns the page: medians, spreads and ratios."""
     runs = {name: [Run(**run) for run in found] for name, found in results["conversions"].items()}
     seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
     peaks = {name: [run.peak_mib for run in found] for name, found in runs.items()}
     lines = [
         "# Beside torch.onnx.export of transformers' model",
         "",
-        "Full size (9/5/5 layers, 768 wide, 3129 answers, 214 M lively random weights), measured by `make benchmark` on",
-        f"{results['machine']}. Median (least to largest); ratios are of medians, A and B in turn in one run.",
+        f"Measured by `make benchmark` on {results['machine']}.",
+        "",
+        "Full size: 9/5/5 layers, 768 wide, 3129 answers, 214 M lively random weights. Figures are medians (least to largest),",
+        "measured in turn in one run; ratios are ours ÷ theirs, of medians.",
         "",
         "| conversion to fp32 ONNX | wall s | peak MiB |",
         "|---|---|---|",
@@ -122,8 +124,8 @@ def report(results: dict[str, Any]) -> str:
             for p, run in results["with_gate"].items()
         ),
         "",
-        f"fp16 data over fp32 data: {results['data_bytes']['fp16'] / results['data_bytes']['fp32']:.4f}. "
-        f"Graph file: ours {results['graph_bytes']['ours']:,} bytes, theirs {results['graph_bytes']['theirs']:,}.",
+        f"fp16 data ÷ fp32 data: {results['data_bytes']['fp16'] / results['data_bytes']['fp32']:.4f}. "
+        f"Graph file: ours {results['graph_bytes']['ours']:,} bytes, theirs {results['graph_bytes']['theirs']:,} bytes.",
         "",
     ]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
-"""Builds full-size TensorRT-RTX engines in every precision, and writes benchmarks/engines.{md,json}. Needs no GPU, and runs none.
+"""Builds full-size TensorRT-RTX engines in every precision; needs no GPU, and runs no engine.
 
+Writes benchmarks/engines.json and .md.
 Run: python -m benchmarks.engines [--runs 3]
 """
 
@@ -24,7 +25,7 @@ DISTRIBUTIONS = ("tensorrt-rtx", "polygraphy", "onnx", "onnxruntime", "torch")
 
 
 def main() -> None:
-    """Exports, builds and measures; the tables."""
+    """Exports, builds and measures; writes both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 def measure(place: Path, runs: int) -> list[dict[str, Any]]:
-    """One row for each precision: the build's time, memory and size, and what the emulator foretells."""
+    """Returns a row for each precision: time, memory and size of the build, and the emulator's predicted error."""
     checkpoint = write_full_size(place / "checkpoint", "question-answering")
     for precision in PRECISIONS:
         export("onnx", checkpoint, place / f"onnx-{precision}", precision=precision)
@@ -54,7 +55,7 @@ def measure(place: Path, runs: int) -> list[dict[str, Any]]:
 
 
 def row_of(engine: Artifact) -> dict[str, Any]:
-    """Sizes, counts and predictions of one engine, from its manifest."""
+    """Returns sizes, counts and predictions of one engine, from its manifest."""
     options = engine.manifest.options
     build = options["build"]
     return {
@@ -68,28 +69,33 @@ def row_of(engine: Artifact) -> dict[str, Any]:
 
 
 def page(facts: dict[str, Any]) -> str:
-    """The Markdown page."""
+    """Returns the Markdown page."""
     lines = [
-        "# Full-size TensorRT-RTX engines, built and not run",
+        "# Full-size TensorRT-RTX engines, built but not run",
         "",
-        f"By `python -m benchmarks.engines`, on {facts['machine']}.",
-        "Question answering, 9/5/5 layers, 768 wide, 3129 answers, random lively weights, from an ONNX artifact, portable",
-        "default targets, one default profile. Seconds and peak memory are of the whole process: hashing, counting, linting",
-        f"(fp16), building, writing; median (least to largest) of {facts['runs']}, in turn. The predicted error is the",
-        "emulator's, RMS against float64 where it fares worst, and unvalidated: no GPU has run these engines.",
+        f"Measured by `python -m benchmarks.engines` on {facts['machine']}.",
         "",
-        "| precision | seconds | peak MiB | engine bytes | beside its weights | matmuls | beside them, kB each | predicted error "
+        "Question answering, 9/5/5 layers, 768 wide, 3129 answers, lively random weights. Engines are built from an ONNX",
+        "artifact, for the portable default targets, with the one default profile.",
+        "",
+        "- Seconds and peak MiB: those of the whole process, which hashes, counts, lints (fp16), builds and writes; median",
+        f"  (least to largest) of {facts['runs']} runs, in turn.",
+        "- Rest: the bytes of the engine that are not weights, for each matmul.",
+        "- Predicted error: the emulator's RMS error against float64, on its worst inputs. It is not measured: no GPU has run",
+        "  these engines. Score: the error ÷ its noise floor.",
+        "",
+        "| precision | seconds | peak MiB | engine bytes | engine ÷ weights | matmuls | rest, kB per matmul | predicted error "
         "| score |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in facts["engines"]:
-        foretold = row["predicted_errors"].get("question_answering_score")
+        predicted = row["predicted_errors"].get("question_answering_score")
         kernels = (row["engine_bytes"] - row["weight_bytes"]) / sum(row["matmuls"].values()) / 1000
         matmuls = ", ".join(f"{count} {name}" for name, count in row["matmuls"].items())
         lines.append(
             f"| {row['precision']} | {spread(row['seconds'])} | {spread(row['peak_mib'], 0)} | {row['engine_bytes']:,} "
             f"| {row['engine_bytes'] / row['weight_bytes']:.3f}× | {matmuls} | {kernels:.0f} "
-            + (f"| {foretold['error_rms']:.2e} | {foretold['score']:.2f} of 8 |" if foretold else "| - | - |")
+            + (f"| {predicted['error_rms']:.2e} | {predicted['score']:.2f} of 8 |" if predicted else "| - | - |")
         )
     return "\n".join(lines) + "\n"
 

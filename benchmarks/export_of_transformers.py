@@ -1,4 +1,4 @@
-"""The peer: transformers' own model through plain torch.onnx.export(dynamo=True), as its documentation shows it."""
+"""Exports transformers' own model with plain torch.onnx.export(dynamo=True), as its documentation shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.export import Dim
 
 
 class Answers(nn.Module):
-    """The scores alone: the exporter takes no ModelOutput."""
+    """Returns the scores alone, because the exporter does not take a ModelOutput."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Answers(nn.Module):
         visual_pos: torch.Tensor,
         visual_attention_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """The answers' scores."""
+        """Returns the answers' scores."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

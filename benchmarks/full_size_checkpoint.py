@@ -1,4 +1,4 @@
-"""Writes full-size checkpoints (9/5/5 layers, 768 wide) with lively random weights: no published weights are needed.
+"""Writes full-size checkpoints (9/5/5 layers, 768 wide) with lively random weights, in place of published ones.
 
 Run: python -m benchmarks.full_size_checkpoint DIRECTORY [--task question-answering]
 """
@@ -20,12 +20,12 @@ ANSWERS = {"question-answering": 3129, "pretraining": 9500}
 
 
 def full_size_config(task: Task) -> LxmertConfig:
-    """The published sizes; 3129 answers as in VQA, 9500 as in pre-training."""
+    """Returns a config of the published sizes; 3129 answers as in VQA, 9500 as in pre-training."""
     return LxmertConfig(num_qa_labels=ANSWERS.get(task, 9500))
 
 
 def lively_weights(config: LxmertConfig, task: Task, seed: int) -> dict[str, torch.Tensor]:
-    """Weights under which faults show: kernels of std 1.2/sqrt(fan-in), LayerNorm gains 1 ± 0.2, biases of std 0.1."""
+    """Draws weights that show faults: kernels of std 1.2/√fan-in, LayerNorm gains 1 ± 0.2, biases of std 0.1."""
     generator = np.random.default_rng(seed)
     weights = {row.ours: _draw(row, generator) for row in weight_names(config, task)}
     if TIED_DECODER in weights:
@@ -43,7 +43,7 @@ def _draw(row: Weight, generator: np.random.Generator) -> torch.Tensor:
 
 
 def write_full_size(directory: Path, task: Task, *, seed: int = 0) -> Path:
-    """Writes one in Hugging Face's dialect; returns the directory."""
+    """Writes a full-size checkpoint in Hugging Face's dialect; returns the directory."""
     config = full_size_config(task)
     write_checkpoint(lively_weights(config, task, seed), config, task, directory, dialect="hf", overwrite=True)
     return directory

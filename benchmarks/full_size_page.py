@@ -1,4 +1,4 @@
-"""The page of `make parity`: verdicts, scores, time and memory of every target at full size, and the limits that were missed."""
+"""The page of `make parity`: verdicts, scores, time and memory of every target at full size, and missed limits."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ ARTIFACTS = (
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """The page, in Markdown."""
+    """Returns the page, in Markdown."""
     runs = list(all_runs(results))
     own, others, wall = (sum(run[name] for run in runs) for name in ("cpu_seconds", "others_cpu_seconds", "seconds"))
     missed = missed_limits(results)
     unfinished = [task for task in TASKS if task not in {known["task"] for known in results["tasks"]}]
     return "\n".join(
         [
-            "# Full size: every target, precision and task through one matrix",
+            "# Full size: every target, precision and task",
             "",
-            f"`make parity`, on {results['machine']}. 9/5/5 layers, 768 wide, lively random weights. Each artifact is",
-            "exported without its gate, then all of a task are judged in one call of",
-            "`lxmert-export parity … --checkpoint`: against float64, and each against each other; scores are in noise floors.",
-            "An engine is built and not run where there is no GPU: never a pass.",
+            f"Measured by `make parity` on {results['machine']}.",
             "",
-            f"In all {wall / 60:.1f} minutes by the clock. Of the processors the run itself took {own / 60:.1f} CPU minutes,",
-            f"and all else that ran on the machine meanwhile {others / 60:.1f}. Limits: {MINUTES} minutes, and 6 GB a step.",
+            "The networks have 9/5/5 layers, are 768 wide, and have lively random weights. Each artifact is exported without",
+            "its gate. Then one call of `lxmert-export parity … --checkpoint` for each task judges its artifacts: against",
+            "float64, and against each other. A score is RMS error ÷ noise floor ([glossary](../docs/glossary.md)).",
+            "Without a GPU an engine is built but not run, which never counts as a pass.",
+            "",
+            f"The run took {wall / 60:.1f} minutes of wall time and {own / 60:.1f} CPU minutes. Everything else on the machine",
+            f"took {others / 60:.1f} CPU minutes meanwhile. Limits: {MINUTES} minutes in all, and 6 GB for each step.",
             *(f"Missed: {line}." for line in missed),
             *([f"Not finished yet: {', '.join(unfinished)}."] if unfinished else []),
-            *(["Both were kept."] if not missed and not unfinished else []),
+            *(["Both limits were kept."] if not missed and not unfinished else []),
             "",
             *table(ARTIFACTS, artifact_rows(results)),
             "",
-            "The largest process is by the kernel's account, mapped files included; all together is sampled, shared pages",
-            "counted once.",
+            "*Largest process* is its peak memory as the kernel counts it, mapped files included. *All together* is the peak",
+            "memory of all processes, sampled; shared pages count once.",
             "",
             *table(STEPS, step_rows(results)),
             "",
@@ -52,12 +54,12 @@ def page(results: Mapping[str, Any]) -> str:
 
 
 def table(header: str, rows: Iterator[str]) -> list[str]:
-    """A table with its rule."""
+    """Returns the lines of a table."""
     return [header, "|---" * (header.count("|") - 1) + "|", *rows]
 
 
 def artifact_rows(results: Mapping[str, Any]) -> Iterator[str]:
-    """A row for each artifact: its verdict, its worst scores, and what its export took."""
+    """Yields a row for each artifact: its verdict, its worst scores, and time and memory of its export."""
     for task in results["tasks"]:
         for artifact in task["artifacts"]:
             export = artifact["export"]
@@ -69,7 +71,7 @@ def artifact_rows(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def step_rows(results: Mapping[str, Any]) -> Iterator[str]:
-    """What each task took beside its exports."""
+    """Yields a row for each other step of a task: time and memory."""
     for task in results["tasks"]:
         count = len(task["artifacts"])
         for step, run in (
@@ -83,12 +85,12 @@ def step_rows(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def score(value: float | None) -> str:
-    """A score, or a dash where nothing was compared."""
+    """Formats a score; a dash if nothing was compared."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def missed_limits(results: Mapping[str, Any]) -> list[str]:
-    """A line for each limit that was not kept, and by how much."""
+    """Returns a line for each limit that was missed, and by how much."""
     minutes = sum(run["seconds"] for run in all_runs(results)) / 60
     lines = [f"{minutes:.1f} minutes instead of {MINUTES}"] if minutes > MINUTES else []
     return lines + [
@@ -100,12 +102,12 @@ def missed_limits(results: Mapping[str, Any]) -> list[str]:
 
 
 def all_runs(results: Mapping[str, Any]) -> Iterator[Mapping[str, float]]:
-    """What every step took."""
+    """Yields time and memory of every step."""
     return (step for task in results["tasks"] for _, step in steps_of(task))
 
 
 def steps_of(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """The steps of a task by name, and what each took."""
+    """Yields the name, and time and memory, of each step of a task."""
     yield "checkpoint", task["checkpoint"]
     for artifact in task["artifacts"]:
         yield artifact["name"], artifact["export"]

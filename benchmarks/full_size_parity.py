@@ -1,6 +1,6 @@
-"""Every target, precision and task at full size: exported, and judged in one matrix for each task; and the published numbers,
-where the published checkpoint can be reached. A run that was stopped goes on where it was.
+"""Exports every target, precision and task at full size, and judges the artifacts of each task in one matrix.
 
+Also compares the published numbers, if the published checkpoint can be reached. A run continues where it was stopped.
 Writes benchmarks/full_size_parity.json and .md. Run: make parity
 """
 
@@ -48,7 +48,7 @@ PUBLISHED_TOLERANCE = 1e-4
 
 
 def main() -> None:
-    """Runs what is not yet finished, shows how far it is, and writes both files; it fails where anything does not pass."""
+    """Runs the unfinished steps, shows progress, and writes both files; exits with an error if anything fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, default=HERE.parent / "build" / "full-size-parity")
     state = parser.parse_args().state
@@ -73,13 +73,13 @@ def main() -> None:
 
 
 def write(results: Mapping[str, Any]) -> None:
-    """Both files; of a run that is still going on, what is known."""
+    """Writes both files; during a run, with the results so far."""
     (HERE / "full_size_parity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     (HERE / "full_size_parity.md").write_text(page(results), encoding="utf-8")
 
 
 class Shown(Progress):
-    """A bar on a terminal, and a line for each finished step there and elsewhere."""
+    """Shows a bar on a terminal, and prints a line for each finished step everywhere."""
 
     def __init__(self, total: int) -> None:
         console = Console(soft_wrap=True, highlight=False)
@@ -88,29 +88,29 @@ class Shown(Progress):
         self._bar = self.add_task("", total=total)
 
     def begin(self, step: str) -> None:
-        """Says what is being done."""
+        """Shows the step that runs now."""
         self.update(self._bar, description=step)
 
     def end(self, line: str, *, steps: int = 1) -> None:
-        """Says what came of one step, or of several that an earlier sitting finished."""
+        """Prints the result of one step, or of several that an earlier run finished."""
         self.console.print(line, markup=False)
         self.advance(self._bar, steps)
 
 
 class FullSize:
-    """One task at full size: its checkpoint, its artifacts, and their matrix, in a directory of its own."""
+    """One task at full size: its checkpoint, its artifacts, and their matrix, in its own directory."""
 
     def __init__(self, task: Task, kinds: Sequence[Export], steps: Steps, shown: Shown) -> None:
         self.task, self.kinds, self.shown, self._steps = task, kinds, shown, steps
         self.directory = steps.place / task
 
     def outcome(self) -> dict[str, Any]:
-        """What came of the task; once that is known, the checkpoint and the artifacts are removed."""
+        """Returns the result of the task, and removes its checkpoint and artifacts."""
         known = self._steps.is_finished(self.task)
         outcome = self._steps.once(self.task, self._run)
         shutil.rmtree(self.directory, ignore_errors=True)
         if known:
-            self.shown.end(f"{self.task}: finished in an earlier sitting", steps=len(self.kinds) + 2)
+            self.shown.end(f"{self.task}: finished in an earlier run", steps=len(self.kinds) + 2)
         return outcome
 
     def _run(self) -> dict[str, Any]:
@@ -122,18 +122,13 @@ class FullSize:
         artifacts = [str(self.directory / kind.name) for kind in self.kinds]
         required = ",".join(targets_that_must_pass(self.kinds))
         judge = ["-m", "lxmert_export.cli", "parity", *artifacts, "--checkpoint", str(checkpoint)]
-        judge += [
-            "--require",
-            required,
-            "--json",
-            str(report),
-            "--no-laws",
-        ]  # laws need no full size: benchmarks/laws.md
+        # Laws are judged on small networks: benchmarks/laws.md.
+        judge += ["--require", required, "--json", str(report), "--no-laws"]
         judged = self._step("judging", judge, accepted=(0, PARITY_FAILED))
         return outcome_of(self.task, json.loads(report.read_text(encoding="utf-8")), written, exports, judged)
 
     def _step(self, name: str, arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> dict[str, Any]:
-        """One process, once; what it took."""
+        """Runs one process, unless an earlier run did; returns its time and memory."""
         self.shown.begin(f"{self.task}: {name}")
         took = self._steps.once(f"{self.task}/{name}", lambda: asdict(run_process(arguments, accepted=accepted)))
         self.shown.end(f"{self.task}: {name}: {took['seconds']:.0f} s, {took['peak_mib']:.0f} MiB")
@@ -147,7 +142,7 @@ def outcome_of(
     exports: Mapping[str, Mapping[str, Any]],
     judging: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What is kept of a task: its verdict, a row for each artifact, and what each step took."""
+    """Returns the result of a task: its verdict, a row for each artifact, and time and memory of each step."""
     return {
         "task": task,
         "passed": report["passed"],
@@ -170,7 +165,7 @@ def outcome_of(
 
 
 def worst_score(cells: Sequence[Mapping[str, Any]], runner: str, kind: str) -> float | None:
-    """The largest score of a runner's cells of one kind; None where nothing was compared."""
+    """Returns the largest score of a runner's cells of one kind; None if nothing was compared."""
     scores = [
         cell["score"]
         for cell in cells
@@ -180,7 +175,10 @@ def worst_score(cells: Sequence[Mapping[str, Any]], runner: str, kind: str) -> f
 
 
 def published() -> dict[str, Any]:
-    """The published 3 x 3 slice of the base checkpoint's language output; where it cannot be reached, ``detail`` says so."""
+    """Compares the published 3 x 3 slice of the base checkpoint's language output.
+
+    If the checkpoint cannot be reached, ``reached`` is False and ``detail`` has the reason.
+    """
     try:
         model = load_checkpoint(PUBLISHED_NAME, task="model", dtype=torch.float32)
     except CheckpointError as error:

@@ -11,7 +11,7 @@ from lxmert_export.spec.signature import Task
 
 @dataclass(frozen=True)
 class Export:
-    """One kind of artifact: the command that writes it, and of which other artifact; by default of the checkpoint."""
+    """One kind of artifact: the command that writes it, and the artifact it is made from (None: the checkpoint)."""
 
     name: str
     command: str
@@ -19,13 +19,13 @@ class Export:
     origin: str | None = None
 
     def arguments(self, directory: Path, checkpoint: Path) -> list[str]:
-        """What Python is called with to write it into ``directory / name``."""
+        """Returns the arguments with which Python writes the artifact into ``directory / name``."""
         source, gate = (checkpoint, ["--no-parity"]) if self.origin is None else (directory / self.origin, [])
         options = [*self.options, *gate, "--overwrite"]
         return ["-m", "lxmert_export.cli", self.command, str(source), "-o", str(directory / self.name), *options]
 
 
-# Full-integer TFLite is not among them: it is right for real inputs alone, and a random network has none.
+# Full-integer TFLite is left out: it is accurate for real inputs only, and a random network has none.
 EXPORTS = (
     Export("onnx-fp32", "onnx"),
     Export("onnx-fp16", "onnx", ("--fp16",)),
@@ -43,12 +43,12 @@ EXPORTS = (
 
 
 def kinds_named(*names: str) -> tuple[Export, ...]:
-    """Kinds by name, in the order in which they are made."""
+    """Returns the kinds with these names, in the order in which they are made."""
     assert set(names) <= {kind.name for kind in EXPORTS}, names
     return tuple(kind for kind in EXPORTS if kind.name in names)
 
 
-# Question answering in everything that is built here; of the others ONNX in float32 and a half precision, and TensorFlow.
+# Question answering in every kind; the other tasks in ONNX (float32 and a half precision) and TensorFlow.
 PLAN: dict[Task, tuple[Export, ...]] = {
     "question-answering": EXPORTS,
     "model": kinds_named("onnx-fp32", "onnx-fp16", "saved-model-fp32"),
@@ -58,5 +58,5 @@ PLAN: dict[Task, tuple[Export, ...]] = {
 
 
 def targets_that_must_pass(kinds: Sequence[Export]) -> list[str]:
-    """The targets among some kinds for which a CPU is enough: an engine without its GPU is built, and not run."""
+    """Returns the targets of some kinds that a CPU can run; without a GPU, an engine is built but not run."""
     return sorted({kind.command for kind in kinds} - {"tensorrt"})

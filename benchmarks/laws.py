@@ -1,6 +1,6 @@
-"""Random correct checkpoints under the reference-free laws: how near sound artifacts come to the threshold.
+"""Judges random correct checkpoints by the laws: how near do sound artifacts come to the threshold?
 
-Each trial's artifact is judged twice: with the floors that the gate measures (as its golden file has them), and with floors
+Each artifact is judged twice: with the floors that the gate measured (they are in its golden file), and with floors
 estimated from the artifact alone. Writes benchmarks/laws.json and laws.md. Run: python -m benchmarks.laws
 """
 
@@ -37,7 +37,7 @@ Key = tuple[str, str, str, str]  # artifact, precision, floors, law
 
 
 def sound_artifacts(place: Path, seed: int) -> Iterator[Artifact]:
-    """A random checkpoint of every architecture in every precision of ONNX, and one in every precision of TFLite."""
+    """Yields random checkpoints: of every architecture in every precision of ONNX, and one in those of TFLite."""
     for architecture in ARCHITECTURES:
         module = architecture.module(drawn_state(architecture, seed))
         for precision in ONNX:
@@ -50,23 +50,23 @@ def sound_artifacts(place: Path, seed: int) -> Iterator[Artifact]:
 
 
 def judged(artifact: Artifact) -> dict[Key, list[Cell]]:
-    """An artifact's cells by (name, precision, floors, law), with both kinds of floors."""
+    """Returns an artifact's cells by (name, precision, floors, law), with both kinds of floors."""
     alone = replace(artifact, manifest=replace(artifact.manifest, files={}))
     found: dict[Key, list[Cell]] = defaultdict(list)
-    for floors, one in (("golden file's", artifact), ("estimated", alone)):
-        for cell in judge_laws(one, (CPU,))[0]:
+    for floors, judged_artifact in (("golden file's", artifact), ("estimated", alone)):
+        for cell in judge_laws(judged_artifact, (CPU,))[0]:
             law = cell.against.removeprefix("law: ")
             found[artifact.name, artifact.manifest.precision, floors, law].append(cell)
     return found
 
 
 def summarise(found: dict[Key, list[Cell]]) -> list[Row]:
-    """For every artifact kind, floors and law: cells, the largest score, alarms; estimates beside what the gate measured."""
+    """Returns a row for each kind of artifact, floors and law: cells, largest score, alarms, and floor ÷ the gate's."""
     rows = []
     for (name, precision, floors, law), cells in found.items():
         measured = found[name, precision, "golden file's", law]
         ratios = [
-            one.floor / other.floor for one, other in zip(cells, measured, strict=True) if one.floor and other.floor
+            cell.floor / gate.floor for cell, gate in zip(cells, measured, strict=True) if cell.floor and gate.floor
         ]
         rows.append(
             {
@@ -80,7 +80,7 @@ def summarise(found: dict[Key, list[Cell]]) -> list[Row]:
 
 
 def main() -> None:
-    """Runs all trials and writes both files; fails where a sound artifact breaks a law."""
+    """Runs all trials and writes both files; exits with an error if a sound artifact breaks a law."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=8, help="correct checkpoints per architecture")
     trials = parser.parse_args().trials
@@ -98,20 +98,23 @@ def main() -> None:
 
 
 def add(found: dict[Key, list[Cell]], artifact: Artifact) -> None:
-    """Judges an artifact and puts its cells with the others."""
+    """Judges an artifact and adds its cells to the others."""
     for key, cells in judged(artifact).items():
         found[key] += cells
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page: of each artifact kind and floors, the law that came nearest to the threshold."""
+    """Returns the page: for each kind of artifact and floors, the law that came nearest to the threshold."""
     rows = results["scores"]
     lines = [
         "# Study: sound artifacts under the laws",
         "",
-        f"`python -m benchmarks.laws --trials {results['trials']}`, on {results['machine']}. {results['trials']} random correct "
-        f"checkpoints of each kind, {sum(row['cells'] for row in rows):,} cells, {sum(row['alarms'] for row in rows)} alarms at "
-        f"the threshold of {PAIR_THRESHOLD:g}. The ratio: estimated floors to the gate's own, least, median, largest.",
+        f"Measured by `python -m benchmarks.laws --trials {results['trials']}` on {results['machine']}.",
+        "",
+        f"Random correct checkpoints of each kind: {results['trials']}. Cells: {sum(row['cells'] for row in rows):,}. Alarms at "
+        f"the threshold of {PAIR_THRESHOLD:g}: {sum(row['alarms'] for row in rows)}.",
+        "Each row shows the law that came nearest to the threshold.",
+        "*Ratio of floors* is estimated floor ÷ the gate's floor: least, median, largest.",
         "",
         "| artifact | precision | floors | largest score | law | ratio of floors |",
         "|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""Faults planted into one layer of written files, and the layer that --locate names: how often it is the right one.
+"""Plants faults into one layer of written files, and counts how often --locate names the right layer.
 
-Layers and faults are drawn by a seed that each run draws itself, so that no code could be fitted to it; it is in the results,
-and --seed repeats a run. Writes benchmarks/locate.json and locate.md. Run: python -m benchmarks.locate_study
+Each run draws a new seed for layers and faults, so that no code can be fitted to it. The seed is in the results, and
+--seed repeats a run. Writes benchmarks/locate.json and locate.md. Run: python -m benchmarks.locate_study
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from parity_tests.fixtures.random_models import SMALL, lively_model
 
 HERE = Path(__file__).parent
 TASK: Task = "pretraining"
-DETECTABLE = 20.0  # floors that a fault moves some output by: as of `make study`
+DETECTABLE = 20.0  # a fault must change some output by this many floors, as in `make study`
 RIGHT = 0.95  # the share of faults whose layer must be named
 SMALL_NETWORK = SMALL.replace(l_layers=3, x_layers=2, r_layers=2)
 DEEP_NETWORK = SMALL.replace(l_layers=9, x_layers=5, r_layers=5)
@@ -65,7 +65,7 @@ SETTINGS = (
 
 @dataclass
 class Found:
-    """What came of one setting's trials."""
+    """The results of one setting."""
 
     setting: Setting
     sound_score: float
@@ -76,17 +76,17 @@ class Found:
     wrong: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """A row of the results."""
+        """Returns a row of the results."""
         setting = {name: value for name, value in vars(self.setting).items() if name != "config"}
         return {**setting, **{name: value for name, value in vars(self).items() if name != "setting"}}
 
 
 def main() -> None:
-    """Runs every setting and writes both files; fails where fewer than the share of the layers are right."""
+    """Runs every setting and writes both files; exits with an error if too few layers are named right."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="repeat a run; default: drawn now")
-    parser.add_argument("--target", help="this target's settings alone; the others' results stay")
-    parser.add_argument("--share", type=float, default=1.0, help="a share of the trials, for a quicker look")
+    parser.add_argument("--seed", type=int, help="the seed of a run to repeat; default: a new one")
+    parser.add_argument("--target", help="run only this target; the results of others stay")
+    parser.add_argument("--share", type=float, default=1.0, help="run only this share of the trials, for a quick look")
     options = parser.parse_args()
     seed = secrets.randbits(32) if options.seed is None else options.seed
     rows = []
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def others(target: str | None) -> list[dict[str, Any]]:
-    """The results of the other targets, where one alone is run."""
+    """Returns the stored results of the other targets if only one target is run."""
     file = HERE / "locate.json"
     if target is None or not file.is_file():
         return []
@@ -137,7 +137,7 @@ def run_trials(setting: Setting, trials: int, generator: np.random.Generator) ->
 
 
 def plant(sound: Artifact, module: nn.Module, fault: LayerFault, directory: Path) -> Artifact | None:
-    """A copy of an artifact's file with a fault; None where the file has nothing to plant it into."""
+    """Returns a copy of an artifact with a fault; None if the file has no place for this fault."""
     planter = open_planter(sound, module)
     try:
         fault.plant(planter)
@@ -150,7 +150,7 @@ def plant(sound: Artifact, module: nn.Module, fault: LayerFault, directory: Path
 
 
 def open_planter(sound: Artifact, module: nn.Module) -> Planter:
-    """What changes the files of a target."""
+    """Returns the planter that changes files of the artifact's target."""
     manifest = sound.manifest
     if manifest.target == "onnx":
         from parity_tests.faults.layer_faults_onnx import OnnxPlanter
@@ -166,19 +166,19 @@ def open_planter(sound: Artifact, module: nn.Module) -> Planter:
 
 
 def note(found: Found, fault: LayerFault, drifts: Sequence[Drift]) -> None:
-    """Counts a trial, and keeps what was said of one that was told wrong."""
+    """Counts a trial; keeps the fault and the answer if --locate named a wrong layer or operator."""
     jump = first_jump(drifts)
     layer = jump is not None and jump.point.layer == fault.layer
     family = layer and jump is not None and jump.point.family in fault.families
     found.right_layer += layer
     found.right_family += family
     if not family:
-        told = None if jump is None else jump.point.name
-        found.wrong.append({"fault": fault.kind, "module": fault.module, "told": told, "right_layer": layer})
+        named = None if jump is None else jump.point.name
+        found.wrong.append({"fault": fault.kind, "module": fault.module, "told": named, "right_layer": layer})
 
 
 def write_results(results: dict[str, Any]) -> None:
-    """Both files."""
+    """Writes both files."""
     (HERE / "locate.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     page = report(results)
     (HERE / "locate.md").write_text(page, encoding="utf-8")
@@ -186,35 +186,38 @@ def write_results(results: dict[str, Any]) -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page."""
+    """Returns the page."""
     rows = results["settings"]
-    told = [(row, wrong) for row in rows for wrong in row["wrong"]]
+    all_wrong = [(row, wrong) for row in rows for wrong in row["wrong"]]
     lines = [
         "# Study: does --locate name the right layer?",
         "",
-        f"`python -m benchmarks.locate_study`, on {results['machine']}.",
+        f"Measured by `python -m benchmarks.locate_study` on {results['machine']}.",
         "",
-        f"Faults planted into written files, each of which moves some output by {DETECTABLE:g} noise floors or more:",
-        "weights scaled, shifted, noisy, transposed or rolled, query and key swapped, the scale of the heads, a mask dropped,",
-        "another GELU, another epsilon. Layers and faults are drawn by a seed that the run drew itself; each row has that of its",
-        "run (`--seed`), and `--share` makes it shorter. `sound` is the largest score of any point before a fault is planted.",
+        f"Faults are planted into written files. Each changes some output by {DETECTABLE:g} noise floors or more. Kinds of",
+        "faults: weights scaled, shifted, noisy, transposed or rolled; query and key swapped; a wrong head scale; a mask",
+        "dropped; another GELU; another epsilon.",
+        "",
+        "Each run draws a new seed for layers and faults. `--seed` repeats the run of a row, and `--share` makes a run shorter.",
+        "*Sound* is the largest score of any point before a fault is planted. Faults that change every output by less",
+        f"than {DETECTABLE:g} floors are *not detectable*, and are not counted as faults.",
         "",
         "| target | precision | layers | seed | faults | right layer | right operator | sound | not detectable | s each |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(table_row, rows),
         "",
-        *(["Told otherwise than planted:", ""] if told else []),
+        *(["Wrong answers (planted fault: what `--locate` named):", ""] if all_wrong else []),
         *(
             f"- {row['target']} {row['precision']} {row['network']}: {w['fault']} in `{w['module']}`: {w['told']}"
-            for row, w in told
+            for row, w in all_wrong
         ),
-        *([""] if told else []),
+        *([""] if all_wrong else []),
     ]
     return "\n".join(lines)
 
 
 def table_row(row: dict[str, Any]) -> str:
-    """One setting's figures."""
+    """Returns the row of one setting."""
     shares = (f"{row[which] / row['trials']:.1%}" for which in ("right_layer", "right_family"))
     setting = (row[name] for name in ("target", "precision", "network", "seed", "trials"))
     rest = (f"{row['sound_score']:.2f}", row["undetectable"], f"{row['seconds']:.1f}")

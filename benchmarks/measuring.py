@@ -1,4 +1,4 @@
-"""Whole processes timed from outside, A and B in turn: wall seconds and peak memory by the operating system's own account."""
+"""Measures whole processes from outside, A and B in turn: wall seconds, and peak memory as the system counts it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ LAUNCHER = Path(__file__).with_name("launching.py")
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process, with those that it started: wall seconds, and the largest resident set of one of them in MiB.
+    """One finished process, with those that it started.
 
-    Memory-mapped files are included. ``together_mib`` is the most that all of them held at once, shared pages counted once, as
-    sampled. ``cpu_seconds`` are user and system; ``others_cpu_seconds`` are what all else on the machine took meanwhile.
+    - ``seconds``: wall time. ``cpu_seconds``: user and system time.
+    - ``peak_mib``: the largest resident set of one process, in MiB, memory-mapped files included.
+    - ``together_mib``: the most that all processes held at once, in MiB, sampled; shared pages count once.
+    - ``others_cpu_seconds``: CPU time of everything else on the machine meanwhile.
     """
 
     seconds: float
@@ -36,7 +38,7 @@ class Run:
 
 
 def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> Run:
-    """Runs Python with arguments to its end; whatever it prints is passed on where its exit code is none of those accepted."""
+    """Runs Python with arguments, and measures it; exits with its output if its exit code is not accepted."""
     with tempfile.TemporaryDirectory(prefix="lxmert-export-measure-") as directory:
         usage_file = Path(directory) / "usage.json"
         launched = [sys.executable, "-I", str(LAUNCHER), str(usage_file), *arguments]
@@ -60,14 +62,14 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> 
 
 
 def busy_cpu_seconds() -> float:
-    """What all processors of this machine have worked since it started, and what its host has kept from them ("steal")."""
+    """Returns the busy time of all processors since the machine started, and the time taken by its host ("steal")."""
     with open("/proc/stat", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
         user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Run]]:
-    """A, B, A, B, …: so that a drift of the machine's speed meets both alike."""
+    """Measures A, B, A, B, …, so that a drift of the machine's speed affects all alike."""
     found: dict[str, list[Run]] = {name: [] for name in commands}
     for number in range(runs):
         for name, arguments in commands.items():
@@ -78,12 +80,12 @@ def in_turn(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Median (least to largest)."""
+    """Formats values as median (least to largest)."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def machine(distributions: Sequence[str] = ("torch", "onnxruntime", "onnx", "transformers")) -> str:
-    """What the figures were measured on, and with which versions."""
+    """Describes this machine and the versions of some packages, for a page of figures."""
     model = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)

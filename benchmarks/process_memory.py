@@ -1,4 +1,4 @@
-"""What a process and all those that it started hold in memory at once, by Linux's own account."""
+"""The memory that a process and its descendants hold together, as Linux counts it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-INTERVAL = 0.25  # seconds between samples; the kernel walks every page that is held
+INTERVAL = 0.25  # seconds between samples; for each the kernel walks every held page
 
 
 class MemoryWatch:
-    """Samples a process and its children until it is left; ``peak_mib`` is the most that they held together."""
+    """Samples a process and its descendants while the context is open; ``peak_mib`` is the most they held together."""
 
     def __init__(self, pid: int) -> None:
         self.peak_mib = 0.0
@@ -34,7 +34,7 @@ class MemoryWatch:
 
 
 def family_of(pid: int) -> list[int]:
-    """A process and all its descendants; none of one that has ended."""
+    """Returns a process and all its descendants; nothing if the process has ended."""
     try:
         lists = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
@@ -43,7 +43,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def held_mib(pid: int) -> float:
-    """The memory of one process, in MiB, its part of what it shares with others; 0 of one that has ended."""
+    """Returns the memory of a process in MiB, with its part of shared pages; 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:

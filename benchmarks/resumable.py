@@ -1,4 +1,4 @@
-"""The steps of a long run, each done once: what a finished step found is kept until the whole run is finished."""
+"""The steps of a long run, each run once: the result of a finished step is kept until the whole run is finished."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lxmert_export.files.atomic_files import replace_files
 class Steps:
     """Finished steps by name, as JSON files in ``directory / key``.
 
-    What another key left is removed: it was found by other sources. A step that did not come to its end left nothing.
+    Results under another key are removed: other sources computed them. A step that did not finish leaves nothing.
     """
 
     def __init__(self, directory: Path, key: str) -> None:
@@ -26,7 +26,7 @@ class Steps:
             shutil.rmtree(stale)
 
     def once(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What a step found, now or in an earlier sitting."""
+        """Returns the result of a step, and runs the step unless an earlier run finished it."""
         file = self.place / f"{name}.json"
         if not self.is_finished(name):
             file.parent.mkdir(exist_ok=True)
@@ -35,16 +35,16 @@ class Steps:
         return found
 
     def is_finished(self, name: str) -> bool:
-        """Whether a step has come to its end."""
+        """Whether a step has finished."""
         return (self.place / f"{name}.json").is_file()
 
     def forget(self) -> None:
-        """Removes everything: the run is finished."""
+        """Removes all results, because the run is finished."""
         shutil.rmtree(self.place)
 
 
 def source_key(root: Path, sources: Iterable[str], distributions: Sequence[str]) -> str:
-    """A hash of all files below some paths, and of the versions of what they use: what was found by others is stale."""
+    """Returns a hash of all files below some paths and of some packages' versions; others make results stale."""
     digest = hashlib.sha256(json.dumps(tool_versions(distributions)).encode())
     for source in map(root.joinpath, sources):
         files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())

@@ -1,7 +1,7 @@
-"""Loads one model and times a call whenever it is told to, so that two workers can be timed in turn.
+"""Loads one model and times a call for each line on stdin, so that workers can be timed in turn.
 
-Run with either environment's Python: tensorflow_worker.py saved-model|transformers|tflite PATH. Each line on stdin is a batch
-size, with a file's name behind it to store the outputs in; the answer is the milliseconds that one call took.
+Run with the Python of either environment: tensorflow_worker.py saved-model|transformers|tflite PATH. Each line is a
+batch size, and optionally the name of a file for the outputs. The answer is the milliseconds of one call.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # what transformers 4.57.6 runs on; a SavedModel needs no Keras
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # transformers 4.57.6 needs it; a SavedModel needs no Keras
 TEXT, OBJECTS = 20, 36
 Serve = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def open_saved_model(path: str) -> Serve:
-    """Our SavedModel, as any TensorFlow program opens it."""
+    """Opens our SavedModel as any TensorFlow program does."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -29,17 +29,17 @@ def open_saved_model(path: str) -> Serve:
     return lambda inputs: {
         name: value.numpy()
         for name, value in serve(**{n: tf.constant(v) for n, v in inputs.items()}).items()
-        if loaded is not None  # the functions live as long as what was loaded
+        if loaded is not None  # keeps the loaded model, and so its functions, alive
     }
 
 
 def open_transformers(path: str) -> Serve:
-    """TFLxmertForPreTraining in a tf.function: the fastest way that transformers offers; it has no class for answers alone."""
+    """Opens TFLxmertForPreTraining in a tf.function, transformers' fastest way; it has no class for answers alone."""
     import tensorflow as tf
     from transformers import TFLxmertForPreTraining  # type: ignore[attr-defined]  # 4.57.6 has it
 
     model = TFLxmertForPreTraining.from_pretrained(path)
-    # The visual mask stays out: with one, TFLxmert fails where objects are not as many as words.
+    # No visual mask: with one, TFLxmert fails if the numbers of objects and words differ.
     call = tf.function(lambda inputs: dict(model(inputs, training=False)))
     return lambda inputs: {
         name: value.numpy()
@@ -50,7 +50,7 @@ def open_transformers(path: str) -> Serve:
 
 
 def open_tflite(path: str) -> Serve:
-    """A TFLite file on ai-edge-litert with XNNPACK and as many threads as there are cores."""
+    """Opens a TFLite file in ai-edge-litert with XNNPACK and one thread for each core."""
     from ai_edge_litert.interpreter import Interpreter
 
     serve = Interpreter(model_path=path, num_threads=os.cpu_count()).get_signature_runner("serving_default")
@@ -58,7 +58,7 @@ def open_tflite(path: str) -> Serve:
 
 
 def inputs_of(batch: int) -> dict[str, Any]:
-    """The same inputs for every worker."""
+    """Returns the inputs of a batch, the same in every worker."""
     generator = np.random.default_rng(batch)
     return {
         "input_ids": generator.integers(1, 30522, (batch, TEXT)).astype(np.int32),

@@ -1,4 +1,4 @@
-"""Our tokenizers beside transformers' fast one: the same 100,000 questions, one thread, A and B in turn in one process.
+"""Compares our tokenizers with transformers' fast one: the same questions, one thread, in turn in one process.
 
 Writes benchmarks/tokenizers.json and .md. Run: make benchmark
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import LxmertTokenizerFast as TheirTokenizer  # type: ignore[attr-defined]  # made when asked for
+from transformers import LxmertTokenizerFast as TheirTokenizer  # type: ignore[attr-defined]  # transformers creates it on demand
 
 from benchmarks.measuring import machine, spread
 from lxmert_export.tokenizer.fast import LxmertTokenizerFast
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each tokenizer")
     arguments = parser.parse_args()
-    # One thread each: what is compared is the work, and other cores may be busy.
+    # One thread each, so that the work is compared; other cores may be busy.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     results = measure(arguments.questions, arguments.runs)
     (HERE / "tokenizers.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(count: int, runs: int) -> dict[str, Any]:
-    """CPU seconds for all questions, each way, each tokenizer, run by run; other programs on the machine count little."""
+    """Measures CPU seconds for all questions, of each way and tokenizer in each run; other programs hardly matter."""
     words = vocabulary()
     texts = questions(words, count)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-benchmark-") as place:
@@ -65,7 +65,7 @@ def measure(count: int, runs: int) -> dict[str, Any]:
             PURE: LxmertTokenizer(file),
         }
     wanted = tokenizers[THEIRS](texts, **PADDED)
-    for tokenizer in tokenizers.values():  # the warm-up, and what makes the figures comparable
+    for tokenizer in tokenizers.values():  # the warm-up; equal arrays make the figures comparable
         found = tokenizer(texts, **PADDED)
         assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
     seconds: dict[str, dict[str, list[float]]] = {way: {name: [] for name in tokenizers} for way in WAYS}
@@ -87,7 +87,7 @@ def measure(count: int, runs: int) -> dict[str, Any]:
 
 
 def workloads(tokenizer: Any, texts: list[str]) -> dict[str, Callable[[], object]]:
-    """What is timed; single calls are a tenth of the questions, and reported for as many."""
+    """Returns what is timed; single calls take only a tenth of the questions, and the page says so."""
     few = texts[: len(texts) // 10]
     return {
         WAYS[0]: lambda: tokenizer(texts, **PADDED),
@@ -97,7 +97,7 @@ def workloads(tokenizer: Any, texts: list[str]) -> dict[str, Callable[[], object
 
 
 def vocabulary() -> list[str]:
-    """Special tokens where BERT has them, letters, the openings' words, and made-up words and pieces up to BERT's size."""
+    """Returns BERT's special tokens in their places, letters, the openings' words, and made-up words and pieces."""
     letters = [chr(code) for code in range(33, 127)]
     tokens = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
     tokens += [word for opening in OPENINGS for word in opening.split()]
@@ -109,7 +109,7 @@ def vocabulary() -> list[str]:
 
 
 def questions(words: list[str], count: int) -> list[str]:
-    """Openings, then one to four words, of which every fourth is longer than the vocabulary knows it."""
+    """Returns openings with one to four words each; every fourth question ends in a word that the vocabulary lacks."""
     generator = random.Random(0)
     whole = [word for word in words[200:] if word.isalpha()]
     texts = []
@@ -122,16 +122,17 @@ def questions(words: list[str], count: int) -> list[str]:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The page: medians, spreads and ratios."""
+    """Returns the page: medians, spreads and ratios."""
     count, seconds = results["questions"], results["seconds"]
     lines = [
         "# Tokenizers beside transformers' fast one",
         "",
-        f"{count:,} made-up questions ({results['tokens'] / count:.1f} tokens each, special ones included), a made-up",
-        f"vocabulary of BERT's size ({VOCABULARY_SIZE:,}), measured by `make benchmark` on",
-        f"{results['machine']}. CPU seconds, median (least to largest) of {len(seconds[WAYS[0]][OURS])} runs, in turn in one",
-        "process, one thread; the pure one begins each without remembered words. Ratios are of medians: below 1 is faster than",
-        "transformers. All three give the same arrays.",
+        f"Measured by `make benchmark` on {results['machine']}.",
+        "",
+        f"{count:,} made-up questions ({results['tokens'] / count:.1f} tokens each, special tokens included), and a made-up",
+        f"vocabulary of BERT's size ({VOCABULARY_SIZE:,}). CPU seconds with one thread, median (least to largest) of",
+        f"{len(seconds[WAYS[0]][OURS])} runs, in turn in one process. The pure tokenizer begins each run with an empty cache of",
+        "words. Ratios are those of medians: below 1 is faster than transformers. All three give the same arrays.",
         "",
         "| | " + " | ".join(seconds[WAYS[0]]) + " | ratio, fast | ratio, pure |",
         "|---|---|---|---|---|---|",

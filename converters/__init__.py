@@ -1,1 +1,1 @@
-"""One module per target: writes what an artifact holds; each imports its framework at its top."""
+"""Converters: one module per target writes the model file of an artifact, and imports its framework at its top."""

@@ -1,4 +1,7 @@
-"""PyTorch module → one ONNX file and one data file: trace without weights, make the graph lean, stream the weights in."""
+"""Converts a PyTorch module to one ONNX file and one data file.
+
+Three steps: trace a copy without weights, simplify the graph, write the weights one at a time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ from lxmert_export.spec.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Atte
 OPSETS = range(18, 26)
 DEFAULT_OPSET = 18
 DEFAULT_OPSETS = {"decomposed": DEFAULT_OPSET, "operator": 23}
-# What each dynamic axis is traced with: different from one another and from 0 and 1, which the exporter takes for constants.
+# The sizes to trace the dynamic axes with. They differ from one another, and from 0 and 1, which the exporter takes for
+# constants.
 TRACED_SIZES = {"batch": 2, "text": 5, "objects": 7}
 aten = torch.ops.aten
 TRANSLATED_AS_THEY_ARE = frozenset((
@@ -57,8 +61,9 @@ def convert_to_onnx(
 ) -> tuple[Path, Path]:
     """Writes ``model.onnx`` and ``model.onnx.data`` into a directory; returns both paths.
 
-    The module keeps its weights and its mode. Peak memory beside it is the graph and one weight at a time.
-    ``ConversionError``: a module that cannot be traced, an opset out of range, a weight that overflows ``precision``.
+    ``opset`` is 18 to 25. ``attention`` is ``decomposed`` (nodes) or ``operator`` (ONNX's ``Attention``, from opset 23
+    on). The module itself is not changed. Peak memory beside the module: the graph and one weight. ``ConversionError``:
+    the module cannot be traced, the opset is out of range, or a weight overflows ``precision``.
     """
     graph = lean_graph(module, signature, limits, precision=precision, opset=opset, attention=attention)
     return write_onnx(graph, module_state(module), directory)
@@ -73,7 +78,7 @@ def lean_graph(
     opset: int = DEFAULT_OPSET,
     attention: Attention = "decomposed",
 ) -> ir.Model:
-    """The graph of a module, lean and named, its weights still placeholders."""
+    """Returns the simplified graph of a module, with our names; its weights are still placeholders."""
     if opset not in OPSETS:
         raise ConversionError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
     model = trace(module, signature, limits, precision, opset)
@@ -92,18 +97,18 @@ def lean_graph(
 
 
 def write_onnx(model: ir.Model, state: Mapping[str, Tensor], directory: Path) -> tuple[Path, Path]:
-    """Streams weights into a lean graph's files; one graph can be written with many states."""
+    """Writes the files of a lean graph with the weights of ``state``; one graph can be written with several states."""
     _attach_weights(model.graph, state)
     return save_onnx(model, directory)
 
 
 def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
-    """Writes a graph and its data, one weight at a time. ``ConversionError``: a weight that the file's dtype cannot hold."""
+    """Writes a graph and its data, one weight at a time. ``ConversionError``: a weight does not fit its dtype there."""
     path = directory / ONNX_FILE
     try:
         ir.save(model, path, external_data=ONNX_DATA_FILE, max_workers=1, max_in_flight_bytes=1)
     except ir.serde.SerdeError as error:
-        # The few small weights lie in the graph itself; what they raise while it is written comes wrapped.
+        # Small weights are stored in the graph itself. onnx_ir wraps the errors that they raise: unwrap ours.
         reason: BaseException | None = error
         while reason is not None and not isinstance(reason, ConversionError):
             reason = reason.__cause__
@@ -113,9 +118,9 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
 
 
 def trace(module: nn.Module, signature: Signature, limits: InputLimits, precision: str, opset: int) -> ir.Model:
-    """The exporter's graph of a module's weightless twin, as it comes."""
+    """Traces a weightless copy of a module; returns the graph as torch's ONNX exporter makes it."""
     dtype = DTYPES[precision]
-    # A wrapper in train mode would put the model inside it back in train mode: eval() is called on the outermost.
+    # eval() on the outermost module: a wrapper in train mode would set the model inside to train mode again.
     twin = SignatureModule(
         recast(module, dtype, device="meta"), signature, dtype, getattr(torch, signature.outputs[0].dtype)
     ).eval()
@@ -124,7 +129,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     try:
         with _quiet_exporter(), torch.no_grad():
             program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
-            _spare_decomposition(program)
+            _skip_decomposition(program)
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -141,42 +146,42 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
 
 
 def _remove_dropout(module: nn.Module) -> None:
-    """In eval mode dropout does nothing, yet each one is traced, decomposed and thrown away again: a tenth of the time."""
+    """Replaces dropout, which does nothing in eval mode, by ``Identity``: tracing dropout takes a tenth of the time."""
     for part in list(module.modules()):
         for name, child in part.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(part, name, nn.Identity())
 
 
-def _spare_decomposition(program: torch.export.ExportedProgram) -> None:
-    """Lets a graph be translated as it is, where every operator in it can be: decomposing it first takes half of the time.
+def _skip_decomposition(program: torch.export.ExportedProgram) -> None:
+    """Skips the exporter's decomposition, half of the time, if every operator of the graph can be translated directly.
 
-    None of these operators writes to its inputs, so that nothing is left to functionalise. Any other graph takes the usual way.
+    None of these operators writes to its inputs, so nothing needs to be functionalised. Other graphs are decomposed.
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     if not all(node.target in TRANSLATED_AS_THEY_ARE for node in nodes):
         return
     for node in nodes:
-        if node.target is aten._assert_tensor_metadata.default:  # what tracing took note of on a cast; computes nothing
+        if node.target is aten._assert_tensor_metadata.default:  # a check that tracing adds to a cast; computes nothing
             program.graph.erase_node(node)
     program.run_decompositions = lambda *table, **options: program
 
 
 def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = "") -> Any:
-    """``aten.to.dtype`` in ONNX: the one operator of ours that the exporter itself only knows decomposed."""
+    """Translates ``aten.to.dtype``, the only operator here that the exporter cannot translate without decomposition."""
     return opset18.Cast(self, to=dtype)
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keeps the exporter's chatter off the terminal, and the garbage collector off its many live objects (-30 % time)."""
+    """Silences the exporter's log and pauses garbage collection, which saves 30 % of the time."""
     logger = logging.getLogger("torch.onnx")
     level, collecting = logger.level, gc.isenabled()
     logger.setLevel(logging.ERROR)
     gc.disable()
     try:
         with warnings.catch_warnings():
-            # torch's own use of its own deprecated class, while it copies a graph
+            # torch itself uses this deprecated class when it copies a graph
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             yield
     finally:
@@ -202,7 +207,7 @@ def _dynamic_axes(signature: Signature, limits: InputLimits) -> tuple[dict[int, 
 
 
 def _axis_names(model: ir.Model, signature: Signature) -> dict[str, str]:
-    """The exporter's symbols (``s41``) → our axis names, read off the inputs."""
+    """Maps the exporter's symbols (``s41``) to our axis names, as read from the inputs."""
     names: dict[str, str] = {}
     for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
         assert value.shape is not None
@@ -214,7 +219,7 @@ def _axis_names(model: ir.Model, signature: Signature) -> dict[str, str]:
 
 
 def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
-    """Points each initializer at its parameter, to be cast and transposed only while it is written."""
+    """Points each initializer at its parameter, which is cast and transposed only when it is written."""
     first_name: dict[int, str] = {}
     for name, tensor in state.items():
         first_name.setdefault(id(tensor), name)
@@ -223,7 +228,7 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
             continue
         tensor = state[name]
         del graph.initializers[name]
-        value.name = first_name[id(tensor)]  # a shared weight goes by the name of its first owner
+        value.name = first_name[id(tensor)]  # a shared weight has the name of its first owner
         transposed = TRANSPOSED in value.meta
         assert value.dtype is not None and value.shape is not None
         value.const_value = ir.LazyTensor(
@@ -236,7 +241,7 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
 
 
 def _stored(tensor: Tensor, value: ir.Value, transposed: bool) -> ir.Tensor[np.ndarray[Any, Any]]:
-    """The parameter as the file holds it. ``ConversionError``: a weight that the file's dtype cannot hold."""
+    """Returns the parameter as the file stores it. ``ConversionError``: it does not fit the file's dtype."""
     assert value.dtype is not None
     data = tensor.detach().t() if transposed else tensor.detach()
     cast = as_dtype(data, TORCH_TYPES.get(value.dtype, data.dtype)).contiguous()

@@ -1,4 +1,7 @@
-"""PyTorch LXMERT → Keras model → SavedModel or ``.keras`` file: nothing of ours is needed to serve the first."""
+"""Converts PyTorch LXMERT to a Keras model, and a Keras model to a SavedModel or a ``.keras`` file.
+
+A SavedModel is served by TensorFlow alone, without this package.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ from lxmert_export.spec.signature import Signature, Task, TensorSpec
 from lxmert_export.spec.weight_names import BACKBONE
 
 POLICIES = {"fp32": "float32", "fp16": "float16"}
-# What a client may call the SavedModel with: 32-bit ids, the 64-bit ones of most tokenizers, or the three inputs without which
-# there is no answer.
+# The signatures of a SavedModel: with 32-bit ids, with 64-bit ids as most tokenizers return them, and with the three
+# required inputs alone.
 DEFAULT, WIDE, MINIMAL = SIGNATURES = ("serving_default", "serving_int64", "serving_minimal")
-# What the system may say of a write: the disk or the quota is full, a file too large, it is read-only, or broken.
+# Reasons why a write fails: disk full, quota full, file too large, read-only disk, no permission, broken disk.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:
-    """The frozen Keras model of a PyTorch one, its weights in a precision. ``ConversionError``: one that overflows it."""
+    """Returns the frozen Keras copy of a PyTorch model in a precision. ``ConversionError``: a weight overflows it."""
     model = MODELS[task](config, dtype=POLICIES[precision])
     model.trainable = False
     prefix = BACKBONE if task == "model" else ""
@@ -42,7 +45,10 @@ def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: s
 def convert_to_saved_model(
     model: PreTrainedTFLxmert, signature: Signature, directory: Path, served: Sequence[str] = SIGNATURES
 ) -> Path:
-    """Writes ``saved_model/`` with its signatures, and returns its path; ``OSError``: it cannot be written."""
+    """Writes ``saved_model/`` with the signatures named in ``served``; returns its path.
+
+    ``OSError``: it cannot be written.
+    """
     server = tf.Module()
     server.weights = [variable.value for variable in model.variables]
     serve = _serving_function(model, signature)
@@ -65,22 +71,22 @@ def convert_to_saved_model(
 
 
 def _as_os_error(error: tf.errors.OpError, path: Path) -> OSError:
-    """What the system said of a write that failed: TensorFlow may call a full disk exhausted, out of range or data loss."""
+    """Recovers the system's error of a failed write: TensorFlow may report a full disk as out of range or data loss."""
     message = str(error.message or type(error).__name__).splitlines()[0]
-    said = (code for code in WRITE_ERRORS if os.strerror(code) in message)
-    code = next(said, errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else None)
+    named = (code for code in WRITE_ERRORS if os.strerror(code) in message)
+    code = next(named, errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else None)
     return OSError(errno.EIO, message, str(path)) if code is None else OSError(code, os.strerror(code), str(path))
 
 
 def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:
-    """Writes ``model.keras``, which ``keras.saving.load_model`` reads where this package is installed."""
+    """Writes ``model.keras``; returns its path. ``keras.saving.load_model`` reads it if this package is installed."""
     path = directory / KERAS_FILE
     model.save(path)
     return path
 
 
 def _serving_function(model: PreTrainedTFLxmert, signature: Signature) -> Any:
-    """All inputs by name → all outputs of the signature by name, in its dtypes."""
+    """Returns a function: all inputs by name → the signature's outputs by name, in the signature's dtypes."""
     names = tuple(spec.name for spec in signature.outputs)
 
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -100,7 +106,7 @@ def _narrowed(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def _filled(inputs: Mapping[str, tf.Tensor], signature: Signature) -> dict[str, tf.Tensor]:
-    """Masks left out are ones, token types zeros."""
+    """Adds the inputs that were left out: masks of ones, token types of zeros."""
     text, objects = tf.shape(inputs["input_ids"]), tf.shape(inputs["visual_feats"])[:-1]
     filled = dict(inputs)
     for spec in signature.inputs:

@@ -1,4 +1,7 @@
-"""ONNX artifact → TensorRT engine, through Polygraphy; what the engine computes in is counted, not believed."""
+"""Builds a TensorRT engine from an ONNX file through Polygraphy.
+
+The precision of every matmul is read from the network that TensorRT parsed; it is not assumed.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.signature import Signature
 
-# TensorRT's names of the types that a layer's results have, beside those that ONNX uses.
+# TensorRT's dtype names → ours; other names differ in case only.
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
-# What an engine may have in bytes: its weights and a tenth, and its kernels. Of these each matmul brings its share in each
-# profile, at full size 73 to 78 kB (benchmarks/engines.md), in small models about twice that; classic TensorRT, not measured, may
-# have a lean runtime beside them. What is larger holds wider weights than it says.
+# An engine larger than 1.1 × weights + 200 kB × matmuls × profiles is refused: its weights are wider than its
+# precision. Kernels measured 73 to 78 kB per matmul and profile at full size (benchmarks/engines.md), and about twice
+# that in small models. Classic TensorRT was not measured and may add a lean runtime, so it is allowed 64 MiB more.
 LARGEST_SHARE, LARGEST_OF_A_MATMUL, UNMEASURED = 1.1, 200_000, 64 << 20
 
 
 @dataclass(frozen=True)
 class NetworkFacts(GraphFacts):
-    """What TensorRT parsed: layers by type and precision, and its float32 matmuls by the name of their ONNX node."""
+    """What TensorRT parsed: layers by type and precision, and the ONNX node names of the matmuls in float32."""
 
     layers: dict[str, dict[str, int]]
     float32_matmuls: tuple[str, ...]
@@ -36,7 +39,7 @@ class NetworkFacts(GraphFacts):
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine that was written: what its network holds, which runtime built it, its flags and its size in bytes."""
+    """An engine that was written: facts of its network, the runtime's version, the builder flags, the size in bytes."""
 
     network: NetworkFacts
     runtime_version: str
@@ -54,11 +57,11 @@ def convert_to_tensorrt(
     weights_size: int,
     islands: frozenset[str] = frozenset(),
 ) -> BuiltEngine:
-    """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile for each of ``profiles``.
+    """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile per entry of ``profiles``.
 
-    ``weights_size`` are the bytes of the ONNX file's weights, ``islands`` the names of nodes that may compute in float32.
-    ``ConversionError``: TensorRT cannot parse or build the graph, or the engine would not be of the target's
-    precision, or the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
+    ``weights_size``: bytes of the ONNX file's weights. ``islands``: names of the nodes that may compute in float32.
+    ``ConversionError``: TensorRT cannot parse or build the graph; the engine would not be of the target's precision;
+    the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
     """
     library = open_builder(device)
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath
@@ -72,7 +75,7 @@ def convert_to_tensorrt(
         builder.max_threads = 1
         config = _configure(library, builder, network, signature, profiles, device)
         flags = _set_flags(library, config)
-        cache = device.options.timing_cache  # loaded by the configuration, and kept for the next build
+        cache = device.options.timing_cache  # read with the configuration, written after the build
         engine = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
         with (directory / ENGINE_FILE).open("wb") as file:
             size = file.write(engine)
@@ -81,7 +84,7 @@ def convert_to_tensorrt(
 
 
 def read_network(network: Any) -> NetworkFacts:
-    """Counts a parsed network: every layer by what its first result is, every matmul by what it multiplies."""
+    """Counts a parsed network by dtype: layers and matmuls by their first output, stored weights by their own dtype."""
     layers: dict[str, Counter[str]] = {}
     matmuls, stored, float32_matmuls = [], [], []
     constants = set()
@@ -108,33 +111,33 @@ def read_network(network: Any) -> NetworkFacts:
 
 
 def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) -> None:
-    """``ConversionError`` unless every matmul computes in the precision, or is among the float32 islands."""
+    """Checks that every matmul computes in ``precision``, except float32 islands. ``ConversionError``: one does not."""
     strays = [name for name in facts.float32_matmuls if name not in islands]
     wrong = {found: count for found, count in facts.matmuls.items() if found not in (precision, "fp32")}
     if precision != "fp32" and (strays or not facts.matmuls.get(precision)):
         listed = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
         raise ConversionError(
-            f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}: "
-            f"{listed or 'none'} in float32, and among no islands; export the ONNX graph with --{precision}"
+            f"the engine would be labelled {precision}, but its matmuls compute in {facts.matmuls}; "
+            f"in float32 but not an island: {listed or 'none'}; export the ONNX graph with --{precision}"
         )
     if wrong:
-        raise ConversionError(f"the engine would be called {precision}, but its matmuls compute in {facts.matmuls}")
+        raise ConversionError(f"the engine would be labelled {precision}, but its matmuls compute in {facts.matmuls}")
 
 
 def check_size(size: int, weights_size: int, matmuls: int, profiles: int, device: EngineDevice) -> None:
-    """``ConversionError``: an engine that is far larger than its weights holds them in a wider precision than it says."""
+    """Checks an engine's size. ``ConversionError``: it is too large for weights of its precision."""
     kernels = LARGEST_OF_A_MATMUL * matmuls * profiles + (UNMEASURED if device.runtime == "tensorrt" else 0)
     if not device.options.strip and size > LARGEST_SHARE * weights_size + kernels:
         raise ConversionError(
-            f"the engine has {size:,} bytes for {weights_size:,} bytes of {device.precision} weights: it does not hold them in "
-            f"{device.precision}"
+            f"the engine has {size:,} bytes for {weights_size:,} bytes of {device.precision} weights: "
+            "it stores them in a wider precision"
         )
 
 
 def _configure(
     library: Any, builder: Any, network: Any, signature: Signature, profiles: Sequence[Profile], device: EngineDevice
 ) -> Any:
-    """The builder's configuration: profiles and options, each by Polygraphy's argument for it."""
+    """Returns the builder's configuration: the profiles, and each option as Polygraphy's argument for it."""
     from polygraphy.backend.trt import Profile as ShapeProfile
 
     shapes = []
@@ -164,7 +167,7 @@ def _config_loader(device: EngineDevice, arguments: Mapping[str, Any]) -> Any:
 
 
 def _set_flags(library: Any, config: Any) -> tuple[str, ...]:
-    """Turns TF32 off, which CreateConfigRTX leaves on; the names of the flags that are set then."""
+    """Turns TF32 off, which CreateConfigRTX leaves on; returns the names of the flags that are set."""
     config.clear_flag(library.BuilderFlag.TF32)
     return tuple(name for name, flag in library.BuilderFlag.__members__.items() if config.get_flag(flag))
 

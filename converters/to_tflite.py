@@ -1,4 +1,4 @@
-"""Keras model → SavedModel → one ``.tflite`` file of built-in operators, every shape known before it runs."""
+"""Converts a Keras model to one ``.tflite`` file of built-in operators, with every shape known before it runs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from lxmert_export.files.glob_free import glob_free
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import Signature
 
-# float16: weights halved, arithmetic in float32. dynamic-range: weights int8, activations quantised as they come.
-# full-integer: every operator in int8, ranges measured on calibration inputs.
+# float16: weights in float16, arithmetic in float32.
+# dynamic-range: weights in int8, activations quantised at run time.
+# full-integer: every operator in int8, with ranges measured on calibration inputs.
 Quantization = Literal["none", "float16", "dynamic-range", "full-integer"]
-# One int8 scale must hold a masked key's score and the others: -10000 would leave all of these one step. exp(-40) is 0 in
-# int8, whose softmax ends at 1/256.
+# One int8 scale covers the scores of masked and seen keys. With -10000, all seen keys would fall into one step of it.
+# -40 is enough: exp(-40) is 0 in int8, where the smallest softmax value is 1/256.
 INTEGER_MASK_BIAS = -40.0
 
 
@@ -40,25 +41,25 @@ def convert_to_tflite(
 ) -> Path:
     """Writes ``model.tflite`` with the signature ``serving_default``, and returns its path.
 
-    The model is made here, so that nothing else holds it: it is let go before TFLite's converter takes its memory.
-    ``calibration`` are batches of real inputs, for full-integer. ``ConversionError``: an operator that TFLite has not, or a
-    signature whose shapes it could only tell while it runs.
+    ``make_model`` is called here, so that the model can be freed before TFLite's converter needs the memory.
+    ``calibration``: batches of real inputs by name, for full-integer. ``ConversionError``: TFLite lacks an operator, or
+    a shape would be known only at run time.
     """
     with (
         glob_free(directory) as plain,
         tempfile.TemporaryDirectory(prefix=".saved-model-", dir=plain) as temporary,
     ):
         saved = _write_saved_model(make_model(), signature, Path(temporary), mask_bias)
-        gc.collect()  # a Keras model is held by itself, in cycles, and the converter takes seven times its weights
+        gc.collect()  # frees the model, which has reference cycles: the converter needs seven times its weights
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT])
         _quantize(converter, quantization, calibration)
         try:
             with warnings.catch_warnings():
-                # the converter's own use, while it calibrates, of its own deprecated class
+                # the converter itself uses this deprecated class when it calibrates
                 warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
                 content = converter.convert()
         except (ConverterError, ValueError, RuntimeError) as error:
-            raise ConversionError(f"TFLite cannot express it: {first_line(error)}") from error
+            raise ConversionError(f"the model cannot be converted to TFLite: {first_line(error)}") from error
     path = directory / TFLITE_FILE
     path.write_bytes(content)
     return path
@@ -71,10 +72,11 @@ def _write_saved_model(model: PreTrainedTFLxmert, signature: Signature, director
 
 
 def _make_shapes_static(model: PreTrainedTFLxmert, signature: Signature) -> None:
-    """Where a reshape would have two unknown sizes, hidden states keep their axes and are never reshaped.
+    """Keeps hidden states three-dimensional if a reshape would have two unknown sizes.
 
-    A shape that TFLite computes while it runs makes tensors dynamic, and XNNPACK on two threads then gave wrong numbers from
-    the second call on (ai-edge-litert 2.3.0; in a trial an RMS error of 5 where 1e-6 is usual), without a word.
+    A shape that TFLite computes at run time makes tensors dynamic. XNNPACK on two threads then returned wrong numbers
+    from the second call on, without an error (ai-edge-litert 2.3.0; in a trial an RMS error of 5 instead of 1e-6).
+    ``ConversionError``: nlvr2 with two unknown sizes; it cannot do without the reshape.
     """
     fixed = signature.fixed_sizes
     one_unknown = "batch" in fixed or {"text", "objects"} <= set(fixed)

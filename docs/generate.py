@@ -1,4 +1,4 @@
-"""Writes docs/api.md and docs/cli.md from the code; ``--check`` fails where they are not what it would write."""
+"""Writes docs/api.md and docs/cli.md from the code; ``--check`` fails if they are out of date."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def main() -> None:
     stale = [name for name, text in pages.items() if not _is_current(DOCS / name, text)]
     if "--check" in sys.argv[1:]:
         if stale:
-            sys.exit(f"docs/{', docs/'.join(stale)} are not what the code says: run 'make docs'")
+            sys.exit(f"docs/{', docs/'.join(stale)} do not match the code: run 'make docs'")
         return
     for name in stale:
         (DOCS / name).write_text(pages[name], encoding="utf-8")
 
 
 def api_page() -> str:
-    """Every public name: its signature, its docstring, and its public methods."""
+    """Returns the page of all public names: signature, docstring and public methods of each."""
     sections = [
         "# Python interface\n\nWritten by `make docs` from the docstrings. Everything is importable from `lxmert_export`.\n"
     ]
@@ -39,7 +39,7 @@ def api_page() -> str:
 
 
 def cli_page() -> str:
-    """The help of the tool and of each of its commands."""
+    """Returns the page with the help of the tool and of each of its commands."""
     parts = ["# Command line\n\nWritten by `make docs` from `--help`. Exit codes: 0 done, 1 an error you can act on, 2 usage, "
              "3 parity failed.\n"]  # fmt: skip
     for arguments in ((), *((command,) for command in _commands())):
@@ -52,12 +52,12 @@ def _section(name: str, thing: object) -> str:
     if inspect.isfunction(thing) or inspect.isclass(thing):
         lines.append(f"```python\n{name}{_signature(thing)}\n```\n")
         lines.append(f"{inspect.cleandoc(thing.__doc__ or '')}\n")
-    else:  # a type by another name
+    else:  # a type alias
         value = str(thing).removeprefix("typing.").replace("'", '"')
         lines.append(f"```python\n{name} = {value}\n```\n")
     if inspect.isclass(thing) and not issubclass(thing, Exception):
         for method, function in inspect.getmembers(thing):
-            # What a class takes over from PyTorch or dataclasses is documented there.
+            # Methods that a class inherits from PyTorch or dataclasses are documented there.
             if (
                 not method.startswith("_")
                 and "lxmert_export" in str(getattr(function, "__module__", ""))
@@ -78,7 +78,7 @@ def _signature(thing: object) -> str:
 
 
 def _commands() -> list[str]:
-    """The names of the commands, in the order in which the tool lists them."""
+    """Returns the names of the commands, in the order in which the tool lists them."""
     commands = [command.callback for command in app.registered_commands]
     return [command.__name__ for command in commands if command is not None]
 

@@ -1,7 +1,7 @@
-"""Prints the rooms of the code: lines, files, floor, and who imports whom; with ``--check`` fails on a circle. Run: make map
+"""Prints the rooms of the code: lines, files, floor, and who imports whom; with ``--check`` fails on a circle.
 
 A room is a folder or a module directly below ``lxmert_export``, or ``converters``. A room's floor is one above the highest room
-that it imports. Imports inside functions and for type checkers alone count like all others.
+that it imports. Imports inside functions, and those for type checkers only, count as well. Run: make map
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def read_rooms(root: Path) -> dict[str, Room]:
-    """The rooms of a checkout by name, the package root's own ``__init__`` left out: it serves users."""
+    """Returns the rooms of a checkout by name, without the package's own ``__init__``, which serves users only."""
     graph = grimp.build_graph(*PACKAGES, include_external_packages=False, cache_dir=None)
     arrows: dict[str, set[str]] = {}
     files: dict[str, list[Path]] = {}
@@ -66,7 +66,7 @@ def read_rooms(root: Path) -> dict[str, Room]:
 
 
 def room_of(module: str) -> str | None:
-    """The room that a module lies in; None of the package root."""
+    """Returns the room of a module; None for the package root."""
     package, *rest = module.split(".")
     if package == "converters":
         return package
@@ -74,13 +74,13 @@ def room_of(module: str) -> str | None:
 
 
 def file_of(root: Path, module: str) -> Path:
-    """The file of a module."""
+    """Returns the file of a module."""
     place = root.joinpath(*module.split("."))
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def floors_of(imports: Mapping[str, Iterable[str]]) -> dict[str, int]:
-    """How high each room stands: 1 for what imports no other; rooms of one circle stand on one floor."""
+    """Returns the floor of each room: 1 if it imports no other room; rooms of a circle are on the same floor."""
     circles = circles_of(imports)
     circle_of = {name: circle for circle in circles for name in circle}
     floors: dict[str, int] = {}
@@ -88,7 +88,7 @@ def floors_of(imports: Mapping[str, Iterable[str]]) -> dict[str, int]:
     def floor(name: str) -> int:
         if name not in floors:
             together = circle_of.get(name, frozenset({name}))
-            below = {other for one in together for other in imports[one]} - together
+            below = {other for member in together for other in imports[member]} - together
             height = 1 + max((floor(other) for other in below), default=0)
             floors.update(dict.fromkeys(together, height))
         return floors[name]
@@ -99,14 +99,14 @@ def floors_of(imports: Mapping[str, Iterable[str]]) -> dict[str, int]:
 
 
 def circles_of(imports: Mapping[str, Iterable[str]]) -> list[frozenset[str]]:
-    """Groups of two or more rooms that reach one another."""
+    """Returns the groups of two or more rooms that import one another, directly or through other rooms."""
     reached = {name: _reach(name, imports) for name in imports}
     circles = {frozenset(other for other in reached[name] if name in reached[other]) for name in imports}
     return [circle for circle in circles if len(circle) > 1]
 
 
 def _reach(name: str, imports: Mapping[str, Iterable[str]]) -> set[str]:
-    """All rooms that can be come to from one, that one only where a way leads back."""
+    """Returns all rooms that a room imports, directly or through others; the room itself only if it is in a circle."""
     found: set[str] = set()
     open_ends = list(imports[name])
     while open_ends:

@@ -4,7 +4,7 @@
         --checkpoint demo --json report.json
     python docs/report_picture.py report.json
 
-``faulty`` is demo-onnx-fp32 with the activation of another GELU, planted as parity_tests/faults/onnx_faults.py does.
+``faulty`` is a copy of demo-onnx-fp32 with another kind of GELU, planted with parity_tests/faults/onnx_faults.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PICTURE = Path(__file__).parent / "report.png"
 
 
 def main() -> None:
-    """Draws the page in a browser, from its top to the end of its matrix."""
+    """Takes a picture of the page in a browser, from its top to the end of its matrix."""
     report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         file = Path(folder) / "report.html"

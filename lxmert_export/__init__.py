@@ -1,4 +1,7 @@
-"""lxmert-export: a trained LXMERT to any runtime, with proof. Every public name, loaded when it is first used."""
+"""lxmert-export converts a trained LXMERT to ONNX, TensorFlow, TFLite and TensorRT, and checks each result numerically.
+
+This module offers every public name. A name's module, and with it its framework, is imported when the name is first used.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives. The module is imported when the name is first asked for, and its framework with it.
+# The module of each public name.
 _HOMES = {
     "lxmert_export.api.checkpoint": ("load_checkpoint", "save_checkpoint"),
     "lxmert_export.api.export": ("export",),
@@ -95,7 +98,7 @@ _HOMES = {
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-# The modules that need a library as soon as they are imported: names of ``extras``.
+# Modules that import a library at their top, and the names of these libraries in ``extras``.
 _NEEDS = {
     "lxmert_export.model.lxmert": ("TORCH",),
     "lxmert_export.graphs.fp16_linter": ("ONNX", "ONNX_IR"),

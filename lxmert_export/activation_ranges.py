@@ -1,4 +1,4 @@
-"""The linter's ranges under the name that they had before rooms: see ``lxmert_export.exporting.activation_ranges``."""
+"""The former path of ``lxmert_export.exporting.activation_ranges``, kept for programs that import it."""
 
 from lxmert_export.exporting.activation_ranges import largest_activations, lint_artifact, lint_ranges
 

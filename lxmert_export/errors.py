@@ -1,17 +1,17 @@
-"""Everything that can go wrong, as one tree; the command line catches its root and nothing else.
+"""All errors that a user can act on, as one tree. The command line catches its root.
 
     LxmertExportError
-    ├── CheckpointError    a checkpoint that cannot be read, or whose tensors do not fit
-    ├── ConfigError        a configuration field of the wrong type or range
-    ├── ArtifactError      an artifact directory that cannot be written, read or trusted
-    │   ├── BuiltNotRun    an engine, where there is no GPU to run it
-    │   └── RuntimeFailed  a runtime that crashed, or was stopped by the time limit
-    ├── InputError         arrays that a model or a runner cannot take
-    ├── MissingExtra       a framework that is not installed, with the pip line that installs it
-    ├── ConversionError    a model that a target cannot express
-    └── ParityError        two runners that do not compute the same function
+    ├── CheckpointError    a checkpoint cannot be read, or its tensors do not fit
+    ├── ConfigError        a field of a config has the wrong type or range
+    ├── ArtifactError      an artifact directory cannot be written, read or trusted
+    │   ├── BuiltNotRun    an engine cannot run here
+    │   └── RuntimeFailed  a runtime crashed, or the time limit stopped it
+    ├── InputError         inputs or options do not fit a model or a runner
+    ├── MissingExtra       a library is not installed; the message holds the line that installs it
+    ├── ConversionError    a conversion is impossible, or its options do not fit together
+    └── ParityError        two runners do not compute the same function
 
-Each message says what is wrong, where, and how to mend it, in one line.
+Each message says in one line what is wrong, where, and how to mend it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGE = "lxmert-export"
 
 
 class LxmertExportError(Exception):
-    """The root of every error that a user can act on."""
+    """The base class of every error that a user can act on."""
 
 
 class CheckpointError(LxmertExportError):
@@ -33,7 +33,7 @@ class CheckpointError(LxmertExportError):
 
 
 class ConfigError(LxmertExportError):
-    """A configuration field has the wrong type or range, or contradicts another."""
+    """A field of a config has the wrong type or range, or contradicts another field."""
 
 
 class ArtifactError(LxmertExportError):
@@ -41,19 +41,19 @@ class ArtifactError(LxmertExportError):
 
 
 class BuiltNotRun(ArtifactError):
-    """An engine cannot be run here: there is no GPU, or it holds no weights. It is neither sound nor faulty."""
+    """An engine cannot run here: there is no GPU for it, or it holds no weights. So it neither passed nor failed."""
 
 
 class RuntimeFailed(ArtifactError):
-    """An artifact's runtime crashed, or ran longer than the time limit: a FAIL of what was to be computed."""
+    """An artifact's runtime crashed, or ran longer than the time limit. In a report this is a FAIL."""
 
 
 class InputError(LxmertExportError):
-    """Arrays that a model or a runner cannot take."""
+    """Inputs or options do not fit a model or a runner."""
 
 
 class MissingExtra(LxmertExportError):
-    """A framework is not installed; the message holds the line that installs it: pip's, unless ``install`` is another."""
+    """A library is not installed. The message holds the line that installs it: ``install``, or pip's line for the extra."""
 
     def __init__(self, what: str, extra: str, *, install: str | None = None) -> None:
         line = install or f"pip install '{PACKAGE}[{extra}]'"
@@ -61,7 +61,7 @@ class MissingExtra(LxmertExportError):
         self.what, self.extra, self.install = what, extra, install
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Goes to another process and back: by what it was made of, not by its message."""
+        """Pickles the arguments instead of the message, so that the error can come from another process."""
         return (_missing_extra, (self.what, self.extra, self.install))
 
 
@@ -70,9 +70,9 @@ def _missing_extra(what: str, extra: str, install: str | None) -> MissingExtra:
 
 
 class ConversionError(LxmertExportError):
-    """A model cannot be expressed in a target."""
+    """A conversion is impossible: the target cannot express the model, or the options do not fit together."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of another library says, or its type's name where the message is empty."""
+    """Returns the first line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""What is installed: the pip extra that brings what is missing, our own ``converters``, and the framework Keras runs on."""
+"""Checks what is installed: libraries and their pip extras, our own ``converters``, and the backend of Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxmert_export.errors import ConversionError, MissingExtra
 
 
 class Library(NamedTuple):
-    """A library by the name of its module: the extra that brings it, and the distributions that it may come from."""
+    """A library: the name of its module, the extra that installs it, and the distributions that may hold it."""
 
     module: str
     extra: str
@@ -37,24 +37,24 @@ PICTURES = (Library("PIL", "demo", ("pillow",)), Library("scipy", "demo", ("scip
 
 
 def require(what: str, *libraries: Library) -> None:
-    """``MissingExtra`` for the first library that is not installed; ``what`` needs it."""
+    """``MissingExtra``: a library is not installed. ``what`` says in the message what needs it."""
     for library in missing(libraries):
         raise MissingExtra(what, library.extra)
 
 
 def missing(libraries: Iterable[Library]) -> list[Library]:
-    """Those libraries that are not installed; nothing is imported."""
+    """Returns the libraries that are not installed. Nothing is imported."""
     return [library for library in libraries if find_spec(library.module) is None]
 
 
 def check_own_converters() -> None:
-    """A user's folder named ``converters`` that comes first on the path must not be taken for ours."""
+    """``ConversionError``: Python finds another package named ``converters`` before ours, such as a user's folder."""
     found = importlib.util.find_spec("converters")
     ours = Path(__file__).resolve().parent.parent / "converters"
     place = None if found is None or found.origin is None else Path(found.origin).resolve().parent
     if place != ours:
         raise ConversionError(
-            f"the package 'converters' found at {place or 'no file'} is not lxmert-export's own ({ours}): "
+            f"Python finds a package 'converters' at {place or 'no file'}, which is not lxmert-export's own ({ours}): "
             "run from another directory, or rename that folder"
         )
 
@@ -63,19 +63,19 @@ KERAS_BACKEND = "tensorflow"
 
 
 def check_keras_backend() -> None:
-    """``MissingExtra`` without TensorFlow; ``ConversionError`` where Keras runs, or would run, on anything else."""
+    """``MissingExtra``: TensorFlow is not installed. ``ConversionError``: Keras uses, or would use, another backend."""
     require("building a Keras model", TENSORFLOW)
-    backend, told_by = _backend()
+    backend, set_by = _backend()
     if backend != KERAS_BACKEND:
         raise ConversionError(
-            f"Keras is to run on {backend!r} ({told_by}): set KERAS_BACKEND=tensorflow before Keras is first imported"
+            f"Keras uses the backend {backend!r} ({set_by}): set KERAS_BACKEND=tensorflow before Keras is first imported"
         )
 
 
 def _backend() -> tuple[object, str]:
-    """The backend, and what says so.
+    """The backend of Keras, and where it is set.
 
-    Source: keras/src/backend/config.py of Keras 3.15, which looks into the same places in the same order.
+    Source: keras/src/backend/config.py of Keras 3.15, which looks in the same places in the same order.
     """
     if (keras := sys.modules.get("keras")) is not None:
         return keras.config.backend(), "imported already"
@@ -84,7 +84,11 @@ def _backend() -> tuple[object, str]:
     file = _settings_file()
     try:
         return json.loads(file.read_text(encoding="utf-8")).get("backend", KERAS_BACKEND), str(file)
-    except (OSError, ValueError, AttributeError):  # none, or one that Keras passes over or complains of itself
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+    ):  # no such file, or a damaged one, which Keras ignores or reports itself
         return KERAS_BACKEND, str(file)
 
 

@@ -1,4 +1,4 @@
-"""The linter's rules under the name that they had before rooms: see ``lxmert_export.graphs.fp16_linter``."""
+"""The former path of ``lxmert_export.graphs.fp16_linter``, kept for programs that import it."""
 
 from lxmert_export.graphs.fp16_linter import Finding, lint_fp16
 

@@ -1,4 +1,4 @@
-"""Keeps a native library's chatter off the terminal: TensorFlow logs to stderr by file descriptor, past Python."""
+"""Hides the log lines of native libraries: TensorFlow writes them to stderr's file descriptor, which Python does not see."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_lock = threading.RLock()  # file descriptors belong to the process: one thread at a time may take stderr away
+_lock = threading.RLock()  # the process has one stderr: only one thread at a time may redirect it
 _shown = False
 
 
 def show_native_logs() -> None:
-    """Lets all chatter through from now on, as ``--debug`` asks."""
+    """Shows all log lines from now on; for ``--debug``."""
     global _shown
     _shown = True
 
 
 @contextmanager
 def quiet_native_logs() -> Iterator[None]:
-    """Drops what is written to file descriptor 2 meanwhile; what goes wrong comes as an exception, and passes."""
+    """Discards what is written to file descriptor 2 inside the ``with`` block. Exceptions are not affected."""
     if _shown:
         yield
         return
     with _lock:
         terminal = _duplicate_of_stderr()
-        if terminal is None:  # closed by whoever started us: there is nothing to keep quiet
+        if terminal is None:  # stderr is closed: there is nothing to hide
             yield
             return
         try:

@@ -1,12 +1,12 @@
-"""How far something has come, told to whoever shows it."""
+"""Reports the progress of long steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with what is being run, how many batches are done, and how many there are.
+# Called with a step's name, the number of its batches that are done, and their number.
 Progress = Callable[[str, int, int], None]
-# Called with the family of inputs of which one batch more is done.
+# Called with the name of a family when one more batch of it is done.
 Advance = Callable[[str], None]
 
 
@@ -15,7 +15,7 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 def counted(progress: Progress, step: str, total: int) -> Advance:
-    """Tells ``progress`` of a step's beginning now, and of one batch more at each call."""
+    """Reports the beginning of a step now, and one more batch each time the returned function is called."""
     done = 0
     progress(step, done, total)
 

@@ -1,1 +1,1 @@
-"""Engines on an NVIDIA GPU: do they compute what they should, and how fast beside PyTorch. Run: make gpu"""
+"""Checks engines on an NVIDIA GPU: whether their outputs are right, and how fast they are. Run: make gpu"""

@@ -1,7 +1,7 @@
-"""Builds engines, runs them on this machine's NVIDIA GPU, holds them to float64, and times them beside PyTorch.
+"""Builds engines, runs them on this machine's NVIDIA GPU, compares them with float64, and times them beside PyTorch.
 
-Writes benchmarks/gpu/<the GPU's name>.json and .md, after every step, and goes on where it was stopped. Where there is no GPU, it
-says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.check
+Writes benchmarks/gpu/<the GPU's name>.json and .md after every step, and continues where it was stopped. Without a GPU
+it says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.check
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DISTRIBUTIONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not done yet, step by step."""
+    """Runs the steps that are not done yet."""
     options = parse(arguments)
     gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu()
     setting = Setting(
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     left = run_steps(setting, results, minutes=options.minutes)
     print(f"{path.with_suffix('.md')}: {len(results.steps)} steps, {len(results.failed)} of them failed")
     if left:
-        print(f"not done yet: {', '.join(left)}: run it again")
+        print(f"not done yet: {', '.join(left)}; run this command again to continue")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,16 +76,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--task", choices=TASKS, default="question-answering")
-    parser.add_argument("--target", default="rtx", help="as of `lxmert-export tensorrt`")
-    parser.add_argument("--small", action="store_true", help="a small network, to try this out with")
-    parser.add_argument("--rounds", type=int, default=10, help="rounds, in each of which all contestants take turns")
+    parser.add_argument("--target", default="rtx", help="as for `lxmert-export tensorrt`")
+    parser.add_argument("--small", action="store_true", help="use a small network, to try this command")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds; in each, all contestants take turns")
     parser.add_argument("--calls", type=int, default=50, help="timed calls of each contestant in a round")
-    parser.add_argument("--warm-seconds", type=float, default=3.0, help="untimed calls before that, at least so long")
-    parser.add_argument("--minutes", type=float, help="begin no step after so many minutes; run it again to go on")
+    parser.add_argument("--warm-seconds", type=float, default=3.0, help="untimed calls before, at least this long")
+    parser.add_argument("--minutes", type=float, help="begin no step after this many minutes; run again to continue")
     parser.add_argument("--again", nargs="+", default=[], metavar="STEP", help="steps to forget and run again")
-    parser.add_argument("--anew", action="store_true", help="forget all results, and what was built for them")
-    parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="where checkpoints and engines lie")
-    parser.add_argument("--output", type=Path, default=HERE, help="where results are written")
+    parser.add_argument("--anew", action="store_true", help="forget all results, and remove what was built")
+    parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="folder for checkpoints and engines")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=argparse.SUPPRESS)  # cpu: for tests
     options = parser.parse_args(arguments)
     if min(options.batches) < 1:
@@ -94,21 +94,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_gpu() -> str:
-    """The name of the GPU that PyTorch uses; exits with one line where there is none."""
+    """Returns the name of the GPU that PyTorch uses; exits with one line if there is none."""
     try:
         find_gpus()
     except ConversionError as error:
         sys.exit(f"{reason_of(error)}: nothing was measured, and nothing written")
     if not torch.cuda.is_available():
         sys.exit(
-            f"PyTorch {torch.__version__} cannot use the GPU that is here: install one that is built for CUDA and fits the "
-            "driver; nothing was measured, and nothing written"
+            f"PyTorch {torch.__version__} cannot use the GPU of this machine: install a PyTorch that is built for CUDA and "
+            "fits the driver; nothing was measured, and nothing written"
         )
     return torch.cuda.get_device_name()
 
 
 def forget(names: Sequence[str], setting: Setting, results: Results) -> None:
-    """Takes steps out of the results, and away what they made; exits with one line where one is no step of this check."""
+    """Removes steps from the results, and what they made; exits with one line if a name is no step of this check."""
     known = step_names(setting)
     if unknown := [name for name in names if name not in known]:
         sys.exit(f"--again {unknown[0]}: no such step; the steps are {', '.join(known)}")
@@ -119,7 +119,7 @@ def forget(names: Sequence[str], setting: Setting, results: Results) -> None:
 
 
 def run_steps(setting: Setting, results: Results, *, minutes: float | None = None) -> list[str]:
-    """Runs the steps that are not among the results, and records each; the names of those that the time was too short for."""
+    """Runs and records the steps that have no result; returns the names of those for which there was no time."""
     began = time.monotonic()
     names = [name for name in step_names(setting) if name not in results.steps]
     for number, name in enumerate(names):
@@ -133,14 +133,14 @@ def run_steps(setting: Setting, results: Results, *, minutes: float | None = Non
 
 
 def run_alone(name: str, setting: Setting) -> dict[str, Any]:
-    """One step in a process of its own, as the results hold it; what that one says lies in the work directory, in logs/."""
+    """Runs one step in its own process, and returns its result; its output is in logs/ of the work directory."""
     log = setting.path("logs", f"{name.replace('/', '-')}.txt")
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lxmert-export-gpu-") as place, log.open("w", encoding="utf-8") as said:
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-gpu-") as place, log.open("w", encoding="utf-8") as output:
         result = Path(place) / "result.json"
         command = [sys.executable, "-m", "benchmarks.gpu.steps", name, setting.to_json(), str(result)]
-        code = subprocess.run(command, stdout=said, stderr=said, check=False).returncode
+        code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
         seconds = round(time.monotonic() - began, 1)
         if result.is_file():
             return {"status": DONE, "seconds": seconds, "result": json.loads(result.read_text(encoding="utf-8"))}
@@ -150,7 +150,7 @@ def run_alone(name: str, setting: Setting) -> dict[str, Any]:
 
 
 def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
-    """What all results of one file have in common."""
+    """Returns what all results of one file have in common."""
     config = setting.config
     layers = f"{config.l_layers}/{config.x_layers}/{config.r_layers} layers, {config.hidden_size} wide"
     driver = "; ".join(map(str, find_gpus())) if setting.device == "cuda" else gpu
@@ -165,7 +165,7 @@ def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
 
 
 def file_stem(gpu: str, setting: Setting) -> str:
-    """The results' file name: the GPU's, and whatever is not the usual check."""
+    """Returns the name of the results' file: the GPU, and task, target and size where they are not the defaults."""
     others: list[str] = [setting.task] if setting.task != "question-answering" else []
     others += [setting.target] if setting.target != "rtx" else []
     others += ["small"] if setting.small else []

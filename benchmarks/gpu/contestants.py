@@ -1,4 +1,4 @@
-"""What is timed: one call of a model whose inputs lie on the device, and whose outputs stay there."""
+"""What is timed: one call of a model whose inputs are on the device and whose outputs stay there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Call = Callable[[], tuple[Tensor, ...]]
 
 
 def draw_inputs(signature: Signature, sizes: Mapping[str, int], vocabulary: int, device: str) -> dict[str, Tensor]:
-    """Inputs of one call by name: random words and features, nothing masked."""
+    """Draws the inputs of one call by name: random words and features, nothing masked."""
     generator = torch.Generator().manual_seed(sizes["batch"])
     found = {}
     for spec in signature.inputs:
@@ -43,23 +43,23 @@ def draw_inputs(signature: Signature, sizes: Mapping[str, int], vocabulary: int,
 
 @contextmanager
 def on_own_stream(device: str) -> Iterator[None]:
-    """Everything on a stream of its own, for all contestants: TensorRT waits for the whole device on the default one."""
+    """Runs all contestants on a separate stream; on the default stream TensorRT waits for the whole device."""
     own: Any = torch.cuda.Stream  # untyped in PyTorch
     with torch.cuda.stream(own()) if device == "cuda" else nullcontext(), torch.inference_mode():
         yield
 
 
 def waiting(device: str) -> Callable[[], object]:
-    """What waits until the device has done all it was asked."""
+    """Returns a function that waits until the device has finished all its work."""
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
 def torch_openers(
     module: nn.Module, signature: Signature, precision: Precision, inputs: Mapping[str, Tensor], device: str
 ) -> dict[str, Callable[[], Call]]:
-    """PyTorch's contestants, each made when it is asked for: as users run it, in the engine's precision, with its own attention.
+    """Returns PyTorch's contestants, each opened on demand: as users run it, in the engine's precision.
 
-    ``dynamic=False`` lets the compiler know all sizes, which is its best case.
+    PyTorch uses its own attention. ``dynamic=False`` tells the compiler all sizes, which is its best case.
     """
     dtype = DTYPES[precision]
     model = SignatureModule(module.to(device=device, dtype=dtype), signature, dtype, torch.float32).eval()
@@ -73,16 +73,18 @@ def torch_openers(
 
 
 class EngineCall:
-    """One call of an engine on tensors that lie on the device: nothing but TensorRT's own call is in it."""
+    """One call of an engine on tensors on the device; it contains only TensorRT's own call."""
 
     def __init__(self, runner: TensorRtRunner, inputs: Mapping[str, Tensor]) -> None:
         sizes = call_sizes({name: tensor.shape for name, tensor in inputs.items()}, runner.signature)
         with as_one_error(f"{runner.name}: no context for {sizes}", ArtifactError):
             self._context = runner.context(pick_profile(runner.profiles, sizes)).context
-        torch.cuda.synchronize()  # the profile was set on a stream of Polygraphy's
+        torch.cuda.synchronize()  # Polygraphy set the profile on a stream of its own
         for name, tensor in inputs.items():
             if not self._context.set_input_shape(name, tuple(tensor.shape)):
-                raise ArtifactError(f"{runner.name}: input {name} of shape {list(tensor.shape)} is not taken")
+                raise ArtifactError(
+                    f"{runner.name}: the engine does not take input {name} of shape {list(tensor.shape)}"
+                )
         self._inputs = dict(inputs)
         device = next(iter(inputs.values())).device
         self.outputs = tuple(
@@ -94,36 +96,36 @@ class EngineCall:
             self._context.set_tensor_address(name, tensor.data_ptr())
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """Asks for one call, and does not wait for it."""
+        """Starts one call, and does not wait for it."""
         if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise ArtifactError("the engine failed while it ran")
         return self.outputs
 
 
 class GraphCall:
-    """An engine's call, recorded once as a CUDA graph, and replayed."""
+    """An engine's call, recorded once as a CUDA graph and then replayed."""
 
     def __init__(self, call: EngineCall) -> None:
         call()
         torch.cuda.synchronize()
         self._call, self._graph = call, torch.cuda.CUDAGraph()
-        # TensorRT-RTX may still be compiling in threads of its own, which recording must not mind.
+        # TensorRT-RTX may still be compiling in its own threads; recording must ignore these.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             call()
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """Asks for one call, and does not wait for it."""
+        """Starts one call, and does not wait for it."""
         self._graph.replay()
         return self._call.outputs
 
 
 def difference(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
-    """How far outputs lie from others: the largest RMS difference of an output, over that output's RMS."""
-    pairs = [(one.double(), other.double()) for one, other in zip(found, wanted, strict=True)]
-    ratios = [float((one - other).square().mean().sqrt() / other.square().mean().sqrt()) for one, other in pairs]
+    """Returns the largest difference of an output: RMS of found - wanted ÷ RMS of wanted."""
+    pairs = [(output.double(), other.double()) for output, other in zip(found, wanted, strict=True)]
+    ratios = [float((output - other).square().mean().sqrt() / other.square().mean().sqrt()) for output, other in pairs]
     return max(ratios)
 
 
 def outputs_of(call: Callable[[], Any]) -> tuple[Tensor, ...]:
-    """A copy of what a call gives: some write to the same memory with the next."""
+    """Returns a copy of a call's outputs, because the next call may write to the same memory."""
     return tuple(tensor.clone() for tensor in call())

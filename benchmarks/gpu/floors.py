@@ -1,6 +1,6 @@
-"""The least time that a call can take on a device: the bytes that it must move, or the products that it must compute.
+"""The least time that a call can take on a device: the time to move its bytes, or to compute its matrix products.
 
-The device's own rates are measured on it, by a copy and by a product of large matrices: no table is believed.
+The rates of the device are measured by a large copy and a product of large matrices, not read from a table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lxmert_export.model.signature_module import DTYPES, SignatureModule
 from lxmert_export.model.twins import recast
 from lxmert_export.spec.signature import Precision, Signature
 
-# Large enough to leave every cache, and to keep every core of the largest GPU busy.
+# Too large for any cache, and large enough to keep every core of the largest GPU busy.
 COPIED_BYTES, MATRIX = 1 << 30, 8192
 TRIALS = 12
 EMBEDDING = torch.ops.aten.embedding.default
@@ -29,19 +29,19 @@ EMBEDDING = torch.ops.aten.embedding.default
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device does in a second: bytes read and written by a copy, floating-point operations of products by precision."""
+    """A device's rates: bytes read and written by a copy, and floating-point operations of products by precision."""
 
     bytes_per_second: float
     flops_per_second: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """As the results hold it."""
+        """Returns the rates as the results hold them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call must do: bytes of weights, inputs and outputs, each moved once, and floating-point operations of products."""
+    """The work of a call: bytes of weights, inputs and outputs, each moved once, and operations of products."""
 
     bytes: int
     flops: int
@@ -55,7 +55,7 @@ def measure_rates(
     copied_bytes: int = COPIED_BYTES,
     matrix: int = MATRIX,
 ) -> Rates:
-    """The device's rates: medians of several trials, TF32 off."""
+    """Measures the device's rates: medians of several trials, with TF32 off."""
     source = torch.zeros(copied_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copying = _seconds(lambda: target.copy_(source), wait)
@@ -68,7 +68,7 @@ def measure_rates(
 
 
 def cost_of_call(module: nn.Module, signature: Signature, sizes: Mapping[str, int], precision: Precision) -> Cost:
-    """What a call of these sizes must do: without layers that no output needs, and of a table only the rows looked up."""
+    """Returns the work of a call of these sizes: only layers that outputs need, and only looked-up rows of tables."""
     dtype = DTYPES[precision]
     called = SignatureModule(recast(module, dtype, device="meta"), signature, dtype)
     inputs = [
@@ -93,12 +93,12 @@ def cost_of_call(module: nn.Module, signature: Signature, sizes: Mapping[str, in
 
 
 def floor_seconds(cost: Cost, rates: Rates, precision: str) -> float:
-    """The least time that a call can take."""
+    """Returns the least time that a call can take, in seconds."""
     return max(cost.bytes / rates.bytes_per_second, cost.flops / rates.flops_per_second[precision])
 
 
 def bound_by(cost: Cost, rates: Rates, precision: str) -> str:
-    """Which of both it is: ``bytes`` or ``products``."""
+    """Returns what this least time is due to: ``bytes`` or ``products``."""
     moving = cost.bytes / rates.bytes_per_second >= cost.flops / rates.flops_per_second[precision]
     return "bytes" if moving else "products"
 
@@ -111,4 +111,4 @@ def _seconds(work: Callable[[], object], wait: Callable[[], object]) -> float:
         work()
         wait()
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[2:])  # the first ones wake the device
+    return statistics.median(taken[2:])  # the first two wake the device

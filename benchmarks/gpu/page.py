@@ -1,4 +1,4 @@
-"""The Markdown page of a check: what was executed, whether it is right, and how fast it is."""
+"""The Markdown page of a check: which steps were run, whether outputs are right, and how fast engines are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.measuring import spread
 
 Steps = Mapping[str, Mapping[str, Any]]
 WITHOUT, WITH = "without kept kernels", "with kept kernels"
-# The engine beside PyTorch's best of the same kind.
+# Each engine is compared with compiled PyTorch of the same kind: with or without a CUDA graph.
 RATIOS = {
     name: peer for names in ENGINES.values() for name, peer in zip(names, (COMPILED, COMPILED_GRAPH), strict=True)
 }
 
 
 def page(values: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """Returns the whole page."""
     steps: Steps = values["steps"]
     parts = [_head(values), _executed(steps), _rates(steps), _parity(steps), _timing(steps)]
     return "\n".join("\n".join(lines) for lines in parts)
@@ -28,9 +28,10 @@ def _head(values: Mapping[str, Any]) -> list[str]:
     return [
         f"# Engines on {values['gpu']}",
         "",
-        f"By `python -m benchmarks.gpu.check` (`make gpu`), on {values['machine']}.",
-        f"{values['network']}, task {values['task']}, random lively weights, `--target {values['target']}`,",
-        f"engines with a profile for each batch (min:opt:max): {', '.join(values['batch_profiles'])}.",
+        f"Measured by `python -m benchmarks.gpu.check` (`make gpu`) on {values['machine']}.",
+        "",
+        f"{values['network']}, task {values['task']}, lively random weights, `--target {values['target']}`.",
+        f"Engines have a profile for each batch (min:opt:max): {', '.join(values['batch_profiles'])}.",
         "",
     ]
 
@@ -41,9 +42,9 @@ def _executed(steps: Steps) -> list[str]:
         for name, step in steps.items()
     ]
     return [
-        "## What was executed",
+        "## Steps that were run",
         "",
-        "Each step ran in a process of its own. What is not in this table has not been executed, and nothing is claimed of it.",
+        "Each step ran in its own process. This page makes no claim about steps that are not in this table.",
         "",
         "| step | status | seconds | reason |",
         "|---|---|---|---|",
@@ -58,20 +59,20 @@ def _rates(steps: Steps) -> list[str]:
         return []
     flops = ", ".join(f"{flops / 1e12:.1f} {precision}" for precision, flops in rates["flops_per_second"].items())
     return [
-        "## The device's own rates",
+        "## Rates of the device",
         "",
-        f"A large copy moves {rates['bytes_per_second'] / 1e9:,.0f} GB a second (read and written); products of large matrices",
-        f"take, in 10¹² operations a second: {flops}. TF32 is off. The floor of a call is the larger of two times:",
-        "that of moving its weights, inputs and outputs once, and that of its products.",
+        f"A large copy moves {rates['bytes_per_second'] / 1e9:,.0f} GB a second (read and written). Products of large matrices",
+        f"reach, in 10¹² operations a second: {flops}. TF32 is off. The *least time* of a call is the larger of two times:",
+        "the time to move its weights, inputs and outputs once, and the time of its matrix products.",
         "",
     ]
 
 
 def _parity(steps: Steps) -> list[str]:
     judged, built = dict(_of_kind(steps, "parity")), dict(_of_kind(steps, "build"))
-    lines = ["## Do they compute what they should", ""]
+    lines = ["## Are the outputs right", ""]
     if not judged:
-        lines += ["No engine has been run: the table above says why.", ""]
+        lines += ["No engine has been run. The table above has the reason.", ""]
     else:
         lines += _verdicts(judged) + _beside_prediction(judged)
     return lines + _builds(built, judged)
@@ -79,7 +80,8 @@ def _parity(steps: Steps) -> list[str]:
 
 def _verdicts(judged: Steps) -> list[str]:
     lines = [
-        "Every family of inputs against float64, in units of the noise floor (8 is the limit): where each output fares worst.",
+        "Every family of inputs is compared with float64. A score is RMS error ÷ noise floor; above 8 fails. Each output is",
+        "shown on its worst inputs.",
         "",
         "| engine | verdict | output | inputs | score | error, RMS | families not run |",
         "|---|---|---|---|---|---|---|",
@@ -102,9 +104,9 @@ def _beside_prediction(judged: Steps) -> list[str]:
         for output, row in found["beside_prediction"].items()
     ]
     return [
-        "What the emulator foretold, beside what this GPU shows, on the inputs where the emulator fares worst:",
+        "The error that the emulator predicted, and the error measured on this GPU, on the emulator's worst inputs:",
         "",
-        "| engine | output | foretold, RMS | measured, RMS | ratio | the prediction is |",
+        "| engine | output | predicted, RMS | measured, RMS | ratio | the prediction is |",
         "|---|---|---|---|---|---|",
         *rows,
         "",
@@ -113,7 +115,7 @@ def _beside_prediction(judged: Steps) -> list[str]:
 
 def _builds(built: Steps, judged: Steps) -> list[str]:
     lines = [
-        "| engine | build, s | bytes | beside its weights | to the first outputs, s | the same with kept kernels, s |",
+        "| engine | build, s | bytes | engine ÷ weights | load to first outputs, s | the same with kept kernels, s |",
         "|---|---|---|---|---|---|",
     ]
     for precision, found in built.items():
@@ -130,11 +132,14 @@ def _timing(steps: Steps) -> list[str]:
     lines = [
         "## How fast they are",
         "",
-        "Inputs and outputs stay on the device. p50 and p99 are of calls waited for one by one (beside p50: the least and the",
-        "largest median of a round); samples a second are of bursts, median (least to largest). All contestants in turn, in one",
-        "process. *Share of the floor*: the floor's time over p50. *Speed-up*: over compiled PyTorch of the same kind, by p50.",
+        "Inputs and outputs stay on the device. All contestants take turns in one process.",
         "",
-        "| precision | batch | | p50, ms | p99, ms | samples a second | share of the floor | speed-up |",
+        "- p50 and p99: times of single calls, each waited for; in brackets the least and the largest median of a round.",
+        "- Samples a second: in bursts of calls, median (least to largest).",
+        "- Least time ÷ p50: 100 % is as fast as the device can be; in brackets what the least time is due to.",
+        "- Speed-up: p50 of compiled PyTorch of the same kind ÷ p50.",
+        "",
+        "| precision | batch | | p50, ms | p99, ms | samples a second | least time ÷ p50 | speed-up |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in _of_kind(steps, "timing"):
@@ -163,7 +168,7 @@ def _contestants(name: str, found: Mapping[str, Any], rates: Mapping[str, Any] |
 
 
 def _of_kind(steps: Steps, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What the finished steps of a kind gave, by what comes after the kind in their names."""
+    """Yields the results of the finished steps of a kind, by the rest of their names."""
     for name in steps:
         if name.startswith(f"{kind}/") and (found := _given(steps, name)) is not None:
             yield name.removeprefix(f"{kind}/"), found

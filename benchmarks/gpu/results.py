@@ -16,7 +16,7 @@ DONE, FAILED = "done", "failed"
 
 @dataclass
 class Results:
-    """``facts`` say what was measured on what; ``steps`` hold each step's status, seconds, and what it gave or why it failed."""
+    """``facts`` say what was measured on which machine; ``steps`` hold status, seconds, and result or reason of each."""
 
     path: Path
     facts: dict[str, Any]
@@ -24,11 +24,11 @@ class Results:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Steps that failed, and why."""
+        """The steps that failed, with the reason."""
         return {name: step["reason"] for name, step in self.steps.items() if step["status"] == FAILED}
 
     def record(self, name: str, step: dict[str, Any]) -> None:
-        """Adds a step, and writes both files anew."""
+        """Adds a step, and writes both files again."""
         self.steps[name] = step
         self.write()
 
@@ -42,12 +42,14 @@ class Results:
 
 
 def open_results(path: Path, facts: dict[str, Any], *, anew: bool) -> Results:
-    """Goes on with what a file holds; exits with one line where it is of other versions or another machine, unless ``anew``."""
+    """Opens results to continue them; unless ``anew``, exits with one line if versions or machine differ."""
     if anew or not path.is_file():
         return Results(path, facts)
     values = json.loads(path.read_text(encoding="utf-8"))
     steps = values.pop("steps")
     other = [f"{name} was {values.get(name)}" for name in facts if values.get(name) != facts[name]]
     if other:
-        sys.exit(f"{path}: holds results of something else ({'; '.join(other)}): keep them elsewhere, or give --anew")
+        sys.exit(
+            f"{path}: has results of another check ({'; '.join(other)}): move the file away, or give --anew to replace it"
+        )
     return Results(path, facts, steps)

@@ -1,4 +1,4 @@
-"""What is checked, in which sizes, and where: the same for the program and for each step that it starts."""
+"""What is checked, in which sizes, and where. The program gives the same setting to each step that it starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One check. ``work`` is where checkpoints and engines lie meanwhile; ``failed`` are steps that failed, with the reason."""
+    """One check. ``work`` is the folder for checkpoints and engines; ``failed`` are failed steps and their reasons."""
 
     work: str
     task: Task
@@ -39,42 +39,42 @@ class Setting:
 
     @property
     def config(self) -> LxmertConfig:
-        """The network: the published sizes, or a small one to try this out with."""
+        """The network: the published sizes, or a small one to try the check."""
         config = full_size_config(self.task)
         return config.replace(**SMALL) if self.small else config
 
     @property
     def batch_ranges(self) -> list[str]:
-        """A profile for each batch that is timed, so that each is built for; together they take all from 1 to the largest."""
+        """A profile (min:opt:max) for each timed batch; together they take all batches from 1 to the largest."""
         ends = [*self.batches[:-1], max(self.batches[-1], 8)]
         starts = [1, *(batch + 1 for batch in self.batches[:-1])]
         return [f"{low}:{best}:{high}" for low, best, high in zip(starts, self.batches, ends, strict=True)]
 
     def forms(self, precision: str) -> list[str]:
-        """A precision's graphs: ``fp16``, and ``fp16-operator`` with ONNX's Attention in it."""
+        """Returns the forms of a precision's graph: ``fp16``, and ``fp16-operator`` with ONNX's Attention operator."""
         return [
             precision if attention == ATTENTIONS[0] else f"{precision}-{attention}" for attention in self.attentions
         ]
 
     def path(self, *parts: str) -> Path:
-        """A place in the work directory."""
+        """Returns a path in the work directory."""
         return Path(self.work, *parts)
 
     def without_places(self, text: str) -> str:
-        """A message without the name of the work directory, which is nobody else's business."""
+        """Returns a message without the path of the work directory, which is private."""
         return text.replace(f"{self.work}/", "")
 
     def need(self, step: str) -> None:
-        """``ConversionError`` where a step failed that another rests on."""
+        """Raises ``ConversionError`` if a step that is needed has failed."""
         if step in self.failed:
             raise ConversionError(f"{step} failed: {self.failed[step]}")
 
     def without(self, failed: Mapping[str, str]) -> Self:
-        """The same after these steps have failed."""
+        """Returns the same setting, with these failed steps."""
         return replace(self, failed=dict(failed))
 
     def to_json(self) -> str:
-        """In one line, for a step's command."""
+        """Returns one line of JSON, for the command of a step."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -87,10 +87,10 @@ class Setting:
 
 
 def precision_of(form: str) -> Precision:
-    """The precision of a form."""
+    """Returns the precision of a form."""
     return cast(Precision, form.partition("-")[0])
 
 
 def attention_of(form: str) -> Attention:
-    """How a form spells attention."""
+    """Returns how a form spells attention."""
     return cast(Attention, form.partition("-")[2] or ATTENTIONS[0])

@@ -1,4 +1,4 @@
-"""One step of the check, in a process of its own: what ends it, a crash of a native library included, ends nothing else.
+"""Runs one step of the check in its own process, so that even a crash of a native library ends only this step.
 
 Run by benchmarks.gpu.check: python -m benchmarks.gpu.steps STEP SETTING RESULT
 """
@@ -54,15 +54,15 @@ from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import Precision, task_signature
 
 LEAST_WARM_CALLS = 20
-# What the directories begin with that steps make.
+# The kinds of steps that make a directory, and the first part of its name.
 MADE = {"export": "onnx", "build": "engine"}
-# Half precision differs by a hundredth of an output's size between two orders of the same sums; what differs by more computes
-# something else.
+# In half precision, two orders of the same sums differ by about a hundredth of an output's size. A contestant that
+# differs by more than this computes something else.
 LARGEST_DIFFERENCE = 0.05
 
 
 def main() -> None:
-    """Runs one step, and writes what it gives as JSON; what it cannot do is one line, and exit code 1."""
+    """Runs one step, and writes its result as JSON; exits with one line and code 1 if the step fails."""
     name, setting, result = sys.argv[1], Setting.from_json(sys.argv[2]), Path(sys.argv[3])
     torch.set_float32_matmul_precision("highest")  # no TF32 in PyTorch either
     try:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def step_names(setting: Setting) -> list[str]:
-    """All steps, in the order in which they rest on one another."""
+    """Returns all steps, each after the steps that it needs."""
     names = ["device"]
     for precision in setting.precisions:
         names += [f"{kind}/{form}" for form in setting.forms(precision) for kind in ("export", "build", "parity")]
@@ -84,13 +84,13 @@ def step_names(setting: Setting) -> list[str]:
 
 
 def place_of(setting: Setting, name: str) -> Path | None:
-    """The directory that a step makes; None where it makes none."""
+    """Returns the directory that a step makes; None if it makes none."""
     kind, _, form = name.partition("/")
     return setting.path(f"{MADE[kind]}-{form}") if kind in MADE else None
 
 
 def run_step(name: str, setting: Setting) -> dict[str, Any]:
-    """What one step gives."""
+    """Runs one step, and returns its result."""
     kind, *rest = name.split("/")
     if kind == "device":
         return rates_of_device(setting)
@@ -100,11 +100,11 @@ def run_step(name: str, setting: Setting) -> dict[str, Any]:
     return work[kind](setting, rest[0])
 
 
-# --- artifacts, made where they are not there yet
+# --- artifacts, made unless they exist
 
 
 def checkpoint(setting: Setting) -> Path:
-    """A checkpoint with lively random weights."""
+    """Returns a checkpoint with lively random weights."""
     directory = setting.path("checkpoint")
     if not (directory / "config.json").is_file():
         config, task = setting.config, setting.task
@@ -113,7 +113,7 @@ def checkpoint(setting: Setting) -> Path:
 
 
 def graph(setting: Setting, form: str) -> Artifact:
-    """The ONNX artifact of a form, through its gate."""
+    """Returns the ONNX artifact of a form, exported with its gate."""
     setting.need(f"export/{form}")
     directory = setting.path(f"{MADE['export']}-{form}")
     if (directory / "manifest.json").is_file():
@@ -125,7 +125,7 @@ def graph(setting: Setting, form: str) -> Artifact:
 
 
 def engine(setting: Setting, form: str) -> Artifact:
-    """The engine that is built from it, a profile for each batch that is timed."""
+    """Returns the engine that is built from this ONNX artifact, with a profile for each timed batch."""
     setting.need(f"build/{form}")
     directory = setting.path(f"{MADE['build']}-{form}")
     if (directory / "manifest.json").is_file():
@@ -138,7 +138,7 @@ def engine(setting: Setting, form: str) -> Artifact:
 
 
 def rates_of_device(setting: Setting) -> dict[str, Any]:
-    """How fast the device copies, and multiplies in each precision."""
+    """Measures how fast the device copies, and multiplies in each precision."""
     little = setting.small and setting.device == "cpu"
     rates = measure_rates(
         setting.device,
@@ -151,7 +151,7 @@ def rates_of_device(setting: Setting) -> dict[str, Any]:
 
 
 def export_of(setting: Setting, form: str) -> dict[str, Any]:
-    """The export and its gate on the CPU."""
+    """Exports to ONNX, with the gate on the CPU."""
     began = time.perf_counter()
     parity = graph(setting, form).manifest.parity
     assert parity is not None
@@ -159,7 +159,7 @@ def export_of(setting: Setting, form: str) -> dict[str, Any]:
 
 
 def build_of(setting: Setting, form: str) -> dict[str, Any]:
-    """The build, and what was counted in the engine."""
+    """Builds the engine, and returns what was counted in it."""
     graph(setting, form)
     began = time.perf_counter()
     options = engine(setting, form).manifest.options
@@ -172,23 +172,26 @@ def build_of(setting: Setting, form: str) -> dict[str, Any]:
 
 
 def parity_of(setting: Setting, form: str) -> dict[str, Any]:
-    """All families through the engine on the GPU, beside what the emulator foretold; and what kept kernels save at load."""
+    """Judges all families of inputs on the GPU, and compares the errors with the emulator's prediction.
+
+    Also measures how much time kept kernels save when the engine is loaded.
+    """
     found = engine(setting, form)
     first_calls = seconds_to_first_call(found)
     report = verify(found.path)
-    foretold = found.manifest.options["predicted_errors"]
+    predicted = found.manifest.options["predicted_errors"]
     return {
         "passed": report.passed,
         "summary": report.summary(),
         "not_run": list(report.families_not_run),
         "worst": [worst_cell(report, output) for output in dict.fromkeys(cell.output for cell in report.cells)],
-        "beside_prediction": beside_prediction(report.cells, foretold),
+        "beside_prediction": beside_prediction(report.cells, predicted),
         "seconds_to_first_call": first_calls,
     }
 
 
 def seconds_to_first_call(artifact: Artifact) -> dict[str, float]:
-    """From opening an engine to its first outputs, without kept kernels and with them; hashing its files is not in it."""
+    """Measures opening an engine to its first outputs, without and with kept kernels; hashing does not count."""
     manifest = artifact.manifest
     batch = sample_inputs(manifest.signature, manifest.config).families[0].batches[0]
     found = {}
@@ -204,16 +207,16 @@ def seconds_to_first_call(artifact: Artifact) -> dict[str, float]:
 
 
 def worst_cell(report: ParityReport, output: str) -> dict[str, Any]:
-    """The inputs on which an output fares worst."""
+    """Returns the cell with an output's worst inputs."""
     cell = next(cell for cell in report.worst_cells() if cell.output == output)
     kept = ("output", "family", "status", "reason", "score", "threshold", "error_rms", "error_max", "floor")
     figures = {name: getattr(cell, name) for name in kept}
-    # JSON has no infinity: None, with the status beside it.
+    # JSON has no infinity: such a value becomes None; the status is beside it.
     return {n: None if isinstance(value, float) and not math.isfinite(value) else value for n, value in figures.items()}
 
 
 def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, Any]:
-    """All contestants in one batch size, in turn; one that fails is named with its reason, and the others are timed."""
+    """Times all contestants in one batch size, in turn; of a contestant that fails, returns the reason."""
     config, task = setting.config, setting.task
     signature, sizes = task_signature(config, task), {"batch": batch, "text": TEXT, "objects": OBJECTS}
     module = load_checkpoint(checkpoint(setting), task=task)
@@ -228,7 +231,7 @@ def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, A
     return {
         "sizes": sizes,
         "cost": vars(cost),
-        "contestants": {name: one.to_dict(batch) for name, one in timed.items()},
+        "contestants": {name: times.to_dict(batch) for name, times in timed.items()},
         "difference_from_eager": differences,
         "failed": failed,
     }
@@ -237,7 +240,7 @@ def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, A
 def engine_openers(
     setting: Setting, form: str, inputs: Mapping[str, Tensor], opened: ExitStack
 ) -> dict[str, Callable[[], Call]]:
-    """The contestants of one engine; they use one context, which ``opened`` closes."""
+    """Returns the contestants of one engine; they share one context, which ``opened`` closes."""
 
     @cache
     def open_engine() -> EngineCall:
@@ -252,7 +255,10 @@ def engine_openers(
 def open_all(
     openers: Mapping[str, Callable[[], Call]], setting: Setting
 ) -> tuple[dict[str, Call], dict[str, float], dict[str, str]]:
-    """Every contestant that opens, is warm, and computes what eager PyTorch does; how far it is from that; why others are out."""
+    """Opens and warms up all contestants, and compares their outputs with those of the first, eager PyTorch.
+
+    Returns the contestants that can be timed, how much they differ from the first, and why the others cannot be timed.
+    """
     wait = waiting(setting.device)
     calls: dict[str, Call] = {}
     differences: dict[str, float] = {}

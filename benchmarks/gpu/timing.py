@@ -1,4 +1,4 @@
-"""Calls timed in turn: A, B, C, then B, C, A, …, so that a drift of the clock speed meets all alike."""
+"""Times calls in turn: A, B, C, then B, C, A, …, so that a drift of the clock speed affects all alike."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Wait = Callable[[], object]
 
 @dataclass
 class Timed:
-    """What one contestant took, round by round: seconds of each call waited for, and of each call in a burst."""
+    """The times of one contestant by round: seconds of each single call, and mean seconds of a call in a burst."""
 
     latencies: list[list[float]] = field(default_factory=list)
     bursts: list[float] = field(default_factory=list)
 
     def to_dict(self, batch: int) -> dict[str, Any]:
-        """As the results hold it: milliseconds over all rounds, the median of each round, samples per second of each burst."""
+        """Returns milliseconds over all rounds, the median of each round, and samples per second of each burst."""
         every = [seconds for latencies in self.latencies for seconds in latencies]
         return {
             "calls": len(every),
@@ -40,7 +40,7 @@ def time_in_turn(
     wait: Wait,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timed]:
-    """Times every call ``calls_each`` times a round one by one, waiting for each, then as often in one burst."""
+    """Times each call in each round: ``calls_each`` single calls, waiting for each, then as many in one burst."""
     found = {name: Timed() for name in calls}
     names = list(calls)
     for number in range(rounds):
@@ -57,7 +57,7 @@ def time_in_turn(
 def warm_up(
     call: Call, *, wait: Wait, seconds: float, least: int, clock: Callable[[], float] = time.perf_counter
 ) -> None:
-    """Calls at least so often and so long: kernels are compiled behind the first calls."""
+    """Calls ``least`` times and for ``seconds`` or more, because kernels are compiled behind the first calls."""
     began, count = clock(), 0
     while count < least or clock() - began < seconds:
         call()
@@ -66,7 +66,7 @@ def warm_up(
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The least value that at least this share of the values does not exceed."""
+    """Returns the smallest value that is at least as large as ``share`` of the values."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 

@@ -1,1 +1,1 @@
-"""The evidence for the parity thresholds: correct checkpoints that must not alarm, planted faults that must."""
+"""The evidence for the parity thresholds: correct checkpoints must not alarm, and planted faults must."""

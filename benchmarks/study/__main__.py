@@ -1,6 +1,6 @@
-"""Runs all trials, one architecture after the other, each in a process of its own, and writes the page.
+"""Runs all trials, one architecture after the other, each in its own process, and writes the page.
 
-A run that was stopped goes on where it was: build/study/ holds a line for each trial, and none is run again. After a change of
+A run that was stopped continues where it stopped: build/study/ holds a line for each finished trial. After a change of
 what is judged, remove build/study/ first. Run: make study
 """
 
@@ -20,18 +20,18 @@ from parity_tests.fixtures.architectures import ARCHITECTURES
 
 HERE = Path(__file__).parent.parent
 TRIALS = Path("build/study")
-# Two cross layers: what the first one's vision side does wrong reaches the answers through the second.
-WITH_GRAPH_FAULTS = next(one for one in ARCHITECTURES if one.name == "small answers")
+# It has two cross layers, so that a fault in the vision side of the first reaches the answers through the second.
+WITH_GRAPH_FAULTS = next(architecture for architecture in ARCHITECTURES if architecture.name == "small answers")
 GRAPH, BESIDE_SIMULATION = len(ARCHITECTURES), len(ARCHITECTURES) + 1  # the jobs after the architectures'
 LAST = BESIDE_SIMULATION
 INT8_NAME, MOST_INT8_ALARMS = "tflite int8", 0.005
 
 
 def main() -> None:
-    """Runs what is missing and writes the results; fails where the evidence does."""
+    """Runs the missing trials and writes the results; exits with an error if they do not support the thresholds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", type=int, metavar="N", help=f"run job N alone, 0 to {LAST}, and write no page")
-    parser.add_argument("--page", action="store_true", help="run nothing; write the page of what is there")
+    parser.add_argument("--only", type=int, metavar="N", help=f"run only job N, 0 to {LAST}, and write no page")
+    parser.add_argument("--page", action="store_true", help="run nothing; write the page of the finished trials")
     arguments = parser.parse_args()
     if arguments.only is not None:
         run_job(arguments.only)
@@ -42,7 +42,7 @@ def main() -> None:
     for name, text in written.items():
         (HERE / name).write_text(text, encoding="utf-8")
     subjects = results["subjects"].items()
-    # int8's alarms are a rate: its choices are counted, and a few dozen of them may turn by chance.
+    # int8 may alarm at a low rate: its choices are counted, and of a few dozen choices some may change by chance.
     judged = {**results["subjects"], **results["pairs"]}
     alarms = {name: row["alarms"] for name, row in judged.items() if row["alarms"] and INT8_NAME not in name}
     if (bound := results["int8"]["kept"]["false_alarm_bound"]) > MOST_INT8_ALARMS:
@@ -69,7 +69,7 @@ def one_line_each(results: dict[str, Any]) -> str:
 
 
 def run_apart(number: int) -> bool:
-    """A job in a process of its own: whether it came to its end."""
+    """Runs a job in its own process; returns whether it finished."""
     print(f"job {number} of {LAST}", flush=True)
     return (
         subprocess.run([sys.executable, "-m", "benchmarks.study", "--only", str(number)], check=False).returncode == 0
@@ -77,7 +77,7 @@ def run_apart(number: int) -> bool:
 
 
 def run_job(number: int) -> None:
-    """One architecture, the faults of the graph, or int8 beside its simulation, in this process."""
+    """Runs one architecture, the faults of the graph, or int8 beside its simulation, in this process."""
     from benchmarks.study.judging import use_one_core
     from benchmarks.study.trials import run_architecture, run_graph_faults, run_int8
 

@@ -1,4 +1,4 @@
-"""The study's curves as SVG, one panel for each target and precision: what other thresholds would have done."""
+"""Draws the study's curves as SVG, one panel for each target and precision: the effect of other thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 Row = dict[str, Any]
 COLUMNS, WIDTH, HEIGHT, LEFT, TOP, GAP = 4, 210, 150, 44, 64, 50
 LARGEST = 64.0  # the last threshold
-# Read by people who tell few colours apart too: line styles differ as well.
+# Line styles differ as well as colours, for readers who cannot tell colours apart.
 LINES = (
     ("alarms on correct checkpoints, 95 % bound", "#c0392b", "none"),
     ("caught: faults of 1 to 5 floors", "#9ecae1", "1 3"),
@@ -19,7 +19,7 @@ LINES = (
 
 
 def curves(results: Row) -> str:
-    """The whole picture."""
+    """Returns the whole picture."""
     rows = math.ceil(len(results["subjects"]) / COLUMNS)
     width, height = LEFT + COLUMNS * (WIDTH + GAP), TOP + rows * (HEIGHT + GAP)
     parts = [
@@ -45,7 +45,7 @@ def _legend(threshold: float) -> Iterator[str]:
         yield f'<path d="M{left} 16h26" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}" fill="none"/>'
         yield f'<text x="{left + 32}" y="20">{label}</text>'
     yield f'<path d="M{LEFT} 36h26" stroke="#888" stroke-width="2"/>'
-    yield f'<text x="{LEFT + 32}" y="40">the chosen threshold, {threshold:g}; across: thresholds in floors; up: share</text>'
+    yield f'<text x="{LEFT + 32}" y="40">the chosen threshold, {threshold:g}; across: threshold in floors; up: share</text>'
 
 
 def _panel(name: str, curve: Sequence[Row], threshold: float) -> Iterator[str]:

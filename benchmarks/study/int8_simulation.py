@@ -1,7 +1,7 @@
-"""What int8 itself costs a network, told without any converter: the canonical model in float64, its matmuls in int8.
+"""Simulates what int8 itself costs a network, without a converter: the canonical model in float64, matmuls in int8.
 
-An int8 file that fails may be wrong, or int8 may be too coarse for its network: deep random ones amplify what is rounded. Where
-this simulation fails by the same rule, it is int8 that does.
+An int8 file that fails may be wrong, or int8 may be too coarse for its network: deep random networks amplify rounding.
+If this simulation fails by the same rule, int8 is too coarse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LEAST_QUANTIZED = 1024
 
 
 def in_int8(module: nn.Module) -> nn.Module:
-    """A copy whose linear layers compute as TFLite's dynamic-range quantisation does: weights by output, activations by row."""
+    """Returns a copy with linear layers in TFLite's dynamic-range int8: one scale per output, and per row of inputs."""
     simulated = copy.deepcopy(module).double()
     for layer in simulated.modules():
         if isinstance(layer, nn.Linear | nn.Embedding) and layer.weight.numel() >= LEAST_QUANTIZED:
@@ -28,6 +28,6 @@ def in_int8(module: nn.Module) -> nn.Module:
 
 
 def rounded(values: Tensor) -> Tensor:
-    """The nearest of int8's 255 steps, those of each row of the last axis spread to the row's largest value."""
+    """Rounds to int8's 255 steps, which in each row of the last axis reach to the row's largest value."""
     step = values.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny) / LARGEST
     return (values / step).round() * step

@@ -1,4 +1,4 @@
-"""One checkpoint through every target and precision of an architecture: references and floors once, then each judged."""
+"""Judges one checkpoint in every target and precision; its reference and floors are computed once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Target = Literal["onnx", "tensorflow", "tflite"]
 
 
 class ExportedFile(Protocol):
-    """A written artifact, to be given other weights and run."""
+    """A written artifact that can be run with other weights."""
 
     def with_weights(self, module: nn.Module) -> Run:
         """Runs it with a module's weights."""
@@ -39,7 +39,7 @@ class ExportedFile(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A target in a precision; ``arithmetic`` is what it computes in where its weights alone are of the precision."""
+    """A target in a precision; ``arithmetic`` is what it computes in if only its weights have ``precision``."""
 
     target: Target
     precision: Precision
@@ -47,12 +47,12 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """As it is called in the results."""
+        """The name in the results."""
         return f"{self.target} {self.precision}"
 
     @property
     def floor(self) -> tuple[Precision, Precision | None]:
-        """Subjects of the same are judged by the same floors."""
+        """The key of the floors; subjects with the same key have the same floors."""
         return self.precision, None if self.precision == "int8" else self.arithmetic
 
 
@@ -71,19 +71,19 @@ FILES: dict[Target, type[Any]] = {"onnx": OnnxFile, "tensorflow": SavedModelFile
 
 
 def export_all(architecture: Architecture, module: nn.Module) -> dict[Subject, ExportedFile]:
-    """A module in every target and precision."""
+    """Exports a module in every target and precision."""
     return {subject: export_one(architecture, module, subject) for subject in SUBJECTS}
 
 
 def export_one(architecture: Architecture, module: nn.Module, subject: Subject) -> ExportedFile:
-    """A module in one target and precision."""
+    """Exports a module in one target and precision."""
     file: ExportedFile = FILES[subject.target](module, architecture.config, architecture.signature, subject.precision)
     return file
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's module, inputs, float64 outputs and floors: what every artifact of it is judged by."""
+    """A checkpoint's module, inputs, float64 outputs and floors, by which its artifacts are judged."""
 
     architecture: Architecture
     state: State
@@ -94,7 +94,7 @@ class Checkpoint:
 
     @classmethod
     def drawn(cls, architecture: Architecture, seed: int, subjects: Sequence[Subject] = SUBJECTS) -> Checkpoint:
-        """Weights and inputs of a seed, and the floors of some subjects."""
+        """Draws weights and inputs from a seed, and computes the floors of some subjects."""
         state = drawn_state(architecture, seed)
         module = architecture.module(state)
         config, signature = architecture.config, architecture.signature
@@ -109,18 +109,18 @@ class Checkpoint:
         return cls(architecture, state, module, samples, reference, floors)
 
     def record(self, run: Run, change_inputs: ChangeInputs | None = None) -> Recording:
-        """What an artifact computes on this checkpoint's inputs, or on what a fault makes of them."""
+        """Records what an artifact computes on this checkpoint's inputs, or on inputs that a fault changed."""
         return record(_on(run, change_inputs), self.samples, self.architecture.signature)
 
     def judge(self, subject: Subject, recording: Recording) -> list[Cell]:
-        """The cells of the gate; ``emulated`` and ``native`` are judged alike."""
+        """Returns the cells of the gate; an emulated run is judged as a native one."""
         return judge(
             subject.name, recording, self.reference, self.floors[subject.floor], self.architecture.signature, "native",
             precision=subject.precision, samples=self.samples,
         )  # fmt: skip
 
     def judge_pairs(self, recordings: Mapping[Subject, Recording]) -> dict[str, float]:
-        """The worst score of every pair."""
+        """Returns the worst score of every pair."""
         pairs = {}
         for one, other in combinations(recordings, 2):
             cells = judge_pair(
@@ -131,13 +131,13 @@ class Checkpoint:
         return pairs
 
     def simulate_int8(self) -> Recording:
-        """What the canonical model computes in int8, in the types of the signature."""
+        """Returns what the canonical model computes in int8, in the types of the signature."""
         architecture = self.architecture
         computed = run_reference(in_int8(self.module), architecture.signature, architecture.config, self.samples)
         return {key: [chunk.astype(np.float32) for chunk in chunks] for key, chunks in computed.items()}
 
     def effects(self, faulty: Recording) -> dict[Subject, float]:
-        """How far a fault takes the float64 outputs, in floors of each subject: the largest over outputs and families."""
+        """Returns how much a fault changes the float64 outputs, in floors of each subject: the most of any cell."""
         return {
             subject: max(
                 errors(chunks, faulty[key]).rms / self.floors[subject.floor][key].rms
@@ -147,7 +147,7 @@ class Checkpoint:
         }
 
     def faulty_reference(self, module: nn.Module, change_inputs: ChangeInputs | None = None) -> Recording:
-        """The float64 outputs of a faulty module, or of a sound one that is given other inputs."""
+        """Returns the float64 outputs of a faulty module, or of a sound one on changed inputs."""
         samples = self.samples
         if change_inputs is not None:
             families = tuple(
@@ -158,12 +158,12 @@ class Checkpoint:
 
 
 def worst_score(cells: list[Cell]) -> float:
-    """The largest score; infinite where a cell has none."""
+    """Returns the largest score; infinite if a cell has none."""
     return max(float("inf") if cell.score is None else cell.score for cell in cells)
 
 
 def worst_of(cells: list[Cell]) -> tuple[float, str | None]:
-    """The largest score, and why a cell fails that has another reason than its score: names, NaN, int8's choices."""
+    """Returns the largest score, and the reason of a cell that fails otherwise: names, NaN, int8's choices."""
     return worst_score(cells), next((cell.reason for cell in cells if cell.reason), None)
 
 
@@ -172,5 +172,5 @@ def _on(run: Run, change_inputs: ChangeInputs | None) -> Run:
 
 
 def use_one_core() -> None:
-    """One thread: the machine is not ours alone."""
+    """Uses one thread, because others use this machine, too."""
     torch.set_num_threads(1)

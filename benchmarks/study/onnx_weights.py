@@ -1,4 +1,4 @@
-"""Other weights in an exported ONNX graph: their bytes are found in the file once, then overwritten."""
+"""Puts other weights into an exported ONNX graph: finds their bytes in the file once, then overwrites them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STORED_TYPES: dict[int, np.dtype[np.generic]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter's bytes lie in a file, and how: transposed or not, rounded to ``stored``, held as ``held``."""
+    """The place of a parameter's bytes in a file; ``transposed``, rounded to ``stored``, then held as ``held``."""
 
     name: str
     offset: int
@@ -43,14 +43,14 @@ class Place:
 
     def write(self, content: bytearray, parameter: NDArray[np.float32]) -> None:
         """Overwrites the bytes."""
-        with np.errstate(over="ignore"):  # an overflow is a fault that is to be planted
+        with np.errstate(over="ignore"):  # an overflow may be the planted fault
             numbers = (parameter.T if self.transposed else parameter).astype(self.stored).astype(self.held)
         data = numbers.tobytes()
         content[self.offset : self.offset + len(data)] = data
 
 
 class OnnxFile:
-    """One architecture's ONNX graph in a precision; half precisions are emulated, each result rounded."""
+    """One architecture's ONNX graph in a precision; half precisions are emulated: each result is rounded."""
 
     def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
         self.optimized = precision == "fp32"
@@ -81,7 +81,7 @@ class OnnxFile:
         )
         offset = self.content.find(tensor.raw_data)
         if offset < 0 or self.content.find(tensor.raw_data, offset + 1) >= 0:
-            raise ConversionError(f"{tensor.name}: its bytes do not lie in one place of the file")
+            raise ConversionError(f"{tensor.name}: its bytes are not in exactly one place of the file")
         return Place(tensor.name, offset, transposed, stored, held)
 
     def with_weights(self, module: nn.Module) -> Run:

@@ -9,11 +9,11 @@ Row = dict[str, Any]
 
 
 def page(results: Row) -> str:
-    """The whole page."""
+    """Returns the whole page."""
     lines = [
-        "# Study: what the parity thresholds rest on",
+        "# Study: the evidence for the parity thresholds",
         "",
-        f"`make study`, on {results['machine']}. All figures: [study.json](study.json).",
+        f"Measured by `make study` on {results['machine']}. All figures: [study.json](study.json).",
         "",
         *_thresholds(results),
         *_correct(results),
@@ -27,9 +27,10 @@ def page(results: Row) -> str:
 
 def _thresholds(results: Row) -> Iterator[str]:
     yield from (
-        f"A score above {results['threshold']:g} noise floors fails (a pair's, above {results['pair_threshold']:g}). "
-        "For other thresholds, the share of correct checkpoints",
-        "that would alarm (with its 95 % upper bound) and the share of planted faults that would be caught, by their size:",
+        f"A score (RMS error ÷ noise floor) above {results['threshold']:g} fails; for a pair, a score above "
+        f"{results['pair_threshold']:g}. The picture shows what",
+        "other thresholds would do: the share of correct checkpoints that would alarm (the 95 % upper bound of this",
+        "share), and the share of planted faults that would be caught, by size of the fault.",
         "",
         "![False alarms and faults caught, by threshold, for every target and precision](study.svg)",
         "",
@@ -41,11 +42,10 @@ def _correct(results: Row) -> Iterator[str]:
     yield from (
         "## Correct checkpoints",
         "",
-        "A trial is a random checkpoint of an architecture that was exported once: other weights, of a distribution that is "
-        "drawn too, other inputs,",
-        "and its worst score over all outputs and input families. Half-precision ONNX is emulated, every result rounded. "
-        "The bound is on the rate of",
-        "false alarms among such checkpoints, with 95 % confidence (3 / trials where there was none).",
+        "Each architecture is exported once. A trial puts other random weights into the exported files (their",
+        "distribution is drawn, too), draws other inputs, and takes the worst score over all outputs and input families.",
+        "Half-precision ONNX is emulated: every result is rounded. *Rate is below* bounds the rate of false alarms among",
+        "such checkpoints with 95 % confidence (3 ÷ trials if there was no alarm).",
         "",
         "| target, precision | trials | alarms | rate is below | median score | 99 % | 99.9 % | largest |",
         "|---|---|---|---|---|---|---|---|",
@@ -64,23 +64,23 @@ def _int8(results: Row) -> Iterator[str]:
     if not ratios:
         return
     groups = {
-        f"that int8 keeps: the simulation's score is {int8['kept_below']:g} or less": kept,
-        f"near the limit: {int8['kept_below']:g} to {results['threshold']:g}": int8["near_the_limit"],
-        "that int8 loses: the simulation fails, too": int8["lost"],
+        f"int8 keeps them: the simulation's score is {int8['kept_below']:g} or less": kept,
+        f"near the limit: its score is {int8['kept_below']:g} to {results['threshold']:g}": int8["near_the_limit"],
+        "int8 breaks them: the simulation fails, too": int8["lost"],
     }
     choices = sum(row["alarms_by_choices"] for row in results["subjects"].values())
     trials = sum(row["trials"] for row in groups.values())
     yield from (
-        "## int8, and networks that it cannot hold",
+        "## int8, and networks that it breaks",
         "",
-        "int8 is measured by how much a model's answers differ from input to input: a quarter of that fails, as a constant "
-        "answer would. Random",
-        "networks answer nearly the same whatever they are asked, deep ones amplify what is rounded, and some cannot be held in "
-        "int8 at all: the",
-        f"alarms above, {choices} of them by choices. So each of {trials:,} further trials asks a simulation too, which no "
-        "converter made: the canonical",
-        "model in float64, its linear layers in int8. A trial is correct where the simulation stays within "
-        f"{int8['kept_below']:g} floors.",
+        "The floor of int8 depends on how much a model's answers differ from input to input. An error of a quarter of",
+        "that difference fails, and so does a constant answer. But random networks give nearly the same answer to every",
+        "input, deep ones amplify rounding, and some do not survive int8 at all. Such networks cause the alarms above.",
+        f"{choices} of these alarms are by choices: the answer is another than float64's in clear cases.",
+        "",
+        f"So each of {trials:,} further trials also runs a simulation that no converter made: the canonical model in",
+        "float64, with its linear layers in int8. A trial counts as correct if the simulation's score is "
+        f"{int8['kept_below']:g} or less.",
         "",
         "| networks | trials | alarms | rate is below | largest score |",
         "|---|---|---|---|---|",
@@ -90,9 +90,10 @@ def _int8(results: Row) -> Iterator[str]:
             if row["trials"]
         ),
         "",
-        f"The file's score over the simulation's: median {ratios['0.5']:.2f}, 1 % to 99 % {ratios['0.01']:.2f} to "
-        f"{ratios['0.99']:.2f}, least {ratios['0']:.2f}, largest {ratios['1']:.2f}. Of the alarms where int8 keeps the network, "
-        f"{kept['alarms_by_choices']} are by choices: a few dozen clear ones, of which 97 % are needed.",
+        f"The file's score ÷ the simulation's: median {ratios['0.5']:.2f}, 1 % to 99 % {ratios['0.01']:.2f} to "
+        f"{ratios['0.99']:.2f}, least {ratios['0']:.2f}, largest {ratios['1']:.2f}.",
+        f"Alarms by choices in networks that int8 keeps: {kept['alarms_by_choices']}. At least 97 % of the clear choices must",
+        "be those of float64, and a trial has only a few dozen clear choices.",
         "",
     )
 
@@ -101,10 +102,10 @@ def _swapped(results: Row) -> Iterator[str]:
     yield from (
         "## Architectures",
         "",
-        "Swapped weights were held against a real export of the same checkpoint, once for each architecture: the largest "
-        "difference, in floors.",
-        "0 is the same bits. TFLite's converter folds a LayerNorm's shift into the next bias, in an order of addition of its "
-        "own: the last bit differs, which may take int8 to another step. Layers: language, vision, cross.",
+        "For each architecture, files with swapped weights were compared once with real exports of the same checkpoint.",
+        "The table shows the largest difference, in floors; 0 means that all bits are equal. TFLite's converter folds a",
+        "LayerNorm's shift into the next bias, and adds in another order. So the last bit differs, which may move an int8",
+        "value to another step. Layers: language, vision, cross.",
         "",
         "| architecture | task | hidden size | layers | trials | ONNX | TensorFlow | TFLite fp32, fp16, int8 |",
         "|---|---|---|---|---|---|---|---|",
@@ -132,8 +133,8 @@ def _pairs(results: Row) -> Iterator[str]:
     yield from (
         "## Pairs",
         "",
-        f"All {len(pairs)} pairs of these, in each of {trials:,} trials: {alarms[False]} alarms without int8, {alarms[True]} "
-        "with it. The largest scores:",
+        f"All {len(pairs)} pairs of targets and precisions were compared in each of {trials:,} trials. Alarms:",
+        f"{alarms[False]} in pairs without int8, {alarms[True]} in pairs with int8. The largest scores:",
         "",
         "| pair | alarms | largest score |",
         "|---|---|---|",
@@ -149,9 +150,8 @@ def _faults(results: Row) -> Iterator[str]:
     yield from (
         "## Planted faults",
         "",
-        f"{len(kinds)} kinds, in weights, in inputs and in the graph. A fault is detectable where its float64 effect, the "
-        f"largest over outputs and input",
-        f"families, is {results['detectable_floors']:g} floors or more.",
+        f"{len(kinds)} kinds of faults were planted in weights, in inputs and in the graph. A fault is detectable if it",
+        f"changes some float64 output, in some input family, by {results['detectable_floors']:g} floors or more.",
         "",
         "| target, precision | planted | detectable | of these caught |",
         "|---|---|---|---|",
@@ -160,7 +160,7 @@ def _faults(results: Row) -> Iterator[str]:
         yield f"| {name} | {row['planted']:,} | {row['detectable']:,} | {row['detectable_caught']:,} |"
     yield from (
         "",
-        "Where a fault was below that in some trial: its effects in floors, and how often it was caught all the same.",
+        "Faults that were not detectable in some trial: their effects in floors, and how often they were caught anyway.",
         "",
         "| fault | place | target, precision | planted | least, median, largest effect | below 20 floors | of these caught |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""What the trials come to: scores, alarms and what bounds them, faults and whether they are caught, for every threshold."""
+"""Summarises the trials for every threshold: scores, alarms and their bounds, faults and whether they are caught."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from benchmarks.study.judging import SUBJECTS
 from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD
 from parity_tests.fixtures.architectures import ARCHITECTURES
 
-DETECTABLE = 20.0  # a fault whose float64 effect is this many floors is one that the gate owes us
-KEPT = THRESHOLD / 2  # floors that int8 may cost a network by itself, in simulation, to count as a correct trial
+DETECTABLE = 20.0  # the gate must catch a fault whose float64 effect is this many floors
+KEPT = THRESHOLD / 2  # a trial is correct if int8 alone, in simulation, costs no more floors
 CONFIDENCE = 0.95
 THRESHOLDS = [float(round(2 ** (step / 4), 3)) for step in range(25)]  # 1 to 64
 EFFECTS = ((1.0, 5.0), (5.0, DETECTABLE), (DETECTABLE, float("inf")))  # ranges of a fault's size, in floors
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 Row = dict[str, Any]
-# A trial's worst score, and why a cell failed that has another reason than its score.
+# A trial's worst score, and the reason of a cell that failed for another reason than its score.
 Outcome = tuple[float, str | None]
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """All lines of all architectures."""
+    """Reads all lines of all architectures."""
     files = sorted(directory.glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def summarise(rows: Sequence[Row]) -> Row:
-    """The whole result, as JSON holds it."""
+    """Returns the whole result, as JSON holds it."""
     trials = [row for row in rows if row["kind"] == "trial"]
     faults = [row for row in rows if row["kind"] == "fault"]
     results: Row = rounded(
@@ -54,7 +54,7 @@ def summarise(rows: Sequence[Row]) -> Row:
 
 
 def rounded(value: Any) -> Any:
-    """Every number to four digits, all through: what is more says nothing, and makes a large file."""
+    """Rounds every number inside to four digits; more digits would only make the file larger."""
     if isinstance(value, dict):
         return {name: rounded(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -63,13 +63,13 @@ def rounded(value: Any) -> Any:
 
 
 def fails(outcome: Outcome, threshold: float) -> bool:
-    """Whether the gate refuses at a threshold; NaN, and int8's choices, fail at every one."""
+    """Whether a trial fails at a threshold; NaN and int8's choices fail at every threshold."""
     score, reason = outcome
     return reason is not None or not score <= threshold
 
 
 def upper_bound(failed: int, trials: int) -> float:
-    """The rate that lies above the true one with 95 % confidence (Clopper and Pearson); 3 / trials where none failed."""
+    """Returns the upper bound of a rate with 95 % confidence (Clopper and Pearson); 3 ÷ trials if none failed."""
     return float(beta.ppf(CONFIDENCE, failed + 1, trials - failed)) if failed < trials else 1.0
 
 
@@ -92,7 +92,7 @@ def _subject(name: str, trials: Sequence[Row], faults: Sequence[Row]) -> Row:
     outcomes: list[Outcome] = [tuple(row["scores"][name]) for row in trials]
     scores = np.array([score for score, _ in outcomes])
     planted = [(row["found"][name][0], tuple(row["found"][name][1:])) for row in faults]
-    owed = [outcome for effect, outcome in planted if effect >= DETECTABLE]
+    detectable = [outcome for effect, outcome in planted if effect >= DETECTABLE]
     alarms = sum(fails(outcome, THRESHOLD) for outcome in outcomes)
     counts, edges = np.histogram(scores, bins=np.geomspace(0.125, 64, 37))
     return {
@@ -104,8 +104,8 @@ def _subject(name: str, trials: Sequence[Row], faults: Sequence[Row]) -> Row:
         "quantiles": {str(q): float(np.quantile(scores, q)) for q in QUANTILES},
         "histogram": {"edges": [round(float(edge), 4) for edge in edges], "counts": counts.tolist()},
         "planted": len(planted),
-        "detectable": len(owed),
-        "detectable_caught": sum(fails(outcome, THRESHOLD) for outcome in owed),
+        "detectable": len(detectable),
+        "detectable_caught": sum(fails(outcome, THRESHOLD) for outcome in detectable),
         "curve": [_point(threshold, outcomes, planted) for threshold in THRESHOLDS],
     }
 
@@ -125,7 +125,7 @@ def _point(threshold: float, outcomes: Sequence[Outcome], planted: Sequence[tupl
 
 
 def _int8(trials: Sequence[Row]) -> Row:
-    """Files beside simulations: of networks that int8 keeps, of those near the limit, and of those that it loses."""
+    """Compares files with simulations, for networks that int8 keeps, that are near the limit, and that int8 breaks."""
     groups: dict[str, list[Row]] = {"kept": [], "near_the_limit": [], "lost": []}
     for row in trials:
         kept, lost = not fails(tuple(row["simulated"]), KEPT), fails(tuple(row["simulated"]), THRESHOLD)
@@ -161,7 +161,7 @@ def _pairs(trials: Sequence[Row]) -> Row:
 
 
 def _faults(faults: Sequence[Row]) -> list[Row]:
-    """Of every kind and subject: how often it was planted, was detectable and was caught, and its effects."""
+    """Returns for every kind and subject how often it was planted, detectable and caught, and its effects."""
     found = []
     for name in dict.fromkeys(row["fault"] for row in faults):
         of_kind = [row for row in faults if row["fault"] == name]
@@ -191,5 +191,5 @@ def _faults(faults: Sequence[Row]) -> list[Row]:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinity."""
+    """Turns infinity into None, because JSON has no infinity."""
     return value if value is not None and np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Other weights in a written SavedModel: its variables are assigned."""
+"""Puts other weights into a written SavedModel: assigns its variables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lxmert_export.spec.weight_names import BACKBONE
 
 
 class SavedModelFile:
-    """One architecture's SavedModel in a precision, loaded from the disk, to be given other weights and run."""
+    """One architecture's SavedModel in a precision, loaded from the disk, to be run with other weights."""
 
     def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
         with quiet_native_logs():
@@ -41,19 +41,19 @@ class SavedModelFile:
         state = module.state_dict()
         for name, transposed, variable in self.variables:
             numbers = state[name].detach().numpy()
-            with np.errstate(over="ignore"):  # an overflow is a fault that is to be planted
+            with np.errstate(over="ignore"):  # an overflow may be the planted fault
                 variable.assign((numbers.T if transposed else numbers).astype(variable.dtype.as_numpy_dtype))
         return served(self.loaded)
 
 
 def written_and_loaded(twin: PreTrainedTFLxmert, signature: Signature) -> Any:
-    """A Keras model's SavedModel, as it comes from the disk."""
+    """Writes a Keras model's SavedModel, and loads it from the disk."""
     with quiet_native_logs(), tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
         return tf.saved_model.load(str(convert_to_saved_model(twin, signature, Path(place))))
 
 
 def served(loaded: Any) -> Run:
-    """Runs a loaded SavedModel, which is held as long as it may be run."""
+    """Returns a function that runs a loaded SavedModel, and keeps that alive."""
 
     def run(inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
         outputs = loaded.signatures[DEFAULT](**{name: tf.constant(array) for name, array in inputs.items()})

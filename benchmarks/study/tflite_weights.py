@@ -1,7 +1,7 @@
-"""Other weights in a converted TFLite file: every buffer that depends on weights is found once, then overwritten.
+"""Puts other weights into a converted TFLite file: finds each buffer that depends on weights once, then overwrites it.
 
-The converter folds: a LayerNorm's gain and shift into the linear layers that read it, and the half of the visual sum into
-the first vision layer. Which buffer holds what is found by comparing one real file with all that it could hold.
+The converter folds a LayerNorm's gain and shift into the linear layers that read it, and the half of the visual sum
+into the first vision layer. So each buffer of a real file is compared with everything that it could hold.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING
 Weights = Mapping[str, NDArray[np.float32]]
 Formula = Callable[[Weights], NDArray[np.float32]]
 INT8 = 9
-NUMPY_TYPES = {0: np.float32, 1: np.float16, INT8: np.int8}  # TFLite's TensorType, as far as weights are stored in it
+NUMPY_TYPES = {0: np.float32, 1: np.float16, INT8: np.int8}  # the values of TFLite's TensorType that store weights
 LANGUAGE_TABLES = "lxmert.embeddings."
-HALF = 0.5  # of the visual sum, which the first vision layer reads
+HALF = 0.5  # the factor of the visual sum, which the first vision layer reads
 WORD_BIAS = "masked_language_head.bias"
-# A buffer is taken for what it is nearest to, if that is so near: rounding to fp16, or half a step of int8.
+# A buffer holds the nearest formula, if that is no farther away than rounding to fp16, or half a step of int8.
 NEAR = {np.float32: 1e-5, np.float16: 1e-3, np.int8: 0.51}
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A buffer that depends on weights: views of its bytes and, of int8, of its scales; ``formula`` says what it holds."""
+    """A buffer that depends on weights: views of its values and int8 scales; ``formula`` computes what it holds."""
 
     values: NDArray[Any]
     scales: NDArray[np.float32] | None
     formula: Formula
-    followers: tuple[NDArray[np.float32], ...] = ()  # the scales of what is looked up in a table of int8
+    followers: tuple[NDArray[np.float32], ...] = ()  # the scales of what is looked up in an int8 table
 
     def write(self, weights: Weights) -> None:
-        """Overwrites it, quantised as the converter does."""
+        """Overwrites the buffer, quantised as the converter does it."""
         numbers = self.formula(weights)
         if self.scales is None:
             self.values[...] = numbers.astype(self.values.dtype)
@@ -64,16 +64,16 @@ class Slot:
 
 
 def quantized(numbers: NDArray[np.float32], channels: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Symmetric int8, one scale per row or one for all, as TFLite's converter quantises."""
+    """Quantises as TFLite's converter does: symmetric int8, one scale per row or one for all."""
     rows = numbers.reshape(channels, -1)
     largest = np.abs(rows).max(axis=1)
-    scales = np.where(largest > 0, largest / np.float32(127), 1).astype(np.float32)  # a row of zeros has any
+    scales = np.where(largest > 0, largest / np.float32(127), 1).astype(np.float32)  # a row of zeros may have any scale
     steps = np.round(rows / scales[:, None])
     return scales, np.clip(steps, -127, 127).astype(np.int8).reshape(numbers.shape)
 
 
 class TfliteFile:
-    """One architecture's TFLite file in a precision, to be given other weights and run."""
+    """One architecture's TFLite file in a precision, to be run with other weights."""
 
     def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
         with quiet_native_logs():
@@ -90,27 +90,27 @@ class TfliteFile:
 
 
 def converted(twin: PreTrainedTFLxmert, signature: Signature, precision: Precision) -> bytes:
-    """A Keras model's TFLite file."""
+    """Converts a Keras model to TFLite."""
     with quiet_native_logs(), tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
         quantization = TFLITE_QUANTIZATION[precision]
         return convert_to_tflite(lambda: twin, signature, Path(place), quantization=quantization).read_bytes()
 
 
 def served(content: bytes) -> Run:
-    """Runs a TFLite file."""
+    """Returns a function that runs a TFLite file."""
     with quiet_native_logs():
         serve = Interpreter(model_content=content, num_threads=1).get_signature_runner(SERVED)
     return lambda inputs: {**serve(**inputs)}
 
 
 def numpy_weights(module: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Every parameter by its full name, the backbone's prefix included."""
+    """Returns every parameter by its full name, the backbone's prefix included."""
     prefix = "lxmert." if getattr(module, "task", "") == "model" else ""
     return {prefix + name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
 
 
 def find_slots(content: bytearray, weights: Weights, head_size: int) -> Iterator[Slot]:
-    """What every buffer of a file that was made from these weights holds; ``ConversionError``: one that nothing explains."""
+    """Finds what each buffer of a file made from these weights holds. ``ConversionError``: nothing explains one."""
     model = schema.Model.GetRootAsModel(content, 0)
     tensors = [model.Subgraphs(0).Tensors(number) for number in range(model.Subgraphs(0).TensorsLength())]
     tensors = [tensor for tensor in tensors if tensor.Type() in NUMPY_TYPES]
@@ -122,7 +122,7 @@ def find_slots(content: bytearray, weights: Weights, head_size: int) -> Iterator
     for tensor in stored:
         shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
         values = model.Buffers(tensor.Buffer()).DataAsNumpy().view(NUMPY_TYPES[tensor.Type()]).reshape(shape)
-        if values.size < 2:  # a number of the graph's own
+        if values.size < 2:  # a constant of the graph
             continue
         scales = tensor.Quantization().ScaleAsNumpy() if tensor.Type() == INT8 else None
         followers = () if scales is None else tuple(s for s in computed_scales if np.array_equal(s, scales))
@@ -133,7 +133,7 @@ def find_slots(content: bytearray, weights: Weights, head_size: int) -> Iterator
 def nearest(
     values: NDArray[Any], scales: NDArray[np.float32] | None, formulas: list[Formula], weights: Weights, name: str
 ) -> Formula:
-    """The formula whose result a buffer holds."""
+    """Returns the formula whose result a buffer holds."""
     found, least = None, np.inf
     wide = values.astype(np.float64)
     for formula in formulas:
@@ -150,13 +150,13 @@ def nearest(
             found, least = formula, distance
     if found is None or least > NEAR[values.dtype.type]:
         raise ConversionError(
-            f"{name} {values.shape} {values.dtype}: no weights explain it, the nearest by {least:.3g}"
+            f"{name} {values.shape} {values.dtype}: no formula of the weights gives it; the nearest is off by {least:.3g}"
         )
     return found
 
 
 def candidates(weights: Weights, head_size: int) -> Iterator[Formula]:
-    """Whatever a buffer could hold: a weight, plain or with a number, or a LayerNorm, folded into it."""
+    """Yields what a buffer could hold: a weight, plain or with a number or a LayerNorm folded into it."""
     norms = [name.removesuffix(".weight") for name in weights if name.endswith("layer_norm.weight")]
     for name, values in weights.items():
         yield partial(plain, name)
@@ -189,6 +189,6 @@ def scaled(name: str, norm: str, factor: float, weights: Weights) -> NDArray[np.
 
 
 def shifted(name: str, bias: str, norm: str, factor: float, weights: Weights) -> NDArray[np.float32]:
-    """A bias into which a LayerNorm's shift is folded; the converter adds in an order of its own: the last bit may differ."""
+    """A bias into which a LayerNorm's shift is folded; the converter adds in another order: the last bit may differ."""
     exact = weights[name].astype(np.float64) @ weights[f"{norm}.bias"].astype(np.float64) + weights[bias]
     return (exact * factor).astype(np.float32)

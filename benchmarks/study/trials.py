@@ -1,6 +1,7 @@
-"""The trials of one architecture, each a line of a file: a run that was stopped goes on where it was.
+"""Runs the trials of one architecture. Each is a line of a file, so that a stopped run continues where it stopped.
 
-Correct checkpoints, faults in weights and inputs, and faults in the graph; every score with the reason of a cell that has none.
+Trials are correct checkpoints, faults in weights and inputs, and faults in the graph. Each has its worst score, and the
+reason of a cell that failed for another reason than its score.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from parity_tests.faults.graph_faults import GRAPH_FAULTS, GraphFault
 from parity_tests.faults.weight_faults import FAULTS, Fault
 from parity_tests.fixtures.architectures import ARCHITECTURES, Architecture, drawn_state
 
-EXPORTED_SEED = 0  # the checkpoint that is exported; trials are of others
+EXPORTED_SEED = 0  # of the checkpoint that is exported; trials have other seeds
 FIRST_SEED, FAULTY_SEED, INT8_SEED = 1, 500_001, 1_000_001
 Row = dict[str, Any]
 
 
 class Log:
-    """The lines of one file; what is there already is not done again."""
+    """The lines of one file; a trial that has a line is not run again."""
 
     def __init__(self, directory: Path, name: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ class Log:
         self.rows = [json.loads(line) for line in self._whole_lines()]
 
     def _whole_lines(self) -> list[str]:
-        """Without a last line that was cut short, which is done again."""
+        """Returns the whole lines; removes a last line that was cut short, so that its trial runs again."""
         if not self.path.is_file():
             return []
         text = self.path.read_text(encoding="utf-8")
@@ -62,11 +63,11 @@ class Log:
         return whole.splitlines()
 
     def has(self, kind: str, **key: Any) -> bool:
-        """Whether there is such a line."""
+        """Whether there is a line of this kind with these values."""
         return any(row["kind"] == kind and all(row[name] == key[name] for name in key) for row in self.rows)
 
     def add(self, kind: str, **values: Any) -> None:
-        """Appends a line, at once."""
+        """Appends a line to the file at once."""
         row = {"kind": kind, **values}
         self.rows.append(row)
         with self.path.open("a", encoding="utf-8") as file:
@@ -74,7 +75,7 @@ class Log:
 
 
 def run_architecture(architecture: Architecture, directory: Path) -> None:
-    """One architecture: the swap verified, faults in weights and inputs, correct trials."""
+    """Runs one architecture: the check of swapped weights, faults in weights and inputs, correct trials."""
     log = Log(directory, architecture.name)
     module = architecture.module(drawn_state(architecture, EXPORTED_SEED))
     files = export_all(architecture, module)
@@ -88,14 +89,14 @@ def run_architecture(architecture: Architecture, directory: Path) -> None:
 
 
 def run_graph_faults(architecture: Architecture, directory: Path) -> None:
-    """Faults of the graph: an export anew for each and every target, so of one architecture alone."""
+    """Runs the faults of the graph, of one architecture only: each fault needs a new export to every target."""
     log = Log(directory, f"{architecture.name} graph faults")
     for row in graph_fault_trials(architecture, FAULTY_SEED, partial(log.has, "fault")):
         log.add("fault", architecture=architecture.name, seed=FAULTY_SEED, **row)
 
 
 def run_int8(directory: Path) -> None:
-    """int8 of every architecture beside its simulation: networks that int8 keeps must not alarm."""
+    """Runs int8 of every architecture beside its simulation; networks that int8 keeps must not alarm."""
     log = Log(directory, "int8")
     for architecture in ARCHITECTURES:
         module = architecture.module(drawn_state(architecture, EXPORTED_SEED))
@@ -106,7 +107,7 @@ def run_int8(directory: Path) -> None:
 
 
 def int8_trial(architecture: Architecture, seed: int, file: ExportedFile) -> Row:
-    """The worst score of an int8 file, and of what int8 costs the network by itself, each with the reason it has none."""
+    """Returns the worst scores of an int8 file and of the simulation, with reasons as ``worst_of`` gives them."""
     checkpoint = Checkpoint.drawn(architecture, seed, [INT8])
     recording = checkpoint.record(file.with_weights(checkpoint.module))
     return {
@@ -116,7 +117,7 @@ def int8_trial(architecture: Architecture, seed: int, file: ExportedFile) -> Row
 
 
 def swap_differences(architecture: Architecture, files: Mapping[Subject, ExportedFile]) -> Row:
-    """How far a file with other weights is from a real export of these, in floors: 0 where all bits are the same."""
+    """Returns how far files with swapped weights are from real exports of these weights, in floors; 0: equal bits."""
     checkpoint = Checkpoint.drawn(architecture, FIRST_SEED)
     differences = {}
     for subject, file in files.items():
@@ -129,7 +130,7 @@ def swap_differences(architecture: Architecture, files: Mapping[Subject, Exporte
 
 
 def recorded_export(checkpoint: Checkpoint, subject: Subject) -> Recording:
-    """What a checkpoint's own artifact computes, written and opened as the command does."""
+    """Records what a checkpoint's own artifact computes, written and opened as the command does it."""
     signature = checkpoint.architecture.signature
     with tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
         artifact = export(
@@ -142,7 +143,7 @@ def recorded_export(checkpoint: Checkpoint, subject: Subject) -> Recording:
 
 
 def correct_trial(architecture: Architecture, seed: int, files: Mapping[Subject, ExportedFile]) -> Row:
-    """A random checkpoint through every target: scores that must stay below the threshold, alone and in pairs."""
+    """Judges a random checkpoint in every target, alone and in pairs; no score may exceed the threshold."""
     checkpoint = Checkpoint.drawn(architecture, seed)
     recordings = {subject: checkpoint.record(file.with_weights(checkpoint.module)) for subject, file in files.items()}
     scores = {s.name: worst_of(checkpoint.judge(s, recording)) for s, recording in recordings.items()}
@@ -152,7 +153,7 @@ def correct_trial(architecture: Architecture, seed: int, files: Mapping[Subject,
 def weight_fault_trials(
     architecture: Architecture, seed: int, files: Mapping[Subject, ExportedFile], done: Callable[..., bool]
 ) -> Iterator[Row]:
-    """Every fault in weights or inputs, in every target, against the sound checkpoint."""
+    """Yields the trials of all faults in weights or inputs, in every target, against the sound checkpoint."""
     checkpoint = None
     for fault in FAULTS:
         if done(fault=fault.name):
@@ -162,7 +163,7 @@ def weight_fault_trials(
 
 
 def weight_fault_trial(checkpoint: Checkpoint, fault: Fault, files: Mapping[Subject, ExportedFile]) -> Row:
-    """One fault in every target: its float64 effect in floors, its worst score, and the reason of a cell without one."""
+    """Returns for one fault in every target: float64 effect in floors, worst score, and reason (see ``worst_of``)."""
     architecture = checkpoint.architecture
     faulty = architecture.module(fault.faulty_state(checkpoint.state, architecture))
     effects = checkpoint.effects(checkpoint.faulty_reference(faulty, fault.change_inputs))
@@ -174,7 +175,7 @@ def weight_fault_trial(checkpoint: Checkpoint, fault: Fault, files: Mapping[Subj
 
 
 def graph_fault_trials(architecture: Architecture, seed: int, done: Callable[..., bool]) -> Iterator[Row]:
-    """Every fault of the graph, exported anew for every target."""
+    """Yields the trials of all faults of the graph, each exported again to every target."""
     checkpoint = None
     for fault in GRAPH_FAULTS:
         if done(fault=fault.name):
@@ -184,7 +185,7 @@ def graph_fault_trials(architecture: Architecture, seed: int, done: Callable[...
 
 
 def graph_fault_trial(checkpoint: Checkpoint, fault: GraphFault) -> Row:
-    """As ``weight_fault_trial``."""
+    """As ``weight_fault_trial``, for a fault of the graph."""
     faulty = copy.deepcopy(checkpoint.module)
     fault.in_torch(faulty)
     effects = checkpoint.effects(checkpoint.faulty_reference(faulty))
@@ -196,7 +197,7 @@ def graph_fault_trial(checkpoint: Checkpoint, fault: GraphFault) -> Row:
 
 
 def faulty_run(checkpoint: Checkpoint, subject: Subject, faulty: nn.Module, fault: GraphFault) -> Run:
-    """A faulty model's own artifact of a target."""
+    """Returns a function that runs a faulty model's artifact of a target."""
     config, signature = checkpoint.architecture.config, checkpoint.architecture.signature
     if subject.target == "onnx":
         return OnnxFile(faulty, config, signature, subject.precision).with_weights(faulty)

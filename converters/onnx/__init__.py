@@ -1,1 +1,1 @@
-"""Passes over ONNX graphs: what the converter does to a graph after it was traced."""
+"""Passes over ONNX graphs, which the converter runs after tracing."""

@@ -1,4 +1,4 @@
-"""Puts ONNX's ``Attention`` operator (opset 23) in the place of the nodes that LXMERT's attention is traced to."""
+"""Replaces the nodes of each traced attention by ONNX's ``Attention`` operator (opset 23)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lxmert_export.errors import ConversionError
 
 @dataclass(frozen=True)
 class _Traced:
-    """One attention as it is traced: what goes into it, and the node that gives its result."""
+    """One traced attention: its inputs, its scale, and the node that computes its result."""
 
     query: ir.Value
     key: ir.Value
@@ -24,17 +24,19 @@ class _Traced:
 
 
 def use_attention_operator(graph: ir.Graph) -> None:
-    """Rewrites every attention: scaled query · key, plus the mask's bias, Softmax, · value.
+    """Replaces every attention of a graph: Softmax(scaled query · key + the mask's bias) · value.
 
     ``ConversionError``: the graph has no such attention.
     """
-    attentions = [found for node in graph if node.op_type == "Softmax" and (found := _traced(node))]
+    attentions = [match for node in graph if node.op_type == "Softmax" and (match := _match_attention(node))]
     if not attentions:
-        raise ConversionError("attention operator: the graph has no attention with a mask; choose attention decomposed")
+        raise ConversionError(
+            "attention operator: the graph has no attention with a mask; choose --attention decomposed"
+        )
     shifted: dict[ir.Value, ir.Value] = {}
     masks: dict[tuple[ir.Value, str], ir.Value] = {}
     for attention in attentions:
-        assert attention.query.shape is not None, "the exporter tells every shape"
+        assert attention.query.shape is not None, "the exporter states every shape"
         bias, queries = attention.bias, str(attention.query.shape[2])
         if bias not in shifted:
             shifted[bias] = _shift(graph, attention)
@@ -47,16 +49,16 @@ def use_attention_operator(graph: ir.Graph) -> None:
         old.replace_all_uses_with(new)
 
 
-def _traced(softmax: ir.Node) -> _Traced | None:
-    """The attention around a Softmax; None where it is not one."""
+def _match_attention(softmax: ir.Node) -> _Traced | None:
+    """Returns the attention around a Softmax, or None if the nodes around it are not an attention."""
     added = _producer(softmax.inputs[0], "Add")
     scores = _producer(added.inputs[0], "MatMul") if added else None
     scaled = _producer(scores.inputs[0], "Mul") if scores else None
-    turned = _producer(scores.inputs[1], "Transpose") if scores else None
+    transposed = _producer(scores.inputs[1], "Transpose") if scores else None
     last = next((use.node for use in _uncast(softmax.outputs[0]).uses()), None)
-    if added is None or scaled is None or turned is None or last is None or last.op_type != "MatMul":
+    if added is None or scaled is None or transposed is None or last is None or last.op_type != "MatMul":
         return None
-    query, key, value, bias = scaled.inputs[0], turned.inputs[0], last.inputs[1], added.inputs[1]
+    query, key, value, bias = scaled.inputs[0], transposed.inputs[0], last.inputs[1], added.inputs[1]
     factor = scaled.inputs[1].const_value if scaled.inputs[1] is not None else None
     if factor is None or factor.size != 1 or query is None or key is None or value is None or bias is None:
         return None
@@ -64,7 +66,7 @@ def _traced(softmax: ir.Node) -> _Traced | None:
 
 
 def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
-    """The node of this operator that a value comes from, straight or through a cast."""
+    """Returns the node that computes a value, directly or before a cast; None if it is not of this operator."""
     node = value.producer() if value is not None else None
     if node is not None and node.op_type == "Cast":
         return _producer(node.inputs[0], operator)
@@ -72,19 +74,19 @@ def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
 
 
 def _uncast(value: ir.Value) -> ir.Value:
-    """A value, or what its only reader casts it to."""
+    """Returns the cast of a value if a Cast is its only reader, else the value."""
     readers = [use.node for use in value.uses()]
     return readers[0].outputs[0] if len(readers) == 1 and readers[0].op_type == "Cast" else value
 
 
 def _shift(graph: ir.Graph, attention: _Traced) -> ir.Value:
-    """The bias [B, 1, 1, K] less its largest value in each row, in the precision of the query.
+    """Subtracts from the bias [B, 1, 1, K] the largest value of each row, and casts it to the query's dtype.
 
-    The operator adds it in that precision, where -10000 plus a score keeps three digits of the score. Softmax does not notice a
-    number that is taken from all of a row; now a row of which every key is masked has a bias of 0.
+    The operator adds the bias in that dtype; in fp16, -10000 plus a score is rounded to steps of 8. Subtracting one
+    number from a whole row does not change its softmax. A row with every key masked now has a bias of 0.
     """
     bias, kind = attention.bias, attention.query.dtype
-    assert kind is not None, "the exporter tells every type"
+    assert kind is not None, "the exporter states every dtype"
     largest = ir.node("ReduceMax", [bias, _constant(graph, [-1])], {"keepdims": 1})
     shifted = ir.node("Sub", [bias, largest.outputs[0]])
     largest.outputs[0].type = shifted.outputs[0].type = bias.type
@@ -93,7 +95,7 @@ def _shift(graph: ir.Graph, attention: _Traced) -> ir.Value:
 
 
 def _expand(graph: ir.Graph, attention: _Traced, bias: ir.Value) -> ir.Value:
-    """[B, 1, 1, K] → [B, 1, Q, K]: the standard lets a mask be broadcast, onnxruntime's operator wants a row for each query."""
+    """[B, 1, 1, K] → [B, 1, Q, K]: onnxruntime needs a row per query; the standard allows broadcasting."""
     assert attention.query.shape is not None
     queries = attention.query.shape[2]
     if isinstance(queries, int):
@@ -108,7 +110,7 @@ def _expand(graph: ir.Graph, attention: _Traced, bias: ir.Value) -> ir.Value:
 
 
 def _insert(graph: ir.Graph, before: ir.Node, nodes: Sequence[ir.Node], like: ir.Node | None) -> ir.Value:
-    """Puts nodes before another, as of the module that ``like`` is of; returns what the last of them gives."""
+    """Inserts nodes before another one, as part of the module of ``like``; returns the last node's output."""
     for node in nodes:
         node.metadata_props.update(like.metadata_props if like is not None else {})
     graph.insert_before(before, nodes)

@@ -1,4 +1,4 @@
-"""Makes an exporter's ONNX graph lean and readable, in steps that each keep the function.
+"""Simplifies an exporter's ONNX graph and makes it readable, in steps that keep what it computes.
 
 Nothing here reads a weight: initializers are placeholders until the file is written.
 """
@@ -18,10 +18,10 @@ from onnxscript.optimizer import fold_constants
 from converters.onnx.attention import use_attention_operator
 from lxmert_export.spec.signature import Attention
 
-# Where the exporter keeps the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
+# The metadata with the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
 MODULE_SCOPES = "pkg.torch.onnx.name_scopes"
 NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
-# Anything larger is a weight; shapes, axes and scalars are folded and shared.
+# The most values of a constant that is folded and shared: shapes, axes, scalars. Larger ones are weights.
 LARGEST_FOLDED = 16
 
 
@@ -33,15 +33,18 @@ def make_lean(
     wrapper: str,
     attention: Attention = "decomposed",
 ) -> None:
-    """Rewrites the graph in place.
+    """Rewrites the graph in place: simpler, with our names.
 
-    ``axis_names`` maps the exporter's symbols (``s41``) to ours (``text``); ``weights`` has the names of the module's
-    parameters; ``wrapper`` is the attribute of the export wrapper that holds the module, cut from every name; ``attention``
-    says what each attention is made of: nodes, or ONNX's own operator.
+    | argument       | meaning                                                                        |
+    |----------------|--------------------------------------------------------------------------------|
+    | ``axis_names`` | the exporter's symbols (``s41``) → our axis names (``text``)                   |
+    | ``weights``    | the names of the module's parameters                                           |
+    | ``wrapper``    | the attribute of the export wrapper that holds the module; cut from every name |
+    | ``attention``  | ``decomposed``: attention as nodes; ``operator``: as ONNX's ``Attention``      |
     """
     for value in model.graph.initializers.values():
         if (value.name or "").removeprefix(f"{wrapper}.") in weights:
-            value.const_value = None  # a placeholder without data: nothing must try to read it
+            value.const_value = None  # the placeholder has no data to read
     name_axes(model.graph, axis_names)
     common.IdentityEliminationPass()(model)
     copy_dimensions_in_reshapes(model.graph)
@@ -49,7 +52,7 @@ def make_lean(
     common.CommonSubexpressionEliminationPass(size_limit=LARGEST_FOLDED)(model)
     common.RemoveUnusedNodesPass()(model)
     store_transposed(model.graph)
-    common.OutputFixPass()(model)  # one value under two output names (the last hidden state) needs a node of its own
+    common.OutputFixPass()(model)  # an extra node for a value with two output names (the last hidden state)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if attention == "operator":
         use_attention_operator(model.graph)
@@ -64,7 +67,7 @@ def _reads_no_weight(node: ir.Node) -> bool | None:
 
 
 def name_axes(graph: ir.Graph, axis_names: Mapping[str, str]) -> None:
-    """Puts our axis names in place of the exporter's symbols; sizes derived from them in other ways stay nameless."""
+    """Replaces the exporter's symbols by our axis names; other symbolic sizes lose their name."""
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for value in values:
         if value.shape is None:
@@ -75,9 +78,9 @@ def name_axes(graph: ir.Graph, axis_names: Mapping[str, str]) -> None:
 
 
 def copy_dimensions_in_reshapes(graph: ir.Graph) -> None:
-    """Gives Reshape a constant: 0 copies a dimension that stays, -1 stands for the one that is left to infer.
+    """Gives each Reshape a constant shape if possible: 0 copies a size, -1 is the one size to infer.
 
-    The exporter assembles the shape at run time instead, from Shape, Reshape and Concat nodes.
+    The exporter computes the shape at run time instead, with Shape, Reshape and Concat nodes.
     """
     for node in graph:
         if node.op_type != "Reshape":
@@ -93,7 +96,7 @@ def copy_dimensions_in_reshapes(graph: ir.Graph) -> None:
 
 
 def _constant_target(source: ir.Value | None, result: ir.Value) -> list[int] | None:
-    """The constant shape that reshapes ``source`` to ``result``, or None where two sizes would be left to infer."""
+    """Returns the constant shape that reshapes ``source`` to ``result``; None if it would have to infer two sizes."""
     if source is None or source.shape is None or result.shape is None:
         return None
     target = []
@@ -108,9 +111,9 @@ def _constant_target(source: ir.Value | None, result: ir.Value) -> list[int] | N
 
 
 def store_transposed(graph: ir.Graph) -> None:
-    """Stores a weight the way its only reader wants it, instead of transposing it at each load.
+    """Removes each Transpose that is the only reader of a weight: the weight is stored transposed instead.
 
-    A weight with other readers (the word embedding, tied to the decoder) stays as it is, stored once.
+    A weight with other readers (the word embedding, tied to the decoder) is stored once, as it is.
     """
     for node in list(graph):
         if node.op_type != "Transpose":
@@ -127,7 +130,7 @@ def store_transposed(graph: ir.Graph) -> None:
         graph.remove(node, safe=True)
 
 
-# Marks, in memory only, an initializer whose stored bytes are the transpose of the parameter that it is named after.
+# Marks an initializer, in memory only: the file stores the transpose of the parameter that it is named after.
 TRANSPOSED = "lxmert-export.transposed"
 
 
@@ -136,7 +139,7 @@ def _is_weight(value: ir.Value | None) -> bool:
 
 
 def name_after_modules(graph: ir.Graph, wrapper: str) -> None:
-    """Names nodes ``module.path/Operator`` (numbered where repeated), values after their node, weights as in the model."""
+    """Names nodes ``module.path/Operator`` (numbered if repeated), values after their node, weights as in the model."""
     outputs = {id(value) for value in graph.outputs}
     taken: Counter[str] = Counter()
     for node in graph:
@@ -153,10 +156,10 @@ def name_after_modules(graph: ir.Graph, wrapper: str) -> None:
 
 
 def order_shared_matmuls(graph: ir.Graph) -> None:
-    """Puts the matmuls that read one value side by side, in one order of their weights, where others read these too.
+    """Groups the matmuls that read the same value, in one order of weights, if their weights have several readers.
 
-    LXMERT's cross attention reads one set of weights in both directions. TensorRT makes one matmul of those that read one
-    value, and lays their weights together in the order of the nodes: the same order in both directions is stored once.
+    LXMERT's cross attention uses one set of weights in both directions. TensorRT merges the matmuls that read the same
+    value, and joins their weights in node order. If the order is the same in both directions, it stores them once.
     """
     places: dict[ir.Value, int] = {}
     groups: dict[ir.Value, list[ir.Node]] = {}
@@ -181,7 +184,7 @@ def _initializer_name(value: ir.Value, wrapper: str) -> str:
 
 
 def _rename_initializer(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    """Renames, or merges into the initializer that has the name already: equal constants get equal names."""
+    """Renames an initializer, or merges it into the one that has the name: equal constants get equal names."""
     if value.name is None or name == value.name:
         return
     del graph.initializers[value.name]

@@ -1,8 +1,8 @@
-"""A float32 ONNX file → the same graph in fp16, but for named nodes: islands, which compute in float32.
+"""Rewrites a float32 ONNX graph in fp16, except for named nodes (islands), which compute in float32.
 
-Islands read float32 weights, not what fp16 leaves of them: a weight that overflows or is subnormal may be why the node is one.
-Between neighbouring islands values stay float32; elsewhere there is a cast at the border. Operators that only move values
-about take the type of what they move.
+Islands read float32 weights, not weights rounded to fp16: a weight that overflows or is subnormal in fp16 may be the
+reason for the island. Values between neighbouring islands stay float32. Other values are cast at the island's border.
+Operators that only move values take the dtype of their input.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from lxmert_export.graphs.onnx_rounding import half_epsilon
 from lxmert_export.graphs.onnx_types import MOVES, computes, is_float, load_typed
 
 WIDE, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
-DEFAULT_EPSILON = 1e-5  # LayerNormalization's, by the standard
-# What computes in float32 in every half-precision export: the norms, the mask's addition and Softmax, GELU.
+DEFAULT_EPSILON = 1e-5  # LayerNormalization's default in the ONNX standard
+# Float32 in every standard half-precision export: norms, Softmax (with the mask's addition), GELU.
 ISLAND_OPERATORS = frozenset({"LayerNormalization", "Softmax", "Erf", "Gelu"})
 
 
 def computing_nodes(path: Path) -> list[str]:
-    """The nodes of a file that compute floating-point numbers, in order: what can be made an island of."""
+    """Returns the names of the nodes that compute floating-point numbers, in graph order: each can be an island."""
     return [node.name or "" for node in load_typed(path).graph if computes(node)]
 
 
 def standard_islands(path: Path) -> list[str]:
-    """Of a float32 file's nodes, those that an fp16 export of ours computes in float32."""
+    """Returns the names of a float32 file's nodes that a standard fp16 export computes in float32."""
     graph = load_typed(path).graph
     islands = set()
     for node in graph:
         if node.op_type in ISLAND_OPERATORS:
             islands.add(node)
-        if node.op_type == "Softmax":  # with the addition of the mask, and all that the mask is made from
+        if node.op_type == "Softmax":  # with the mask's addition, and all nodes that make the mask
             islands |= _before(node.inputs[0], ("Add", "Mul", "Sub", "Cast", "Unsqueeze"))
         if node.op_type == "Erf":
             islands |= _around_erf(node)
@@ -46,7 +46,7 @@ def standard_islands(path: Path) -> list[str]:
 
 
 def readers_of(path: Path, names: Collection[str]) -> set[str]:
-    """The computing nodes that read what these nodes compute, straight or through operators that only move values."""
+    """Returns the computing nodes that read a result of ``names``, directly or after operators that only move it."""
     found: set[ir.Node] = set()
     pending = [node for node in load_typed(path).graph if node.name in names]
     while pending:
@@ -60,21 +60,22 @@ def readers_of(path: Path, names: Collection[str]) -> set[str]:
 def write_with_islands(
     source: Path, directory: Path, islands: Iterable[str], *, half_values: Collection[str] = ()
 ) -> Path:
-    """Writes ``model.onnx`` and its data in fp16 with float32 islands into another directory than the source's.
+    """Writes a float32 file in fp16 with float32 islands, as ``model.onnx`` and its data; returns the first path.
 
-    ``half_values`` names the inputs and outputs that are to be float16; the others stay float32.
-    ``ConversionError``: a name that no computing node has, a weight that fp16 cannot hold.
+    ``directory`` must not be the source's. ``half_values`` names the inputs and outputs that become float16; the others
+    stay float32. ``ConversionError``: no computing node has the name of an island, or a weight outside the islands
+    overflows fp16.
     """
     model = load_typed(source)
     names = set(islands)
     if unknown := sorted(names - {node.name or "" for node in model.graph if computes(node)}):
-        raise ConversionError(f"{source}: no node computes under the name {', '.join(unknown)}")
-    _Rewriting(model.graph, names, half_values).rewrite()
+        raise ConversionError(f"{source}: no computing node is named {', '.join(unknown)}")
+    _HalfRewriter(model.graph, names, half_values).rewrite()
     return save_onnx(model, directory)[0]
 
 
 def _before(value: ir.Value | None, operators: tuple[str, ...]) -> set[ir.Node]:
-    """The nodes of these operators that lead up to a value, without a gap."""
+    """Returns the unbroken chain of nodes of these operators that computes a value."""
     node = value.producer() if value is not None else None
     if node is None or node.op_type not in operators:
         return set()
@@ -82,7 +83,7 @@ def _before(value: ir.Value | None, operators: tuple[str, ...]) -> set[ir.Node]:
 
 
 def _around_erf(erf: ir.Node) -> set[ir.Node]:
-    """x / √2 → Erf → + 1 → · ½ → · x."""
+    """Returns the nodes of an exact GELU: x / √2 → Erf → + 1 → · ½ → · x."""
     found, value = {erf}, erf.outputs[0]
     before = erf.inputs[0].producer() if erf.inputs[0] is not None else None
     if before is not None:
@@ -96,8 +97,8 @@ def _around_erf(erf: ir.Node) -> set[ir.Node]:
     return found
 
 
-class _Rewriting:
-    """A graph in the course of becoming half: the type of each value, and the casts that there are by now."""
+class _HalfRewriter:
+    """Rewrites one graph to fp16: ``wide`` are the values that stay float32, ``casts`` the casts made so far."""
 
     def __init__(self, graph: ir.Graph, islands: Collection[str], half_values: Collection[str]) -> None:
         self.graph = graph
@@ -113,16 +114,17 @@ class _Rewriting:
             if is_float(value) and value not in self.wide:
                 _store_half(value) if value.is_initializer() else setattr(value, "dtype", HALF)
         for node in [node for node in self.graph if any(map(is_float, node.outputs))]:
-            self._read(node)
-            self._write(node)
+            self._cast_inputs(node)
+            self._set_outputs(node)
         for place, value in enumerate(self.outputs):
             if is_float(value):
-                self._give(place, value)
+                self._cast_output(place, value)
 
     def _wide_values(self) -> set[ir.Value]:
-        """Values that come from an island, a weight or an input, and that an island reads, straight or through moves.
+        """Returns the values that come from an island, a weight or an input and are read by an island.
 
-        Inputs and outputs have the types that the signature says, whoever reads them.
+        Operators that only move values may lie between. Float32 inputs of the graph always stay float32, and a float32
+        output of the graph counts as read by an island.
         """
         nodes = list(self.graph)
         inputs = {v for v in self.graph.inputs if is_float(v) and v.name not in self.half_values}
@@ -138,14 +140,14 @@ class _Rewriting:
                 wanted |= set(_floats(node))
         return (sources & wanted) | inputs
 
-    def _read(self, node: ir.Node) -> None:
+    def _cast_inputs(self, node: ir.Node) -> None:
         wide = node.outputs[0] in self.wide if node.op_type in MOVES else node in self.islands
         for place, value in enumerate(node.inputs):
             if value is not None and is_float(value):
                 node.replace_input_with(place, self._cast(value, WIDE if wide else HALF, before=node))
 
-    def _write(self, node: ir.Node) -> None:
-        """Gives a node's outputs their types; an island's that no island reads is cast at once, for all that read it."""
+    def _set_outputs(self, node: ir.Node) -> None:
+        """Sets the dtypes of a node's outputs; casts an island's output once if no island reads it."""
         island = node in self.islands
         if node.op_type == "Cast":
             node.attributes["to"] = ir.AttrInt64("to", int(WIDE if island else HALF))
@@ -162,7 +164,7 @@ class _Rewriting:
     def _cast(
         self, value: ir.Value, wanted: ir.DataType, *, before: ir.Node | None = None, after: ir.Node | None = None
     ) -> ir.Value:
-        """The value in the wanted type; each cast is made once, where it is first needed."""
+        """Returns the value in the wanted dtype; each cast is made once, where it is first needed."""
         if value.dtype == wanted:
             return value
         if (value, wanted) not in self.casts:
@@ -183,17 +185,17 @@ class _Rewriting:
         self.names.add(numbered)
         return numbered
 
-    def _give(self, place: int, value: ir.Value) -> None:
-        """Casts an output to the type that the signature says it has."""
+    def _cast_output(self, place: int, value: ir.Value) -> None:
+        """Casts an output of the graph to the dtype that the signature states."""
         name, node = value.name, value.producer()
         wanted = HALF if name in self.half_values else WIDE
         if value.dtype == wanted:
             return
         assert node is not None, "an output is computed"
         value.name = node.name
-        given = self._cast(value, wanted, after=node)
-        given.name = name
-        self.graph.outputs[place] = given
+        output = self._cast(value, wanted, after=node)
+        output.name = name
+        self.graph.outputs[place] = output
 
 
 def _floats(node: ir.Node) -> list[ir.Value]:
@@ -201,7 +203,7 @@ def _floats(node: ir.Node) -> list[ir.Value]:
 
 
 def _store_half(value: ir.Value) -> None:
-    """Lets a weight be cast while it is written. ``ConversionError``: fp16 cannot hold it."""
+    """Casts a weight when the file is written. ``ConversionError``, then: the weight does not fit fp16."""
     stored, name = value.const_value, value.name
     assert stored is not None and value.shape is not None, "weights are in the file"
 

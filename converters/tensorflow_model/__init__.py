@@ -1,6 +1,7 @@
-"""LXMERT in Keras 3 on TensorFlow: the models of ``lxmert_export.model.lxmert`` once more, same order, same names.
+"""The models of ``lxmert_export.model.lxmert`` in Keras 3 on TensorFlow, in the same order and with the same names.
 
-``MissingExtra``: TensorFlow is not installed. ``ConversionError``: Keras is set to run on another framework.
+The import raises ``MissingExtra`` if TensorFlow is not installed, and ``ConversionError`` if Keras is set to another
+framework.
 """
 
 from converters.tensorflow_model import backend  # isort: skip  (before anything imports Keras)

@@ -1,4 +1,4 @@
-"""Imported before all else of this package, so that Keras is never imported to run on another framework."""
+"""Checks the framework that Keras is set to; imported first, so that Keras never starts on another framework."""
 
 from lxmert_export.extras import check_keras_backend
 

@@ -1,4 +1,4 @@
-"""What a Keras model is given, looked at before the first layer: else TensorFlow tells of a matmul somewhere inside."""
+"""Checks the inputs of a Keras model before its first layer; TensorFlow would report a matmul somewhere inside."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ IDS = ("input_ids", "token_type_ids")
 
 
 def check_inputs(config: LxmertConfig, **inputs: tf.Tensor | None) -> None:
-    """``InputError``: a shape or an id that the config does not take, as far as it is known before the model runs.
+    """Checks shapes and ids as far as they are known before the model runs. ``InputError``: one does not fit the config.
 
-    Sizes are known inside ``tf.function`` too, where they are fixed; ids only outside of it. Token types and masks of one row
-    serve all rows.
+    Inside ``tf.function`` fixed sizes are known, but ids are not. A mask or token types of one row apply to all rows.
     """
     sizes: dict[str, int] = {}
     for name, axes in _axes(config).items():
@@ -43,7 +42,7 @@ def _axes(config: LxmertConfig) -> dict[str, tuple[str | int, ...]]:
 
 
 def _check_shape(name: str, shape: list[int | None] | None, axes: tuple[str | int, ...], sizes: dict[str, int]) -> None:
-    """Compares a shape with the axes whose sizes are known by now, and takes note of those that it adds."""
+    """Compares a shape with the axis sizes known so far, and adds new ones. ``InputError``: they differ."""
     if shape is None:
         return
     wanted = [sizes.get("batch" if axis == "rows" else axis, axis) if isinstance(axis, str) else axis for axis in axes]
@@ -61,7 +60,7 @@ def _check_shape(name: str, shape: list[int | None] | None, axes: tuple[str | in
 def _check_ids(name: str, ids: tf.Tensor, size: int) -> None:
     if not ids.dtype.is_integer:
         raise InputError(f"{name} must hold integers, not {ids.dtype.name}")
-    if not tf.executing_eagerly():  # ids of a graph are known when it runs
+    if not tf.executing_eagerly():  # inside a graph, ids are known only when it runs
         return
     low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
     if low < 0 or high >= size:

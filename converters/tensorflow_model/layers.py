@@ -1,7 +1,11 @@
-"""The layers of the Keras models, big to small, as in ``lxmert_export/model.py``.
+"""The layers of the Keras models, big to small, as in ``lxmert_export/model/lxmert.py``.
 
-Hidden states are matrices between them, [batch * length, hidden]: TensorFlow fuses matmul, bias and GELU of matrices only.
-Every layer casts for itself (``autocast=False``), so that the float32 islands are the same under any dtype policy.
+Between layers hidden states are matrices [batch * length, hidden]: TensorFlow fuses matmul, bias and GELU for matrices
+only. Every layer casts its own inputs (``autocast=False``), so the float32 islands are the same under every dtype
+policy.
+
+Shapes: B batch, L words, O objects, S words or objects, Q queries, K keys, N heads, D head size, H hidden size, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -21,15 +25,15 @@ MASK_BIAS = -10000.0
 
 @dataclass(frozen=True)
 class Side:
-    """What every layer must know of the language or the vision side beside its hidden states; no tree to Keras."""
+    """What layers need of the language or vision side beside its hidden states; Keras does not look inside."""
 
-    bias: tf.Tensor | None  # [B, 1, 1, S]: 0 where a key is seen, -10000 where it is not
-    # B, S, heads, head size, into which [B * S, H] falls; None where it is [B, S, H]
+    bias: tf.Tensor | None  # [B, 1, 1, S]: 0 for a seen key, -10000 for a masked one
+    # the shape [B, S, N, D] to split [B * S, H] into; None if hidden states are [B, S, H]
     heads: list[int | tf.Tensor] | None
 
 
 class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
-    """A layer whose weights are there once it is constructed, by the paths that ``weight_names`` gives them."""
+    """A layer whose weights exist once it is constructed, under the paths that ``weight_names`` lists."""
 
     def __init__(self, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name=name, dtype=policy, autocast=False)
@@ -37,7 +41,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
 
 
 class LanguageEmbeddings(Block):
-    """Word + position + token type, normalised. Row 0 of each table gets no gradient, as upstream (padding_idx)."""
+    """Word + position + token type, normalised. Row 0 of each table gets no gradient, as in PyTorch (padding_idx=0)."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -77,7 +81,7 @@ class VisualEmbeddings(Block):
 
 
 class CrossModalityLayer(Block):
-    """Cross attention both ways at once with one shared module, then self attention and feed forward on each side."""
+    """Cross attention in both directions with one shared module, then self attention and feed forward on each side."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -93,7 +97,7 @@ class CrossModalityLayer(Block):
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:  # fmt: skip
         options = {"want": want, "training": training}
-        # Both directions read the layer's inputs: neither sees what the other has just written.
+        # Both directions read the layer's inputs; neither reads the other's result.
         language_seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, **options)
         vision_reading, _ = self.cross_attention(vision, language, side=objects, context_side=words, **options)
         language, _ = self.language_self_attention(language_seeing, side=words, **options)
@@ -119,7 +123,7 @@ class EncoderLayer(Block):
 
 
 class Attention(Block):
-    """Multi-head attention from ``hidden`` to ``context``, or to itself, with output projection, residual and norm."""
+    """Multi-head attention from ``hidden`` to ``context`` (or itself), with output projection, residual, norm."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -138,7 +142,7 @@ class Attention(Block):
         self, hidden: tf.Tensor, context: tf.Tensor | None = None, *, side: Side, context_side: Side | None = None,
         want: bool = False, training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:  # fmt: skip
-        """``hidden`` [B * Q, H], ``context`` [B * K, H] → [B * Q, H] and, if wanted, the probabilities [B, N, Q, K]."""
+        """``hidden`` [B * Q, H], ``context`` [B * K, H] → [B * Q, H] and, if ``want``, probabilities [B, N, Q, K]."""
         context, context_side = hidden if context is None else context, context_side or side
         query = self._split(self.query(hidden), side)  # [B, N, Q, D]
         key = self._split(self.key(context), context_side)  # [B, N, K, D]
@@ -153,7 +157,7 @@ class Attention(Block):
         return self.layer_norm(projected + hidden), probabilities if want else None
 
     def _split(self, hidden: tf.Tensor, side: Side) -> tf.Tensor:
-        """[B * S, H] → [B, N, S, D]; [B, S, H] too, without any reshape."""
+        """[B * S, H] → [B, N, S, D]; [B, S, H] likewise, without a reshape."""
         if side.heads is None:
             return tf.stack(tf.split(hidden, self.heads, axis=-1), axis=1)
         return tf.transpose(tf.reshape(hidden, side.heads), [0, 2, 1, 3])
@@ -166,7 +170,7 @@ class Attention(Block):
 
 
 def mask_bias(mask: tf.Tensor | None, masked: float, dtype: tf.DType) -> tf.Tensor | None:
-    """[B, K], 1 where a key is seen → [B, 1, 1, K], 0 where it is seen and ``masked`` where not; at least float32."""
+    """Mask [B, K] (1: seen) → bias [B, 1, 1, K]: 0 for a seen key, ``masked`` for another; at least float32."""
     if mask is None:
         return None
     wide = tf.float64 if dtype == tf.float64 else tf.float32
@@ -192,7 +196,7 @@ class FeedForward(Block):
 
 
 class MaskedLanguageHead(Block):
-    """Scores over the vocabulary for every word; the decoder shares the word embedding, unless the config unties it."""
+    """Scores over the vocabulary for every word; the decoder is the word embedding, unless the config unties them."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -211,13 +215,13 @@ class MaskedLanguageHead(Block):
         if self.decoder is not None:
             scores = self.decoder(transformed)
         else:
-            # Three axes on purpose: TensorFlow's batched matmul is the faster one with a transposed table.
+            # Three axes: with a transposed table, TensorFlow's batched matmul is faster than its matmul of matrices.
             scores = tf.matmul(transformed, as_dtype(word_embedding, transformed.dtype), transpose_b=True)
         return scores + as_dtype(self.bias, scores.dtype)
 
 
 class ObjectHead(Block):
-    """For every object: its class, its attribute, and its features."""
+    """Predicts the class, the attribute and the features of every object."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -250,7 +254,7 @@ class AnswerHead(Block):
 
 
 class Transform(Block):
-    """Linear, GELU, norm: what the word and object heads begin with."""
+    """Linear, GELU, norm: the first layers of the word and object heads."""
 
     def __init__(self, config: LxmertConfig, name: str, policy: keras.DTypePolicy) -> None:
         super().__init__(name, policy)
@@ -263,7 +267,7 @@ class Transform(Block):
 
 
 class LayerNorm(Block):
-    """Layer normalisation in at least float32, its parameters too: the published eps of 1e-12 is zero in fp16."""
+    """Layer normalisation in at least float32, parameters included: the published eps of 1e-12 is 0 in fp16."""
 
     def __init__(self, width: int, eps: float, name: str, policy: keras.DTypePolicy) -> None:
         wide = "float64" if policy.compute_dtype == "float64" else "float32"
@@ -297,7 +301,7 @@ class Linear(Block):
 
 
 class Embedding(Block):
-    """Rows of a table by their number; row 0 gets no gradient."""
+    """Looks up rows of a table by number; row 0 gets no gradient."""
 
     def __init__(
         self, rows: int, width: int, config: LxmertConfig, name: str, policy: keras.DTypePolicy,
@@ -311,16 +315,17 @@ class Embedding(Block):
         if self.trainable and self.compute_dtype == "float16":
             table = with_dense_gradient(table)
         rows = as_dtype(tf.gather(table, numbers), self.compute_dtype)
-        if not self.trainable:  # as served: no gradient to keep away, and no operators for it
+        if not self.trainable:  # as served: without a gradient to stop, no operators for it
             return rows
         return tf.where(tf.expand_dims(tf.equal(numbers, 0), -1), tf.stop_gradient(rows), rows)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def with_dense_gradient(table: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.IndexedSlices], tf.Tensor]]:
-    """The table itself, whose gradient is summed by row before anybody looks at it.
+    """Returns the table unchanged; its gradient is summed by row before anything reads it.
 
-    Of a sparse one Keras' loss scaling sees one occurrence of a row alone, and applies what has overflowed in another.
+    In a sparse gradient, Keras' loss scaling checks one occurrence of each row only, and would apply an overflow in
+    another one.
     """
     return tf.identity(table), tf.convert_to_tensor
 
@@ -330,7 +335,7 @@ def _normal(config: LxmertConfig) -> keras.initializers.Initializer:
 
 
 def _normal_but_in_row_0(config: LxmertConfig) -> Callable[..., tf.Tensor]:
-    """What pads a sentence is zero, as in PyTorch, and as it gets no gradient it stays so."""
+    """Returns an initializer that sets row 0, the padding, to zero as in PyTorch. Without a gradient it stays zero."""
 
     def initialize(shape: tuple[int, int], dtype: str) -> tf.Tensor:
         return tf.pad(_normal(config)((shape[0] - 1, shape[1]), dtype), [[1, 0], [0, 0]])
@@ -339,14 +344,15 @@ def _normal_but_in_row_0(config: LxmertConfig) -> Callable[..., tf.Tensor]:
 
 
 def dropout(hidden: tf.Tensor, probability: float, training: bool | None) -> tf.Tensor:
-    """Dropout in training, nothing otherwise."""
+    """Applies dropout in training only."""
     return tf.nn.dropout(hidden, probability) if training and probability else hidden
 
 
 def gelu(hidden: tf.Tensor) -> tf.Tensor:
-    """The exact GELU, by erf, in at least float32: 1 + erf cancels in lower precisions."""
+    """The exact GELU, by erf, in at least float32: in lower precisions, 1 + erf loses its digits to cancellation."""
     wide = at_least_float32(hidden)
-    # As tf.nn.gelu spells it, which is what TensorFlow and TFLite fuse; but that rounds sqrt(1/2) to float32 in float64.
+    # The formula of tf.nn.gelu, which TensorFlow and TFLite fuse. In float64, tf.nn.gelu itself rounds sqrt(1/2)
+    # to float32.
     return as_dtype(0.5 * wide * tf.math.erfc(-wide * math.sqrt(0.5)), hidden.dtype)
 
 
@@ -356,17 +362,17 @@ def rows_of(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def leading_sizes(tensor: tf.Tensor) -> list[int | tf.Tensor]:
-    """The first two sizes of a tensor, to reshape to: numbers where they are known, -1 for an only unknown one."""
+    """Returns the first two sizes of a tensor for a reshape: numbers, or -1 for one unknown, or tensors if both are."""
     sizes = [-1 if size is None else size for size in tensor.shape[:2]]
     return [tf.shape(tensor)[0], tf.shape(tensor)[1]] if sizes == [-1, -1] else sizes
 
 
 def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:
-    """fp16 and bf16 become float32; wider types stay. These are the float32 islands of every half-precision run."""
+    """Casts fp16 and bf16 to float32; wider types stay. These casts make the float32 islands of half-precision runs."""
     return tensor if tensor.dtype == tf.float64 else as_dtype(tensor, tf.float32)
 
 
 def as_dtype(tensor: tf.Tensor, dtype: tf.DType | str) -> tf.Tensor:
-    """A cast only where there is one to make."""
+    """Casts a tensor, unless it has the dtype already."""
     tensor = tf.convert_to_tensor(tensor)
     return tensor if tensor.dtype == tf.as_dtype(dtype) else tf.cast(tensor, dtype)

@@ -1,4 +1,4 @@
-"""The five pre-training losses of ``lxmert_export.model.losses`` in TensorFlow: the same numbers, ignored labels included."""
+"""The five pre-training losses of ``lxmert_export.model.losses`` in TensorFlow: same values, same ignored labels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
 
-# Positions with this label count for nothing, as in PyTorch; TFLxmert of transformers raised, or gave NaN on a GPU.
+# Positions with this label are ignored, as in PyTorch. transformers' TFLxmert raised, or returned NaN on a GPU.
 IGNORE_INDEX = -100
 
 
 def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Mean cross entropy over the labels that are not ignored; NaN where all are, as in PyTorch.
+    """Returns the mean cross entropy over the labels that are not ignored; NaN if all are, as in PyTorch.
 
     ``logits`` [..., classes], ``labels`` [...] integers → scalar of at least float32.
     """
@@ -23,9 +23,10 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def check_labels(name: str, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Labels [...] of logits [..., classes], in 32 or 64 bits; ``InputError``: of another shape, no integers, out of range.
+    """Checks labels [...] against logits [..., classes]; returns them as int32 or int64.
 
-    Shapes are compared as far as they are known before the model runs, values outside of ``tf.function`` alone.
+    ``InputError``: another shape, not integers, or out of range. Shapes are compared as far as they are known before
+    the model runs; values are checked only outside ``tf.function``.
     """
     _check_shape(name, labels, logits.shape[:-1])
     if not labels.dtype.is_integer:
@@ -37,7 +38,7 @@ def check_labels(name: str, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if low < 0 or high >= classes:
             raise InputError(
                 f"{name} holds {low if low < 0 else high}; it must be at least 0 and below {classes}, or {IGNORE_INDEX}, "
-                "which counts for nothing"
+                "which is ignored"
             )
     return wide
 
@@ -51,10 +52,10 @@ def _check_shape(name: str, given: tf.Tensor, wanted: tf.TensorShape) -> None:
 def visual_loss(
     scores: Mapping[str, tf.Tensor], obj_labels: Mapping[str, tuple[tf.Tensor, tf.Tensor]], config: LxmertConfig
 ) -> tf.Tensor:
-    """The sum over the object head's targets, each weighted per object and scaled by ``visual_loss_normalizer``.
+    """Returns the sum of the losses of the object head's targets, each scaled by ``visual_loss_normalizer``.
 
-    Shapes, mean and errors as of ``lxmert_export.model.losses.visual_loss``: each object's loss is weighted by its own
-    confidence, where TFLxmert of transformers weighted the mean loss by the mean confidence.
+    Each object's loss is weighted by its own confidence; transformers' TFLxmert weighted the mean loss by the mean
+    confidence. Shapes, mean and errors are those of ``lxmert_export.model.losses.visual_loss``.
     """
     if missing := [target for target in scores if target not in obj_labels]:
         raise InputError(
@@ -82,7 +83,7 @@ def _loss_per_object(target: str, scores: tf.Tensor, labels: tf.Tensor) -> tf.Te
 
 
 def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """[..., classes] → [...], 0 where the label is ignored."""
+    """[..., classes] → [...], 0 for ignored labels."""
     wide = _wide(logits)
     ignored = tf.equal(labels, IGNORE_INDEX)
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(ignored, tf.zeros_like(labels), labels), wide)
@@ -90,5 +91,5 @@ def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def _wide(scores: tf.Tensor) -> tf.Tensor:
-    """At least float32, as in PyTorch."""
+    """Casts scores to float32, as in PyTorch; float64 stays."""
     return scores if scores.dtype == tf.float64 else tf.cast(scores, tf.float32)

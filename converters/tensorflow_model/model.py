@@ -1,8 +1,8 @@
-"""LXMERT in Keras 3: the arithmetic of ``lxmert_export/model.py`` in TensorFlow, in the same order and by the same names.
+"""LXMERT in Keras 3: the arithmetic of ``lxmert_export/model/lxmert.py``, in the same order and with the same names.
 
-Two things are other than there. Between the layers the hidden states are matrices, [batch * length, hidden]: TensorFlow fuses
-matmul, bias and GELU of matrices only. And every layer casts for itself (``autocast=False``), so that the float32 islands
-are the same under any dtype policy, ``mixed_float16`` and ``float16`` included.
+Two things differ. Between layers the hidden states are matrices [batch * length, hidden], because TensorFlow fuses
+matmul, bias and GELU for matrices only. Every layer casts its own inputs (``autocast=False``), so the float32 islands
+are the same under every dtype policy, including ``mixed_float16`` and ``float16``.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class TFLxmertModel(PreTrainedTFLxmert):
     def __init__(self, config: LxmertConfig, **options: Any) -> None:
         super().__init__(config, **options)
         policy = self.dtype_policy
-        # Whether hidden states are matrices between the layers. TFLite cannot tell the shape of what comes back from one
-        # before it runs, unless all sizes but one are fixed (converters/to_tflite.py).
+        # Whether hidden states are matrices between the layers. If two sizes are unknown, TFLite cannot know the shape
+        # of a tensor that is reshaped back from a matrix before it runs (converters/to_tflite.py).
         self.matrices = True
         self.mask_bias = MASK_BIAS
         self.embeddings = LanguageEmbeddings(config, "embeddings", policy)
@@ -84,7 +84,14 @@ class TFLxmertModel(PreTrainedTFLxmert):
         output_hidden_states: bool | None = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
-        """Encodes a batch of sentences, each with the objects of its picture: inputs and outputs as of ``LxmertModel``."""
+        """Encodes a batch of sentences, each with the objects of its picture; returns the outputs by name.
+
+        ``input_ids`` and ``token_type_ids`` are integers [batch, text]; ``inputs_embeds`` [batch, text, hidden] may
+        take the place of ``input_ids``. ``visual_feats`` is [batch, objects, visual_feat_dim], ``visual_pos`` [batch,
+        objects, visual_pos_dim]. Masks are [batch, text] and [batch, objects], 1 for seen and 0 for masked. Outputs:
+        see ``LxmertModel``. ``InputError``: an input is missing or given twice, has another shape, or holds an id
+        outside its table.
+        """
         if visual_feats is None or visual_pos is None:
             raise InputError("visual_feats and visual_pos are both needed: LXMERT reads a sentence and its picture")
         check_inputs(
@@ -142,11 +149,11 @@ class TFLxmertModel(PreTrainedTFLxmert):
         return self.embeddings.word(input_ids)
 
     def _rows(self, tensor: tf.Tensor) -> tf.Tensor:
-        """[B, S, …] → [B * S, …], where hidden states are to be matrices."""
+        """[B, S, …] → [B * S, …] if hidden states are matrices; else unchanged."""
         return rows_of(tensor) if self.matrices else tensor
 
     def _unflatten(self, rows: tf.Tensor, sizes: list[int | tf.Tensor]) -> tf.Tensor:
-        """[B * S, H] → [B, S, H]."""
+        """[B * S, H] → [B, S, H] if hidden states are matrices; else unchanged."""
         return tf.reshape(rows, [*sizes, self.config.hidden_size]) if self.matrices else rows
 
     def _head_shape(self, sizes: list[int | tf.Tensor]) -> list[int | tf.Tensor] | None:
@@ -193,7 +200,7 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
         output_object_heads: bool = False,
         training: bool | None = None,
     ) -> dict[str, Any]:
-        """The heads' scores and the loss: inputs, labels and outputs as of ``LxmertForPreTraining``."""
+        """Returns the heads' scores and, with labels, the loss. Inputs and outputs: see ``LxmertForPreTraining``."""
         body = self.lxmert(
             input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
             visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
@@ -228,9 +235,10 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
 
 @keras.saving.register_keras_serializable("lxmert_export")
 class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
-    """The backbone with an answer head over [CLS], as fine-tuned on VQA and GQA: a class that transformers never had.
+    """The backbone with an answer head over [CLS], as fine-tuned on VQA and GQA.
 
-    Source: paper section 4, ``lxmert_export.model.lxmert.LxmertForQuestionAnswering``.
+    transformers never had this class for TensorFlow. Source: paper section 4,
+    ``lxmert_export.model.lxmert.LxmertForQuestionAnswering``.
     """
 
     task = "question-answering"
@@ -257,7 +265,7 @@ class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
         output_hidden_states: bool | None = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
-        """The answers' scores; with ``labels`` [batch] (answer ids, -100 ignored) their mean cross entropy too."""
+        """Returns scores [batch, answers]; with ``labels`` [batch] (answer ids; -100 is ignored), the mean loss too."""
         body = self.lxmert(
             input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
             visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
@@ -303,7 +311,7 @@ class TFLxmertForNLVR2(PreTrainedTFLxmert):
         output_hidden_states: bool | None = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
-        """``logits`` [batch, 2]; each of the three visual inputs has an axis of two pictures after the batch."""
+        """Returns ``logits`` [batch, 2]; the three visual inputs have an axis of two pictures after the batch axis."""
         body = self.lxmert(
             input_ids=_twice(input_ids), visual_feats=_flat_pairs(visual_feats), visual_pos=_flat_pairs(visual_pos),
             attention_mask=_twice(attention_mask), visual_attention_mask=_flat_pairs(visual_attention_mask),
@@ -321,7 +329,7 @@ class TFLxmertForNLVR2(PreTrainedTFLxmert):
 
 
 def _twice(tensor: tf.Tensor | None) -> tf.Tensor | None:
-    """[B, L, …] → [2B, L, …]: each sentence beside each of its two pictures."""
+    """[B, L, …] → [2B, L, …]: each sentence once for each of its two pictures."""
     return None if tensor is None else tf.repeat(tensor, IMAGES_PER_SENTENCE, axis=0)
 
 
@@ -331,7 +339,7 @@ def _flat_pairs(tensor: tf.Tensor | None) -> tf.Tensor | None:
 
 
 def _present(**outputs: Any) -> dict[str, Any]:
-    """Outputs that are there: Keras and tf.function carry dictionaries of tensors, not None."""
+    """Drops the outputs that are None: Keras and ``tf.function`` carry dictionaries of tensors only."""
     return {name: value for name, value in outputs.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""What the Keras models return: the fields of ``lxmert_export.model.outputs``, with TensorFlow's tensors in them."""
+"""The outputs of the Keras models: the fields of ``lxmert_export.model.outputs``, with TensorFlow tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxmert_export.model.outputs import (
 
 
 class Nest(ModelOutput):
-    """What lets ``tf.function`` return an output class, and ``tf.nest`` look into it: its fields that are not None."""
+    """Lets ``tf.function`` return an output class and ``tf.nest`` read it: its items are the fields that are not None."""
 
     def __tf_flatten__(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         return self.keys(), self.to_tuple()
@@ -27,19 +27,19 @@ class Nest(ModelOutput):
 
 @dataclass
 class TFLxmertModelOutput(Nest, LxmertModelOutput):
-    """What ``TFLxmertModel`` returns: the fields of ``LxmertModelOutput``."""
+    """The output of ``TFLxmertModel``: the fields of ``LxmertModelOutput``."""
 
 
 @dataclass
 class TFLxmertForPreTrainingOutput(Nest, LxmertForPreTrainingOutput):
-    """What ``TFLxmertForPreTraining`` returns: the fields of ``LxmertForPreTrainingOutput``."""
+    """The output of ``TFLxmertForPreTraining``: the fields of ``LxmertForPreTrainingOutput``."""
 
 
 @dataclass
 class TFLxmertForQuestionAnsweringOutput(Nest, LxmertForQuestionAnsweringOutput):
-    """What ``TFLxmertForQuestionAnswering`` returns: the fields of ``LxmertForQuestionAnsweringOutput``."""
+    """The output of ``TFLxmertForQuestionAnswering``: the fields of ``LxmertForQuestionAnsweringOutput``."""
 
 
 @dataclass
 class TFLxmertForNLVR2Output(Nest, LxmertForNLVR2Output):
-    """What ``TFLxmertForNLVR2`` returns: the fields of ``LxmertForNLVR2Output``."""
+    """The output of ``TFLxmertForNLVR2``: the fields of ``LxmertForNLVR2Output``."""

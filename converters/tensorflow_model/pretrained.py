@@ -1,4 +1,4 @@
-"""What every Keras model class shares: calls by dict or keyword, losses in ``fit``, loading, saving."""
+"""The base class of the Keras models: calls by dictionary or keyword, losses in ``fit``, loading, saving."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no types
-    """The base of the Keras models; ``config`` is an ``LxmertConfig``, ``task`` the task that the class serves.
+    """The base class of the Keras models. ``config`` is an ``LxmertConfig``; ``task`` is the task of the class.
 
-    Keras options are ``name`` and ``dtype``, a dtype policy such as ``"mixed_float16"``. All weights are there from the start.
+    Options: ``name``, and ``dtype``, a Keras dtype policy such as ``"mixed_float16"``. All weights exist once the model
+    is constructed.
     """
 
     task: ClassVar[Task]
@@ -38,15 +39,13 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         self.built = True
 
     def __call__(self, inputs: Any = None, *arguments: Any, return_dict: bool | None = None, **keywords: Any) -> Any:
-        """Calls by keyword, in the order of the PyTorch model, or with one dictionary of the same names.
+        """Calls the model with inputs by keyword, by position as in PyTorch, or in one dictionary by name.
 
-        Returns an output class whose fields are those of the PyTorch model's; a tuple where ``return_dict`` is false.
-        Lists of numbers become tensors. ``InputError``: an input missing, or given twice, or a list that is ragged.
+        Returns an output class with the fields of the PyTorch model's, or a tuple if ``return_dict`` is false.
+        Lists of numbers become tensors. ``InputError``: an input is missing, given twice, or a ragged list.
         """
         if isinstance(inputs, list | tuple):
-            raise InputError(
-                "give inputs by keyword, in the order of call, or in one dictionary: not in a list or tuple"
-            )
+            raise InputError("give inputs by keyword, by position or in one dictionary, not in a list or tuple")
         if isinstance(inputs, Mapping):
             if repeated := sorted(set(inputs) & set(keywords)):
                 raise InputError(f"{', '.join(repeated)} is both in the dictionary and a keyword")
@@ -58,45 +57,47 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         keywords = {name: _as_tensor(name, value) for name, value in keywords.items()}
         if any(isinstance(value, keras.KerasTensor) for value in (*arguments, *keywords.values())):
             raise InputError(
-                "the functional API cannot hold this model's outputs: call it in a layer or model of your own"
+                "the functional API cannot hold this model's outputs: call it inside your own layer or model class"
             )
         try:
             output = self.output_class(**super().__call__(*arguments, **keywords))
         except InputError as error:
-            raise _as_it_was_raised(error) from None
+            raise _original_error(error) from None
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
-        """The model's own loss where labels are among the inputs; else the one that was given to ``compile``."""
+        """Returns the model's own loss if labels are among the inputs, else the loss that was given to ``compile``."""
         if y_pred is not None and "loss" in y_pred:
             if sample_weight is not None:
-                raise InputError("sample weights need a loss given to compile(), and the labels as y")
+                raise InputError("sample weights need a loss given to compile() and labels given as y")
             return y_pred["loss"]
         if isinstance(self.loss, Mapping) and not isinstance(y, Mapping):
-            raise InputError(f"the loss was given to compile() by name: give y by name too, {', '.join(self.loss)}")
+            raise InputError(
+                f"compile() was given losses by output name: give y as a dictionary too, with {', '.join(self.loss)}"
+            )
         return super().compute_loss(x, y, _compared(y_pred, y), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Keras' metrics, over the outputs that ``y`` names, or over the only one."""
+        """Returns Keras' metrics of the outputs that ``y`` names, or of the only output."""
         if y is None and self._compile_metrics is not None:
             raise InputError(
-                "metrics compare with y: give the labels as y, with a loss to compile(), not among the inputs"
+                "metrics compare with y: give the labels as y, not among the inputs, and give compile() a loss"
             )
         return super().compute_metrics(x, y, _compared(y_pred, y), sample_weight)  # type: ignore[no-any-return]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of ``fit``."""
-        return super().train_step(_asking_for_names(data))  # type: ignore[no-any-return]
+        return super().train_step(_with_named_outputs(data))  # type: ignore[no-any-return]
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of ``evaluate``."""
-        return super().test_step(_asking_for_names(data))  # type: ignore[no-any-return]
+        return super().test_step(_with_named_outputs(data))  # type: ignore[no-any-return]
 
     def predict_step(self, data: Any) -> dict[str, Any]:
-        """What ``predict`` returns for a batch: a dictionary of outputs by name."""
+        """Returns the outputs of one batch of ``predict``, as a dictionary by name."""
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return dict(self(inputs, training=False, return_dict=True).items())
 
@@ -112,8 +113,9 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
     ) -> Self:
         """Loads a checkpoint of any dialect; ``dtype`` is a Keras dtype policy, by default the global one.
 
-        ``num_attention_heads`` is for files without a config; ``fresh_heads`` keeps the initial weights of a head that the
-        checkpoint lacks. ``CheckpointError``: whatever does not fit, all of it named at once.
+        ``num_attention_heads`` is for files without a config. ``fresh_heads`` keeps the initial weights of a head that
+        the checkpoint lacks. ``CheckpointError``: the checkpoint does not fit (the message lists every reason).
+        ``MissingExtra``: PyTorch is not installed.
         """
         try:
             from lxmert_export.checkpoint.read import read_checkpoint
@@ -130,7 +132,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, dtype: str | None = None) -> Self:
-        """The model of a checkpoint that is read already."""
+        """Builds the model of a checkpoint that was read; ``dtype`` is a Keras dtype policy."""
         model = cls(checkpoint.config, dtype=dtype)
         model.assign_weights(checkpoint.tensors, fresh=frozenset(checkpoint.fresh))
         return model
@@ -142,11 +144,10 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         fresh: frozenset[str] = frozenset(),
         after: Callable[[Tensor], None] = lambda tensor: None,
     ) -> None:
-        """Fills the variables from PyTorch tensors by our names, the backbone's with ``lxmert.``; kernels are transposed.
+        """Fills the variables from PyTorch tensors by our names (backbone: with ``lxmert.``); kernels are transposed.
 
-        ``after`` is called with each tensor once it has been copied: a place to let go of its memory.
-        ``CheckpointError``: a weight that is missing and not among ``fresh``. ``ConversionError``: one whose values the
-        variable's dtype cannot hold.
+        ``after`` is called with each tensor once it is copied, for example to free its memory. ``CheckpointError``: a
+        weight is missing and not named in ``fresh``. ``ConversionError``: a weight does not fit the variable's dtype.
         """
         for weight, variable in self.named_variables():
             if weight.ours in fresh:
@@ -154,7 +155,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             if weight.ours not in tensors:
                 raise CheckpointError(f"{weight.ours} is missing")
             values = _to_numpy(tensors[weight.ours], transposed=weight.kind == "kernel")
-            with np.errstate(over="ignore"):  # an overflow is told of below, by name
+            with np.errstate(over="ignore"):  # an overflow is reported below, by name
                 cast = values.astype(variable.dtype)
             if cast.dtype != values.dtype and not np.isfinite(cast).all():
                 largest = np.abs(values).max()
@@ -165,11 +166,11 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             after(tensors[weight.ours])
 
     def backbone(self) -> Any:
-        """The ``TFLxmertModel``: this one, or the one inside. No property: Keras would walk through it without end."""
+        """Returns the ``TFLxmertModel``: this model or the one inside. No property: Keras would follow it endlessly."""
         return getattr(self, "lxmert", self)
 
     def named_variables(self) -> list[tuple[Weight, keras.Variable]]:
-        """Every variable beside its names; a tied decoder is not among them."""
+        """Returns every variable with its names; a tied decoder has no variable."""
         by_path = {variable.path: variable for variable in self.variables}
         prefix = BACKBONE.replace(".", "/") if self.task == "model" else ""
         return [
@@ -179,7 +180,10 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         ]
 
     def save_pretrained(self, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False) -> None:
-        """Writes the weights and the config as a checkpoint: Hugging Face's, the original or the TensorFlow dialect."""
+        """Writes weights and config as a checkpoint in the dialect ``hf``, ``original`` or ``tf``.
+
+        ``MissingExtra``: PyTorch is not installed.
+        """
         try:
             import torch
         except ModuleNotFoundError as error:
@@ -189,15 +193,16 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         tensors = {}
         for weight, variable in self.named_variables():
             values = variable.numpy()
-            brain = variable.dtype == "bfloat16"  # float32 holds every value of it, and PyTorch takes that from numpy
-            tensor = torch.from_numpy(values.astype(np.float32)).bfloat16() if brain else torch.from_numpy(values)
+            # torch.from_numpy takes no bfloat16; float32 holds all of its values
+            is_bfloat16 = variable.dtype == "bfloat16"
+            tensor = torch.from_numpy(values.astype(np.float32)).bfloat16() if is_bfloat16 else torch.from_numpy(values)
             tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
         if self.task == "pretraining" and self.config.tie_word_embeddings:
             tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
         write_checkpoint(tensors, self.config, self.task, directory, dialect=dialect, overwrite=overwrite)
 
     def get_config(self) -> dict[str, Any]:
-        """What a ``.keras`` file says of the model; its weights lie beside it."""
+        """Returns what a ``.keras`` file stores of the model beside its weights."""
         return {
             "config": self.config.to_dict(),
             "name": self.name,
@@ -206,14 +211,14 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Rebuilds what ``get_config`` described."""
+        """Builds a model, without its weights, from what ``get_config`` returned."""
         policy = keras.dtype_policies.deserialize(config["dtype"])
         return cls(LxmertConfig.from_dict(config["config"]), name=config["name"], dtype=policy)
 
 
 def _as_tensor(name: str, value: Any) -> Any:
-    """A list of numbers as a tensor, those within ``obj_labels`` too; anything else as it is."""
-    if isinstance(value, Mapping):  # of pairs: (labels, confidence)
+    """Turns a list of numbers into a tensor, inside ``obj_labels`` too; returns anything else unchanged."""
+    if isinstance(value, Mapping):  # obj_labels: pairs (labels, confidence)
         return {
             key: tuple(_as_tensor(f"{name}['{key}']", part) for part in pair)
             if isinstance(pair, tuple | list)
@@ -225,18 +230,18 @@ def _as_tensor(name: str, value: Any) -> Any:
     try:
         return tf.convert_to_tensor(value)
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise InputError(f"{name} is a list that is no tensor: {first_line(error)}") from error
+        raise InputError(f"{name} is a list that cannot become a tensor: {first_line(error)}") from error
 
 
-def _as_it_was_raised(error: InputError) -> InputError:
-    """The error without the list of all arguments that Keras wraps around it: one line again."""
+def _original_error(error: InputError) -> InputError:
+    """Returns the one-line error that was raised, without the list of arguments that Keras adds to it."""
     while isinstance(error.__context__, InputError):
         error = error.__context__
     return InputError(str(error))
 
 
 def _compared(output: Any, y: Any) -> Any:
-    """What Keras' losses and metrics compare with ``y``: the outputs that it names, or the only one that there is."""
+    """Returns the outputs that Keras compares with ``y``: those that ``y`` names, or the only one, or all by name."""
     if not isinstance(output, ModelOutput):
         return output
     named = {name: value for name, value in output.items() if name != "loss" and not isinstance(value, tuple)}
@@ -247,8 +252,8 @@ def _compared(output: Any, y: Any) -> Any:
     return next(iter(named.values())) if len(named) == 1 else named
 
 
-def _asking_for_names(data: Any) -> Any:
-    """A batch whose outputs come by name, whatever the config's ``return_dict`` says."""
+def _with_named_outputs(data: Any) -> Any:
+    """Adds ``return_dict=True`` to a batch, so that outputs come by name whatever the config says."""
     inputs, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     return {**inputs, "return_dict": True}, y, sample_weight
 

@@ -1,1 +1,1 @@
-"""The Python interface, one module a group of functions: what ``lxmert_export`` offers, and what the command line calls."""
+"""The Python interface: the functions that ``lxmert_export`` offers and that the command line calls."""

@@ -1,4 +1,4 @@
-"""Artifacts in Python: opened for running."""
+"""Opening an artifact to run it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from lxmert_export.runners.runner import Runner
 
 
 def load_artifact(path: str | Path, *, providers: Sequence[str] = (CPU,)) -> Runner:
-    """Opens an artifact for running, after its sizes and hashes are checked; a context manager."""
+    """Opens an artifact to run it. Use the returned runner in a ``with`` statement, which closes it.
+
+    The sizes and hashes of all files are checked first. ``providers`` are execution providers of onnxruntime, in order of
+    preference; only ONNX artifacts take them.
+
+    Errors: ``ArtifactError``: not an artifact directory, or a file is missing or changed. ``InputError``: ``providers`` for an
+    artifact that is not ONNX. ``MissingExtra``: its runtime is not installed. ``BuiltNotRun``: an engine that cannot run here.
+    """
     artifact = open_artifact(path)
     check_providers([artifact], providers)
     return open_runner(artifact, providers=providers)
 
 
 def check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
-    """``InputError`` where none takes a provider: whoever names one must not believe that it was judged on."""
+    """``InputError``: ``providers`` were given, but none of the artifacts takes any. They must not be ignored silently."""
     if tuple(providers) != (CPU,) and not any(artifact.target.runtime.providers for artifact in artifacts):
         raise InputError(
-            f"{artifacts[0].path}: providers (--provider) are onnxruntime's, and this is no ONNX artifact: leave them out"
+            f"{artifacts[0].path}: providers (--provider) are for ONNX artifacts, and this is not one: leave them out"
         )

@@ -1,4 +1,4 @@
-"""A question about a picture, in Python."""
+"""Asking an artifact about a picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def ask(artifact: str | Path, question: str, picture: str | Path, *, providers: Sequence[str] = (CPU,)) -> Answered:
-    """Asks an artifact of the built-in checkpoint about a picture file; its answers with probabilities, the likeliest first.
+    """Asks an artifact of the built-in checkpoint about a picture file. Returns every answer with its probability.
 
-    ``ArtifactError``: an artifact that takes no pictures or gives no answers. ``InputError``: a picture or a question that it
-    cannot take. ``MissingExtra``: Pillow or scipy is not installed.
+    Errors: ``ArtifactError``: the artifact takes no pictures or gives no answers. ``InputError``: the picture or the question
+    does not fit the artifact. ``MissingExtra``: Pillow or scipy is not installed.
     """
     require_pictures()
     from lxmert_export.predicting.pictures import ask_about_picture
@@ -26,5 +26,5 @@ def ask(artifact: str | Path, question: str, picture: str | Path, *, providers: 
 
 
 def require_pictures() -> None:
-    """``MissingExtra`` unless pictures can be read and drawn."""
+    """``MissingExtra``: Pillow or scipy, which read and draw pictures, is not installed."""
     require("reading and drawing pictures", *PICTURES)

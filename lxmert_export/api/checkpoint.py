@@ -1,4 +1,4 @@
-"""Checkpoints in Python: read into the canonical model, and written in any dialect."""
+"""Reading checkpoints into the canonical model, and writing them in any dialect."""
 
 from __future__ import annotations
 
@@ -25,9 +25,19 @@ def load_checkpoint(
     num_attention_heads: int | None = None,
     fresh_heads: bool = False,
 ) -> PreTrainedLxmert:
-    """The canonical PyTorch model of a checkpoint, in eval mode; ``task`` defaults to the fullest head that it holds.
+    """Returns the canonical PyTorch model of a checkpoint, in eval mode.
 
-    ``CheckpointError``: whatever does not fit, all of it named at once. ``MissingExtra``: PyTorch is not installed.
+    | parameter | meaning |
+    |---|---|
+    | ``name_or_path`` | a file, a directory, a hub name (``owner/name``), or ``"demo"``, the built-in checkpoint |
+    | ``task`` | default: the first of pretraining, question-answering and nlvr2 whose heads the checkpoint has, else model |
+    | ``dtype`` | floating-point dtype of the model; default: as stored |
+    | ``revision`` | branch, tag or commit of a hub name |
+    | ``num_attention_heads`` | for checkpoints without a ``config.json``; default: hidden size / 64 |
+    | ``fresh_heads`` | initialise missing heads at random, instead of raising an error |
+
+    Errors: ``CheckpointError``: the checkpoint cannot be read, or tensors are missing, unexpected, of the wrong shape or not
+    finite; all of them are named. ``MissingExtra``: PyTorch is not installed.
     """
     require("reading a checkpoint", TORCH)
     from lxmert_export.checkpoint.read import read_checkpoint
@@ -42,5 +52,12 @@ def load_checkpoint(
 def save_checkpoint(
     model: PreTrainedLxmert, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False
 ) -> None:
-    """Writes a model's weights and config into a directory: ``hf``, ``original`` or ``tf``."""
+    """Writes a model's weights and config into a directory, in one of three dialects.
+
+    | dialect | weights are written as |
+    |---|---|
+    | ``hf`` | Hugging Face PyTorch (``model.safetensors``) |
+    | ``original`` | airsplay/lxmert (``model_LXRT.pth``; ``BEST.pth`` with a fine-tuned head) |
+    | ``tf`` | Hugging Face TensorFlow (``tf_model.h5``) |
+    """
     model.save_pretrained(directory, dialect=dialect, overwrite=overwrite)

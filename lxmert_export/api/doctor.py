@@ -1,4 +1,4 @@
-"""What works on this machine, and the exact pip line for what does not."""
+"""Finds out what works on this machine, and the exact install line for what does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lxmert_export.extras import H5PY, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH,
 
 @dataclass(frozen=True)
 class Capability:
-    """One thing that the tool can do: whether this machine can, what it rests on, and what would mend it."""
+    """One thing that the tool can do: whether it works here, the libraries or GPU found for it, and how to mend it."""
 
     what: str
     works: bool
@@ -29,13 +29,13 @@ class Capability:
 
 
 def examine() -> list[Capability]:
-    """Every capability, judged by what is installed; nothing is imported but onnxruntime, to ask for its providers."""
+    """Returns every capability, judged by what is installed. Only onnxruntime is imported, to list its providers."""
     found = [_capability(what, libraries) for what, libraries in needs().items()]
     return [*found, _half_precision_on_gpu(), *examine_engines()]
 
 
 def needs() -> dict[str, tuple[Library, ...]]:
-    """What the tool can do, and the libraries that each thing needs; targets' rows among them."""
+    """Returns the things that the tool can do, those of each target included, and the libraries that each needs."""
     rows = TARGETS.values()
     return {
         "read .pth, .bin and .safetensors checkpoints": (TORCH,),
@@ -72,20 +72,20 @@ def _capability(what: str, libraries: tuple[Library, ...]) -> Capability:
 
 
 def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[Capability]:
-    """What this machine's GPU and the TensorRT that is installed can do; neither is loaded."""
+    """Returns what this machine's GPU and the installed TensorRT can do. TensorRT is not loaded."""
     try:
         gpus, detail = detect(), ""
     except ConversionError as error:
         gpus, detail = (), reason_of(error)
     detail = "; ".join(map(str, gpus)) or detail
-    mend = None if gpus else "building for --target rtx needs none; running an engine needs one, and its driver"
+    mend = None if gpus else "building for --target rtx needs no GPU; running an engine needs one, and its driver"
     classic = {name: kind.capabilities for name, kind in KINDS.items() if kind.runtime == "tensorrt"}
     here = {gpu.capability for gpu in gpus}
-    # on a Jetson it is JetPack that decides, which a GPU does not tell
+    # A Jetson's TensorRT depends on its JetPack, which cannot be read from the GPU: several kinds may fit.
     kinds = [name for name, possible in classic.items() if here & set(possible)] or ["datacenter"]
     possible = {capability for capabilities in classic.values() for capability in capabilities}
-    run = _engines("run TensorRT-RTX engines (unexecuted: no run of ours has)", "tensorrt-rtx", ["rtx"])
-    both = _engines("build and run TensorRT engines (unexecuted: no run of ours has)", "tensorrt", kinds)
+    run = _engines("run TensorRT-RTX engines (unexecuted: never run by us)", "tensorrt-rtx", ["rtx"])
+    both = _engines("build and run TensorRT engines (unexecuted: never run by us)", "tensorrt", kinds)
     return [
         Capability("find an NVIDIA GPU", bool(gpus), detail, mend),
         _engines("build TensorRT-RTX engines, without a GPU", "tensorrt-rtx", ["rtx"]),
@@ -95,7 +95,7 @@ def examine_engines(detect: Callable[[], tuple[Gpu, ...]] = find_gpus) -> list[C
 
 
 def machine() -> dict[str, Any]:
-    """This machine, in the words that a bug report needs."""
+    """Returns what a bug report needs to say about this machine."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -119,7 +119,7 @@ def _half_precision_on_gpu() -> Capability:
 
 
 def _engines(what: str, runtime: Runtime, kinds: list[str]) -> Capability:
-    """Whether a TensorRT is installed, and Polygraphy, through which it is spoken to."""
+    """Whether a TensorRT is installed, and Polygraphy, through which it is called."""
     lacking = missing([LIBRARIES[runtime], POLYGRAPHY])
     installed = ", ".join(f"{name} {number}" for name, number in tool_versions((runtime, "polygraphy")).items())
     mend = " or ".join(
@@ -131,7 +131,7 @@ def _engines(what: str, runtime: Runtime, kinds: list[str]) -> Capability:
 def _on_gpu(
     installed: Capability, gpus: tuple[Gpu, ...], possible: set[tuple[int, int]], *, and_later: bool
 ) -> Capability:
-    """What is installed, on a GPU that it can use."""
+    """The capability ``installed``, not working if there is no GPU that the installed TensorRT can use."""
     if not installed.works:
         return installed
     if not gpus:

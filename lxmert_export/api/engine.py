@@ -1,4 +1,4 @@
-"""TensorRT in Python: engines, and bundles that a device builds them from."""
+"""Building TensorRT engines, and bundles from which a device builds its engine itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class OnnxOptions(TypedDict, total=False):
-    """What ``export`` takes for the ONNX graph that an engine is built from."""
+    """The options of ``export`` for the ONNX graph from which an engine is built."""
 
     task: Task | None
     signature: Signature | None
@@ -67,16 +67,25 @@ def build_engine(
     progress: Progress = silent,
     **onnx_options: Unpack[OnnxOptions],
 ) -> Artifact:
-    """Builds a TensorRT engine from an ONNX artifact, or from whatever ``export`` takes, and writes an artifact directory.
+    """Builds a TensorRT engine from an ONNX artifact or a checkpoint, and writes it as an artifact directory.
 
-    ``batch``, ``text`` and ``objects`` are ranges such as ``"1:4:8"`` (min:opt:max), one for each optimisation profile. The
-    graph is held to its checkpoint before anything is built, and an fp16 one is linted, on real inputs where ``calibration`` is a
-    file of such (``.npz`` or ``.safetensors``); the engine itself is judged by ``verify`` where it runs.
+    | parameter | meaning |
+    |---|---|
+    | ``source`` | the directory of an ONNX artifact, or any ``checkpoint`` that ``export`` takes |
+    | ``target`` | the device: ``rtx``, ``orin-jp6``, ``orin-jp7``, ``thor``, ``datacenter`` or ``this-gpu`` |
+    | ``compute_capability`` | GPUs to build for, such as ``"8.6,8.9"``; default: the target's |
+    | ``options`` | further options of the build |
+    | ``batch``, ``text``, ``objects`` | ranges min:opt:max such as ``"1:4:8"``, one for each optimisation profile |
+    | ``calibration`` | a file of real inputs for the fp16 linter (``.npz`` or ``.safetensors``); default: random inputs |
+    | ``bundle`` | build no engine; write a directory and a ``.tar.gz`` from which the device builds and verifies it |
+    | ``progress`` | called with a step's name, the number of its parts that are done, and their number |
+    | ``onnx_options`` | further options of ``export`` for the graph; not for an ONNX artifact |
 
-    With ``bundle`` nothing is built, and no TensorRT needed: the directory, and an archive beside it, are what a device builds
-    and verifies the engine from; ``check_device_report`` judges what it sends back.
-    ``ConversionError``: what the target cannot do, an engine that is not of its precision. ``ConfigError``: ranges that do not
-    fit. ``MissingExtra``: the runtime is not installed. ``ParityError``: the graph does not pass its gate.
+    A checkpoint's graph passes the parity gate before the engine is built, and an fp16 graph is linted. The engine itself is
+    judged by ``verify`` on a GPU. A bundle needs no TensorRT here; ``check_device_report`` judges what the device sends back.
+
+    Errors: ``ConversionError``: the target cannot do this, or the engine does not compute in its precision. ``ConfigError``:
+    ranges that do not fit. ``MissingExtra``: the runtime is not installed. ``ParityError``: the graph fails its gate.
     """
     ranges = {"batch": batch, "text": text, "objects": objects}
     build = options or BuildOptions()
@@ -104,7 +113,7 @@ def build_engine(
 
 
 def _given_artifact(source: str | Path) -> Artifact | None:
-    """The artifact that a path is; None of what may be a checkpoint. ``ArtifactError``: another converted model, at once."""
+    """Opens a path as an artifact; None if it may be a checkpoint. ``ArtifactError``: it is another converted model."""
     if is_artifact(source):
         return open_artifact(source)
     refuse_converted(source)
@@ -112,14 +121,14 @@ def _given_artifact(source: str | Path) -> Artifact | None:
     weights = any((directory / name).is_file() for name in hub.WEIGHT_FILES) or any(directory.glob("*.pth"))
     if (directory / ONNX_FILE).is_file() and not weights:
         raise ArtifactError(
-            f"{source}: holds an ONNX model, but is not an artifact directory (no {MANIFEST_FILE}): name its checkpoint, or "
+            f"{source}: holds an ONNX model, but is not an artifact directory (no {MANIFEST_FILE}): give its checkpoint, or "
             f"the directory that {PACKAGE} onnx wrote"
         )
     return None
 
 
 def _check_installed(device: EngineDevice, bundle: bool) -> None:
-    """``MissingExtra``: what builds, or what reads the graph. ``ConversionError``: this machine is another device."""
+    """``MissingExtra``: the builder or a library that reads the graph. ``ConversionError``: this machine cannot build for it."""
     if not bundle:
         open_builder(device)
     require("building an engine", ONNX, ONNXSCRIPT, ONNXRUNTIME)
@@ -127,7 +136,7 @@ def _check_installed(device: EngineDevice, bundle: bool) -> None:
 
 
 def _plan_graph(source: str | Path | nn.Module, asked: EngineOptions, device: EngineDevice) -> Conversion:
-    """The conversion to the ONNX graph that the engine is built from; the checkpoint is read, and nothing converted yet."""
+    """Reads the checkpoint and plans its conversion to ONNX; nothing is converted yet."""
     options = asked.of_graph(device)
     require("reading a checkpoint", TORCH)
     from lxmert_export.exporting.conversion import plan_conversion
@@ -163,7 +172,7 @@ def _write(
     overwrite: bool,
     progress: Progress,
 ) -> Artifact:
-    """The engine, or the bundle, in its place."""
+    """Writes the engine, or the bundle, as ``final``."""
     from lxmert_export.exporting.bundle import bundle_directory, write_bundle
     from lxmert_export.exporting.engine import write_engine
 
@@ -180,7 +189,7 @@ def _write(
 
 
 def _default_directory(origin: Conversion | Artifact, precision: Precision, bundle: bool) -> Path:
-    """Where an engine or a bundle goes that is given no name: told before anything is converted."""
+    """The directory of an engine or a bundle for which none was given."""
     target = "tensorrt-bundle" if bundle else "tensorrt"
     if isinstance(origin, Artifact):
         return default_directory(origin.manifest.checkpoint["name"], origin.manifest.task, target, precision)
@@ -188,7 +197,7 @@ def _default_directory(origin: Conversion | Artifact, precision: Precision, bund
 
 
 def _check_output(source: object, final: Path, bundle: bool, overwrite: bool) -> None:
-    """``ArtifactError`` where the directory, or a bundle's archive beside it, may not be written."""
+    """``ArtifactError``: the directory, or a bundle's archive beside it, may not be written."""
     from lxmert_export.exporting.bundle import archive_of, check_archive
 
     refuse_source(source, final)

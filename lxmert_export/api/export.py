@@ -1,6 +1,6 @@
-"""The Python interface: load, save, export. The command line is a thin layer over this.
+"""Exporting a checkpoint to a target.
 
-Nothing here imports a framework at module level: each function brings in what it needs, and says which extra is missing.
+No framework is imported at module level: the function imports what it needs, and names the extra that is missing.
 """
 
 from __future__ import annotations
@@ -51,17 +51,36 @@ def export(
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> Artifact:
-    """Writes an artifact directory, whole or not at all, after it has passed the parity gate.
+    """Converts a checkpoint to a target, and writes an artifact directory once the result has passed the parity gate.
 
-    ``checkpoint``: a file, a directory, a hub name, one of our models, or any module that holds an ``LxmertModel``; the last
-    (for ONNX alone) needs a ``signature`` of its own: inputs are passed by keyword, outputs picked from what it returns.
-    ``fixed`` gives sizes to some of batch, text and objects. ``opset`` and ``io_dtype`` are ONNX's, ``file_format`` is
-    TensorFlow's. ``fp32_islands`` are fp16 ONNX's: ``standard`` (LayerNorm, softmax with the mask, GELU), or ``auto``, which
-    searches those nodes that must compute in float32 for the gate to pass, and names them in the manifest's options.
-    ``attention`` is ONNX's: each one as nodes (``decomposed``), or as its ``Attention`` (``operator``; opset 23 or later).
-    ``full_integer`` makes TFLite's int8 one of integer operators alone; their ranges are measured on ``calibration``, a file of
-    real inputs, by default on scenes of the demo world. ``ParityError`` carries the report of a gate that failed; the directory
-    is then as it was before.
+    | parameter | for | meaning |
+    |---|---|---|
+    | ``target`` | | ``onnx``, ``tensorflow`` or ``tflite``; ``build_engine`` builds TensorRT engines |
+    | ``checkpoint`` | | a file, a directory, a hub name, one of our models, or (ONNX only) your own module around one |
+    | ``directory`` | | default: ``./<checkpoint>-<task>-<target>-<precision>`` |
+    | ``task`` | | see ``load_checkpoint`` |
+    | ``signature`` | your own module | its inputs, passed by keyword, and its outputs, taken by name from what it returns |
+    | ``config`` | your own module | its config; needed if it holds no ``LxmertModel`` |
+    | ``fixed`` | | fixed sizes of some of the axes batch, text and objects, such as ``{"batch": 1}`` |
+    | ``io_dtype`` | ONNX | dtype of floating-point inputs and outputs: ``float32`` or ``float16`` |
+    | ``opset`` | ONNX | default: 18, or 23 with ``attention="operator"`` |
+    | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``: see below |
+    | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
+    | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
+    | ``full_integer`` | int8 TFLite | every operator computes in int8 |
+    | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
+    | ``revision``, ``num_attention_heads`` | | see ``load_checkpoint`` |
+    | ``parity`` | | False skips the gate; the artifact then has no golden file |
+    | ``providers`` | ONNX | execution providers of onnxruntime that run the artifact in the gate |
+    | ``progress`` | | called with a step's name, the number of its parts that are done, and their number |
+
+    ``fp32_islands="auto"`` searches for a set of nodes to keep in float32, with none to spare, so that the gate passes. Their
+    names are in the manifest's options.
+
+    Errors: ``ParityError``: the gate failed; the error carries the report, and the directory is unchanged. ``ConversionError``:
+    options that do not fit together, or a model that the target cannot express. ``CheckpointError``, ``ConfigError``,
+    ``InputError``: the checkpoint, a size or the calibration inputs do not fit. ``ArtifactError``: the directory cannot be
+    written. ``MissingExtra``: a framework is not installed.
     """
     options = ExportOptions(
         target,
@@ -100,9 +119,12 @@ def export(
 
 
 def check_convertible(options: ExportOptions) -> None:
-    """``MissingExtra`` unless all that a conversion and its gate need is installed; ``ConversionError``: Keras is set wrongly."""
+    """Checks, before anything is read, that the libraries of a conversion and of its gate are installed.
+
+    ``MissingExtra``: one is not. ``ConversionError``: Keras is set to another backend than TensorFlow.
+    """
     converter = options.row.converter
-    assert converter is not None, "ExportOptions refuses targets without one"
+    assert converter is not None, "ExportOptions refuses targets that have no converter"
     require(f"converting to {options.target}", *converter.needs)
     if options.parity:
         require("the parity gate", *options.row.runtime.opens.needs)
@@ -112,7 +134,7 @@ def check_convertible(options: ExportOptions) -> None:
 
 
 def default_directory(name: str, task: str, target: str, precision: str) -> Path:
-    """``./<checkpoint>-<task>-<target>-<precision>``."""
+    """Returns ``./<checkpoint>-<task>-<target>-<precision>``."""
     path = Path(name)
     stem = path.stem if path.suffix in (".pth", ".bin", ".safetensors", ".h5") else path.name
     return Path(f"{stem}-{task}-{target}-{precision}")

@@ -1,4 +1,4 @@
-"""What a checkpoint or an artifact is, told from its own bytes."""
+"""Describes a checkpoint or an artifact by what its files hold."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import missing
 from lxmert_export.parity.decisions import percent
+from lxmert_export.parity.prediction import UNVALIDATED
 
 
 def inspect_artifact(path: str | Path) -> dict[str, Any]:
-    """The manifest of an artifact, its sizes, and what its graph really computes in.
+    """Returns the manifest of an artifact, its size in bytes, and the precisions that its graph really computes in.
 
-    ``graph`` is read from the file where its library is installed, else None: the manifest alone proves nothing.
+    ``graph`` is read from the model file, not from the manifest. It is None if the library that reads the file is not
+    installed.
     """
     artifact = open_artifact(path)
     manifest, graph = artifact.manifest, read_graph_facts(artifact)
@@ -32,7 +34,7 @@ def inspect_artifact(path: str | Path) -> dict[str, Any]:
 
 
 def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> list[dict[str, Any]]:
-    """What the fp16 linter finds in an ONNX artifact, as ``lint`` does."""
+    """Returns what the fp16 linter finds in an ONNX artifact, as dicts; errors as of ``exporting.fp16_lint.lint``."""
     from lxmert_export.exporting.fp16_lint import lint
 
     return [asdict(finding) for finding in lint(open_artifact(path), calibration)]
@@ -41,7 +43,10 @@ def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> lis
 def inspect_checkpoint(
     name_or_path: str | Path, *, revision: str | None = None, num_attention_heads: int | None = None
 ) -> dict[str, Any]:
-    """Dialect, files, hash, config, tasks and parameter count of a checkpoint; every tensor is read and checked."""
+    """Returns a checkpoint's dialect, files, hash, config, task and number of parameters. Every tensor is read and checked.
+
+    ``CheckpointError``: the checkpoint cannot be read, or its tensors do not fit.
+    """
     from lxmert_export.checkpoint.read import read_checkpoint
     from lxmert_export.spec.weight_names import TIED_DECODER
 
@@ -63,7 +68,7 @@ def inspect_checkpoint(
 
 
 def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What ``inspect`` prints: a label and a value a line."""
+    """Returns what ``inspect`` prints: a label and a value for each line."""
     if facts["kind"] == "checkpoint":
         shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
         rows = [(name, _plain(facts[name])) for name in shown]
@@ -80,17 +85,16 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if manifest["target"] == "tensorrt":
         return [*rows, *_engine_rows(manifest["options"])]
     rows += [*_graph_rows(facts["graph"], manifest), ("parity", _parity(manifest["parity"]))]
-    rows += [("foretold error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
+    rows += [("predicted error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
     if bundle := manifest["options"].get("bundle"):
         rows += _bundle_rows(bundle)
     return [*rows, *_lint_rows(facts)]
 
 
 def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where the engine of a bundle is to be built and to run."""
     engine = bundle["engine"]
     return [
-        ("bundle", f"for --target {engine['target']}: no engine is built yet, its README.md says how"),
+        ("bundle", f"for --target {engine['target']}: no engine is built yet; README.md says how to build it"),
         ("runtime", f"{engine['runtime']} {engine['versions']}"),
         ("runs on", _capabilities(engine)),
         *_profile_rows(bundle["profiles"]),
@@ -99,7 +103,7 @@ def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Layers by type and precision, profiles, size, target and flags of an engine, as they were when it was built."""
+    """Describes an engine as recorded when it was built: layers by type and precision, profiles, size, target, flags."""
     engine, build = options["engine"], options["build"]
     chosen = [f"{name}={value}" for name, value in engine["options"].items()]
     layers = [
@@ -119,16 +123,16 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
         ("graph parity", _parity(options["onnx"]["parity"])),
-        *(("foretold error", text) for text in predicted_errors(options)),
+        *(("predicted error", text) for text in predicted_errors(options)),
         ("status", options["status"]),
     ]
 
 
 def predicted_errors(options: Mapping[str, Any]) -> list[str]:
-    """What the emulator foretells of each output's error, on the inputs where it fares worst; nothing of float32."""
+    """Returns a line for each output: the error that the emulator predicts for the worst inputs. Empty for float32."""
     return [
         f"{output} {found['error_rms']:.2e} RMS, {found['error_max']:.2e} at most, on {found['inputs']} inputs "
-        f"({found['status']})"
+        f"({'not measured' if found['status'] == UNVALIDATED else found['status']})"
         for output, found in options.get("predicted_errors", {}).items()
     ]
 
@@ -164,14 +168,14 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
     if islands := manifest["options"].get("fp32_islands"):
         rows.append(("float32 islands", f"{len(islands)} nodes: {', '.join(islands)}"))
     if "xnnpack_left" in graph:
-        left, all_of_them = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
-        rows.append(("XNNPACK", f"takes {all_of_them - left} of {all_of_them} operators"))
+        left, operators = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
+        rows.append(("XNNPACK", f"takes {operators - left} of {operators} operators"))
     return rows
 
 
 def _not_read(target: Target) -> str:
     if target.facts is None:
-        return "not read: nothing here reads such files"
+        return "not read: this tool cannot read the graph of such files"
     extras = sorted({library.extra for library in missing(target.facts.needs)})
     return f"not read: pip install '{PACKAGE}[{','.join(extras)}]'"
 
@@ -181,7 +185,7 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
         return "not checked (written with --no-parity)"
     scores = [figures["score"] for ways in parity["outputs"].values() for figures in ways.values()]
     verdict = f"{'passed' if parity['passed'] else 'FAILED'}, worst score {max(scores):.2f}"
-    decisions = parity.get("decisions", {}).values()  # absent from what earlier versions wrote
+    decisions = parity.get("decisions", {}).values()  # manifests of earlier versions have none
     if not decisions:
         return verdict
     least = min(decisions, key=lambda figures: int(figures["correct"]))

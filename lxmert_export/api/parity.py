@@ -1,6 +1,6 @@
-"""The Python interface to parity: what ``lxmert-export parity`` and ``verify`` do, as functions.
+"""Judging artifacts: what ``lxmert-export parity`` and ``verify`` do, as functions.
 
-As in ``api``, a framework is brought in by the function that needs it.
+No framework is imported at module level: each function imports what it needs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.spec.config import FIELD_TYPES, LxmertConfig
 from lxmert_export.spec.signature import TASKS
 from lxmert_export.spec.weight_names import same_network
 
@@ -56,18 +57,26 @@ def check_parity(
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> ParityReport:
-    """Judges artifacts against the float64 reference of a checkpoint, and each pair of them against each other.
+    """Judges artifacts against the float64 outputs of a checkpoint, and each pair of them against each other.
 
-    Without a checkpoint each artifact is judged against its own golden file. With one, ``artifacts`` may also name
-    ``canonical-fp32`` (``-fp64``, ``-fp16``, ``-bf16``), ``transformers``, and files of inputs with outputs that some program
-    recorded; ``inputs`` is a file of inputs of yours to judge on, too (.npz, .safetensors, or
-    Polygraphy's JSON). ``require_targets`` are those of which an artifact must be
-    there and pass. ``device_reports`` are report.json files that came back of bundles among the
-    artifacts. With ``laws`` each artifact is held to the reference-free laws, too. Each is judged in a process of its own that
-    may take ``time_limit`` seconds; None: in this one. ``find_divergence`` looks into each artifact as ``locate`` does, too.
+    | parameter | meaning |
+    |---|---|
+    | ``artifacts`` | artifact directories; with ``checkpoint`` also the names and files listed below |
+    | ``checkpoint`` | a file, directory, hub name or model; default: each artifact's own golden file |
+    | ``allow_other_checkpoint`` | accept artifacts that were made from other weights than ``checkpoint`` |
+    | ``inputs`` | with ``checkpoint``: also judge on this file of your inputs (.npz, .safetensors, or Polygraphy's JSON) |
+    | ``require_targets`` | targets that must each have an artifact here that passes |
+    | ``device_reports`` | without ``checkpoint``: report.json files that devices sent back for bundles among the artifacts |
+    | ``laws`` | also check the laws, as ``check_laws`` does |
+    | ``find_divergence`` | with ``checkpoint``: also find where each artifact goes wrong, as ``locate`` does |
+    | ``time_limit`` | seconds that each artifact may run, in another process; None: in this process, without a limit |
 
-    ``ArtifactError``: artifacts that cannot be compared, that were written without the gate and so have no golden file, or that
-    came from another checkpoint, unless ``allow_other_checkpoint``.
+    With ``checkpoint``, ``artifacts`` may also name ``canonical-fp32`` (``-fp64``, ``-fp16``, ``-bf16``), ``transformers``, and
+    files that hold inputs together with outputs that some program computed from them (.npz, .safetensors).
+
+    A failed comparison raises no error: see the report's ``passed``. Errors: ``ArtifactError``: artifacts cannot be compared,
+    were made from another checkpoint, or have no golden file because they were written without the gate. ``InputError``: options
+    or inputs that do not fit. ``MissingExtra``: a library is not installed.
     """
     directories = [path for path in artifacts if not _is_beside(path)]
     beside = [path for path in artifacts if _is_beside(path)]
@@ -80,17 +89,17 @@ def check_parity(
     _check_targets(require_targets)
     if checkpoint is None:
         if find_divergence:
-            raise InputError("locating compares with the model's own layers: give --checkpoint")
+            raise InputError("--locate compares each layer with the checkpoint's: give --checkpoint")
         if inputs is not None or beside:
             raise InputError(
-                "your own inputs, recorded outputs and models are judged by a checkpoint: give --checkpoint"
+                "your own inputs, recorded outputs and named models are judged by a checkpoint: give --checkpoint"
             )
         devices = _judge_devices(device_reports, opened)
         report = check_against_golden(opened, providers, progress, laws=laws, time_limit=time_limit, devices=devices)
         provenance = _provenance(reference="golden files")
         return replace(report, required=tuple(require_targets), provenance=provenance)
     if device_reports:
-        raise InputError("device reports are judged by the golden files of their bundles: leave the checkpoint out")
+        raise InputError("device reports are judged by their bundles' golden files: leave --checkpoint out")
     require("the reference", TORCH)
     check_own_converters()
     from lxmert_export.reference.by_checkpoint import Contest, check_against_module
@@ -116,7 +125,7 @@ def check_parity(
 
 
 def _provenance(**judged_by: Any) -> dict[str, Any]:
-    """By what, when and where a report came about, and what it is judged by."""
+    """When, where and with which tools a report was made, and what it was judged by."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
@@ -128,13 +137,13 @@ def _provenance(**judged_by: Any) -> dict[str, Any]:
 
 def _check_targets(names: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in TARGETS]:
-        raise InputError(f"no target is called {', '.join(unknown)}; they are {', '.join(TARGETS)}")
+        raise InputError(f"unknown target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
 
 
 def _divergences(
     artifacts: Sequence[Artifact], source: ModelToExport, progress: Progress, *, time_limit: float | None
 ) -> tuple[list[Divergence], list[str]]:
-    """Where each artifact leaves its checkpoint, and a line for each that cannot be looked into."""
+    """Where each artifact goes wrong, and a line for each artifact whose layers cannot be read."""
     from lxmert_export.reference.locating import Search
 
     found, hidden = [], []
@@ -150,9 +159,9 @@ def _divergences(
 def _source_of(
     artifact: Artifact, checkpoint: str | Path | nn.Module, revision: str | None, num_attention_heads: int | None
 ) -> ModelToExport:
-    """A checkpoint in an artifact's task; ``ArtifactError``: it is another network's."""
+    """Reads a checkpoint in an artifact's task. ``ArtifactError``: the artifact is of another network."""
     manifest = artifact.manifest
-    task = next((known for known in TASKS if known == manifest.task), None)  # a user's own module has a task of its own
+    task = next((known for known in TASKS if known == manifest.task), None)  # None: a user's own module
     from lxmert_export.exporting.model_to_export import model_of_checkpoint, model_of_module
 
     if isinstance(checkpoint, str | Path):
@@ -160,26 +169,35 @@ def _source_of(
     else:
         source = model_of_module(checkpoint)
     if not same_network(source.config, manifest.config, manifest.task):
-        raise ArtifactError(f"{artifact.path}: its config is not that of {source.name}: it is another checkpoint's")
+        differences = _config_differences(manifest.config, source.config)
+        raise ArtifactError(f"{artifact.path}: its config differs from that of {source.name}: {differences}")
     return source
 
 
+def _config_differences(here: LxmertConfig, there: LxmertConfig) -> str:
+    pairs = [(name, getattr(here, name), getattr(there, name)) for name in FIELD_TYPES]
+    return "; ".join(f"{name} {ours} here, {theirs} there" for name, ours, theirs in pairs if ours != theirs)
+
+
 def _check_named_once(names: Sequence[str | Path]) -> None:
-    """``InputError``: the same runner twice, or two recordings of one name, which reports could not tell apart."""
+    """``InputError``: a runner is named twice, or two recordings have the same name. A report could not tell them apart."""
     keys = [Path(name).name if _is_beside(name) else str(Path(name).resolve()) for name in names]
     if twice := [str(name) for name, key in zip(names, keys, strict=True) if keys.count(key) > 1]:
         raise InputError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
 
 
 def _is_beside(path: str | Path) -> bool:
-    """Whether a name is not of an artifact, but of what is judged beside them; what exists as a directory is an artifact."""
+    """Whether a name is that of a model or a recording, which are judged beside artifacts. A directory is an artifact."""
     if Path(path).is_dir():
         return False
     return str(path) in NAMED_RUNNERS or Path(path).suffix in RECORDINGS
 
 
 def _other_checkpoints(artifacts: Sequence[Artifact], source: ModelToExport, *, allow: bool) -> list[str]:
-    """A line for each artifact that was made from other weights than are judged by; ``ArtifactError`` unless that is allowed."""
+    """Returns a line for each artifact that was made from other weights than the checkpoint's.
+
+    ``ArtifactError``: there is one, and ``allow`` is False.
+    """
     ours = source.checkpoint["sha256"]
     lines = [
         f"{artifact.path}: was made from {artifact.manifest.checkpoint['name']} (sha256 {theirs[:12]}), "
@@ -188,7 +206,7 @@ def _other_checkpoints(artifacts: Sequence[Artifact], source: ModelToExport, *, 
         if ours and (theirs := artifact.manifest.checkpoint.get("sha256")) and theirs != ours
     ]
     if lines and not allow:
-        raise ArtifactError(f"{lines[0]}; to judge it by that one all the same: --allow-other-checkpoint")
+        raise ArtifactError(f"{lines[0]}; give --allow-other-checkpoint to judge it by that checkpoint all the same")
     return lines
 
 
@@ -199,10 +217,14 @@ def verify(
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> ParityReport:
-    """Checks an artifact's hashes and replays its golden file, with numpy and its own runtime alone.
+    """Checks an artifact's hashes, runs its golden inputs again, and compares the outputs with its golden file.
 
-    ``polygraphy`` is a new directory to write the golden file of an ONNX artifact to as Polygraphy's JSON, whatever the verdict;
-    notes of the report name what is left out there.
+    Needs no PyTorch, only numpy and the artifact's runtime. Does not check the laws: ``check_laws`` and ``check_parity`` do.
+    ``polygraphy`` is a new directory: an ONNX artifact's golden file is also written there as Polygraphy's JSON, whatever the
+    verdict. The report's notes name what that JSON leaves out.
+
+    A failed comparison raises no error: see the report's ``passed``. Errors: ``ArtifactError``: the artifact is damaged or has
+    no golden file. ``BuiltNotRun``: an engine that cannot run here. ``MissingExtra``: its runtime is not installed.
     """
     if polygraphy is not None:
         require("writing Polygraphy's files", POLYGRAPHY)
@@ -218,7 +240,7 @@ def verify(
 
 
 def report_not_run(path: str | Path, error: BuiltNotRun) -> ParityReport:
-    """The report on an engine that ``verify`` could not run: it passes nothing, and gives the reason."""
+    """The report on an engine that ``verify`` could not run: it does not pass, and it gives the reason."""
     facts = replace(artifact_facts(open_artifact(path)), not_judged="built-not-run", reason=str(error))
     return report_on([], [facts])
 
@@ -230,9 +252,10 @@ def judge_report(
     pair_threshold: float | None = None,
     require_targets: Sequence[str] = (),
 ) -> ParityReport:
-    """Judges a report again that was written as JSON, under other thresholds (in noise floors); nothing is run.
+    """Judges a JSON report again, under other thresholds. Nothing is run.
 
-    ``ArtifactError``: no such report.
+    ``threshold`` is the largest score that passes, ``pair_threshold`` the same for pairs of runners and for laws; default: the
+    report's own. ``ArtifactError``: the file cannot be read as a report of this version.
     """
     _check_targets(require_targets)
     known = read_report(report)
@@ -240,12 +263,13 @@ def judge_report(
 
 
 def compare_with_baseline(report: ParityReport, baseline: ParityReport | str | Path) -> ParityReport:
-    """The report, failing where it is worse than an earlier one, or than the file that it was written to as JSON.
+    """Returns the report with a failure for each way in which it is worse than an earlier report, the baseline.
 
-    A baseline of other weights is compared too, and a note says so.
+    ``baseline`` is a report, or the JSON file of one. A score is worse if it is above 1.5 × the baseline's (baselines below 0.5
+    count as 0.5). If the baseline was judged by other weights, a note says so. ``ArtifactError``: the two have no cell in common.
     """
     known = baseline if isinstance(baseline, ParityReport) else read_report(baseline)
-    now, before = (one.provenance.get("judged_by", {}).get("sha256") for one in (report, known))
+    now, before = (side.provenance.get("judged_by", {}).get("sha256") for side in (report, known))
     other = now and before and now != before
     note = f"the baseline was judged by another checkpoint (sha256 {before[:12]}, not {now[:12]})" if other else ""
     return replace(report, regressions=regressions(report, known), notes=(*report.notes, *([note] if note else [])))
@@ -259,10 +283,10 @@ def locate(
     num_attention_heads: int | None = None,
     progress: Progress = silent,
 ) -> Divergence:
-    """Where an artifact leaves its checkpoint: the first layer whose score jumps, the operator in it, and every layer's drift.
+    """Finds where an artifact goes wrong: the first layer whose score jumps, the operator in it, and every layer's drift.
 
-    It looks into the artifact's own graph: ONNX, SavedModel or TFLite. ``ArtifactError``: an engine or a ``.keras`` file, whose
-    insides do not show; a file without our names; a module of the user's own.
+    The layers are read from the artifact's own graph: ONNX, SavedModel or TFLite. ``ArtifactError``: the layers cannot be read
+    (an engine, a ``.keras`` file, your own module, or a graph without our names), or the checkpoint is of another network.
     """
     artifact = open_artifact(path)
     check_visible(artifact)
@@ -274,23 +298,26 @@ def locate(
 
 
 def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:
-    """Holds an artifact to laws that LXMERT obeys whatever its weights: no checkpoint and no golden file is needed.
+    """Checks an artifact by laws: rules that LXMERT obeys whatever its weights. Needs no checkpoint and no golden file.
 
-    Padding, object order, rows beside one another, masked inputs, fully masked rows, repeats and thread counts. The report's
-    ``laws_not_run`` names those that were not tried, and why. Keeping them is necessary, and proves no parity by itself.
+    The laws are about padding, the order of objects, other rows of the batch, masked inputs, fully masked rows, repeated calls
+    and thread counts. The report's ``laws_not_run`` names the laws that were not run, and why. A broken law proves a fault;
+    keeping all laws does not prove parity.
     """
     from lxmert_export.judging.by_laws import judge_laws
 
     artifact = open_artifact(path)
     check_providers([artifact], providers)
     cells, not_run = judge_laws(artifact, providers, progress)
-    return ParityReport(tuple(cells), laws_not_run=tuple(law_not_run(artifact.name, one) for one in not_run))
+    return ParityReport(tuple(cells), laws_not_run=tuple(law_not_run(artifact.name, law) for law in not_run))
 
 
 def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
-    """Judges what a device sent back of a bundle: ``path`` is the bundle or its ONNX artifact, ``report`` its report.json.
+    """Judges what a device computed from a bundle.
 
-    The raw outputs beside it are scored here. ``ArtifactError``: built and not run, of another bundle, or damaged.
+    ``path`` is the bundle, or the ONNX artifact from which it was made. ``report`` is the report.json that the device sent back,
+    with its raw outputs beside it; they are scored here. ``ArtifactError``: the report is damaged or of another bundle.
+    ``BuiltNotRun``: the device built the engine but did not run it.
     """
     from lxmert_export.judging.device_report import judge_device
 
@@ -298,7 +325,7 @@ def check_device_report(path: str | Path, report: str | Path) -> ParityReport:
 
 
 def _judge_devices(reports: Sequence[str | Path], artifacts: Sequence[Artifact]) -> list[Judged]:
-    """What devices computed of bundles among the artifacts; ``BuiltNotRun``: a report of an engine that was not run."""
+    """Judges each device report by its bundle among the artifacts. ``BuiltNotRun``: its engine was not run."""
     from lxmert_export.judging.device_report import judge_device, origin_of
 
     return [judge_device(origin_of(path, artifacts), path) for path in map(Path, reports)]

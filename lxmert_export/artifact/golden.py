@@ -1,11 +1,11 @@
-"""The golden file: sample inputs, reference outputs and floors, so that any device can replay the proof without PyTorch.
+"""The golden file: sample inputs, reference outputs and noise floors. With it any device can check an artifact without PyTorch.
 
-Tensors by name, in safetensors:
+It is a safetensors file with these tensors:
 
-    input/FAMILY/BATCH/NAME           as the signature has it, or as float16 where that holds every value exactly
+    input/FAMILY/BATCH/NAME           an input in the signature's dtype; in float16 if that keeps every value exactly
     reference/FAMILY/OUTPUT/BATCH     float64 values of the canonical model at ``sampled_positions`` of the output
     shape/FAMILY/OUTPUT/BATCH         int64 shape of the whole output
-    floor/FAMILY/OUTPUT               float64 [floor RMS, reference RMS, samples, values]
+    floor/FAMILY/OUTPUT               float64 [floor RMS, reference RMS, number of samples, number of values]
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ from lxmert_export.spec.sample_inputs import Family, SampleInputs
 from lxmert_export.spec.signature import Signature
 
 FORMAT = "lxmert-export golden 1"
-# Word logits of a full-size model would fill 70 MB; this many of them per batch, spread evenly, tell the same.
+# The word logits of a full-size model would fill 70 MB. This many per output and batch, evenly spread, show the same errors.
 LARGEST_SAMPLE = 8192
 
 
 @dataclass(frozen=True)
 class Golden:
-    """What a golden file holds; of large outputs the reference has the values at ``sampled_positions`` alone, flat."""
+    """What a golden file holds.
+
+    ``reference`` holds small outputs whole, and large outputs as flat arrays of the values at ``sampled_positions``. ``shapes``
+    holds the whole shapes, by (family, output), one for each batch; ``floors`` has the same keys.
+    """
 
     samples: SampleInputs
     reference: Recording
@@ -45,7 +49,7 @@ class Golden:
 
 
 def sampled_positions(size: int) -> NDArray[np.int64]:
-    """Which flat positions of an output of ``size`` values the golden file keeps."""
+    """Returns the flat positions (int64 [at most 8192]) of an output of ``size`` values that the golden file keeps."""
     return np.linspace(0, size - 1, min(size, LARGEST_SAMPLE)).astype(np.int64)
 
 
@@ -55,9 +59,9 @@ def is_whole(shape: tuple[int, ...]) -> bool:
 
 
 def at_sampled_positions(recording: Recording, golden: Golden) -> Recording:
-    """A recording cut to the positions that the golden file keeps, flat where those are not all.
+    """Cuts the large arrays of a recording to the values that the golden file keeps, as flat arrays.
 
-    Arrays of another shape than the reference's stay whole, to be refused.
+    Arrays of another shape than the reference stay as they are: the comparison refuses them later.
     """
     return {
         key: [
@@ -69,7 +73,7 @@ def at_sampled_positions(recording: Recording, golden: Golden) -> Recording:
 
 
 def first_batches(samples: SampleInputs) -> SampleInputs:
-    """The batches that a golden file holds: of each family as many as make up its least number of samples."""
+    """Returns the batches that a golden file holds: as many of each family as its least number of samples needs."""
     families = tuple(Family(f.name, f.batches[: f.first_batches], whole=True) for f in samples.families)
     return SampleInputs(families, samples.not_run)
 
@@ -77,7 +81,7 @@ def first_batches(samples: SampleInputs) -> SampleInputs:
 def write_golden(
     path: Path, samples: SampleInputs, reference: Recording, floors: Mapping[tuple[str, str], Floor]
 ) -> None:
-    """Writes the golden file of a gate's run."""
+    """Writes the golden file from what the parity gate ran."""
     tensors: dict[str, NDArray[np.generic]] = {}
     for family in first_batches(samples).families:
         for number, batch in enumerate(family.batches):
@@ -100,13 +104,13 @@ def write_golden(
 def _smallest(array: NDArray[np.generic]) -> NDArray[np.generic]:
     if array.dtype.kind != "f":
         return array
-    with np.errstate(over="ignore"):  # what overflows is not equal, and stays as it is
+    with np.errstate(over="ignore"):  # a value that overflows is not equal: the array stays as it is
         half = array.astype(np.float16)
     return half if np.array_equal(half.astype(array.dtype), array) else array
 
 
 def read_golden(path: Path, signature: Signature) -> Golden:
-    """Reads a golden file; ``ArtifactError`` where it is damaged or does not fit the signature."""
+    """Reads a golden file. ``ArtifactError``: it is damaged, or does not fit the signature."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -157,10 +161,10 @@ def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
 
 
 def golden_of(artifact: Artifact) -> Golden:
-    """The golden file of an artifact. ``ArtifactError``: it has none, and what to do about it."""
+    """Reads the golden file of an artifact. ``ArtifactError``: the artifact has none."""
     if GOLDEN_FILE not in artifact.manifest.files:
         mend = f"judge it by its checkpoint: {PACKAGE} parity {artifact.path} --checkpoint CHECKPOINT"
         if artifact.is_calibrated:
-            mend = "the real inputs that it is right for are lost: export it again"
-        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it carries no golden file; {mend}")
+            mend = "it keeps no real inputs to judge it on; export it again"
+        raise ArtifactError(f"{artifact.path}: was written with --no-parity, so it has no golden file; {mend}")
     return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)

@@ -27,10 +27,15 @@ TOOLS = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says of an artifact.
+    """The contents of ``manifest.json``.
 
-    ``checkpoint`` is {dialect, name, sha256}; ``options`` are the choices of the conversion (opset, …); ``files`` is
-    {name: {sha256, bytes}}; ``parity`` is the gate's verdict and figures, or None where the gate was skipped.
+    | field | contents |
+    |---|---|
+    | ``checkpoint`` | {dialect, name, sha256, unused_heads} |
+    | ``options`` | the choices of the conversion, such as the opset |
+    | ``files`` | {name: {sha256, bytes}} |
+    | ``tools`` | {distribution: version} |
+    | ``parity`` | the verdict and figures of the parity gate; None if the gate was skipped |
     """
 
     target: str
@@ -46,11 +51,11 @@ class Manifest:
 
     @property
     def limits(self) -> InputLimits:
-        """What its model's tables can look up."""
+        """The largest ids and lengths that its model takes."""
         return InputLimits.of(self.config)
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``manifest.json`` holds it."""
+        """Returns what ``manifest.json`` holds."""
         return {
             "format": FORMAT_VERSION,
             "target": self.target,
@@ -67,11 +72,16 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what ``to_dict`` wrote; ``KeyError``, ``TypeError`` or ``ConfigError`` where it is something else."""
+        """Reads what ``to_dict`` returned.
+
+        ``KeyError``, ``TypeError`` or ``ConfigError``: it is something else. ``ArtifactError``: it is of another version.
+        """
         if values["format"] != FORMAT_VERSION:
-            raise ArtifactError(f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use a matching version")
+            raise ArtifactError(
+                f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use the version of {PACKAGE} that wrote it"
+            )
         if values["precision"] not in get_args(Precision):
-            raise ArtifactError(f"{values['precision']!r} is no precision of this version")
+            raise ArtifactError(f"this version does not know the precision {values['precision']!r}")
         return cls(
             target=values["target"],
             precision=values["precision"],
@@ -87,7 +97,7 @@ class Manifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
-    """Hashes every file of a directory, writes ``manifest.json`` beside them, and returns it with all that was added."""
+    """Writes ``manifest.json`` into a directory, and returns it with the hashes of all files and the tools' versions added."""
     names = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
     facts = {
         name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size}
@@ -101,7 +111,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
 
 
 def tool_versions(names: Iterable[str]) -> dict[str, str]:
-    """Installed versions by distribution name; what is not installed is left out."""
+    """Returns the versions of the distributions among ``names`` that are installed."""
     found = {}
     for name in names:
         try:
@@ -112,6 +122,6 @@ def tool_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's bytes, in hex."""
+    """Returns the SHA-256 hash of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Whether an artifact's file is of the precision that its manifest says."""
+"""Checks that an artifact's model file has the precision that its manifest says."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from lxmert_export.errors import ArtifactError, ConversionError
 
 
 def check_precision(artifact: Artifact) -> GraphFacts:
-    """``ConversionError`` unless every matmul computes in what the manifest says, over weights of its precision.
+    """Checks that every matmul of a new artifact computes in the manifest's arithmetic, with weights of its precision.
 
-    Those among the manifest's float32 islands are not asked; each of the islands must be there, and compute in float32.
+    The float32 islands that the manifest lists are excepted; each of them must exist and compute in float32.
+    ``ConversionError``: the graph is otherwise.
     """
     facts = read_graph_facts(artifact)
-    assert facts is not None, "whoever converts has the reader's library"
+    assert facts is not None, "the library that reads the file is also needed for the conversion"
     if fault := _precision_fault(artifact, facts):
         raise ConversionError(fault)
     return facts
 
 
 def check_manifest_precision(artifact: Artifact) -> None:
-    """``ArtifactError`` where the manifest says another precision than the file holds; nothing without the reader's library."""
+    """``ArtifactError``: the file has another precision than the manifest says. Not checked without the file's library."""
     facts = read_graph_facts(artifact)
     if facts is not None and (fault := _precision_fault(artifact, facts)):
-        raise ArtifactError(f"{fault}: its manifest was changed; export it again")
+        raise ArtifactError(f"{fault}; the manifest was changed; export it again")
 
 
 def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
@@ -31,8 +32,8 @@ def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     arithmetic = artifact.manifest.options.get("arithmetic", precision)
     if set(facts.matmuls) != {arithmetic} or set(facts.matmul_weights) != {precision}:
         return (
-            f"{artifact.name}: called {precision} with {arithmetic} arithmetic, but its matmuls compute in {facts.matmuls} "
-            f"over weights stored in {facts.matmul_weights}"
+            f"{artifact.name}: its manifest says {precision} weights and {arithmetic} arithmetic, but its matmuls compute in "
+            f"{facts.matmuls} with weights stored in {facts.matmul_weights}"
         )
     islands, found = artifact.fp32_islands, getattr(facts, "islands", {})
     if islands and found != {"fp32": len(islands)}:

@@ -1,6 +1,6 @@
-"""One row a target: its precisions, its options, and where its code lives. Data alone; a new target is a new row.
+"""The table of targets: precisions, options, and the places of their code. A new target is a new row.
 
-Code is named as ``module:function`` and imported when it is first called: nobody needs the frameworks of other targets.
+Code is named as ``module:function`` and imported when it is first called, so that only one target's framework is needed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ class Part:
     needs: tuple[Library, ...]
 
     def load(self) -> Callable[..., Any]:
-        """Imports the function."""
+        """Imports and returns the function."""
         module, _, name = self.place.partition(":")
         function: Callable[..., Any] = getattr(import_module(module), name)
         return function
 
     @property
     def is_installed(self) -> bool:
-        """Whether all that it needs is installed; nothing is imported."""
+        """Whether the libraries that it needs are installed. Nothing is imported."""
         return not missing(self.needs)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs the files of a target.
+    """The runtime of a target.
 
-    ``opens`` (artifact, providers, threads) gives a ``Runner``. ``finds`` (artifact) raises ``BuiltNotRun`` or ``MissingExtra``
-    where something beside libraries is needed and is not here, such as a GPU. ``providers`` and ``threads`` say whether these can
-    be chosen. On a CPU it computes ``cpu_widens`` precisions in float32 and has no kernels for ``cpu_lacks``: artifacts of both
-    are judged through the target's emulator.
+    | field | meaning |
+    |---|---|
+    | ``opens`` | (artifact, providers, threads) → a ``Runner`` |
+    | ``finds`` | (artifact); raises ``BuiltNotRun`` or ``MissingExtra`` if it cannot run here, for example without a GPU |
+    | ``providers``, ``threads`` | whether execution providers, and the number of threads, can be chosen |
+    | ``cpu_widens`` | precisions that a CPU computes in float32; such artifacts are judged by the target's emulator |
+    | ``cpu_lacks`` | precisions that a CPU cannot compute; such artifacts are judged by the target's emulator |
     """
 
     name: str
@@ -54,13 +57,16 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Target:
-    """One row.
+    """One target.
 
-    ``options`` names those of ``lx.export`` that only some targets have. ``converter`` (model, options, signature, directory,
-    progress) writes files and gives the manifest's options; None where another command builds it. ``facts`` (artifact) gives the
-    ``GraphFacts`` of its file, or None where nothing reads it. ``intermediates`` (artifact, points) gives a runner of what flows
-    inside. ``emulator`` (artifact, threads) gives a runner that rounds every result to half precision. ``directories`` are read
-    whole by the runtime: no file may lie there that the manifest does not list.
+    | field | meaning |
+    |---|---|
+    | ``converter`` | (conversion, directory, progress): writes files, returns the manifest's options; None: other command |
+    | ``facts`` | (artifact) → the ``GraphFacts`` of its file; None: the file cannot be read |
+    | ``intermediates`` | (artifact, points) → a runner whose outputs are intermediate tensors |
+    | ``emulator`` | (artifact, threads) → a runner that rounds every result to half precision |
+    | ``options`` | the options of ``lx.export`` that this target has and some others do not |
+    | ``directories`` | directories that the runtime reads whole: every file in them must be listed in the manifest |
     """
 
     name: str
@@ -72,10 +78,10 @@ class Target:
     intermediates: Part | None = None
     emulator: Part | None = None
     options: frozenset[str] = frozenset()
-    integers: Literal["int32", "int64"] = "int64"  # of ids, masks and token types
-    own_modules: bool = False  # whether it takes modules of a user's own
+    integers: Literal["int32", "int64"] = "int64"  # dtype of ids, masks and token types
+    own_modules: bool = False  # whether it can convert a user's own module
     directories: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ()  # of its files, where there are several
+    formats: tuple[str, ...] = ()  # its file formats, if there are several
 
 
 TARGETS: dict[str, Target] = {
@@ -130,7 +136,7 @@ TARGETS: dict[str, Target] = {
             ("fp32", "fp16", "bf16"),
             Runtime(
                 "tensorrt",
-                # Which of the two libraries is needed depends on the engine: the functions say so themselves.
+                # The engine decides which of two libraries is needed: the functions themselves raise MissingExtra.
                 Part("lxmert_export.runners.tensorrt.opening:open_engine", ()),
                 finds=Part("lxmert_export.runners.tensorrt.opening:find_engine", ()),
             ),

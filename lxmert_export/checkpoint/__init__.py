@@ -1,8 +1,9 @@
 """Checkpoint files of every dialect, read strictly and written bit for bit.
 
-files.py      which file, which format, every check that comes before a tensor is believed
-h5.py         Keras' HDF5 layout (imports h5py)
-dialects.py   other people's names → ours, and the config where none is written down
-read.py       a name or path → a checked Checkpoint
-write.py      our tensors → a directory in one of the dialects
+files.py           finds the weight file, detects its format, and checks its tensors before they are used
+h5.py              reads and writes Keras' HDF5 layout (imports h5py)
+mapped_memory.py   gives memory-mapped pages back to the operating system
+dialects.py        maps the names of each dialect to ours, and infers a config if the checkpoint has none
+read.py            reads a name or path as a checked Checkpoint
+write.py           writes our tensors to a directory in one of the dialects
 """

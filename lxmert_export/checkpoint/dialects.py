@@ -1,6 +1,6 @@
-"""Other people's tensor names → ours, and the config of a file that comes without one.
+"""Maps the tensor names of every dialect to ours, and infers the config of a file that has none.
 
-Upstream names differ by prefixes only; what is behind them is the table of ``weight_names``:
+Upstream names differ only in their prefixes. The names behind the prefixes are in the table of ``weight_names``:
 
     bert.…, module.bert.…                            original pre-training file, backbone only or with heads
     lxrt_encoder.model.(module.)bert.…, logit_fc.…   original fine-tuned snapshot (VQA, GQA, NLVR2)
@@ -28,12 +28,15 @@ Dialect = Literal["hf", "original", "tf"]
 ORIGINAL_PREFIXES = ("bert.", "lxrt_encoder.model.bert.")
 FINE_TUNED_HEAD = "logit_fc."
 BARE_PARTS = ("embeddings.", "encoder.", "pooler.", "embeddings/", "encoder/", "pooler/")
-HEAD_SIZE = 64  # of every published checkpoint; a file without a config does not tell
+HEAD_SIZE = 64  # of every published checkpoint: the number of heads cannot be read from the weights
 
 
 @dataclass(frozen=True)
 class Named:
-    """A checkpoint's tensors under upstream names (or TensorFlow paths), and what dialect they were found in."""
+    """A checkpoint's tensors by upstream name (or TensorFlow path), and their dialect.
+
+    ``repeated`` holds each name that occurs more than once, and whether the copies are known to be equal.
+    """
 
     dialect: Dialect
     tensors: Mapping[str, Tensor]
@@ -41,7 +44,7 @@ class Named:
 
 
 def upstream_names(raw: RawWeights) -> Named:
-    """Strips the prefixes of a dialect; names that become equal are noted as repeated."""
+    """Strips the prefixes of a dialect. Names that become equal are recorded as repeated."""
     names = list(raw.tensors)
     is_tensorflow = raw.metadata.get("format") == "tf" or any(name.endswith(":0") for name in names)
     bare = [name.removeprefix("module.").replace("lxrt_encoder.model.module.", "lxrt_encoder.model.") for name in names]
@@ -67,12 +70,15 @@ def _canonical_name(name: str) -> str:
     name = name.removesuffix(":0")
     if name.startswith(BARE_PARTS):
         name = ("lxmert/" if "/" in name else BACKBONE) + name
-    # BERT's old TensorFlow names for LayerNorm, in files of the first months.
+    # Early files have BERT's old TensorFlow names for LayerNorm.
     return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
 
 
 def _with_answer_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A fine-tuned ``logit_fc`` over one picture is the answer head; over two it is NLVR2's, and keeps its name."""
+    """Gives a fine-tuned ``logit_fc`` over one picture the answer head's name.
+
+    Over two pictures ``logit_fc`` is the head of NLVR2, and keeps its name.
+    """
     first, words = (
         tensors.get(f"{FINE_TUNED_HEAD}0.weight"),
         tensors.get(f"{BACKBONE}embeddings.word_embeddings.weight"),
@@ -83,7 +89,10 @@ def _with_answer_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_name_table(named: Named, config: LxmertConfig) -> dict[str, Weight]:
-    """Upstream name (or TensorFlow path) → row, for every parameter that an LXMERT of this config can have."""
+    """Returns the row of every parameter that an LXMERT of this config can have, by upstream name (or TensorFlow path).
+
+    All heads are included, whatever the config says about them.
+    """
     everything = config.replace(
         task_obj_predict=True, task_qa=True, visual_obj_loss=True, visual_attr_loss=True, visual_feat_loss=True
     )
@@ -92,7 +101,7 @@ def our_name_table(named: Named, config: LxmertConfig) -> dict[str, Weight]:
 
 
 def held_task(ours: Iterable[str]) -> Task:
-    """The task of the fullest head that the names hold."""
+    """Returns the task of the fullest head among the parameter names."""
     heads = {name.split(".")[0] for name in ours}
     if heads & {"masked_language_head", "match_head"}:
         return "pretraining"
@@ -101,7 +110,7 @@ def held_task(ours: Iterable[str]) -> Task:
     return "nlvr2" if "pair_head" in heads else "model"
 
 
-# Where each size is read off: a parameter's name and an axis of its shape.
+# Where each size of a config is read: a parameter's name and an axis of its shape.
 SIZE_PLACES = {
     "vocab_size": ("lxmert.embeddings.word.weight", 0),
     "hidden_size": ("lxmert.embeddings.word.weight", 1),
@@ -117,7 +126,11 @@ SIZE_PLACES = {
 
 
 def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
-    """Sizes from shapes, layer counts and switches from names. ``CheckpointError``: not an LXMERT."""
+    """Infers a config: sizes from shapes, layer counts and switches from names.
+
+    ``num_attention_heads`` defaults to hidden_size / 64, because the number of heads cannot be read from the weights. Raises
+    ``CheckpointError`` if the tensors are not those of an LXMERT.
+    """
     values: dict[str, Any] = _layer_counts(named)
     table = our_name_table(named, LxmertConfig(**values))
     shapes = {table[name].ours: _shape(named, name, table[name]) for name in named.tensors if name in table}
@@ -135,13 +148,16 @@ def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
 
 
 def _shape(named: Named, name: str, row: Weight) -> tuple[int, ...]:
-    """The shape the PyTorch way round: outputs first."""
+    """The shape in PyTorch's order, which has the outputs first."""
     shape = tuple(named.tensors[name].shape)
     return shape[::-1] if named.dialect == "tf" and row.kind == "kernel" else shape
 
 
 def _layer_counts(named: Named) -> dict[str, int]:
-    """Layers of each kind by their highest number. ``CheckpointError``: no cross-modality layers, so no LXMERT."""
+    """Counts the layers of each kind, by their highest number.
+
+    Raises ``CheckpointError`` if there are no cross-modality layers, or fewer tensors than layers.
+    """
     counts = {"l_layers": 0, "x_layers": 0, "r_layers": 0}
     kinds = {"layer": "l_layers", "x_layers": "x_layers", "r_layers": "r_layers"}
     for name in named.tensors:
@@ -155,5 +171,7 @@ def _layer_counts(named: Named) -> dict[str, int]:
             f"not an LXMERT checkpoint: it has no cross-modality layers (it holds {some or 'nothing'})"
         )
     if max(counts.values()) > len(named.tensors):
-        raise CheckpointError(f"not an LXMERT checkpoint: layer numbers up to {max(counts.values())} are not all there")
+        raise CheckpointError(
+            f"not an LXMERT checkpoint: it has fewer tensors ({len(named.tensors)}) than layers ({max(counts.values())})"
+        )
     return counts

@@ -1,4 +1,4 @@
-"""Weight files as they lie on disk: told apart by content, opened without running their code, checked before use."""
+"""Opens weight files: detects the format from the content, runs no code from the file, and checks tensors before use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 
 Format = Literal["safetensors", "pickle", "h5"]
-# In a directory the first that is there wins; `.pth` files come after those of Hugging Face, whatever they are called.
+# The first of these that a directory holds is read. A `.pth` file of any name comes after them.
 PREFERRED_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -38,7 +38,7 @@ PICKLE_SIGNATURE = b"\x80"
 
 @dataclass(frozen=True)
 class RawWeights:
-    """Tensors by the names that the files give them; ``repeated`` are names found twice, with whether the copies agree."""
+    """Tensors by their names in the files. ``repeated`` holds each name that occurs twice, and whether the copies are equal."""
 
     paths: tuple[Path, ...]
     format: Format
@@ -48,9 +48,9 @@ class RawWeights:
 
 
 def find_weight_file(path: Path) -> Path:
-    """The weight file that a checkpoint's path stands for.
+    """Returns the weight file of a checkpoint's path, which is a file or a directory.
 
-    ``CheckpointError``: none in a directory, several ``.pth``, or a converted model.
+    Raises ``CheckpointError`` if a directory holds no weights or several ``.pth`` files, or if the path is a converted model.
     """
     if path.is_file():
         _refuse_converted(path)
@@ -72,7 +72,7 @@ def find_weight_file(path: Path) -> Path:
 
 
 def _refuse_converted(path: Path) -> None:
-    """``CheckpointError``: an artifact, a part of one, or another converted model, with what to name instead."""
+    """Raises ``CheckpointError`` for an artifact, a part of one or another converted model, and says what to name instead."""
     artifact = path if manifest_of(path) else holder_of(path)
     kind = "an artifact" if artifact == path else converted_kind(path) or (artifact and "a part of an artifact")
     if kind is None:
@@ -92,7 +92,10 @@ def _refuse_converted(path: Path) -> None:
 
 
 def read_weights(path: Path) -> RawWeights:
-    """Opens a weight file or a shard index, memory-mapped where the format allows. ``CheckpointError``: not to be trusted."""
+    """Opens a weight file or a shard index, memory-mapped if the format allows it.
+
+    Raises ``CheckpointError`` for a file that is damaged, of another format, or unsafe to load.
+    """
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return _read_file(path)
@@ -112,7 +115,7 @@ def _read_file(path: Path) -> RawWeights:
         return _read_pickle(path, zipped=start.startswith(ZIP_SIGNATURE))
     if start[8:9] == b"{":
         return _read_safetensors(path)
-    raise CheckpointError(f"{path}: is no PyTorch, safetensors or HDF5 file; copy or download it again")
+    raise CheckpointError(f"{path}: is not a PyTorch, safetensors or HDF5 file; copy or download it again")
 
 
 def _read_shards(index: Path) -> RawWeights:
@@ -157,7 +160,7 @@ def _read_safetensors(path: Path) -> RawWeights:
 
 
 def _repeated_header_keys(path: Path) -> dict[str, bool]:
-    """Keys that the JSON header holds twice, which every JSON reader would silently let the last one win."""
+    """Returns the keys that occur twice in the JSON header: a JSON reader would silently keep only the last value."""
     seen: list[str] = []
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -166,7 +169,7 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
         header = file.read(length)
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if any(isinstance(value, dict) for _, value in pairs):  # the outermost object: the tensors
+        if any(isinstance(value, dict) for _, value in pairs):  # the outermost object, which lists the tensors
             seen.extend(key for key, _ in pairs)
         return dict(pairs)
 
@@ -180,7 +183,7 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
 def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
     try:
         with warnings.catch_warnings():
-            # About pickle protocols other than its own: what cannot be read is refused below, in one line.
+            # torch warns of pickle protocols that it may not support: a file that it cannot read is refused below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             # weights_only: nothing is unpickled that could run code. Only the zip layout can be memory-mapped.
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
@@ -188,7 +191,7 @@ def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
         reason = "it holds more than tensors, and loading it could run code"
         if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):
             reason = first_line(error)
-        raise CheckpointError(f"{path}: refused: {reason}; save its state_dict() alone") from error
+        raise CheckpointError(f"{path}: refused: {reason}; save only its state_dict()") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
             AssertionError, OverflowError, UnicodeDecodeError, MemoryError) as error:  # fmt: skip
         raise CheckpointError(f"{path}: damaged PyTorch file: {first_line(error)}; copy it again") from error
@@ -206,14 +209,17 @@ def _read_h5(path: Path) -> RawWeights:
 
 
 def _checked(path: Path, tensors: Mapping[str, object]) -> dict[str, Tensor]:
-    """Dense floating-point tensors whose bytes are really stored. ``CheckpointError`` names all that are not, at once."""
+    """Checks that all are dense floating-point tensors whose bytes are really stored.
+
+    Raises one ``CheckpointError`` that names all others.
+    """
     sound: dict[str, Tensor] = {}
     faults = []
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in FLOAT_DTYPES:
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             faults.append(f"{name} is {kind}, not a dense floating-point tensor")
-        # A stride of 0 lets a file of a thousand bytes claim 10^12 elements: what is claimed must be stored.
+        # A stride of 0 lets a file of a thousand bytes claim 10^12 elements, so the claimed bytes must be stored.
         elif (claimed := tensor.numel() * tensor.element_size()) > (stored := tensor.untyped_storage().nbytes()):
             faults.append(f"{name} claims {claimed} bytes and stores {stored}")
         else:
@@ -224,6 +230,6 @@ def _checked(path: Path, tensors: Mapping[str, object]) -> dict[str, Tensor]:
 
 
 def shortened(items: list[str], most: int = 8) -> str:
-    """A list in one line, its tail counted."""
+    """Joins a list in one line: at most ``most`` items, then the number of the others."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from lxmert_export.errors import CheckpointError, first_line
 
-# What keras puts into the root; transformers does not look at them.
+# Keras writes these attributes into the root; transformers ignores them.
 BACKEND, KERAS_VERSION = "tensorflow", "2.21.0"
-# HDF5 keeps an attribute in the object's header, which holds 64 KiB.
+# HDF5 stores an attribute in the object's header, which holds 64 KiB.
 LARGEST_ATTRIBUTE = 64512
 
 
 def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
-    """Tensors by variable name (model name and ``:0`` cut off), and names stored twice with whether the copies agree.
+    """Reads the floating-point tensors by variable name, without the model's name and ``:0``.
 
-    ``CheckpointError``: a damaged file, or a link that leads out of it.
+    Also returns each name that is stored twice, with whether the copies are equal. Raises ``CheckpointError`` for a damaged file,
+    and for a file with soft or external links.
     """
     tensors: dict[str, Tensor] = {}
     repeated: dict[str, bool] = {}
@@ -38,7 +39,7 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
 
 
 def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset of the file, found by walking hard links only."""
+    """Yields every floating-point dataset of the file, by variable name. Follows hard links only."""
     waiting: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
     seen = set()
     while waiting:
@@ -49,7 +50,7 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]
             item = group[name]
             if isinstance(item, h5py.Group):
                 identity = h5py.h5o.get_info(item.id).addr
-                if identity not in seen:  # a hard link back to a parent would never end
+                if identity not in seen:  # a hard link back to a parent would make an endless loop
                     seen.add(identity)
                     waiting.append(((*parts, name), item))
                 continue
@@ -60,15 +61,18 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]
 
 
 def _variable_name(parts: tuple[str, ...]) -> str:
-    """(layer, model name, path…, ``kernel:0``) → path/kernel; the model's name varies, and is dropped wherever it stands."""
-    inner = list(parts[1:])  # Keras groups by layer, and repeats its name below the model's
+    """Returns ``path/kernel`` for the parts layer, model's name, path…, ``kernel:0``.
+
+    The model's name varies, and is missing in some files.
+    """
+    inner = list(parts[1:])  # Keras groups by layer, and repeats the layer's name below the model's
     if inner and inner[0].startswith("tf_lxmert"):
         inner = inner[1:]
     return "/".join(inner).removesuffix(":0")
 
 
 def write_h5(path: Path, layers: Mapping[str, Mapping[str, Tensor]], model_name: str) -> None:
-    """Writes tensors by layer, then by variable name; ``model_name`` is what Keras calls the whole."""
+    """Writes tensors by layer, then by variable name. ``model_name`` is Keras' name of the whole model."""
     with h5py.File(path, "w") as file:
         file.attrs["backend"], file.attrs["keras_version"] = BACKEND, KERAS_VERSION
         _set_names(file, "layer_names", list(layers))
@@ -82,7 +86,7 @@ def write_h5(path: Path, layers: Mapping[str, Mapping[str, Tensor]], model_name:
 
 
 def _set_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
-    """A list of names as Keras stores it: in pieces ``attribute0``, ``attribute1``, … where one would be too large."""
+    """Stores a list of names as Keras does: in pieces ``attribute0``, ``attribute1``, … if one would be too large."""
     encoded = np.array([name.encode() for name in names]) if names else np.array([], dtype="S1")
     pieces = max(1, -(-encoded.nbytes // LARGEST_ATTRIBUTE))
     if pieces == 1:

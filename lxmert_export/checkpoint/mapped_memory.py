@@ -1,6 +1,6 @@
-"""Lets the operating system take back memory-mapped pages that have been read for now.
+"""Gives memory-mapped pages back to the operating system after they have been read.
 
-Reading a mapped checkpoint through would otherwise keep all of its 856 MB resident. Elsewhere than on Linux nothing happens.
+Otherwise all 856 MB of a full-size checkpoint would stay in memory once they have been read. Has an effect on Linux only.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from pathlib import Path
 from torch import Tensor
 
 MAPS = Path("/proc/self/maps")
-MADV_DONTNEED, MADV_PAGEOUT = 4, 21  # Linux; the mmap module has the first there only, and the second not at all
+MADV_DONTNEED, MADV_PAGEOUT = 4, 21  # Linux's; Python's mmap has the first on Linux only, and never the second
 
 
 class MappedFiles:
-    """Where files that were just opened are mapped; their pages can be dropped until somebody writes to them.
+    """The mapped memory of files that were just opened, whose pages can be dropped.
 
-    What a process has written to a private mapping is lost with the page: this is for weights that nobody has seen yet.
+    Only for weights that nothing has written to: with a page, whatever was written to it is lost.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._ranges = list(_ranges({str(path.resolve()) for path in paths}))
 
     def forget(self) -> None:
-        """Drops the pages; they are read from the file again when they are needed."""
+        """Drops the pages. When they are needed, they are read from the file again."""
         for start, end in self._ranges:
             _advise(start, end, MADV_DONTNEED)
 
 
 def page_out(tensor: Tensor) -> None:
-    """Advises that a tensor's pages may go; whatever memory they are, none of their values is lost."""
+    """Advises the system to take a tensor's pages out of memory. No values are lost, whatever kind of memory it is."""
     if tensor.device.type == "cpu" and tensor.is_contiguous() and MAPS.exists():
         start = tensor.data_ptr()
         _advise(start, start + tensor.numel() * tensor.element_size(), MADV_PAGEOUT)
 
 
 def _ranges(names: set[str]) -> Iterator[tuple[int, int]]:
-    with suppress(FileNotFoundError):  # no Linux
+    with suppress(FileNotFoundError):  # not on Linux
         for line in MAPS.read_bytes().splitlines():
             fields = line.split(maxsplit=5)
             if len(fields) == 6 and os.fsdecode(fields[5]) in names:  # address, rights, offset, device, inode, file
@@ -50,8 +50,8 @@ def _ranges(names: set[str]) -> Iterator[tuple[int, int]]:
 
 
 def _advise(start: int, end: int, advice: int) -> None:
-    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: the rest of a page is another tensor's
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: another tensor may share a page
     last = end // mmap.PAGESIZE * mmap.PAGESIZE
     if last > first:
-        # It is advice: where the kernel declines, the pages simply stay.
+        # The kernel may decline this advice: then the pages stay in memory.
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), advice)

@@ -1,4 +1,4 @@
-"""A checkpoint's name → a checked ``Checkpoint``: every tensor there, once, of the right shape, finite."""
+"""Reads a checkpoint and checks it: every tensor is there once, has the right shape, and is finite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint came from: its dialect, the name it was asked for by, and its weight files."""
+    """Where a checkpoint came from: its dialect, the name or path that was asked for, and its weight files."""
 
     dialect: Dialect
     name: str
@@ -31,7 +31,7 @@ class Source:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the weight files' bytes, one after the other."""
+        """The SHA-256 of the bytes of all weight files, one file after the other, in hex."""
         digest = hashlib.sha256()
         for path in self.paths:
             with path.open("rb") as file:
@@ -42,10 +42,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Checked weights under our names (the backbone's begin with ``lxmert.``), as stored, memory-mapped where possible.
+    """Checked weights by our names (the backbone's begin with ``lxmert.``), in the stored dtypes, memory-mapped if possible.
 
-    ``unused`` are heads that the file holds and the task does not use; ``fresh`` are parameters that were asked for anew.
-    A tied decoder is the word embedding itself.
+    ``unused`` are the heads that the file holds and the task does not use. ``fresh`` are the parameters of missing heads, which
+    ``fresh_heads`` allows. A tied decoder is the same tensor as the word embedding.
     """
 
     config: LxmertConfig
@@ -64,11 +64,11 @@ def read_checkpoint(
     num_attention_heads: int | None = None,
     fresh_heads: bool = False,
 ) -> Checkpoint:
-    """Reads a checkpoint of any dialect; ``task`` defaults to the fullest head that it holds.
+    """Reads a checkpoint of any dialect. ``task`` defaults to the task of the fullest head that the file holds.
 
-    A ``config.json`` beside the weights wins over what their shapes tell. ``CheckpointError`` names everything that is
-    missing, unexpected, mis-shaped, repeated or not finite at once; a head that is lacking is an error unless
-    ``fresh_heads``.
+    The config is read from ``config.json`` beside the weights; without that file it is inferred from names and shapes.
+    ``num_attention_heads`` overrides either. Raises ``CheckpointError``, which names at once all tensors that are missing,
+    unexpected, stored twice, mis-shaped or not finite. A missing head is an error unless ``fresh_heads``.
     """
     if task is not None and task not in TASKS:
         raise CheckpointError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
@@ -103,7 +103,7 @@ def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig
 
 
 def _under_our_names(named: Named, config: LxmertConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors by our names, kernels the PyTorch way round; and the names that no LXMERT has."""
+    """Returns the tensors by our names, with kernels in PyTorch's order, and the names that no LXMERT has."""
     table = our_name_table(named, config)
     ours, unexpected = {}, []
     for name, tensor in named.tensors.items():
@@ -121,7 +121,7 @@ def _check_heads(ours: dict[str, Tensor], config: LxmertConfig, task: Task, fres
     if lacking:
         served = [other for other in TASKS if not _lacking_heads(ours, config, other)]
         raise CheckpointError(
-            f"lacks {shortened(lacking)}, which task {task!r} needs; it can serve {', '.join(served)}"
+            f"lacks {shortened(lacking)}, which task {task!r} needs; tasks that it can serve: {', '.join(served)}"
         )
 
 
@@ -131,7 +131,7 @@ def _lacking_heads(ours: dict[str, Tensor], config: LxmertConfig, task: Task) ->
 
 
 def _head(name: str) -> str:
-    """``answer_head`` of ``answer_head.expand.weight``; ``lxmert`` for the whole backbone."""
+    """Returns ``answer_head`` for ``answer_head.expand.weight``, and ``lxmert`` for any parameter of the backbone."""
     return name.split(".")[0]
 
 
@@ -144,7 +144,10 @@ def _checked(
     fresh_heads: bool,
     paths: tuple[Path, ...],
 ) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    """The task's tensors in the table's order, unused heads, fresh names; or one error that names every fault."""
+    """Returns the task's tensors in the table's order, the unused heads and the fresh names.
+
+    Raises one ``CheckpointError`` that names every fault.
+    """
     rows = {row.ours: row for row in weight_names(config, task)}
     held = {_head(name) for name in ours}
     missing = [name for name in rows if name not in ours]
@@ -161,8 +164,8 @@ def _checked(
         faults["not finite"] = list(_not_finite({name: ours[name] for name in rows if name in ours}, paths))
         faults["untied"] = _untied(ours, rows, config)
     if any(faults.values()):
-        told = "; ".join(f"{kind}: {shortened(names)}" for kind, names in faults.items() if names)
-        raise CheckpointError(f"does not fit its config as an LXMERT for task {task!r}: {told}")
+        listed = "; ".join(f"{kind}: {shortened(names)}" for kind, names in faults.items() if names)
+        raise CheckpointError(f"does not fit its config as an LXMERT for task {task!r}: {listed}")
     if TIED_DECODER in rows and config.tie_word_embeddings:
         ours = {**ours, TIED_DECODER: ours[WORD_EMBEDDING]}
     unused = tuple(dict.fromkeys(_head(name) for name in ours if name not in rows))
@@ -176,20 +179,20 @@ def _misshapen(ours: dict[str, Tensor], rows: dict[str, Weight]) -> Iterator[str
 
 
 def _untied(ours: dict[str, Tensor], rows: dict[str, Weight], config: LxmertConfig) -> list[str]:
-    """The decoder's own copy of the word embedding must be a copy, unless the config unties the two."""
+    """Returns a fault if the decoder's weight differs from the word embedding although the config ties them."""
     copy = ours.get(TIED_DECODER)
     if copy is None or TIED_DECODER not in rows or not config.tie_word_embeddings:
         return []
     words = ours[WORD_EMBEDDING]
     if copy.data_ptr() == words.data_ptr() or torch.equal(copy, words):
         return []
-    return [f"{TIED_DECODER} differs from {WORD_EMBEDDING} (set tie_word_embeddings to false if that is meant)"]
+    return [f"{TIED_DECODER} differs from {WORD_EMBEDDING} (if they should differ, set tie_word_embeddings to false)"]
 
 
 def _not_finite(tensors: dict[str, Tensor], paths: tuple[Path, ...]) -> Iterator[str]:
     mapped = MappedFiles(paths)
     for name, tensor in tensors.items():
-        # aminmax passes NaN on, and needs no copy of the tensor, as isfinite() would.
+        # aminmax returns NaN if there is one and, unlike isfinite(), needs no copy of the tensor.
         low, high = torch.aminmax(tensor)
         if not (torch.isfinite(low) and torch.isfinite(high)):
             yield name

@@ -1,4 +1,4 @@
-"""Our tensors → a directory in one of the dialects, read back and compared bit for bit before it takes its name."""
+"""Writes a checkpoint in one of the dialects. It is read back and compared bit for bit before it takes its final name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
-# What config.json calls the class that the weights belong to. transformers has none for NLVR2: the name is ours.
+# The name of the weights' class in config.json. transformers has no class for NLVR2: that name is ours.
 ARCHITECTURES: dict[Task, str] = {
     "model": "LxmertModel",
     "pretraining": "LxmertForPreTraining",
@@ -41,11 +41,19 @@ def write_checkpoint(
     dialect: Dialect,
     overwrite: bool = False,
 ) -> None:
-    """Writes weights (by our names, the backbone's with ``lxmert.``) and ``config.json``; values and dtypes as they are.
+    """Writes weights and ``config.json`` to a new directory, with values and dtypes unchanged.
 
-    ``hf``: model.safetensors. ``original``: model_LXRT.pth or, with a fine-tuned head, BEST.pth. ``tf``: tf_model.h5.
-    ``ArtifactError``: the directory exists or cannot be written. ``CheckpointError``: an unknown dialect, or weights that are not
-    finite.
+    ``tensors`` are by our names (the backbone's begin with ``lxmert.``), with at least those of the task.
+
+    | dialect | file |
+    |---|---|
+    | ``hf`` | ``model.safetensors`` |
+    | ``original`` | ``BEST.pth`` for question-answering and nlvr2, ``model_LXRT.pth`` for the other tasks |
+    | ``tf`` | ``tf_model.h5`` |
+
+    Raises ``ArtifactError`` if the directory exists and ``overwrite`` is False, or if it cannot be written. Raises
+    ``CheckpointError`` for an unknown dialect, for weights that are missing or not finite, and for weights that the dialect
+    cannot hold.
     """
     if dialect not in get_args(Dialect):
         raise CheckpointError(f"unknown dialect {dialect!r}; choose from {', '.join(get_args(Dialect))}")
@@ -64,14 +72,14 @@ def write_checkpoint(
         config.replace(extra={**config.extra, "architectures": [ARCHITECTURES[task]]}).save_pretrained(temporary)
         try:
             _compare(tensors, rows, task, temporary)
-        except CheckpointError as error:  # it names the directory that is being filled, which nobody else will see
+        except CheckpointError as error:  # the message names the temporary directory, which the user does not know
             raise CheckpointError(str(error).replace(str(temporary), str(directory))) from error
 
 
 def _write_hf(
     rows: tuple[Weight, ...], tensors: Mapping[str, Tensor], config: LxmertConfig, task: Task, path: Path
 ) -> None:
-    # transformers keeps the backbone alone without its prefix, and leaves a tied decoder out.
+    # transformers stores a backbone without heads without its prefix, and leaves a tied decoder out.
     prefix = BACKBONE if task == "model" else ""
     kept = [row for row in rows if not (row.ours == TIED_DECODER and config.tie_word_embeddings)]
     named = {row.upstream.removeprefix(prefix): tensors[row.ours].contiguous() for row in kept}
@@ -85,7 +93,7 @@ def _write_original(rows: tuple[Weight, ...], tensors: Mapping[str, Tensor], tas
     for row in rows:
         name = row.upstream.removeprefix("answer_head.") if fine_tuned else row.upstream
         name = prefix + name.removeprefix(BACKBONE) if name.startswith(BACKBONE) else name
-        # One object for both, so that a tied decoder shares its storage in the file, as in the published one.
+        # A tied decoder is the same object as the word embedding, so that the file stores it once, as the published one does.
         shared = WORD_EMBEDDING if row.ours == TIED_DECODER and _is_tied(tensors) else row.ours
         named[name] = tensors[shared].detach().contiguous()
     torch.save(named, directory / (FINE_TUNED_FILE if fine_tuned else PRETRAINED_FILE))
@@ -104,7 +112,7 @@ def _write_tensorflow(
         raise CheckpointError("HDF5 has no bfloat16: write the hf or original dialect, or convert to float32 first")
     if not config.tie_word_embeddings:
         raise CheckpointError(
-            "TFLxmert always ties the word decoder: an untied one cannot be written in the tf dialect"
+            "the tf dialect cannot hold an untied word decoder, because TFLxmert always ties it: write hf or original"
         )
     layers: dict[str, dict[str, Tensor]] = {}
     for row in rows:
@@ -112,15 +120,17 @@ def _write_tensorflow(
             continue
         tensor = tensors[row.ours].t() if row.kind == "kernel" else tensors[row.ours]
         layers.setdefault(row.tensorflow.split("/")[0], {})[row.tensorflow] = tensor
-    if "cls" in layers:  # TFLxmert's word head holds the embedding layer, and so Keras writes it again
+    if "cls" in layers:  # TFLxmert's word head contains the embedding layer, so Keras writes that layer twice
         layers["cls"] |= {n: t for n, t in layers["lxmert"].items() if n.startswith("lxmert/embeddings/")}
     write_h5(path, layers, "tf_lxmert_model" if task == "model" else "tf_lxmert_for_pre_training")
 
 
 def _compare(tensors: Mapping[str, Tensor], rows: tuple[Weight, ...], task: Task, directory: Path) -> None:
-    """Reads back what was written. ``CheckpointError``: not the same to the bit."""
+    """Reads the checkpoint back. Raises ``CheckpointError`` if any tensor differs in dtype or value."""
     back = read_checkpoint(directory, task=task).tensors
     for row in rows:
         ours, theirs = tensors[row.ours], back[row.ours]
         if ours.dtype != theirs.dtype or not torch.equal(ours, theirs):
-            raise CheckpointError(f"{directory}: {row.ours} came back changed; check the disk and try again")
+            raise CheckpointError(
+                f"{directory}: {row.ours} changed between writing and reading; check the disk, try again"
+            )

@@ -1,1 +1,1 @@
-"""The command line: parses, calls the Python interface, prints. Nothing is computed here."""
+"""The command line: parses options, calls the Python interface, prints. It computes nothing itself."""

@@ -1,4 +1,4 @@
-"""`python -m lxmert_export.cli` does what the console script `lxmert-export` does."""
+"""Makes `python -m lxmert_export.cli` the same as the console script `lxmert-export`."""
 
 from lxmert_export.cli.main import main
 

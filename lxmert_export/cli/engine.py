@@ -51,14 +51,17 @@ def tensorrt(
     overwrite: options.OverwriteOption = False,
     provider: options.ProviderOption = None,
 ) -> None:
-    """Build a TensorRT engine from a checkpoint or an ONNX artifact, and count what it computes in.
+    """Build a TensorRT engine from a checkpoint or an ONNX artifact.
 
-    What is marked [unexecuted] follows NVIDIA's documentation, and no run of ours has executed it: so does every build with
-    classic TensorRT, and every run of an engine.
+    The ONNX graph is compared with its checkpoint before the build. After the build the engine's layers are counted by
+    precision. The engine itself is checked by `lxmert-export verify` on a GPU.
+
+    [unexecuted]: written from NVIDIA's documents, never run by us. This also holds for every build with classic TensorRT and
+    for every run of an engine.
     """
     from lxmert_export.api.engine import OnnxOptions, build_engine
 
-    # Only what was asked for: an ONNX artifact has been exported already, and takes none of these.
+    # Passed on only if given: an ONNX artifact has been exported already, and build_engine refuses these options for it.
     asked: dict[str, Any] = {
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
@@ -81,30 +84,32 @@ def tensorrt(
 
 
 def _say_built(artifact: Artifact) -> None:
-    """Tells what was found before the build, what was built or bundled, and what nobody has run."""
+    """Prints what was found before the build, what was built or bundled, and what was never executed."""
     from lxmert_export.api.inspect import predicted_errors
 
     say_origin(artifact)
     if artifact.report is not None:
-        say("parity of the ONNX graph that the engine is built from:")
+        say("parity of the ONNX graph from which the engine is built:")
     show_report(artifact.report)
     described = artifact.manifest.options
     _say_findings(described["lint"])
-    for foretold in predicted_errors(described):
-        say(f"foretold error: {foretold}")
+    for predicted in predicted_errors(described):
+        say(f"predicted error on the GPU: {predicted}")
     bundle = described.get("bundle")
     engine = bundle["engine"] if bundle else described["engine"]
     for note in engine["notes"]:
         say(f"note: {note}")
     if bundle:
-        say(f"no run of ours has executed for this target: {', '.join(engine['unexecuted']) or 'nothing'}")
-        typer.echo(f"wrote {artifact.path} and {artifact.path}.tar.gz: nothing is built yet; its README.md says how")
+        say(f"never executed by us for this target: {', '.join(engine['unexecuted']) or 'nothing'}")
+        typer.echo(
+            f"wrote {artifact.path} and {artifact.path}.tar.gz: no engine is built yet; README.md says how to build it"
+        )
         return
     typer.echo(f"wrote {artifact.path} (engine {described['build']['engine_bytes']:,} bytes): {described['status']}")
 
 
 def _say_findings(findings: Sequence[Mapping[str, Any]]) -> None:
-    """Errors and warnings of the fp16 linter, and how many notes there are."""
+    """Prints the errors and warnings of the fp16 linter, and the number of its notes."""
     notes = [finding for finding in findings if finding["severity"] == "note"]
     for finding in findings:
         if finding not in notes:

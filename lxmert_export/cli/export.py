@@ -1,4 +1,4 @@
-"""The commands that write an artifact, one for each target: `lxmert-export onnx|tensorflow|tflite`."""
+"""The commands `lxmert-export onnx`, `tensorflow` and `tflite`: each writes an artifact of its target."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ def onnx(
     overwrite: options.OverwriteOption = False,
     provider: options.ProviderOption = None,
 ) -> None:
-    """Convert a checkpoint to ONNX, and prove it."""
+    """Convert a checkpoint to ONNX, and check the result.
+
+    The outputs are compared with the checkpoint's in float64. If this check fails, no artifact is written and the exit code
+    is 3.
+    """
     from lxmert_export.runners.onnx.providers import CPU
 
     if fp32_islands == "auto" and not fp16:
         raise typer.BadParameter("--fp32-islands auto is for --fp16")
     if fp32_islands == "auto" and no_parity:
-        raise typer.BadParameter("--fp32-islands auto searches for what the gate lets pass: leave --no-parity out")
+        raise typer.BadParameter("--fp32-islands auto needs the parity gate for its search: leave --no-parity out")
 
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
@@ -73,7 +77,11 @@ def tensorflow(
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Convert a checkpoint to TensorFlow, and prove it."""
+    """Convert a checkpoint to TensorFlow, and check the result.
+
+    The outputs are compared with the checkpoint's in float64. If this check fails, no artifact is written and the exit code
+    is 3.
+    """
     _export(
         "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
         task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
@@ -101,9 +109,13 @@ def tflite(
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Convert a checkpoint to TFLite for edge devices, and prove it."""
+    """Convert a checkpoint to TFLite, and check the result.
+
+    The outputs are compared with the checkpoint's in float64. If this check fails, no artifact is written and the exit code
+    is 3.
+    """
     if full_integer and not int8:
-        raise typer.BadParameter("--full-integer is a kind of --int8: give both")
+        raise typer.BadParameter("--full-integer is a kind of --int8: give --int8, too")
     if calibration is not None and not full_integer:
         raise typer.BadParameter("--calibration is for --int8 --full-integer")
     _export(
@@ -115,7 +127,7 @@ def tflite(
 
 
 def _export(target: str, checkpoint: str, output: Path | None, precision: Precision | None, **options: Any) -> None:
-    """Exports, and tells which checkpoint was used, what it proved, and what was written."""
+    """Exports, then prints which checkpoint was used, the parity report, and what was written."""
     from lxmert_export.api import export as api
 
     with shown_progress() as progress:

@@ -1,4 +1,4 @@
-"""The command line: `lxmert-export COMMAND`. Parses, calls the Python interface, prints; nothing is computed here."""
+"""The command line `lxmert-export COMMAND`: parses options, calls the Python interface, prints. It computes nothing itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from lxmert_export.parity.report import ParityError
 
 app = typer.Typer(
     name="lxmert-export",
-    help="A trained LXMERT to any runtime, with proof: every conversion is held to its checkpoint by numerical parity.",
+    help="Convert a trained LXMERT to ONNX, TensorFlow, TFLite or TensorRT. Every conversion is compared with its checkpoint "
+    "in float64, and fails if its outputs differ by more than the precision explains.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,9 +34,11 @@ ERROR = 1
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere in the command.")
+    ] = False,
 ) -> None:
-    """Only there to list --debug in the help; ``main`` takes it out of the arguments."""
+    """Lists --debug in the help, and nothing else: ``main`` removes it from the arguments."""
 
 
 for conversion in (onnx, tensorflow, tflite, tensorrt):
@@ -45,18 +48,25 @@ for conversion in (onnx, tensorflow, tflite, tensorrt):
 @app.command()
 def convert(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A file, a directory, a hub name, or 'demo'.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A file, a directory, a Hugging Face hub name (owner/name), or 'demo', the built-in checkpoint.",
+        ),
     ],
     to: Annotated[
-        Literal["hf", "original", "tf"], typer.Option(help="Dialect to write: Hugging Face, original, TensorFlow.")
+        Literal["hf", "original", "tf"],
+        typer.Option(
+            help="Dialect to write: Hugging Face PyTorch (hf), airsplay/lxmert (original), or Hugging Face TensorFlow (tf)."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to write it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The directory to write.")],
     task: options.TaskOption = None,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
     overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Convert a checkpoint from any dialect to another, bit for bit."""
+    """Convert a checkpoint from one dialect to another, bit for bit."""
     from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
 
     model = load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
@@ -70,19 +80,29 @@ app.command()(verify)
 
 @app.command()
 def inspect(
-    path: Annotated[str, typer.Argument(metavar="CHECKPOINT|ARTIFACT", help="What to look at.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|ARTIFACT",
+            help="A checkpoint (file, directory, hub name or 'demo'), or the directory of an artifact.",
+        ),
+    ],
     lint: Annotated[
-        bool, typer.Option("--lint", help="Of an ONNX artifact: what fp16 does not bear (of a float32 one: would not).")
+        bool,
+        typer.Option("--lint", help="List what breaks, or would break, in fp16. For fp16 and fp32 ONNX artifacts."),
     ] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors; default: drawn."),
+        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors. Default: random inputs."),
     ] = None,
     as_json: options.JsonFlag = False,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
 ) -> None:
-    """Tell what a checkpoint or an artifact holds, from its own bytes."""
+    """Show what a checkpoint or an artifact holds.
+
+    Everything is read from the files themselves, and checked: every tensor of a checkpoint, every hash of an artifact.
+    """
     from lxmert_export.api.inspect import inspect_artifact, inspect_checkpoint, inspect_lint, summary_rows
     from lxmert_export.artifact.directory import is_artifact, refuse_converted
     from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, TORCH, require
@@ -105,7 +125,7 @@ def inspect(
         print_json(facts)
         return
     for label, value in summary_rows(facts):
-        typer.echo(f"{label:<15}{value}")
+        typer.echo(f"{label:<14} {value}")
 
 
 @app.command()
@@ -113,33 +133,44 @@ def ask(
     artifact: options.ArtifactArgument,
     image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to ask about.")],
     question: Annotated[
-        str | None, typer.Argument(metavar="QUESTION", help="Such as: how many red circles are there?")
+        str | None, typer.Argument(metavar="QUESTION", help="For example: how many red circles are there?")
     ] = None,
     draw_scene: Annotated[
-        int | None, typer.Option(metavar="SEED", help="First draw a scene into --image, and tell what could be asked.")
+        int | None,
+        typer.Option(metavar="SEED", help="First draw a random scene into --image, and list questions about it."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the boxes shaded by the cross attention of --word, as PNG."),
+        typer.Option(
+            metavar="FILE",
+            help="Write a PNG of the picture, with its boxes shaded by the attention of --word. Needs an artifact exported "
+            "with --attentions.",
+        ),
     ] = None,
     word: Annotated[
-        str | None, typer.Option(help="Whose attention --save shows; default: [CLS], which the answer is read from.")
+        str | None,
+        typer.Option(
+            help="The word of the question whose attention --save shows. Default: [CLS], from which the answer is computed."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing PNG files.")] = False,
     provider: options.ProviderOption = None,
     as_json: options.JsonFlag = False,
 ) -> None:
-    """Ask an artifact of the built-in checkpoint about a picture; needs no PyTorch."""
+    """Ask an artifact of the built-in checkpoint about a picture.
+
+    Needs no PyTorch. Other artifacts take the features of an object detector, not pictures.
+    """
     from lxmert_export.api import ask as api
     from lxmert_export.runners.onnx.providers import CPU
 
     if question is None and draw_scene is None:
-        raise typer.BadParameter("give a QUESTION, or --draw-scene SEED for a picture and what to ask about it")
+        raise typer.BadParameter("give a QUESTION, or --draw-scene SEED to draw a picture and list questions about it")
     if question is None and save is not None:
-        raise typer.BadParameter("--save draws an answer: give a QUESTION")
+        raise typer.BadParameter("--save draws the answer to a question: give a QUESTION")
     if save is None and word is not None:
-        raise typer.BadParameter("--word says whose attention --save draws: give both")
+        raise typer.BadParameter("--word chooses the word whose attention --save draws: give --save, too")
     api.require_pictures()
     from lxmert_export.predicting import pictures
 
@@ -151,14 +182,14 @@ def ask(
     if draw_scene is not None:
         pictures.check_destination(image, artifact, overwrite=overwrite)
         suggestions = pictures.draw_picture(draw_scene, image)
-        say(f"drew scene {draw_scene} into {image}; it has an answer to:")
+        say(f"drew scene {draw_scene} into {image}; questions about it, with their answers:")
         for suggested in suggestions:
             say(f"  {suggested.text}  ({suggested.answer})")
         if question is None:
             if as_json:
                 print_json({"scene": draw_scene, "questions": [vars(suggested) for suggested in suggestions]})
             return
-    assert question is not None  # or the options were refused above
+    assert question is not None  # checked above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
     if save is not None:
         pictures.save_answer(answered, image, save, word=shown)
@@ -172,7 +203,7 @@ def ask(
 
 @app.command()
 def doctor(as_json: options.JsonFlag = False) -> None:
-    """Tell what works on this machine, and the pip line for what does not."""
+    """Show what works on this machine, and how to install the rest."""
     from lxmert_export.api.doctor import machine
 
     facts = machine()
@@ -187,7 +218,10 @@ def doctor(as_json: options.JsonFlag = False) -> None:
 
 
 def main() -> None:
-    """The console script: every error that a user can act on is one line on stderr and an exit code."""
+    """The console script. An error that the user can act on becomes one line on stderr and an exit code.
+
+    Exit codes: 0 done, 1 an error, 2 usage, 3 parity failed.
+    """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:
@@ -197,20 +231,20 @@ def main() -> None:
             check_spelling(argument)
         app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
-        show_report(error.report, verdict=False)  # which the error's own line is
+        show_report(error.report, verdict=False)  # the error's own line is the verdict
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _fail(ArtifactError("the output cannot be written: no space is left where it goes"), ERROR, debug)
+        _fail(ArtifactError("the output cannot be written: no space left on its disk"), ERROR, debug)
 
 
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:
     if debug:
         raise error
-    say(f"error: {' '.join(str(error).split())}")  # one line, whatever a library put into it
+    say(f"error: {' '.join(str(error).split())}")  # one line, even if a library's message has several
     sys.exit(code)
 
 

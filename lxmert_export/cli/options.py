@@ -10,11 +10,11 @@ import typer
 from lxmert_export.engines.device_kinds import DeviceName
 from lxmert_export.spec.signature import Attention, Precision, Task
 
-LONGEST = 7 * 24 * 3600.0  # seconds that an artifact may run
+LONGEST = 7 * 24 * 3600.0  # the largest --time-limit, in seconds
 
 
 def _unexecuted(text: str) -> str:
-    """Says of an option that no run of ours has executed that this is so."""
+    """The help of an option that no run of ours has executed."""
     return f"{text} [unexecuted]"
 
 
@@ -22,40 +22,67 @@ def _range(axis: str, default: str) -> Any:
     return typer.Option(
         f"--{axis}",
         metavar="MIN:OPT:MAX",
-        help=f"Sizes of {axis}, or one; repeat for more profiles. Default: {default}.",
+        help=f"Smallest, optimal and largest size of the {axis} axis, or one fixed size; repeat the option for more "
+        f"optimisation profiles. Default: {default}.",
     )
 
 
 CheckpointArgument = Annotated[
-    str, typer.Argument(metavar="[CHECKPOINT]", help="A file, a directory, a hub name (owner/name), or 'demo'.")
+    str,
+    typer.Argument(
+        metavar="[CHECKPOINT]",
+        help="A file, a directory, a Hugging Face hub name (owner/name), or 'demo', the built-in checkpoint.",
+    ),
 ]
-TaskOption = Annotated[Task | None, typer.Option(help="Which head; by default the fullest that the checkpoint holds.")]
+TaskOption = Annotated[
+    Task | None,
+    typer.Option(
+        help="Which heads to use. Default: the first of pretraining, question-answering and nlvr2 whose heads the checkpoint "
+        "has, else model."
+    ),
+]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="DIR", help="Default: ./<checkpoint>-<task>-<target>-<precision>."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="The directory to write. Default: ./<checkpoint>-<task>-<target>-<precision>.",
+    ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output directory.")]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub name.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit, if CHECKPOINT is a hub name.")]
 HeadsOption = Annotated[
     int | None,
     typer.Option(
-        "--num-attention-heads", min=1, help="For checkpoints without config.json; default: hidden size / 64."
+        "--num-attention-heads",
+        min=1,
+        help="The number of attention heads, which cannot be read from the weights. Needed only without a config.json. "
+        "Default: hidden size / 64.",
     ),
 ]
 ProviderOption = Annotated[
-    list[str] | None, typer.Option("--provider", help="onnxruntime execution provider; repeat in order of preference.")
+    list[str] | None,
+    typer.Option(
+        "--provider", help="Execution provider of onnxruntime; repeat the option in order of preference. Default: CPU."
+    ),
 ]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Fix the batch axis; dynamic by default.")]
-TextOption = Annotated[int | None, typer.Option(min=1, help="Fix the text axis; dynamic by default.")]
-ObjectsOption = Annotated[int | None, typer.Option(min=1, help="Fix the objects axis; dynamic by default.")]
-HiddenStatesFlag = Annotated[bool, typer.Option("--hidden-states", help="Add every layer's hidden states.")]
-AttentionsFlag = Annotated[bool, typer.Option("--attentions", help="Add the attention probabilities.")]
-ObjectHeadsFlag = Annotated[bool, typer.Option("--object-heads", help="Add pre-training's object heads.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Fix the batch axis to this size; dynamic by default.")]
+TextOption = Annotated[int | None, typer.Option(min=1, help="Fix the text axis to this size; dynamic by default.")]
+ObjectsOption = Annotated[
+    int | None, typer.Option(min=1, help="Fix the objects axis to this size; dynamic by default.")
+]
+HiddenStatesFlag = Annotated[bool, typer.Option("--hidden-states", help="Also output every layer's hidden states.")]
+AttentionsFlag = Annotated[bool, typer.Option("--attentions", help="Also output the attention probabilities.")]
+ObjectHeadsFlag = Annotated[
+    bool, typer.Option("--object-heads", help="Also output the object heads of pre-training (task pretraining).")
+]
 IslandsOption = Annotated[
     Literal["standard", "auto"],
     typer.Option(
         "--fp32-islands",
-        help="With --fp16, what computes in float32: LayerNorm, softmax and GELU, or what a search finds necessary.",
+        help="With --fp16: which nodes compute in float32. standard: LayerNorm, softmax with the mask, and GELU. "
+        "auto: a search finds a set of nodes for which the gate passes, with none to spare.",
     ),
 ]
 OpsetOption = Annotated[
@@ -64,91 +91,122 @@ OpsetOption = Annotated[
 ]
 AttentionOption = Annotated[
     Attention,
-    typer.Option("--attention", help="Each attention as nodes, or as ONNX's own operator (opset 23 or later)."),
+    typer.Option(
+        "--attention",
+        help="Write each attention as basic nodes (decomposed) or as one ONNX Attention operator (opset 23 or later).",
+    ),
 ]
-NoParityFlag = Annotated[bool, typer.Option("--no-parity", help="Skip the gate; the manifest then says so.")]
+NoParityFlag = Annotated[
+    bool,
+    typer.Option(
+        "--no-parity",
+        help='Skip the parity gate. The manifest then holds "parity": null, and `verify` has no golden file to compare with.',
+    ),
+]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 RunnersArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="ARTIFACT...",
-        help="Artifact directories; with --checkpoint also canonical-fp32 (-fp64, -fp16, -bf16), transformers, and files of "
+        help="Artifact directories. With --checkpoint also: canonical-fp32 (-fp64, -fp16, -bf16), transformers, and files of "
         "inputs with recorded outputs (.npz, .safetensors).",
     ),
 ]
 ReferenceOption = Annotated[
-    str | None, typer.Option(help="Judge against this checkpoint in float64; default: the golden files.")
+    str | None,
+    typer.Option(
+        metavar="CHECKPOINT",
+        help="Compare with this checkpoint in float64. Default: each artifact with its own golden file.",
+    ),
 ]
 AllowOtherFlag = Annotated[
-    bool, typer.Option("--allow-other-checkpoint", help="Judge artifacts that were made from other weights, too.")
+    bool,
+    typer.Option(
+        "--allow-other-checkpoint",
+        help="With --checkpoint: also accept artifacts that were made from other weights.",
+    ),
 ]
 InputsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="With --checkpoint: judge on these inputs of yours, too: .npz, .safetensors, Polygraphy's .json.",
+        help="With --checkpoint: also judge on your own inputs (.npz, .safetensors, or Polygraphy's .json).",
     ),
 ]
 RequireOption = Annotated[
     str | None,
-    typer.Option(metavar="TARGETS", help="Such as onnx,tensorrt: fail unless artifacts of these are there, and pass."),
+    typer.Option(
+        metavar="TARGETS",
+        help="Targets, such as onnx,tensorrt: fail unless each has an artifact here that passes.",
+    ),
 ]
 DeviceReportOption = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="FILE",
-        help="Judge what a device computed from a bundle, too: the report.json it sent back; repeat.",
+        help="Also judge what a device computed from a bundle: the report.json that it sent back. Can be repeated.",
     ),
 ]
 NoLawsFlag = Annotated[
     bool,
-    typer.Option("--no-laws", help="Leave out the reference-free laws, such as padding that must change nothing."),
+    typer.Option(
+        "--no-laws",
+        help="Leave out the laws: checks that need no reference, such as that padding changes no output.",
+    ),
 ]
 LocateFlag = Annotated[
     bool,
-    typer.Option("--locate", help="Also look into each artifact for the first layer and operator that go wrong."),
+    typer.Option(
+        "--locate",
+        help="With --checkpoint: also find the first layer and operator where each artifact goes wrong.",
+    ),
 ]
 TimeLimitOption = Annotated[
     float,
-    typer.Option(
-        metavar="SECONDS", min=1, max=LONGEST, help="How long each artifact may run, in a process of its own."
-    ),
+    typer.Option(metavar="SECONDS", min=1, max=LONGEST, help="The longest time that each artifact may run."),
 ]
 FromOption = Annotated[
     Path | None,
     typer.Option(
-        "--from", metavar="FILE", help="Judge a report again that --json wrote; runs nothing, so name no artifacts."
+        "--from",
+        metavar="FILE",
+        help="Judge a report again that --json wrote, instead of artifacts. Nothing is run.",
     ),
 ]
 ThresholdOption = Annotated[
     float | None,
-    typer.Option(min=0, help="With --from: the score that fails, in noise floors; default: the report's."),
+    typer.Option(min=0, help="With --from: the largest score that passes. Default: the report's own threshold."),
 ]
 PairThresholdOption = Annotated[
     float | None,
-    typer.Option(min=0, help="With --from: the same for two runners against each other, and for laws."),
+    typer.Option(min=0, help="With --from: the same for pairs of runners and for laws."),
 ]
 BaselineOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Fail where this is worse than that report of --json, such as the last release's."
+        metavar="FILE",
+        help="Fail if the report is worse than this earlier one, which --json wrote; for example the last release's.",
     ),
 ]
 JsonFileOption = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout.")
 ]
-JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JUnit XML, which CI systems show.")]
+JunitOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the report as JUnit XML, which CI systems show.")
+]
 MarkdownOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write it as Markdown that fits a GitHub step summary.")
+    Path | None, typer.Option(metavar="FILE", help="Write the report as Markdown that fits a GitHub step summary.")
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page, which needs nothing but a browser.")
+    Path | None, typer.Option(metavar="FILE", help="Write the report as one HTML page that works offline.")
 ]
 PolygraphyOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Write the golden file for `polygraphy run` there, too: `sh DIR/check.sh MODEL.onnx`."
+        metavar="DIR",
+        help="Also write an ONNX artifact's golden file for `polygraphy run` into this new directory, with a script: "
+        "`sh DIR/check.sh MODEL.onnx`.",
     ),
 ]
 Fp16Flag = Annotated[bool, typer.Option("--fp16", help="Half precision, with float32 islands.")]
@@ -158,65 +216,93 @@ IoDtypeOption = Annotated[
 ]
 FormatOption = Annotated[
     Literal["saved-model", "keras"],
-    typer.Option("--format", help="A SavedModel, served without Python of ours, or a .keras file to train on."),
+    typer.Option(
+        "--format", help="A SavedModel, which runs without this package, or a .keras file, which can be trained on."
+    ),
 ]
 Fp16WeightsFlag = Annotated[bool, typer.Option("--fp16", help="Weights in float16, arithmetic in float32.")]
 Int8Flag = Annotated[
-    bool, typer.Option("--int8", help="Weights in int8, activations quantised as they come (dynamic range).")
+    bool, typer.Option("--int8", help="Weights in int8; activations are quantised at run time (dynamic range).")
 ]
 FullIntegerFlag = Annotated[
-    bool, typer.Option("--full-integer", help="With --int8: every operator in int8; needs calibration inputs.")
+    bool,
+    typer.Option(
+        "--full-integer",
+        help="With --int8: every operator computes in int8. The ranges are measured on the --calibration inputs.",
+    ),
 ]
 CalibrationOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Real inputs for --full-integer, .npz or .safetensors; default: demo scenes."),
+    typer.Option(
+        metavar="FILE",
+        help="Real inputs for --full-integer, .npz or .safetensors. Only the built-in checkpoint has a default: its demo "
+        "scenes.",
+    ),
 ]
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="[CHECKPOINT|ARTIFACT]", help="As of `onnx`, or an ONNX artifact's directory.")
+    str,
+    typer.Argument(
+        metavar="[CHECKPOINT|ARTIFACT]",
+        help="A checkpoint (file, directory, hub name or 'demo'), or the directory of an ONNX artifact.",
+    ),
 ]
-DeviceOption = Annotated[DeviceName, typer.Option(help="Where the engine is to run.")]
+DeviceOption = Annotated[DeviceName, typer.Option(help="The device that the engine will run on.")]
 ComputeCapabilityOption = Annotated[
     str | None,
-    typer.Option(metavar="LIST", help="Such as 8.6,8.9; default: all that the target's runtime builds for."),
+    typer.Option(
+        metavar="LIST",
+        help="Compute capabilities of the GPUs to build for, such as 8.6,8.9. Default: the target's.",
+    ),
 ]
 BatchRangeOption = Annotated[list[str] | None, _range("batch", "1:1:8")]
 TextRangeOption = Annotated[list[str] | None, _range("text", "2:20:64")]
 ObjectsRangeOption = Annotated[list[str] | None, _range("objects", "1:36:100")]
 LintCalibrationOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="With --fp16, real inputs for the linter, .npz or .safetensors; default: drawn."),
+    typer.Option(
+        metavar="FILE",
+        help="With --fp16: real inputs for the fp16 linter, .npz or .safetensors. Default: random inputs.",
+    ),
 ]
 EngineIoDtypeOption = Annotated[
     Literal["float32", "float16"] | None, typer.Option(help="Dtype of floating-point inputs and outputs.")
 ]
 VersionCompatibleFlag = Annotated[
     bool,
-    typer.Option("--version-compatible", help=_unexecuted("Runs in later versions of TensorRT.")),
+    typer.Option("--version-compatible", help=_unexecuted("The engine also runs in later versions of TensorRT.")),
 ]
 HardwareCompatibleFlag = Annotated[
     bool,
-    typer.Option("--hardware-compatible", help=_unexecuted("Runs on any GPU from Ampere on.")),
+    typer.Option("--hardware-compatible", help=_unexecuted("The engine runs on any GPU from Ampere on.")),
 ]
-StripFlag = Annotated[bool, typer.Option("--strip", help=_unexecuted("Leave out the weights; refit before it runs."))]
-RefitFlag = Annotated[bool, typer.Option("--refit", help=_unexecuted("Weights can be replaced."))]
+StripFlag = Annotated[
+    bool,
+    typer.Option("--strip", help=_unexecuted("Leave the weights out; the engine must be refitted before it runs.")),
+]
+RefitFlag = Annotated[bool, typer.Option("--refit", help=_unexecuted("The engine's weights can be replaced later."))]
 WeightStreamingFlag = Annotated[
     bool, typer.Option("--weight-streaming", help=_unexecuted("Weights may stay in host memory."))
 ]
 TimingCacheOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help=_unexecuted("Times of earlier builds: read, and written again."))
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help=_unexecuted("A file of kernel timings: read before the build, updated after it."),
+    ),
 ]
 BuilderLevelOption = Annotated[int | None, typer.Option(help=_unexecuted("0 (fast build) to 5 (fast engine)."))]
 DlaFlag = Annotated[bool, typer.Option("--dla", help=_unexecuted("Use the deep learning accelerator of AGX Orin."))]
 BundleFlag = Annotated[
     bool,
     typer.Option(
-        "--bundle", help="Build nothing; write what the device builds and verifies it from, and a .tar.gz of it."
+        "--bundle",
+        help="Build no engine. Write a directory and a .tar.gz from which the device builds and verifies the engine itself.",
     ),
 ]
 
 
 def chosen_precision(**flags: bool) -> Precision | None:
-    """The one precision that a flag asks for; None where none does."""
+    """The precision whose flag is set; None if no flag is set. Two flags are a usage error."""
     chosen: list[Precision] = [name for name, on in flags.items() if on]  # type: ignore[misc]  # names are precisions
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(f'--{name}' for name in chosen)} exclude each other")

@@ -1,4 +1,4 @@
-"""The commands that judge: `lxmert-export parity` and `verify`."""
+"""The commands that judge artifacts: `lxmert-export parity` and `verify`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxmert_export.errors import BuiltNotRun
 from lxmert_export.judging.own_process import TIME_LIMIT
 from lxmert_export.parity.report import ParityError, ParityReport
 
-STDOUT = "-"  # as the file of --json
+STDOUT = "-"  # --json - prints the report
 
 
 def parity(
@@ -40,7 +40,11 @@ def parity(
     num_attention_heads: options.HeadsOption = None,
     provider: options.ProviderOption = None,
 ) -> None:
-    """Judge artifacts against a checkpoint, and against one another."""
+    """Judge artifacts against a checkpoint, and against each other.
+
+    Each output is compared on several families (named sets) of sample inputs. Its score is RMS error ÷ noise floor: the error
+    is measured against the error that the precision causes anyway. The exit code is 3 if anything fails.
+    """
     from lxmert_export.api.parity import check_parity, compare_with_baseline, judge_report
     from lxmert_export.parity.pages.writing import check_report_paths
     from lxmert_export.parity.rejudging import read_report
@@ -52,7 +56,7 @@ def parity(
     )  # fmt: skip
     files = {"json": json_file, "junit": junit, "markdown": markdown, "html": html}
     check_report_paths(None if file == STDOUT else file for file in files.values())
-    known = None if baseline is None else read_report(baseline)  # before anything is run that needs it
+    known = None if baseline is None else read_report(baseline)  # fails early: before anything is run
     require_targets = [name.strip() for name in require.split(",")] if require else ()
     if from_file is not None:
         report = judge_report(
@@ -72,24 +76,24 @@ def parity(
 def _check_usage(
     artifacts: bool, from_file: bool, *, thresholds: bool, by_checkpoint: bool, device_report: bool, locate: bool
 ) -> None:
-    """Exit code 2 where options contradict one another."""
+    """``typer.BadParameter`` (exit code 2): options that contradict each other."""
     if from_file == artifacts:
         given = "both were given" if artifacts else "neither was given"
-        raise typer.BadParameter(f"name artifacts to judge, or --from a report to judge again: {given}")
+        raise typer.BadParameter(f"give either artifacts to judge, or --from with a report to judge again: {given}")
     if not from_file and thresholds:
         raise typer.BadParameter(
-            "--threshold and --pair-threshold are for --from: what is run is judged by the study's"
+            "--threshold and --pair-threshold are only for --from: artifacts are judged by the fixed thresholds"
         )
     if from_file and (by_checkpoint or device_report or locate):
         raise typer.BadParameter("--from runs nothing: leave --checkpoint, --inputs, --device-report and --locate out")
     if device_report and by_checkpoint:
         raise typer.BadParameter(
-            "--device-report is judged by a bundle's golden file: leave --checkpoint and --inputs out"
+            "--device-report is judged by its bundle's golden file: leave --checkpoint and --inputs out"
         )
 
 
 def _conclude_parity(report: ParityReport, files: Mapping[str, str | Path | None]) -> None:
-    """Writes the report where it was asked for, and ends with its verdict; JSON on stdout leaves nothing beside it there."""
+    """Writes the requested report files, then ends with the verdict. With ``--json -`` stdout holds the JSON alone."""
     from lxmert_export.parity.pages.writing import write_reports
 
     values = report.to_dict()
@@ -106,7 +110,11 @@ def verify(
     provider: options.ProviderOption = None,
     as_json: options.JsonFlag = False,
 ) -> None:
-    """Check an artifact's hashes and replay its golden outputs; needs no PyTorch."""
+    """Check an artifact's hashes, and run its golden inputs again.
+
+    The outputs are compared with the float64 outputs in the golden file. Needs no PyTorch and no checkpoint. Does not run the
+    laws: `lxmert-export parity` does.
+    """
     from lxmert_export.api import parity as parity_api
     from lxmert_export.runners.onnx.providers import CPU
 

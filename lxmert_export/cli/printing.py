@@ -1,4 +1,4 @@
-"""What the commands say on the terminal: messages, reports and progress go to stderr, results to stdout."""
+"""What the commands print. Messages, reports and progress go to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from lxmert_export.artifact.directory import Artifact
     from lxmert_export.parity.report import ParityReport
     from lxmert_export.progress import Progress
-PARITY_FAILED = 3  # an exit code
+PARITY_FAILED = 3  # exit code
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """Prints one line on stderr."""
     typer.echo(message, err=True)
 
 
 def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
-    """The tables of a parity report, and its verdict unless an error says that; nothing of none."""
+    """Prints the tables of a parity report, and its verdict unless ``verdict`` is False. Prints nothing if there is no report."""
     if report is None:
         return
     from rich.console import Console
@@ -35,7 +35,7 @@ def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal; silence elsewhere."""
+    """Shows progress bars on stderr if that is a terminal, else nothing."""
     from lxmert_export.progress import silent
 
     if not sys.stderr.isatty():
@@ -56,12 +56,12 @@ def shown_progress() -> Iterator[Progress]:
 
 
 def _say_islands(options: Mapping[str, Any]) -> None:
-    """The float32 islands that were searched, one a line."""
+    """Prints the float32 islands that ``--fp32-islands auto`` found, one per line."""
     islands = options.get("fp32_islands")
     if islands is None:
         return
     needed = (
-        "each is needed" if options["fp32_islands_minimal"] else "the search ran out of time: some may not be needed"
+        "each is needed" if options["fp32_islands_minimal"] else "the search ran out of time; some may not be needed"
     )
     say(f"float32 islands: {len(islands)} nodes" + (f" ({needed})" if islands else ", none is needed"))
     for name in islands:
@@ -69,7 +69,7 @@ def _say_islands(options: Mapping[str, Any]) -> None:
 
 
 def say_origin(artifact: Artifact) -> None:
-    """Which checkpoint was used, what of it was not, and what was searched for it."""
+    """Prints which checkpoint was used, which of its heads were not, and the float32 islands that were found."""
     origin = artifact.manifest.checkpoint
     hashed = f", sha256 {origin['sha256'][:12]}" if origin["sha256"] else ""
     say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{hashed})")
@@ -79,5 +79,5 @@ def say_origin(artifact: Artifact) -> None:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Prints one JSON object on stdout."""
     typer.echo(json.dumps(values, indent=2, allow_nan=False))

@@ -1,4 +1,4 @@
-"""A picture with the boxes that were found in it, shaded by where a word of the question looks."""
+"""Draws an answer: the picture with its boxes, each shaded by the attention that a word pays to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lxmert_export.demo.features import Objects
 WIDTH = 640  # pixels of the picture part; smaller pictures are enlarged to it
 MARGIN, LINE = 16, 26  # pixels
 SHADE = (255, 120, 0)
-DARKEST = 80  # opacity, of 255, of the box that most of the attention lies on
-LETTERS = 70  # of text in a line, at the most
+DARKEST = 80  # opacity, of 255, of the box with the most attention
+LETTERS = 70  # the most letters in a line of text
 OUTLINE = (60, 60, 60)
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
@@ -22,7 +22,10 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 def draw_answer(
     picture: Image.Image, objects: Objects, attention: NDArray[np.float64], lines: list[str]
 ) -> Image.Image:
-    """The picture with its boxes shaded by ``attention`` [objects], each with its share in percent, and lines of text below."""
+    """Returns the picture with lines of text below; each box is shaded by its ``attention`` and has it in percent.
+
+    ``attention`` [objects] adds up to 1.
+    """
     lines = [part for line in lines for part in wrap(line, LETTERS)]
     height = round(picture.height * WIDTH / picture.width)
     shaded = picture.resize((WIDTH, height), Image.Resampling.LANCZOS).convert("RGBA")

@@ -21,12 +21,12 @@ RGB = {
     "gray": (140, 140, 140),
     "cyan": (40, 200, 215),
 }
-FINER = 4  # drawn this many times as large, then averaged: smooth edges
+FINER = 4  # pictures are drawn this many times larger, then averaged: smooth edges
 Points = list[tuple[float, float]]
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, ``CANVAS`` pixels a side, on white."""
+    """Returns the picture of a scene: RGB, ``CANVAS`` pixels a side, on white."""
     large = Image.new("RGB", (CANVAS * FINER, CANVAS * FINER), BACKGROUND)
     pencil = ImageDraw.Draw(large)
     for shape in scene.shapes:
@@ -50,7 +50,7 @@ def _around(shape: Shape, share: float) -> list[float]:
 
 
 def _on_canvas(shape: Shape, outline: Points) -> Points:
-    """Points of the unit circle → points of the enlarged canvas."""
+    """Points within the unit circle → points of the enlarged canvas."""
     return [(FINER * (shape.x + x * shape.radius), FINER * (shape.y + y * shape.radius)) for x, y in outline]
 
 
@@ -76,7 +76,7 @@ def _moon() -> Points:
     return [(math.cos(t), math.sin(t)) for t in outer] + [(0.45 * math.cos(t), math.sin(t)) for t in reversed(outer)]
 
 
-# On the unit circle, y downwards.
+# Points within the unit circle, y downwards.
 OUTLINES: dict[str, Points] = {
     "square": [(-0.75, -0.75), (0.75, -0.75), (0.75, 0.75), (-0.75, 0.75)],
     "triangle": [(0, -0.95), (0.9, 0.7), (-0.9, 0.7)],

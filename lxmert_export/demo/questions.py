@@ -12,12 +12,12 @@ from lxmert_export.demo.words import COLORS, SHAPES, SIZES, plural
 
 LEAST_DISTANCE = CANVAS // 12  # pixels between two centres along the axis that a question asks about
 ANY_KIND = ("thing", "object", "shape")
-TRIES = 12  # to find something to ask of a family; a scene of equal shapes admits few
+TRIES = 12  # draws to find a question of a family; a scene of equal shapes allows few
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its one right answer, and the family that it belongs to."""
+    """A question, its only right answer, and its family."""
 
     text: str
     answer: str
@@ -26,34 +26,34 @@ class Question:
 
 @dataclass(frozen=True)
 class Description:
-    """Some shapes, by what is said of them; what is None is left open."""
+    """A description of shapes; None leaves an attribute open."""
 
     size: str | None = None
     color: str | None = None
     kind: str | None = None
 
     def fits(self, shape: Shape) -> bool:
-        """Whether a shape is one of those that are meant."""
+        """Whether a shape fits the description."""
         return self.size in (None, shape.size) and self.color in (None, shape.color) and self.kind in (None, shape.kind)
 
     def count(self, scene: Scene) -> int:
-        """How many shapes of a scene are meant."""
+        """Returns the number of shapes of a scene that fit the description."""
         return sum(map(self.fits, scene.shapes))
 
     def text(self, random: Random, *, many: bool = False) -> str:
-        """``small red circle``, or ``small red things`` where the kind is left open."""
+        """Returns ``small red circle``; or ``small red things`` for many whose kind is left open."""
         noun = self.kind or random.choice(ANY_KIND)
         return " ".join(word for word in (self.size, self.color, plural(noun) if many else noun) if word)
 
     def with_article(self, random: Random) -> str:
-        """``a small circle``, ``an orange circle``."""
+        """Returns ``a small circle``, or ``an orange circle``."""
         text = self.text(random)
         return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Something that a shape can be left of or above: another shape, so described that no other fits, or the middle."""
+    """A place to compare with another: a shape, described so that only it fits, or the middle of the picture."""
 
     text: str
     x: int
@@ -66,13 +66,13 @@ Asker = Callable[[Scene, Random], Question | None]
 
 
 def draw_question(scene: Scene, random: Random, family: str | None = None) -> Question:
-    """A question about a scene, of a family drawn at random unless one is named; ``ValueError``: the scene admits none."""
+    """Returns a question about a scene, of ``family`` or of a random one. ``ValueError``: the scene allows none."""
     families = [family] if family else random.sample(tuple(FAMILIES), len(FAMILIES))
     for name in families:
         for _ in range(TRIES):
             if question := FAMILIES[name](scene, random):
                 return question
-    raise ValueError(f"scene {scene.seed} admits no question of family {family}")
+    raise ValueError(f"scene {scene.seed} allows no question of family {family}")
 
 
 def ask_color(scene: Scene, random: Random) -> Question | None:
@@ -114,7 +114,7 @@ def ask_count(scene: Scene, random: Random) -> Question | None:
 def ask_existence(scene: Scene, random: Random) -> Question | None:
     """Is there a red circle?"""
     exists = random.random() < 0.5
-    # An absent description takes a few draws to find; without them, yes would be the answer more often than no.
+    # A description that fits no shape takes several draws to find; with one draw, yes would outnumber no.
     draws = (_present(scene, random) if exists else _absent(scene, random) for _ in range(TRIES))
     described = next((drawn for drawn in draws if drawn not in (None, Description())), None)
     if described is None:
@@ -150,24 +150,24 @@ FAMILIES: dict[str, Asker] = {
 
 
 def questions_of_every_family(scene: Scene, random: Random) -> Iterator[Question]:
-    """One question of each family that a scene admits."""
+    """Yields one question of each family that the scene allows."""
     for family in FAMILIES:
         with suppress(ValueError):
             yield draw_question(scene, random, family)
 
 
 def draw_caption(scene: Scene, other: Scene, random: Random, *, true: bool) -> str:
-    """A sentence that is true of ``scene``; or one that is true of ``other`` and false of ``scene``."""
-    told = scene if true else other
+    """Returns a sentence that is true of ``scene``; unless ``true``, one that is false of it and true of ``other``."""
+    described = scene if true else other
     for _ in range(TRIES):
-        text, holds = _claim(told, random)
+        text, holds = _claim(described, random)
         if true or not holds(scene):
             return text
-    return f"there are {len(scene.shapes) % 9 + 2} things ."  # whatever the count is, it is not that
+    return f"there are {len(scene.shapes) % 9 + 2} things ."  # never the true count
 
 
 def _claim(scene: Scene, random: Random) -> tuple[str, Callable[[Scene], bool]]:
-    """Something that is true of a scene, and whether it holds of another."""
+    """Returns a sentence that is true of a scene, and a function: whether it is true of another scene."""
     pair = _two_places(scene, random, _x) if random.random() < 0.4 else None
     if pair is not None:
         first, second = pair
@@ -182,7 +182,7 @@ def _claim(scene: Scene, random: Random) -> tuple[str, Callable[[Scene], bool]]:
 
 
 def _holds_of_pair(scene: Scene, first: Place, second: Place, left: bool) -> bool:
-    """Whether any two places so described stand so: a caption that is false of the scene is plainly false."""
+    """Whether any two shapes that fit the descriptions stand like that: a false caption is false of all such pairs."""
     firsts, seconds = (
         [s for s in scene.shapes if place.described and place.described.fits(s)] for place in (first, second)
     )
@@ -192,7 +192,7 @@ def _holds_of_pair(scene: Scene, first: Place, second: Place, left: bool) -> boo
 
 
 def _ask_of_one(scene: Scene, random: Random, family: str, attribute: str, forms: Sequence[str]) -> Question | None:
-    """What one shape's attribute is; the shape is described so that no other fits, without saying what is asked for."""
+    """Asks for one attribute of a shape; the description fits only that shape and leaves the attribute out."""
     shape = random.choice(scene.shapes)
     described = _unique(scene, shape, random, leave_out=attribute)
     if described is None:
@@ -223,10 +223,10 @@ def _ask_place(
 
 
 def _two_places(scene: Scene, random: Random, along: Callable[[Place], int]) -> tuple[Place, Place] | None:
-    """A shape, described so that no other fits, and another such shape or the middle, far enough apart."""
+    """Returns a shape, and another shape or the middle, far enough apart; each is described so that only it fits."""
     shape, *others = random.sample(scene.shapes, min(2, len(scene.shapes)))
     first = _place(scene, shape, random)
-    # The middle is the first thing that where a shape lies can be compared with: learnt before two shapes are.
+    # To compare a shape with the middle is learnt before comparing two shapes.
     second = MIDDLE if not others or random.random() < 0.3 else _place(scene, others[0], random)
     if first is None or second is None or abs(along(first) - along(second)) < LEAST_DISTANCE:
         return None
@@ -247,7 +247,7 @@ def _y(place: Place) -> int:
 
 
 def _unique(scene: Scene, shape: Shape, random: Random, leave_out: str | None = None) -> Description | None:
-    """One of the descriptions that only this shape fits; mostly one of the shortest."""
+    """Returns a description that only this shape fits, mostly a short one; None if there is none."""
     full = {"size": shape.size, "color": shape.color, "kind": shape.kind}
     full = {name: value for name, value in full.items() if name != leave_out}
     choices = [
@@ -261,13 +261,13 @@ def _unique(scene: Scene, shape: Shape, random: Random, leave_out: str | None = 
 
 
 def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """All but the empty one, the shortest first."""
+    """Returns all subsets but the empty one, the shortest first."""
     found = [tuple(n for bit, n in enumerate(names) if mask >> bit & 1) for mask in range(1, 1 << len(names))]
     return sorted(found, key=len)
 
 
 def _present(scene: Scene, random: Random) -> Description:
-    """A description that some shape fits."""
+    """Returns a description that at least one shape fits."""
     shape = random.choice(scene.shapes)
     return Description(
         size=shape.size if random.random() < 0.3 else None,
@@ -277,7 +277,7 @@ def _present(scene: Scene, random: Random) -> Description:
 
 
 def _absent(scene: Scene, random: Random) -> Description | None:
-    """A description that no shape fits; most of what it says is true of some shape."""
+    """Returns a description that no shape fits, mostly of kinds and colours that are in the scene; None if one fits."""
     near = random.random() < 0.7
     kinds = [s.kind for s in scene.shapes] if near else SHAPES
     colors = [s.color for s in scene.shapes] if near else COLORS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# What a part of a scene can be. The order is that of the object heads' classes, and part of the trained weights.
+# What a shape can be. The object heads' classes have this order, so the trained weights depend on it.
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart", "moon", "arrow")
 COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "gray", "cyan")
 SIZES = ("small", "medium", "large")
@@ -29,14 +29,14 @@ VOCABULARY = (*SPECIAL_TOKENS, *WORDS, *ENDINGS)
 
 
 def plural(noun: str) -> str:
-    """``crosses`` of ``cross``."""
+    """Returns ``crosses`` for ``cross``."""
     return f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
 
 
-# A field of the checkpoint's config.json, kept by every conversion: it says that features are crops of this world's pictures.
+# A field of the checkpoint's config.json that every conversion keeps: its features are crops of such pictures.
 WORLD_FIELD, WORLD = "demo_world", "coloured shapes 1"
 
 
 def is_demo_world(fields: Mapping[str, Any]) -> bool:
-    """Whether a config's further fields say that the checkpoint looks at pictures of the demo world."""
+    """Whether a config's extra fields say that the checkpoint reads pictures of the demo world."""
     return fields.get(WORLD_FIELD) == WORLD

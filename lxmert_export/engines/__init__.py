@@ -1,1 +1,1 @@
-"""What TensorRT engines are built for, and with: devices, options, profiles, GPUs."""
+"""TensorRT engines: the devices that they are for, build options, profiles, GPUs, and TensorRT's libraries."""

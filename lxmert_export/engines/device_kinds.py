@@ -1,7 +1,7 @@
-"""Each kind of device that an engine may be for: the TensorRT that builds for it, in which versions, for which GPUs, and where.
+"""The kinds of devices that engines are for. Each has a runtime and its versions, GPUs, and a place where engines are built.
 
-Facts: NVIDIA's support matrices and migration pages (TensorRT 10.x to 11.4.1, TensorRT-RTX 1.0 to 1.5), and builds of ours by
-tensorrt_rtx 1.7.1.116 and Polygraphy 0.53.6 on a machine without a GPU.
+Sources: NVIDIA's support matrices and migration pages (TensorRT 10.x to 11.4.1, TensorRT-RTX 1.0 to 1.5), and our own builds
+with tensorrt_rtx 1.7.1.116 and Polygraphy 0.53.6 on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -33,25 +33,27 @@ CAPABILITIES: dict[Capability, str] = {
     (12, 1): "Blackwell, GB10",
 }
 TURING, ORIN, THOR = (7, 5), (8, 7), (11, 0)
-# The highest opset that an ONNX parser takes, by versions. Classic: onnx-tensorrt's operators.md of 10.0 (of 10.7 still, says
-# NVIDIA/TensorRT issue 4336) and 10.15, its release notes (10.14 takes Attention, which is opset 23's), NVIDIA's opset guide of
-# 11.x. TensorRT-RTX 1.7.1 built from all that we export.
+# The highest opset that the ONNX parser takes, for versions from the first to below the second. Sources:
+#   10.0 to 10.13      onnx-tensorrt's operators.md of 10.0; NVIDIA/TensorRT issue 4336 says the same of 10.7
+#   10.14 to 10.x      onnx-tensorrt's release notes (10.14 takes Attention, an operator of opset 23), operators.md of 10.15
+#   11.x               NVIDIA's opset guide
+#   TensorRT-RTX 1.x   TensorRT-RTX 1.7.1 built engines from every opset that we export
 HIGHEST_OPSETS: dict[Runtime, tuple[tuple[Version, Version, int], ...]] = {
     "tensorrt": (((10,), (10, 14), 20), ((10, 14), (11,), 24), ((11,), (12,), 25)),
     "tensorrt-rtx": (((1,), (2,), 25),),
 }
-# `ComputeCapability` of tensorrt_rtx 1.7.1; without a choice it targets PORTABLE and whatever comes later.
+# RTX is `ComputeCapability` of tensorrt_rtx 1.7.1. Without a choice, it builds for PORTABLE and later GPUs.
 RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
 DATACENTER = tuple(capability for capability in CAPABILITIES if capability not in (ORIN, THOR))
 ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
-POLYGRAPHY = "polygraphy>=0.53"  # earlier ones fail on tensorrt_rtx 1.7
+POLYGRAPHY = "polygraphy>=0.53"  # earlier versions fail with tensorrt_rtx 1.7
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Versions of a runtime: spans from one that works to one that no longer does."""
+    """Versions of a runtime, as spans from the first that works to the first that no longer works."""
 
     spans: tuple[tuple[Version, Version], ...]
 
@@ -65,12 +67,12 @@ class Versions:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """What ``str`` wrote."""
+        """Reads what ``str`` writes, such as ``>=10.16,<11 or >=11.4.1,<12``."""
         spans = re.findall(r">=([0-9.]+),<([0-9.]+)", text)
         return cls(tuple((read_version(first), read_version(end)) for first, end in spans))
 
     def without(self, first: Version, end: Version) -> Versions:
-        """These versions less one span of them."""
+        """Returns these versions without those from ``first`` to below ``end``."""
         pieces = [
             piece for a, b in self.spans for piece in ((a, min(b, first)), (max(a, end), b)) if piece[0] < piece[1]
         ]
@@ -79,7 +81,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """What is the same for all engines of a named target; ``packaged`` is the line that brings a runtime that pip cannot."""
+    """Facts that all engines of a target share. ``packaged`` is the install command of a runtime that pip cannot install."""
 
     runtime: Runtime
     versions: Versions
@@ -96,7 +98,10 @@ KINDS: dict[str, DeviceKind] = {
         Versions((((10, 3), (11,)),)),
         (ORIN,),
         "on the device",
-        ("JetPack 6 brings TensorRT 10.3 of its own; PyPI has none for it, and TensorRT 11 does not support it",),
+        (
+            "use the TensorRT 10.3 that JetPack 6 installs; there is no pip package for it, and TensorRT 11 does not "
+            "support JetPack 6",
+        ),
         packaged="sudo apt-get install python3-libnvinfer",
     ),
     "orin-jp7": DeviceKind(
@@ -104,7 +109,7 @@ KINDS: dict[str, DeviceKind] = {
         Versions((((10, 16), (11,)), ((11, 4, 1), (12,)))),
         (ORIN,),
         "on the device",
-        ("TensorRT 11.4.1 and later ask for JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",),
+        ("TensorRT 11.4.1 and later need JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",),
     ),
     "thor": DeviceKind(
         "tensorrt",
@@ -112,8 +117,8 @@ KINDS: dict[str, DeviceKind] = {
         (THOR,),
         "on the device",
         (
-            "TensorRT 11.4.1 and later ask for JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",
-            "TensorRT 10.13 for JetPack 7.0 and 7.1 is inferred from IGX Thor, not documented",
+            "TensorRT 11.4.1 and later need JetPack 7.2.2; 11.0 to 11.4.0 do not support Jetson",
+            "that JetPack 7.0 and 7.1 have TensorRT 10.13 is inferred from IGX Thor, not documented",
         ),
     ),
     "datacenter": DeviceKind("tensorrt", Versions((((10, 13), (12,)),)), DATACENTER, "on the device"),
@@ -121,10 +126,10 @@ KINDS: dict[str, DeviceKind] = {
 
 
 def read_version(dotted: str) -> Version:
-    """``10.3`` as numbers that can be compared."""
+    """Returns a version such as ``10.3`` as numbers that can be compared."""
     return tuple(map(int, dotted.split(".")))
 
 
 def dotted(version: Version) -> str:
-    """What ``read_version`` read."""
+    """Returns a version's text, such as ``10.3``: the inverse of ``read_version``."""
     return ".".join(map(str, version))

@@ -1,8 +1,8 @@
-"""Where an engine is to run, and so which TensorRT builds it, in which version, for which GPUs, and where.
+"""Finds out for a target which TensorRT builds its engine, in which versions, for which GPUs, and where.
 
-Needs no runtime: what cannot work is refused here, with the reason and what to do instead, before any work starts.
+No runtime is needed. What cannot work is refused here before any work starts, with the reason and what to do instead.
 
-No run of ours has executed classic TensorRT, or run an engine of either: ``EngineDevice.unexecuted`` lists such things.
+We have never run classic TensorRT, and never an engine of either runtime: ``EngineDevice.unexecuted`` lists such steps.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ from lxmert_export.spec.signature import ATTENTION_OPSET, Attention, Precision
 
 @dataclass(frozen=True)
 class EngineDevice:
-    """What ``resolve`` found: all that a build and its manifest need to know of the place where the engine runs.
+    """The result of ``resolve``: all that a build and its manifest need to know about the device that runs the engine.
 
-    ``compute_capabilities`` are those on which the engine may run; ``and_later`` where it runs on later GPUs too.
-    ``install`` is the line that brings the runtime, ``unexecuted`` are the steps (``build``, ``run``) and options that no run of
-    ours has executed.
+    | field | meaning |
+    |---|---|
+    | ``compute_capabilities`` | those on which the engine may run |
+    | ``and_later`` | whether it also runs on compute capabilities above all of these |
+    | ``built`` | where the engine is built |
+    | ``install`` | the command that installs the runtime |
+    | ``unexecuted`` | the steps (``build``, ``run``) and options that we have never run |
     """
 
     name: DeviceName
@@ -59,11 +63,11 @@ class EngineDevice:
 
     @property
     def builder_capabilities(self) -> list[Capability] | None:
-        """What Polygraphy's ``CreateConfigRTX`` takes: None leaves TensorRT-RTX its portable default, or is classic's."""
+        """The GPUs to name to Polygraphy's ``CreateConfigRTX``; None for its portable default and for classic TensorRT."""
         return None if self.and_later or self.runtime == "tensorrt" else list(self.compute_capabilities)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """Returns the manifest's entry."""
         return {
             "target": self.name,
             "runtime": self.runtime,
@@ -88,10 +92,11 @@ def resolve(
     attention: Attention = "decomposed",
     detect: Callable[[], tuple[Gpu, ...]] = find_gpus,
 ) -> EngineDevice:
-    """Chooses runtime, versions, compute capabilities and build place of a target; ``detect`` is asked for ``this-gpu`` only.
+    """Chooses the runtime, its versions, the compute capabilities and the place of the build for a target.
 
-    ``compute_capability`` is a list such as ``8.6,8.9``; ``opset`` and ``attention`` the graph's, where known.
-    ``ConversionError``: whatever cannot work, why, and what to do instead.
+    ``compute_capability`` is a list such as ``8.6,8.9``. ``opset`` and ``attention`` are those of the ONNX graph, if known.
+    ``detect`` is called for ``this-gpu`` only. Raises ``ConversionError`` for whatever cannot work, with the reason and what to
+    do instead.
     """
     options = options or BuildOptions()
     known = next((name for name in DEVICES if name == target), None)
@@ -106,7 +111,7 @@ def resolve(
     _check_precision(kind, asked or (), precision)
     check_options(kind, precision, options)
     facts = KINDS[kind]
-    versions = _parsing(kind, _versions(facts.versions, options), opset or 0, attention)
+    versions = _that_parse(kind, _that_build(facts.versions, options), opset or 0, attention)
     capabilities = asked or _default_capabilities(kind, precision, options)
     return EngineDevice(
         name=known,
@@ -125,30 +130,33 @@ def resolve(
 
 
 def check_local_gpu(device: EngineDevice, detect: Callable[[], tuple[Gpu, ...]] | None = None) -> None:
-    """``ConversionError`` unless this machine has a GPU that an engine for the target may be built on."""
+    """Raises ``ConversionError`` unless an engine for the target can be built on this machine's first GPU."""
     wanted = ", ".join(map(written, device.compute_capabilities))
-    instead = (
-        f"build it there, or write here with --bundle what the device builds it from (compute capability {wanted})"
-    )
+    instead = f"build it on a device of compute capability {wanted}, or write a bundle for one here with --bundle"
     try:
         gpus = (detect or find_gpus)()
     except ConversionError as error:
         raise ConversionError(
             f"--target {device.name} is built on the device, and {reason_of(error)}: {instead}"
         ) from error
-    if gpus[0].capability not in device.compute_capabilities:  # TensorRT builds on the first
-        raise ConversionError(f"--target {device.name} is built on the device, and this one has {gpus[0]}: {instead}")
+    if gpus[0].capability not in device.compute_capabilities:  # TensorRT builds on the first GPU
+        raise ConversionError(
+            f"--target {device.name} is built on the device, and this machine has {gpus[0]}: {instead}"
+        )
 
 
 def parse_capabilities(text: str) -> tuple[Capability, ...]:
-    """The compute capabilities of a list such as ``8.6,8.9``: in order, each once; ``ConversionError`` names what is none."""
+    """Reads a list of compute capabilities such as ``8.6,8.9``; returns each once, sorted.
+
+    Raises ``ConversionError`` for a part that is not a known compute capability.
+    """
     found = set()
     for part in text.split(","):
         capability = read_capability(part.strip())
         if capability is None:
             raise ConversionError(f"--compute-capability {text!r}: {part.strip()!r} is not major.minor, as in 8.6,8.9")
         if capability == (10, 1):
-            raise ConversionError("--compute-capability 10.1 was Thor's before CUDA 13: it is 11.0 now, --target thor")
+            raise ConversionError("--compute-capability 10.1: Thor has had 11.0 since CUDA 13; use --target thor")
         if capability not in CAPABILITIES:
             known = ", ".join(f"{written(capability)} ({name})" for capability, name in CAPABILITIES.items())
             raise ConversionError(f"unknown compute capability {written(capability)}; known are {known}")
@@ -159,29 +167,31 @@ def parse_capabilities(text: str) -> tuple[Capability, ...]:
 def _of_this_machine(
     asked: tuple[Capability, ...] | None, detect: Callable[[], tuple[Gpu, ...]]
 ) -> tuple[str, tuple[Capability, ...]]:
-    """The kind of target that this machine's GPU is, and its compute capability."""
+    """Returns the kind of device that this machine is, and the compute capability of its GPUs."""
     if asked is not None:
         raise ConversionError(
-            "--target this-gpu takes the GPU's own compute capability: leave --compute-capability out"
+            "--target this-gpu uses the compute capability of the GPU here: leave --compute-capability out"
         )
     gpus = detect()
     if not gpus:
         raise ConversionError("--target this-gpu: no NVIDIA GPU found here; name the target instead")
-    if untold := [gpu for gpu in gpus if gpu.capability is None]:
+    if unknown := [gpu for gpu in gpus if gpu.capability is None]:
         raise ConversionError(
-            f"--target this-gpu: nvidia-smi tells no compute capability of {untold[0].name}; name the target instead"
+            f"--target this-gpu: nvidia-smi does not report the compute capability of {unknown[0].name}; "
+            "name the target instead"
         )
     found = sorted({gpu.capability for gpu in gpus if gpu.capability is not None})
     if len(found) > 1:
         listed = ", ".join(written(capability) for capability in found)
         raise ConversionError(
-            f"--target this-gpu: the GPUs here differ ({listed}); name the target, and one with --compute-capability"
+            f"--target this-gpu: the GPUs here have different compute capabilities ({listed}); name the target, and one "
+            "of these with --compute-capability"
         )
     capability = found[0]
     if capability not in CAPABILITIES:
         later = is_among(capability, PORTABLE, and_later=True)
         instead = "--target rtx builds for later GPUs too" if later else "name the target instead"
-        raise ConversionError(f"--target this-gpu: {gpus[0]} is unknown here; {instead}")
+        raise ConversionError(f"--target this-gpu: {gpus[0]} is not a known GPU; {instead}")
     if capability == ORIN:
         raise ConversionError(f"--target this-gpu: {gpus[0]} is an Orin; name its JetPack: {_home(ORIN)}")
     kind = "thor" if capability == THOR else "rtx" if capability in RTX else "datacenter"
@@ -202,11 +212,13 @@ def _check_capabilities(kind: str, asked: tuple[Capability, ...], options: Build
             f"{', '.join(map(written, asked))}: choose one, or --hardware-compatible, or --target rtx"
         )
     if kind != "rtx" and TURING in asked and options.hardware_compatible:
-        raise ConversionError("--hardware-compatible begins with compute capability 8.0: leave 7.5 out, or the option")
+        raise ConversionError(
+            "--hardware-compatible needs compute capability 8.0 or above: leave out 7.5, or leave out the option"
+        )
 
 
 def _default_capabilities(kind: str, precision: Precision, options: BuildOptions) -> tuple[Capability, ...]:
-    """Where the engine may run if nobody said: classic TensorRT's is for the GPU that builds it, one of these."""
+    """The compute capabilities if none are given. A classic engine then runs on that one of them which builds it."""
     if kind == "rtx":
         return PORTABLE
     turing_too = precision != "bf16" and not options.hardware_compatible
@@ -214,7 +226,7 @@ def _default_capabilities(kind: str, precision: Precision, options: BuildOptions
 
 
 def _home(capability: Capability) -> str:
-    """The target that a compute capability belongs to."""
+    """The advice which target to use for a compute capability."""
     if capability == ORIN:
         return "use --target orin-jp6 or --target orin-jp7"
     if capability == THOR:
@@ -225,7 +237,7 @@ def _home(capability: Capability) -> str:
 
 
 def _precisions(kind: str, asked: tuple[Capability, ...]) -> tuple[Precision, ...]:
-    """What each of the GPUs that were asked for can do."""
+    """The precisions that all of the given GPUs support."""
     if TURING not in asked:
         return ENGINE_PRECISIONS
     return ("fp16",) if kind == "rtx" else ("fp32", "fp16")
@@ -235,16 +247,18 @@ def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precis
     if precision in _precisions(kind, asked):
         return
     if precision not in ENGINE_PRECISIONS:
-        raise ConversionError(f"no engine is built in {precision}; choose from {', '.join(ENGINE_PRECISIONS)}")
-    reason = "has no bf16" if precision == "bf16" else "builds no fp32 matrix product ('FP32 GEMM is not supported')"
+        raise ConversionError(f"no engine can be built in {precision}; choose from {', '.join(ENGINE_PRECISIONS)}")
+    reason = (
+        "has no bf16" if precision == "bf16" else "cannot build an fp32 matrix product ('FP32 GEMM is not supported')"
+    )
     who = "TensorRT-RTX for compute capability 7.5" if kind == "rtx" else "compute capability 7.5 (Turing)"
     others = ", leave 7.5 out" if len(asked) > 1 else ""
     classic = ", or --target datacenter" if precision == "fp32" else ""
     raise ConversionError(f"{who} {reason}: use --fp16{others}{classic}")
 
 
-def _versions(versions: Versions, options: BuildOptions) -> Versions:
-    """Less the versions that cannot do what was asked for, or do it wrongly."""
+def _that_build(versions: Versions, options: BuildOptions) -> Versions:
+    """Removes the versions that cannot do what the options ask for, or that do it wrongly."""
     if options.dla:
         versions = versions.without((0,), (11, 4, 1))
     if options.refit:
@@ -252,43 +266,52 @@ def _versions(versions: Versions, options: BuildOptions) -> Versions:
     return versions
 
 
-def _parsing(kind: str, versions: Versions, opset: int, attention: Attention) -> Versions:
-    """Those versions whose parser takes a graph; ``ConversionError`` where none does, or not the one that a device brings."""
+def _that_parse(kind: str, versions: Versions, opset: int, attention: Attention) -> Versions:
+    """Removes the versions whose ONNX parser does not take the graph.
+
+    Raises ``ConversionError`` if none is left, or if the version that the device comes with is not left.
+    """
     facts, parsers = KINDS[kind], HIGHEST_OPSETS[KINDS[kind].runtime]
     left = versions
     for first, end, highest in parsers:
         left = left.without(first, end) if opset > highest else left
-    brought = dotted(versions.spans[0][0]) if facts.packaged else None
-    if left.spans and (brought is None or brought in left):
+    preinstalled = dotted(versions.spans[0][0]) if facts.packaged else None
+    if left.spans and (preinstalled is None or preinstalled in left):
         return left
-    possible = max(top for first, end, top in parsers if brought is None or brought in Versions(((first, end),)))
+    possible = max(
+        highest for first, end, highest in parsers if preinstalled is None or preinstalled in Versions(((first, end),))
+    )
     without = attention == "operator" and possible < ATTENTION_OPSET  # no lower opset has the operator
     mend = "--attention decomposed" if without else f"--opset {possible} or a lower one"
     raise ConversionError(
-        f"--target {kind}: the ONNX parser of {facts.runtime} {brought or versions} takes opset {possible} at most, and the "
-        f"graph is of {opset}: export it with {mend} (the Attention operator is {ATTENTION_OPSET}'s)"
+        f"--target {kind}: the ONNX parser of {facts.runtime} {preinstalled or versions} takes at most opset {possible}, and "
+        f"the graph has opset {opset}: export it with {mend} (the Attention operator needs opset {ATTENTION_OPSET})"
     )
 
 
 def _notes(
     target: DeviceName, kind: str, capabilities: tuple[Capability, ...], options: BuildOptions, precision: Precision
 ) -> tuple[str, ...]:
-    found = []
+    notes = []
     if target == "this-gpu" and kind != "rtx":
-        found.append("the device that builds it is this machine")
+        notes.append("the engine is built on this machine")
     if target == "this-gpu" and kind == "rtx":
-        found.append("--target datacenter builds for this GPU with classic TensorRT instead")
+        notes.append("--target datacenter builds for this GPU with classic TensorRT instead")
     if kind == "rtx" and TURING in capabilities and precision == "fp16":
-        found.append("a matrix product that stays in float32 does not build for compute capability 7.5")
+        notes.append("a matrix product that stays in float32 cannot be built for compute capability 7.5")
     if kind == "datacenter" and not options.hardware_compatible:
-        found.append("the engine runs on GPUs like the one that builds it")
+        notes.append("the engine runs only on GPUs like the one that builds it")
     if kind != "rtx" and not options.version_compatible:
-        found.append("the engine runs in the version of TensorRT that builds it")
+        notes.append("the engine runs only with the version of TensorRT that builds it")
     if options.refit and kind == "datacenter":
-        found.append("TensorRT 11.3 can drop a bias from a refittable engine (NVIDIA's known issue), so it is left out")
+        notes.append(
+            "TensorRT 11.3 can drop a bias from a refittable engine (NVIDIA's known issue), so 11.3 is excluded"
+        )
     if options.dla:
-        found.append("the DLA is for convolutions: most layers of LXMERT fall back to the GPU; needs JetPack 7.2.2")
-    return tuple(found)
+        notes.append(
+            "a DLA computes convolutions: most layers of LXMERT fall back to the GPU; --dla needs JetPack 7.2.2"
+        )
+    return tuple(notes)
 
 
 def _unexecuted(kind: str, options: BuildOptions) -> tuple[str, ...]:
@@ -297,7 +320,10 @@ def _unexecuted(kind: str, options: BuildOptions) -> tuple[str, ...]:
 
 
 def install_line(kind: str, versions: Versions | None = None) -> str:
-    """The line that installs a kind's runtime: its oldest versions that work, as later ones may ask for a newer driver."""
+    """Returns the command that installs a kind's runtime.
+
+    It asks for the first span of versions that work, because later versions may need a newer driver.
+    """
     facts = KINDS[kind]
     first, end = (versions or facts.versions).spans[0]
     return facts.packaged or f"pip install '{facts.runtime}>={dotted(first)},<{dotted(end)}' '{POLYGRAPHY}'"

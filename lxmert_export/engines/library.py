@@ -1,6 +1,7 @@
-"""TensorRT through Polygraphy: one of its two runtimes in the life of a process, and its log turned into errors of ours.
+"""Opens TensorRT through Polygraphy, and turns its log into our errors.
 
-Polygraphy decides when it is imported whether ``tensorrt`` means TensorRT-RTX or the classic one; nothing else imports it.
+A process can use only one of the two runtimes: Polygraphy decides when it is imported whether ``tensorrt`` means TensorRT-RTX or
+classic TensorRT. So Polygraphy is imported only after ``open_library`` or ``prepare_polygraphy`` has chosen the runtime.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from lxmert_export.native_logs import quiet_native_logs
 
 LIBRARIES: dict[Runtime, Library] = {"tensorrt-rtx": TENSORRT_RTX, "tensorrt": TENSORRT}
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
-LOGGER = "Polygraphy"  # the name under which it uses Python's logging
-# "2." is CUDA's number for it, which Polygraphy tells as it is
+LOGGER = "Polygraphy"  # the name of its logger in Python's logging
+# "cuda error: 2." is how Polygraphy reports CUDA's code for out of memory
 OUT_OF_MEMORY = ("outofmemory", "out of memory", "bad_alloc", "insufficient memory", "cuda error: 2.")
 
 _counting = threading.Lock()
@@ -37,9 +38,9 @@ _inside, _propagated = 0, True
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine's file and hash, the runtime that built it, its version and the line that installs it, and the sizes it takes.
+    """An engine's file and hash, the runtime that built it (with version and install command), and its profiles.
 
-    ``gpu`` is the machine that it is to run on: its GPUs and their drivers.
+    ``gpu`` describes the machine that is to run the engine: its GPUs and their drivers.
     """
 
     file: Path
@@ -52,12 +53,13 @@ class Engine:
 
 
 def open_builder(device: EngineDevice) -> ModuleType:
-    """The module that is to build an engine for a target: of a version that the target takes, and on a GPU of its kind.
+    """Imports the runtime that builds an engine for a target.
 
-    ``MissingExtra``: it is not installed. ``ConversionError``: it is of another version, or this machine is another device.
+    Raises ``MissingExtra`` if the runtime is not installed. Raises ``ConversionError`` if the target does not take the installed
+    version, or if the engine must be built on the device and this machine is not such a device.
     """
     on_device = device.built == "on the device"
-    elsewhere = " on the device; --bundle writes here what it builds from" if on_device else ""
+    elsewhere = " on the device, or write a bundle for the device here with --bundle" if on_device else ""
     library = open_library(device.runtime, device.install + elsewhere)
     if (installed := library_version(library)) not in device.versions:
         raise ConversionError(
@@ -70,31 +72,33 @@ def open_builder(device: EngineDevice) -> ModuleType:
 
 
 def open_library(runtime: Runtime, install: str) -> ModuleType:
-    """The module of a runtime, Polygraphy set to use it; ``install`` is the line that brings both.
+    """Sets Polygraphy to use a runtime, and imports the runtime. ``install`` is the command that installs both.
 
-    ``MissingExtra``: one of them is not installed. ``ConversionError``: this process uses the other runtime already.
+    Raises ``MissingExtra`` if one of them is not installed. Raises ``ConversionError`` if this process uses the other runtime
+    already.
     """
     require_library(runtime, install)
     os.environ[RTX_SWITCH] = "1" if runtime == "tensorrt-rtx" else "0"
     with quiet_native_logs():
         config = import_module("polygraphy.config")
         if bool(config.USE_TENSORRT_RTX) is not (runtime == "tensorrt-rtx"):
-            raise ConversionError(
-                f"this process uses the other TensorRT already: open {runtime} in a process of its own"
-            )
+            raise ConversionError(f"this process uses the other TensorRT already: open {runtime} in a new process")
         log = import_module("polygraphy.logger").G_LOGGER
         log.use_python_logging_system, log.colors = True, False
         return import_module(LIBRARIES[runtime].module)
 
 
 def require_library(runtime: Runtime, install: str) -> None:
-    """``MissingExtra`` unless a runtime and Polygraphy are installed; imports neither."""
+    """Raises ``MissingExtra`` unless a runtime and Polygraphy are installed; imports neither."""
     if missing([LIBRARIES[runtime], POLYGRAPHY]):
         raise MissingExtra("building and running engines", runtime, install=install)
 
 
 def prepare_polygraphy() -> None:
-    """Before Polygraphy is imported for what needs no TensorRT: sets it to the one installed, so that engines open here, too."""
+    """Sets Polygraphy to the installed runtime. Call this before an import of Polygraphy for work that needs no TensorRT.
+
+    Otherwise engines might not open later in the same process.
+    """
     os.environ.setdefault(RTX_SWITCH, "0" if missing([TENSORRT_RTX]) else "1")
 
 
@@ -102,26 +106,27 @@ def prepare_polygraphy() -> None:
 def as_one_error(
     what: str, error: type[LxmertExportError] = ConversionError, *, quiet: bool = True
 ) -> Iterator[LoggedErrors]:
-    """Keeps TensorRT's log off the terminal; a failure of Polygraphy's becomes one line: ``what``, and what the log said.
+    """Keeps TensorRT's log off the terminal, and turns a failure in Polygraphy into ``error``: ``what``, then the log's reason.
 
-    Without ``quiet`` only the log is kept off, and not what else is written to stderr: that takes a file each time, and turns.
+    With ``quiet``, everything that native code writes to stderr is kept off, too. That costs a file each time, and only one
+    thread at a time can do it.
     """
     from polygraphy.exception import PolygraphyException
 
-    said = LoggedErrors()
+    logged = LoggedErrors()
     try:
-        with _kept_off_the_terminal(said), _quiet() if quiet else nullcontext():
-            yield said
+        with _kept_off_the_terminal(logged), _quiet() if quiet else nullcontext():
+            yield logged
     except (PolygraphyException, MemoryError) as failure:
-        raise error(f"{what}: {said.reason(failure)}") from failure
+        raise error(f"{what}: {logged.reason(failure)}") from failure
 
 
 @contextmanager
 def interrupt_kept() -> Iterator[None]:
-    """Raises a Ctrl-C that comes meanwhile at the end: TensorRT's callbacks into Python would lose it without a word."""
-    heeded = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
-    if threading.current_thread() is not threading.main_thread() or not heeded:
-        yield  # where no signal arrives, or none is to be heeded
+    """Delays a Ctrl-C to the end of the block: TensorRT's callbacks into Python would silently lose it."""
+    handled = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)
+    if threading.current_thread() is not threading.main_thread() or not handled:
+        yield  # signals do not arrive in this thread, or Ctrl-C is ignored
         return
     pressed = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
@@ -134,20 +139,20 @@ def interrupt_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_off_the_terminal(said: LoggedErrors) -> Iterator[None]:
-    """What is logged goes to ``said`` alone. Threads may be inside at once: the last one out leaves the log as it was."""
+def _kept_off_the_terminal(handler: LoggedErrors) -> Iterator[None]:
+    """Sends the log to ``handler`` only. Several threads may be inside at once: the last one to leave restores the logger."""
     global _inside, _propagated
     logger = logging.getLogger(LOGGER)
     with _counting:
         if _inside == 0:
             _propagated, logger.propagate = logger.propagate, False
         _inside += 1
-        logger.addHandler(said)
+        logger.addHandler(handler)
     try:
         yield
     finally:
         with _counting:
-            logger.removeHandler(said)
+            logger.removeHandler(handler)
             _inside -= 1
             if _inside == 0:
                 logger.propagate = _propagated
@@ -155,35 +160,35 @@ def _kept_off_the_terminal(said: LoggedErrors) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither chatter on stderr, nor warnings of Polygraphy's own use of what TensorRT-RTX deprecates; one thread at a time."""
+    """Hides native stderr output, and warnings that Polygraphy uses deprecated parts of TensorRT-RTX; one thread at a time."""
     with quiet_native_logs(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 class LoggedErrors(logging.Handler):
-    """What was logged as an error, in order."""
+    """Collects what is logged as an error, in order."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remembers a record, in one line."""
+        """Keeps a record, as one line."""
         self.lines.append(" ".join(record.getMessage().split()))
 
     def reason(self, failure: BaseException) -> str:
-        """The first line, which is the cause; what came after is what came of it."""
+        """Returns advice if memory ran out, otherwise the first error: later ones follow from the first."""
         everything = " ".join(self.lines).lower()
         if isinstance(failure, MemoryError) or any(sign in everything for sign in OUT_OF_MEMORY):
-            return "out of memory; build a narrower profile, or half precision, or on a larger machine"
+            return "out of memory; build a narrower profile, in half precision, or on a larger machine"
         return self.first(str(failure) or type(failure).__name__)
 
     def first(self, otherwise: str) -> str:
-        """The first line, without its mark; ``otherwise`` where nothing was logged."""
+        """Returns the first error without its ``[E]`` or ``[!]``, or ``otherwise`` if nothing was logged."""
         return (self.lines or [otherwise])[0].removeprefix("[E] ").removeprefix("[!] ").removesuffix(".")
 
 
 def library_version(module: Any) -> str:
-    """The version of a runtime, as the manifest holds it."""
+    """Returns the version of a runtime's module, as the manifest records it."""
     return str(module.__version__)

@@ -1,7 +1,7 @@
-"""What may be asked of an engine's build beside its precision, and which kind of target refuses what: one table.
+"""The options of an engine's build besides its precision, and the targets that refuse them, in one table.
 
-What is refused for TensorRT-RTX was tried with tensorrt_rtx 1.7.1.116 on a machine without a GPU; the rest is NVIDIA's word
-(support matrices, migration pages and DLA pages of TensorRT 10.x to 11.4.1).
+Refusals for TensorRT-RTX were tried with tensorrt_rtx 1.7.1.116 on a machine without a GPU. The others follow NVIDIA's
+documents (support matrices, migration pages and DLA pages of TensorRT 10.x to 11.4.1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lxmert_export.spec.signature import DYNAMIC_AXES, Precision, Signature
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What may be asked of a build beside its precision; ``OPTIONS`` says which target can do what."""
+    """The options of a build besides its precision; ``OPTIONS`` says which targets refuse them."""
 
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -29,16 +29,17 @@ class BuildOptions:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Those that were asked for, by name; level 0 and an empty path are choices too."""
+        """The options that are given, by name; level 0 and an empty path count as given."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its flag, Polygraphy's argument for it, and why a kind of target refuses it.
+    """One option: its flag, Polygraphy's argument for it, and the reason of each kind of target that refuses it.
 
-    No run of ours has executed any of them: weight streaming was built with, on TensorRT-RTX, and is of use only where it runs.
+    We have run none of the options. With weight streaming we have built an engine on TensorRT-RTX, but the option has an effect
+    only when the engine is run.
     """
 
     flag: str
@@ -49,18 +50,20 @@ class Option:
 JETSON = ("orin-jp6", "orin-jp7", "thor")
 
 _WEIGHTLESS = (
-    "TensorRT-RTX builds such an engine only on a machine with a GPU, and for one compute capability (NVIDIA's documentation); "
-    "without one 1.7.1 fails (tried): leave it out"
+    "TensorRT-RTX builds such an engine only on a machine with a GPU, and for one compute capability (NVIDIA's documentation; "
+    "without a GPU 1.7.1 failed): leave it out"
 )
 _ON_JETPACK = (
-    "NVIDIA supports hardware compatibility neither on JetPack nor on DRIVE OS: build on each device, without it"
+    "NVIDIA supports hardware compatibility neither on JetPack nor on DRIVE OS: leave it out, and build on each device"
 )
-# Each option, and which kind of target refuses it: the one place that says so.
+# The only place that says which kind of target refuses which option.
 OPTIONS: dict[str, Option] = {
     "version_compatible": Option(
         "--version-compatible",
         "version_compatible",
-        {"rtx": "TensorRT-RTX 1.7 lacks the lean runtime that goes into such an engine: build anew for each version"},
+        {
+            "rtx": "TensorRT-RTX 1.7 lacks the lean runtime that such an engine contains: build an engine for each version"
+        },
     ),
     "hardware_compatible": Option(
         "--hardware-compatible",
@@ -76,7 +79,7 @@ OPTIONS: dict[str, Option] = {
     "timing_cache": Option(
         "--timing-cache",
         "load_timing_cache",
-        {"rtx": "TensorRT-RTX times nothing while it builds; its cache is made where the engine is loaded"},
+        {"rtx": "TensorRT-RTX times nothing during a build; its cache is made when the engine is loaded: leave it out"},
     ),
     "builder_level": Option(
         "--builder-level",
@@ -87,8 +90,8 @@ OPTIONS: dict[str, Option] = {
         "--dla",
         "use_dla",
         {
-            "rtx": "TensorRT-RTX builds for no DLA; --target orin-jp7 does",
-            "orin-jp6": "the DLA of TensorRT 10 takes no strongly typed network, and ours always are; --target orin-jp7 does",
+            "rtx": "TensorRT-RTX does not build for a DLA; use --target orin-jp7",
+            "orin-jp6": "TensorRT 10 builds no strongly typed network for a DLA, and ours always are; use --target orin-jp7",
             "thor": "Thor has no DLA: leave it out, the engine runs on the GPU",
             "datacenter": "only Jetson AGX Orin has a DLA: leave it out",
         },
@@ -98,19 +101,19 @@ BUILDER_LEVELS = range(6)
 
 
 def check_options(kind: str, precision: Precision, options: BuildOptions) -> None:
-    """Every option that was asked for and cannot be had, all of them named at once."""
+    """Raises one ``ConversionError`` that names every given option that the kind of target refuses."""
     level = options.builder_level
     if level is not None and level not in BUILDER_LEVELS:
         raise ConversionError(f"--builder-level must be 0 to {BUILDER_LEVELS[-1]}, not {level}")
     refused = [f"{OPTIONS[name].flag}: {why}" for name in options.chosen if (why := OPTIONS[name].refused.get(kind))]
     if refused:
-        raise ConversionError(f"--target {kind} cannot have {'; '.join(refused)}")
+        raise ConversionError(f"--target {kind} refuses {'; '.join(refused)}")
     if options.dla and precision != "fp16":
         raise ConversionError(f"--dla: a DLA computes in fp16, not in {precision}: add --fp16, or leave --dla out")
 
 
 def check_dla(options: BuildOptions, signature: Signature) -> None:
-    """``ConversionError`` where a DLA is asked for and a graph has dynamic axes: NVIDIA's lets no profile be a range."""
+    """Raises ``ConversionError`` if a DLA is asked for and the graph has dynamic axes: a DLA takes one size of each axis."""
     if options.dla and (dynamic := [axis for axis in DYNAMIC_AXES if axis not in signature.fixed_sizes]):
         listed = ", ".join(f"--{axis}" for axis in dynamic)
         raise ConversionError(

@@ -1,4 +1,4 @@
-"""How large an fp16 graph's values grow on calibration inputs: run in float32, where nothing overflows."""
+"""Measures how large the values of an fp16 graph become. The graph is run in float32, where nothing overflows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.onnx.session import open_session
 from lxmert_export.spec.sample_inputs import sample_inputs
 
-# Real inputs differ from those of a calibration: what uses more than a quarter of the range is worth knowing of.
+# Real inputs may give larger values than these, so a value above a quarter of fp16's range is a warning.
 NEAR = LARGEST_HALF / 4
 PROBED_FILE = "probed.onnx"
 Batches = Iterable[Mapping[str, NDArray[np.generic]]]
@@ -29,7 +29,11 @@ Batches = Iterable[Mapping[str, NDArray[np.generic]]]
 def lint_artifact(
     artifact: Artifact, *, batches: Batches | None = None, originals: Mapping[str, NDArray[Any]] | None = None
 ) -> list[Finding]:
-    """Every finding about an fp16 ONNX artifact: structure, weights, and ranges on ``batches``, by default drawn ones."""
+    """Returns every finding about an fp16 ONNX artifact, worst first: structure, weights and ranges of values.
+
+    Ranges are measured on ``batches``, by default on drawn sample inputs. ``originals`` are the weights before they became
+    fp16, by initializer name.
+    """
     manifest, path = artifact.manifest, artifact.file(ONNX_FILE)
     if batches is None:
         drawn = sample_inputs(manifest.signature, manifest.config)
@@ -38,14 +42,14 @@ def lint_artifact(
 
 
 def lint_ranges(path: Path, batches: Batches) -> list[Finding]:
-    """Values that leave fp16's range, or come near its end, on these inputs."""
+    """Returns a finding for every node whose values exceed fp16's range, or a quarter of it, on these inputs."""
     return worst_first(list(_range_findings(largest_activations(path, batches))))
 
 
 def _range_findings(largest: Mapping[str, float]) -> Iterator[Finding]:
     for node, figure in largest.items():
         if figure > NEAR or np.isnan(figure):
-            beyond = not figure <= LARGEST_HALF  # so that NaN is
+            beyond = not figure <= LARGEST_HALF  # also true for NaN
             share = "beyond" if beyond else f"{figure / LARGEST_HALF:.0%} of"
             seen = f"reaches {figure:.4g}, {share} fp16's {LARGEST_HALF:.0f}"
             yield Finding("error" if beyond else "warning", "activation-overflow" if beyond else "activation-near-range",
@@ -53,10 +57,10 @@ def _range_findings(largest: Mapping[str, float]) -> Iterator[Finding]:
 
 
 def largest_activations(path: Path, batches: Batches, *, of_all: bool = False) -> dict[str, float]:
-    """The largest magnitude of every value that a node computes in fp16, by node name; NaN where it is not a number.
+    """Returns the largest magnitude that each node computes in fp16, by node name; NaN if a value is NaN.
 
-    With ``of_all``, of what is computed in float32 too. Operators that only move values about are left out: their values are
-    another node's.
+    With ``of_all``, nodes that compute in float32 are included. Operators that only move values, such as Reshape, are left
+    out: another node has computed their values.
     """
     with tempfile.TemporaryDirectory(prefix="lxmert-export-ranges-") as directory:
         file = Path(directory) / PROBED_FILE
@@ -76,7 +80,10 @@ def _wide(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _write_probed(source: Path, target: Path, of_all: bool) -> dict[str, str]:
-    """Writes the graph in float32 with the largest magnitude of each fp16 value as an output; output name → node name."""
+    """Writes the graph in float32, with the largest magnitude of each fp16 value as an added output.
+
+    Returns the node's name by the name of the added output.
+    """
     model = load_decomposed(source)
     graph, probes = model.graph, {}
     computed = [(n, value) for n, value in widen(graph, HALF_TYPES["fp16"]) if n.op_type not in MOVES]

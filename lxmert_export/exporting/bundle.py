@@ -1,7 +1,7 @@
-"""From an ONNX artifact to a bundle: all that a device needs to build the engine itself, and to show what it computes.
+"""Writes a bundle: an ONNX artifact with all that a device needs to build the engine and to run its golden inputs.
 
-A bundle is the ONNX artifact, to the byte, and beside it what the device reads: the golden file as plain numpy arrays, a
-``bundle.json``, a script and a README. So whatever takes an ONNX artifact takes a bundle.
+A bundle holds the files of the ONNX artifact byte for byte, except for the manifest. For the device it adds ``bundle.json``,
+the golden file as plain numpy arrays, a script and a README. Every command that takes an ONNX artifact takes a bundle, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
 
 SCRIPT, README = Path(build_and_verify.__file__ or "").name, "README.md"
-# What trtexec calls the options of a build: by the help of its source (sampleOptions.cpp of TensorRT 10.14 and later).
+# trtexec's flag for each build option, from the help text in its source (sampleOptions.cpp, TensorRT 10.14 and later).
 TRTEXEC = {
     "version_compatible": "--versionCompatible",
     "hardware_compatible": "--hardwareCompatibilityLevel=ampere+",
@@ -52,17 +52,19 @@ TRTEXEC = {
 
 
 def check_bundle(device: EngineDevice, *, parity: bool) -> None:
-    """``ConversionError``: options that a bundle cannot carry to a device, or that leave nothing there to be verified."""
+    """Raises ``ConversionError`` for options that a bundle cannot carry to a device, or that prevent verification there."""
     if device.options.strip:
         raise ConversionError("--bundle: an engine of --strip computes nothing until it is refitted: leave --strip out")
     if device.options.timing_cache is not None:
-        raise ConversionError("--bundle: a timing cache is a device's own: leave --timing-cache out")
+        raise ConversionError("--bundle: a timing cache belongs to the device that wrote it: leave --timing-cache out")
     if not parity:
-        raise ConversionError("--bundle: --no-parity gives no golden inputs, which the device is to run: leave it out")
+        raise ConversionError(
+            "--bundle: the device must run golden inputs, and --no-parity writes none: leave --no-parity out"
+        )
 
 
 def archive_of(directory: Path) -> Path:
-    """The archive beside a bundle."""
+    """Returns the path of a bundle's archive: ``DIRECTORY.tar.gz``, beside the directory."""
     return directory.with_name(f"{directory.name}.tar.gz")
 
 
@@ -75,25 +77,28 @@ def write_bundle(
     name: str,
     calibration: str | Path | None = None,
 ) -> Artifact:
-    """Fills an empty directory with a bundle; ``name`` is what reports call it: the directory is a temporary one.
+    """Fills an empty directory with a bundle.
 
-    ``ArtifactError``: an artifact that was written without the gate. ``ConversionError``: a graph that is not of its
-    precision, or that fp16 does not bear.
+    ``name`` is the bundle's name in reports, because ``directory`` is a temporary one. ``calibration`` is a file of inputs for
+    the fp16 linter. Raises ``ArtifactError`` if the artifact was written without the gate, and ``ConversionError`` if its graph
+    does not compute in its precision or would give wrong numbers in fp16.
     """
     manifest = onnx.manifest
     if GOLDEN_FILE not in manifest.files:
         raise ArtifactError(
-            f"{onnx.path}: written with --no-parity, so it has no golden inputs for a device to run; export it again without"
+            f"{onnx.path}: was written with --no-parity, so it has no golden inputs for the device to run; "
+            "export it again without --no-parity"
         )
     check_precision(onnx)
     facts = facts_of_graph(onnx, calibration)
     golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
     missed = golden_profile(golden, profiles, manifest.signature)
-    for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):  # of a bundle too: not what it adds
+    # The source may be a bundle itself: the files that a bundle adds are written anew.
+    for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):
         if file in manifest.files:
             shutil.copyfile(onnx.file(file), directory / file)
-    # np.savez dates every entry 1980: the same arrays make the same file.
-    np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # any name is an array's
+    # np.savez dates every entry 1980, so the same arrays make the same file.
+    np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # every keyword is an array
     shutil.copyfile(build_and_verify.__file__ or "", directory / SCRIPT)
     everything = (*profiles, *((missed,) if missed else ()))
     (directory / README).write_text(readme(onnx, device, everything, added=missed is not None), encoding="utf-8")
@@ -112,25 +117,34 @@ def write_bundle(
 
 
 def golden_arrays(golden: Golden) -> Arrays:
-    """A golden file for numpy alone: named as in it, inputs as the graph takes them, and the positions of what is sampled."""
-    found: Arrays = {}
+    """Returns the contents of ``golden.npz``, a golden file that numpy alone can read.
+
+    | name | array |
+    |---|---|
+    | ``input/FAMILY/BATCH/INPUT`` | shape and dtype as the graph takes them |
+    | ``reference/FAMILY/OUTPUT/BATCH`` | [values] float64: the flat output, or its values at ``positions`` if it is large |
+    | ``shape/FAMILY/OUTPUT/BATCH`` | [rank] int64: the shape of the whole output |
+    | ``positions/SIZE`` | int64: the flat positions that are kept of an output of SIZE values |
+    | ``floor/FAMILY/OUTPUT`` | [2] float64: floor RMS, reference RMS |
+    """
+    arrays: Arrays = {}
     for family in golden.samples.families:
         for number, batch in enumerate(family.batches):
-            found |= {f"input/{family.name}/{number}/{name}": array for name, array in batch.items()}
+            arrays |= {f"input/{family.name}/{number}/{name}": array for name, array in batch.items()}
     for (name, output), chunks in golden.reference.items():
         for number, (chunk, shape) in enumerate(zip(chunks, golden.shapes[name, output], strict=True)):
-            found[f"reference/{name}/{output}/{number}"] = chunk.reshape(-1)
-            found[f"shape/{name}/{output}/{number}"] = np.array(shape, dtype=np.int64)
+            arrays[f"reference/{name}/{output}/{number}"] = chunk.reshape(-1)
+            arrays[f"shape/{name}/{output}/{number}"] = np.array(shape, dtype=np.int64)
             if not is_whole(shape):
                 size = int(np.prod(shape))
-                found[f"positions/{size}"] = sampled_positions(size)
+                arrays[f"positions/{size}"] = sampled_positions(size)
         floor = golden.floors[name, output]
-        found[f"floor/{name}/{output}"] = np.array([floor.rms, floor.reference_rms])
-    return found
+        arrays[f"floor/{name}/{output}"] = np.array([floor.rms, floor.reference_rms])
+    return arrays
 
 
 def golden_profile(golden: Golden, profiles: Sequence[Profile], signature: Signature) -> Profile | None:
-    """The profile for those golden inputs that none of an engine's takes; None where there are none such."""
+    """Returns one more profile, for the golden inputs that no profile covers; None if the profiles cover all of them."""
     calls = [
         call_sizes({name: array.shape for name, array in batch.items()}, signature)
         for family in golden.samples.families
@@ -144,7 +158,7 @@ def golden_profile(golden: Golden, profiles: Sequence[Profile], signature: Signa
 
 
 def describe(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], *, added: bool) -> dict[str, Any]:
-    """What ``bundle.json`` holds, but for the files."""
+    """Returns the contents of ``bundle.json`` without ``files``; ``added``: the last profile comes from ``golden_profile``."""
     manifest = onnx.manifest
     builder = device.builder_capabilities
     return {
@@ -172,14 +186,14 @@ def describe(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], 
 
 
 def device_install(device: EngineDevice) -> str:
-    """The line that brings the runtime to a device, which has no use for Polygraphy."""
+    """Returns the command that installs the runtime on a device, without Polygraphy, which the script does not need."""
     return device.install.replace(f" '{POLYGRAPHY}'", "")
 
 
 def trtexec_line(
     device: EngineDevice, profiles: Sequence[Profile], signature: Signature, *, attention: str = "decomposed"
 ) -> str:
-    """The command that builds the same engine without Python."""
+    """Returns the ``trtexec`` or ``tensorrt_rtx`` command that builds the engine without Python."""
     rtx = device.runtime == "tensorrt-rtx"
     words = [
         "tensorrt_rtx" if rtx else "trtexec",
@@ -187,7 +201,7 @@ def trtexec_line(
         "--saveEngine=model.engine",
         "--skipInference",
     ]
-    words.append("--noTF32")  # of tensorrt_rtx, NVIDIA's pages name the other flags; this one is trtexec's
+    words.append("--noTF32")  # NVIDIA's pages name it for trtexec only, and the other flags for tensorrt_rtx, too
     words += [] if rtx else ["--stronglyTyped"]
     words += ["--decomposableAttentions=*"] if attention == "operator" else []
     if device.builder_capabilities:
@@ -204,17 +218,18 @@ def trtexec_line(
 
 
 def readme(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], *, added: bool) -> str:
-    """What the one reads who unpacks a bundle on a device."""
+    """Returns the text of a bundle's ``README.md``; ``added``: the last profile comes from ``golden_profile``."""
     manifest = onnx.manifest
-    capabilities = ", ".join(map(written, device.compute_capabilities)) + (" and later" if device.and_later else "")
+    capabilities = ", ".join(map(written, device.compute_capabilities))
+    capabilities += f" and all above {written(max(device.compute_capabilities))}" if device.and_later else ""
     listed = [f"{number}: {profile}" for number, profile in enumerate(profiles)]
     if added:
-        listed[-1] += " (for the golden inputs, which the profiles that were asked for do not take)"
+        listed[-1] += " (added for golden inputs that no other profile takes)"
     notes = "".join(f"- {note}\n" for note in device.notes)
     fixed = all(low == high for profile in profiles for low, _, high in profile.shapes(manifest.signature).values())
     attention = manifest.options.get("attention", "decomposed")
     line = trtexec_line(device, () if fixed else profiles, manifest.signature, attention=attention)
-    older = "" if device.runtime == "tensorrt-rtx" else " (TensorRT 11 and later: without `--stronglyTyped`)"
+    older = "" if device.runtime == "tensorrt-rtx" else " With TensorRT 11 and later, leave `--stronglyTyped` out."
     return f"""# LXMERT ({manifest.task}, {manifest.precision}) for {device.runtime} {device.versions}
 
 Target {device.name}: compute capability {capabilities}. The engine is built and verified on the device that runs it.
@@ -225,9 +240,9 @@ Target {device.name}: compute capability {capabilities}. The engine is built and
 python3 {SCRIPT}
 ```
 
-Python 3.8 or newer, numpy and the device's own `{LIBRARIES[device.runtime].module}` are all it needs
+The script needs only Python 3.8 or newer, numpy and the device's own `{LIBRARIES[device.runtime].module}`
 ({device_install(device)}). It checks the hashes in `{BUNDLE_FILE}`, builds `model.engine` (strongly typed, TF32 off),
-runs the golden inputs, and writes `report.json` and `outputs.npz`. Bring these two back:
+runs the golden inputs, and writes `report.json` and `outputs.npz`. Copy these two files back, and judge them:
 
 ```
 lxmert-export parity BUNDLE --device-report report.json
@@ -239,8 +254,8 @@ lxmert-export parity BUNDLE --device-report report.json
 {line}
 ```
 
-It builds the same engine{older}. No run of lxmert-export's authors has executed this line, and nothing proves what comes of it:
-for that, run the script.
+The command builds the same engine.{older} The authors of lxmert-export have never run this command, and nothing checks its
+engine: to have the engine checked, run the script.
 
 ## Profiles
 
@@ -248,15 +263,16 @@ for that, run the script.
 {chr(10).join(listed)}
 ```
 
-{notes}- no run of lxmert-export's authors has executed on this target: {", ".join(device.unexecuted)}
+{notes}- never run on this target by the authors of lxmert-export: {", ".join(device.unexecuted)}
 """
 
 
 @contextmanager
 def bundle_directory(final: Path, *, overwrite: bool, progress: Progress = silent) -> Iterator[Path]:
-    """Yields an empty directory; on success it becomes ``final``, with its archive beside it, on any failure neither does.
+    """Yields an empty directory, which becomes ``final`` when the block ends, with its archive beside it.
 
-    ``ArtifactError``: one of them exists, or cannot be written.
+    On any failure neither appears, and older ones stay as they were. Raises ``ArtifactError`` if the directory or the archive
+    exists and ``overwrite`` is False, or if either cannot be written.
     """
     final = final.absolute()
     archive = archive_of(final)
@@ -286,7 +302,7 @@ def bundle_directory(final: Path, *, overwrite: bool, progress: Progress = silen
 
 
 def check_archive(archive: Path, *, overwrite: bool) -> None:
-    """``ArtifactError`` where an archive may not be written."""
+    """Raises ``ArtifactError`` if the archive exists and may not be replaced."""
     if archive.is_symlink() or (archive.exists() and not archive.is_file()):
         raise ArtifactError(f"{archive}: exists and is not a file; choose another output")
     if archive.exists() and not overwrite:
@@ -296,14 +312,14 @@ def check_archive(archive: Path, *, overwrite: bool) -> None:
 
 
 def pack(directory: Path, archive: Path, name: str) -> None:
-    """An archive of a directory, called ``name`` in it: the same files make the same bytes."""
+    """Writes a ``.tar.gz`` of a directory, which is called ``name`` inside. The same files make the same bytes."""
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname, entry.mode = 0, 0, 0, "", "", 0o644
         return entry
 
     with archive.open("wb") as file:
-        # Weights hardly shrink, whatever the level.
+        # The fastest level: weights hardly shrink at any level.
         with (
             gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
             tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as packed,

@@ -1,6 +1,7 @@
-"""Real inputs: what activations range over is measured on them. Full-integer TFLite is judged on some that are kept back.
+"""Calibration inputs: real inputs on which full-integer TFLite measures the ranges of activations.
 
-They come from a file of the user's, or are questions about scenes of the demo world that nothing else asks.
+A quarter of the rows is held back to judge the artifact on. The rows come from a user's file, or are questions about scenes
+of the demo world that nothing else uses.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from lxmert_export.spec.signature import Signature
 from lxmert_export.spec.user_inputs import read_user_rows
 from lxmert_export.tokenizer.opening import load_tokenizer
 
-# Scenes that neither training (10,000 to 39,999), validation nor the held-out questions (0 to 1,999) have seen.
+# Scenes that are used neither for training (10,000 to 39,999) nor for validation or the held-out questions (0 to 1,999).
 SCENE_SEEDS = range(50_000, 50_530)
-JUDGED_SHARE = 4  # one row in so many is kept back to judge by,
-MOST_JUDGED = 128  # and of these no more than so many: their float64 outputs are held at once
+JUDGED_SHARE = 4  # one row in four is held back to judge the artifact on
+MOST_JUDGED = 128  # or more if a noise floor needs them: the float64 outputs of all these rows are in memory at once
 BATCH = 16
-FAMILY = "calibration"  # what the rows kept back are called among the families of inputs
+FAMILY = "calibration"  # the family of the rows held back
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Rows of real inputs by name, and where they came from."""
+    """Rows of real inputs (input name → array with one row per sample), and a description of where they came from."""
 
     rows: Arrays
     described: str
 
     def batches(self, signature: Signature) -> list[Arrays]:
-        """The rows to measure ranges on, in batches that the signature takes."""
-        return list(self._batches(signature, kept_back=False))
+        """Returns the rows to measure ranges on, in whole batches of the signature's batch size (16 if it is dynamic)."""
+        return list(self._batches(signature, held_back=False))
 
     def judged(self, signature: Signature) -> SampleInputs:
-        """The rows kept back, as the only family: on other inputs, ranges say nothing."""
+        """Returns the rows held back, as the only family: the measured ranges do not hold for other families."""
         return SampleInputs(
-            (Family(FAMILY, tuple(self._batches(signature, kept_back=True)), whole=True),), tuple(FAMILY_KINDS)
+            (Family(FAMILY, tuple(self._batches(signature, held_back=True)), whole=True),), tuple(FAMILY_KINDS)
         )
 
-    def _batches(self, signature: Signature, *, kept_back: bool) -> Iterator[Arrays]:
+    def _batches(self, signature: Signature, *, held_back: bool) -> Iterator[Arrays]:
         count = len(next(iter(self.rows.values())))
         # Two rows at a time: a row and its masked copy stay together.
-        pairs = [n for n in range(0, count, 2) if (n // 2 % JUDGED_SHARE == 0) == kept_back]
+        pairs = [n for n in range(0, count, 2) if (n // 2 % JUDGED_SHARE == 0) == held_back]
         most = max(MOST_JUDGED, _least_judged(signature) + 1) // 2
-        if kept_back and len(pairs) > most:  # spread over all of them
+        if held_back and len(pairs) > most:  # spread evenly over all rows
             pairs = [pairs[n * len(pairs) // most] for n in range(most)]
         chosen = np.array([n for pair in pairs for n in (pair, pair + 1) if n < count])
         size = signature.fixed_sizes.get("batch", BATCH)
@@ -62,14 +63,20 @@ class Calibration:
 
 
 def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
-    """Rows for full-integer, of a file of the user's. ``InputError``: it does not fit, or there are too few of them."""
+    """Reads the rows of a user's file.
+
+    Raises ``InputError`` if the rows do not fit the signature, or if there are too few of them.
+    """
     rows = read_user_rows(path, signature, limits)
-    _check_count(len(rows["input_ids"]), str(path), signature)  # of rows that differ: a masked copy is not one more
+    _check_count(len(rows["input_ids"]), str(path), signature)  # masked copies do not count
     return Calibration(_with_masked_copies(rows), Path(path).name)
 
 
 def demo_calibration(signature: Signature) -> Calibration:
-    """Questions about scenes of the demo world, as the built-in checkpoint is asked them."""
+    """Returns questions about scenes of the demo world, as inputs of the built-in checkpoint.
+
+    Raises ``InputError`` if too few of them fit the fixed axes.
+    """
     from lxmert_export.demo.drawing import draw_scene
     from lxmert_export.demo.features import find_objects
     from lxmert_export.demo.questions import draw_question
@@ -84,30 +91,30 @@ def demo_calibration(signature: Signature) -> Calibration:
         for scene, seed in zip(scenes, SCENE_SEEDS, strict=True)
     ]
     fixed = signature.fixed_sizes
-    text, room = fixed.get("text", max(map(len, ids))), fixed.get("objects", MOST_SHAPES)
-    kept = [n for n in range(len(ids)) if len(ids[n]) <= text and len(objects[n].boxes) <= room]
-    described = f"{len(kept)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
-    _check_count(len(kept), described, signature)
+    text_size, objects_size = fixed.get("text", max(map(len, ids))), fixed.get("objects", MOST_SHAPES)
+    fitting = [n for n in range(len(ids)) if len(ids[n]) <= text_size and len(objects[n].boxes) <= objects_size]
+    described = f"{len(fitting)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
+    _check_count(len(fitting), described, signature)
 
     def padded(arrays: list[NDArray[np.generic]], size: int) -> NDArray[np.generic]:
         return np.stack([np.pad(a, [(0, size - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays])
 
     rows: Arrays = {
-        "input_ids": padded([np.array(ids[n]) for n in kept], text),
-        "attention_mask": padded([np.ones(len(ids[n])) for n in kept], text),
-        "token_type_ids": np.zeros((len(kept), text)),
-        "visual_feats": padded([objects[n].features for n in kept], room),
-        "visual_pos": padded([objects[n].boxes for n in kept], room),
-        "visual_attention_mask": padded([np.ones(len(objects[n].boxes)) for n in kept], room),
+        "input_ids": padded([np.array(ids[n]) for n in fitting], text_size),
+        "attention_mask": padded([np.ones(len(ids[n])) for n in fitting], text_size),
+        "token_type_ids": np.zeros((len(fitting), text_size)),
+        "visual_feats": padded([objects[n].features for n in fitting], objects_size),
+        "visual_pos": padded([objects[n].boxes for n in fitting], objects_size),
+        "visual_attention_mask": padded([np.ones(len(objects[n].boxes)) for n in fitting], objects_size),
     }  # fmt: skip
     typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
     return Calibration(typed, described)
 
 
 def _with_masked_copies(rows: Arrays) -> Arrays:
-    """Rows that mask nothing, again with the later half of their words or objects masked.
+    """If no row masks words (or objects), adds a copy of every row that masks the later half of its words (or objects).
 
-    An int8 artifact that has never met a masked key takes none for masked, and would not be judged on any either.
+    An int8 artifact that is calibrated without masked words or objects ignores masks, and nothing would test it on them.
     """
     masks = [name for name, array in rows.items() if name.endswith("attention_mask") and array.all()]
     if not masks:
@@ -116,7 +123,7 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
     for name in masks:
         length = rows[name].shape[-1]
         copies[name] = (np.arange(length) < max(length // 2, 1)) * rows[name]
-    # Each row and its copy side by side, so that both halves get some of either.
+    # Each row stands beside its copy, so that rows of both kinds are measured and rows of both kinds are held back.
     return {
         name: np.stack([rows[name], copies[name].astype(rows[name].dtype)], axis=1).reshape(-1, *rows[name].shape[1:])
         for name in rows
@@ -124,14 +131,14 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
 
 
 def _check_count(rows: int, described: str, signature: Signature) -> None:
-    """``InputError``: too few rows to measure ranges on some, and to judge by as many others as drawn inputs have."""
+    """Raises ``InputError`` if the quarter that is held back would be too small to judge on."""
     needed = JUDGED_SHARE * _least_judged(signature)
     if rows < needed:
-        raise InputError(f"{described}: has {rows} rows; full-integer needs {needed} or more that fit the fixed axes")
+        raise InputError(f"{described}: has {rows} rows; full-integer needs at least {needed} that fit the fixed axes")
 
 
 def _least_judged(signature: Signature) -> int:
-    """Rows to judge by, whole batches of them: as many as other families of inputs have."""
+    """The least number of rows to judge on, in whole batches: as many as other families have."""
     smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
     batch = signature.fixed_sizes.get("batch", BATCH)
     return math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch) * batch

@@ -1,4 +1,4 @@
-"""What a converter is given: a model, the options, the signature that they make, and inputs to calibrate on."""
+"""All that a converter needs: a model, the options, the resulting signature, and inputs to calibrate on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lxmert_export.spec.signature import Signature, Task, task_signature
 
 @dataclass(frozen=True)
 class Conversion:
-    """One conversion, whole; ``calibration`` is None unless activations are quantised."""
+    """All that one conversion needs; ``calibration`` is None unless activations are quantised."""
 
     model: ModelToExport
     options: ExportOptions
@@ -27,34 +27,40 @@ class Conversion:
 
     @property
     def module(self) -> nn.Module:
-        """The module that is converted."""
+        """The module to convert."""
         return self.model.module
 
     @property
     def limits(self) -> InputLimits:
-        """What the model's tables can look up."""
+        """The ids and lengths that the model's embedding tables allow."""
         return InputLimits.of(self.model.config)
 
     @property
     def lxmert_task(self) -> Task:
-        """The task of one of our models. ``ConversionError``: a module of the user's own, whose graph no task tells."""
+        """The task of one of our models. Raises ``ConversionError`` for a user's own module, which has no task."""
         if self.model.task is None:
             raise ConversionError(
-                f"{self.model.name} is a module of your own: only ONNX takes such; TensorFlow and TFLite take LXMERT's own "
-                "classes"
+                f"{self.model.name} is a module of your own: only the onnx target takes such a module; tensorflow and tflite "
+                "take the classes of lxmert_export"
             )
         return self.model.task
 
 
 def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
-    """The conversion of a model that options ask for. ``InputError``: calibration inputs that are missing, or do not fit."""
+    """Returns the conversion of a model with these options.
+
+    Raises ``InputError`` if calibration inputs are needed, and are missing or do not fit.
+    """
     signature = options.signature or signature_of(model, options)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)
 
 
 def signature_of(model: ModelToExport, options: ExportOptions) -> Signature:
-    """The signature of a model's task as options ask for it; ``ConversionError``: a module of a user's own has none."""
+    """Returns the signature of a model's task with these options.
+
+    Raises ``ConversionError`` for a user's own module, which has no task.
+    """
     if model.task is None:
         raise ConversionError(
             f"{model.name} is a module of your own: pass its signature, which names inputs and outputs"
@@ -76,7 +82,7 @@ def _calibration(model: ModelToExport, signature: Signature, options: ExportOpti
         return read_calibration(options.calibration, signature, InputLimits.of(model.config))
     if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
         raise InputError(
-            "full-integer needs real inputs of yours to measure ranges on: --calibration FILE (.npz or .safetensors)"
+            "full-integer measures ranges on real inputs: give yours with --calibration FILE (.npz or .safetensors)"
         )
     require("drawing scenes to calibrate on", *PICTURES)
     return demo_calibration(signature)

@@ -1,4 +1,4 @@
-"""From an ONNX artifact to a TensorRT engine on disk: build, carry over its golden file, describe what was built and run."""
+"""Writes a TensorRT engine artifact: builds the engine from an ONNX artifact, copies its golden file, writes a manifest."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from lxmert_export.spec.signature import Precision
 
 
 def check_source(artifact: Artifact, precision: Precision | None, onnx_options: Mapping[str, Any]) -> None:
-    """Whether an engine can be built from an artifact as it is asked for.
+    """Checks that an engine can be built from an artifact with these options.
 
-    ``ArtifactError``: it is no ONNX artifact. ``ConversionError``: another precision, or options that only an export can heed.
+    Raises ``ArtifactError`` if it is not an ONNX artifact. Raises ``ConversionError`` if it has another precision, or if
+    ``onnx_options`` holds options that apply only to an export.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx":
@@ -47,7 +48,7 @@ def check_source(artifact: Artifact, precision: Precision | None, onnx_options: 
         )
     if onnx_options:
         raise ConversionError(
-            f"{artifact.path}: {', '.join(onnx_options)} cannot be changed in an ONNX artifact: export it anew, or give its "
+            f"{artifact.path}: {', '.join(onnx_options)} cannot be changed in an ONNX artifact: export it again, or give its "
             "checkpoint"
         )
 
@@ -62,10 +63,12 @@ def write_engine(
     calibration: str | Path | None = None,
     progress: Progress = silent,
 ) -> Artifact:
-    """Fills an empty directory with an engine artifact; ``name`` is what reports call it: the directory is a temporary one.
+    """Fills an empty directory with an engine artifact.
 
-    Its parity is None: it is the graph that was judged, and ``options["onnx"]`` holds its verdict. The engine itself is judged
-    by ``verify`` on the GPU that runs it.
+    ``name`` is the artifact's name in reports, because ``directory`` is a temporary one. The manifest's ``parity`` is None:
+    only the ONNX graph has been judged, and ``options["onnx"]["parity"]`` holds its result. ``verify`` judges the engine on the
+    GPU that runs it. Raises ``ConversionError`` if the graph does not compute in its precision, would give wrong numbers in
+    fp16, or cannot be built.
     """
     check_precision(onnx)
     facts = facts_of_graph(onnx, calibration)
@@ -101,7 +104,7 @@ def write_engine(
 
 
 def status_of(device: EngineDevice) -> str:
-    """What is said of an engine that was built just now: that nothing has run it, and why."""
+    """Returns the status of an engine that was just built: not run, and why."""
     if device.options.strip:
         return WEIGHTLESS
     try:
@@ -115,15 +118,16 @@ def status_of(device: EngineDevice) -> str:
 
 
 def facts_of_graph(onnx: Artifact, calibration: str | Path | None = None) -> dict[str, Any]:
-    """What is known of an engine before it is built, for its manifest: what the linter finds, and the errors foretold.
+    """Returns what the manifest records before an engine is built: the fp16 linter's findings and the predicted errors.
 
-    ``ConversionError``: a graph that would give wrong numbers in fp16, on ``calibration`` or else on drawn inputs.
+    The linter measures ranges on the inputs in ``calibration``, by default on drawn ones. Raises ``ConversionError`` if the
+    graph would give wrong numbers in fp16.
     """
     findings = lint(onnx, calibration) if onnx.manifest.precision == "fp16" else []
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConversionError(f"the ONNX graph is not for fp16: {errors[0]}{more}")
+        raise ConversionError(f"the ONNX graph would give wrong numbers in fp16: {errors[0]}{more}")
     return {
         "lint": [asdict(finding) for finding in findings],
         "lint_inputs": None

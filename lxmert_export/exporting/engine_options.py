@@ -1,4 +1,4 @@
-"""What an engine is asked for: every option of ``lx.build_engine`` in one value, which refuses what does not fit together."""
+"""All options of ``lx.build_engine`` in one value, which refuses options that do not fit together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lxmert_export.spec.signature import ATTENTION_OPSET, Precision
 class EngineOptions:
     """The options of ``lx.build_engine``, named as its keywords and documented there.
 
-    ``ranges`` are those of batch, text and objects; ``onnx`` holds the keywords that were given for the graph.
-    ``ConfigError``: ranges that are none. ``InputError``: a timing cache that cannot be written.
+    ``ranges`` holds the texts given for batch, text and objects (``min:opt:max`` or one number); ``onnx`` holds the keywords
+    given for the ONNX graph. Raises ``ConfigError`` if a text is not a range, or if the numbers of ranges do not fit.
     """
 
     precision: Precision | None
@@ -41,16 +41,17 @@ class EngineOptions:
 
     @property
     def fixed(self) -> dict[str, int]:
-        """Axes that all profiles have one size of: the graph itself is written for it."""
+        """The size of each axis that has one size in all profiles: the ONNX graph is exported with that size."""
         parsed = {axis: [parse_range(text, f"--{axis}") for text in texts] for axis, texts in self.ranges.items()}
         return {
-            axis: found[0].min for axis, found in parsed.items() if len(found) == 1 and found[0].min == found[0].max
+            axis: sizes[0].min for axis, sizes in parsed.items() if len(sizes) == 1 and sizes[0].min == sizes[0].max
         }
 
     def find_device(self, graph: Artifact | None) -> EngineDevice:
-        """Where the engine is to run; ``graph`` is the ONNX artifact that it is built from, if there is one already.
+        """Returns the device that is to run the engine. ``graph`` is the ONNX artifact to build from, if it exists already.
 
-        ``ConversionError``: what the target cannot do.
+        Raises ``ConversionError`` for options that the target cannot fulfil. Raises ``InputError`` if the calibration file does
+        not exist or the timing cache cannot be written.
         """
         options: Mapping[str, Any] = graph.manifest.options if graph else self.onnx
         device = resolve(
@@ -65,7 +66,7 @@ class EngineOptions:
         return device
 
     def of_graph(self, device: EngineDevice) -> ExportOptions:
-        """The options of the ONNX graph that is exported for a device."""
+        """Returns the options for exporting the ONNX graph of a device's engine."""
         given = {name: value for name, value in self.onnx.items() if name != "providers"}
         fixed = None if given.get("signature") is not None else self.fixed or None
         return ExportOptions("onnx", device.precision, fixed=fixed, **given)
@@ -74,11 +75,11 @@ class EngineOptions:
         if (file := self.calibration) is not None:
             if device.precision != "fp16":
                 raise ConversionError(
-                    f"calibration: is for the linter of fp16, and this engine is {device.precision}: leave it out"
+                    f"calibration: only the fp16 linter uses it, and this engine is {device.precision}: leave it out"
                 )
             if not Path(file).is_file():
                 raise InputError(f"{file}: no such file; calibration inputs are a .npz or .safetensors file")
         if (cache := self.build.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
             raise InputError(
-                f"--timing-cache {cache}: must be a file in a directory that is there; the file itself may be new"
+                f"--timing-cache {cache}: must be a file in an existing directory; the file itself may be new"
             )

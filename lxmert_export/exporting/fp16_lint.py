@@ -1,4 +1,4 @@
-"""The fp16 linter on an artifact: as it is in fp16, or as a float32 one would be; on drawn inputs, or on the user's own."""
+"""Runs the fp16 linter on an ONNX artifact: on an fp16 one as it is, on a float32 one after a trial conversion to fp16."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batche
 
 
 def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Finding]:
-    """Every finding about an ONNX artifact of fp16, or of float32: that as ``--fp16`` would make it, with standard islands.
+    """Returns every finding about an fp16 ONNX artifact, or about a float32 one as ``--fp16`` would convert it.
 
-    Ranges are measured on ``calibration``, a file of real inputs, by default on drawn ones. ``ArtifactError``: another target or
-    precision. ``InputError``: inputs that the artifact does not take. ``ConversionError``: a weight that fp16 cannot hold.
+    Ranges are measured on ``calibration``, a file of real inputs, by default on drawn inputs. A float32 artifact is converted
+    with the standard islands. Raises
+
+    - ``ArtifactError`` for another target or precision,
+    - ``InputError`` for inputs that the artifact does not take,
+    - ``ConversionError`` for a weight that fp16 cannot hold.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx" or manifest.precision not in ("fp16", "fp32"):
@@ -39,7 +43,7 @@ def _as_fp16(artifact: Artifact, batches: Batches | None) -> list[Finding]:
     from lxmert_export.graphs.onnx_types import load_typed
 
     source = artifact.file(ONNX_FILE)
-    weights = load_typed(source).graph.initializers  # mapped from the file, and read one at a time
+    weights = load_typed(source).graph.initializers  # memory-mapped, so that only one at a time is read
     originals = {name: value.const_value.numpy() for name, value in weights.items() if value.const_value is not None}
     with TemporaryDirectory(prefix="lxmert-export-lint-") as place:
         write_with_islands(source, Path(place), standard_islands(source))

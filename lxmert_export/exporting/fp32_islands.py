@@ -1,8 +1,8 @@
-"""Which nodes of a graph must compute in float32 for its fp16 artifact to pass the gate: a set from which none can be taken.
+"""Finds a set of nodes to keep in float32, with none to spare, so that an fp16 artifact passes its gate.
 
-The search begins with every node in fp16, the usual islands included, and is a search by trial: whatever set it tries is
-judged as the gate judges an artifact, through the emulator. The set that it ends with passes, and fails without any one of
-its nodes. There may be other such sets, also smaller ones: finding the least would take a trial of every subset.
+The search starts with a set that passes, and takes out as many nodes as possible. Standard islands are taken out like any other
+node. Every set is judged as the gate judges an artifact, through the emulator. The final set passes, and fails without any one
+of its nodes. Other such sets may exist, even smaller ones: finding the smallest would take a trial of every subset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ STEP = "searching float32 islands"
 
 @dataclass(frozen=True)
 class Islands:
-    """The names of the nodes, in the graph's order; ``minimal`` unless time ran out before each had been tried."""
+    """The names of the island nodes, in the graph's order.
+
+    ``minimal`` is False if time ran out before every node was tried. ``trials`` is the number of sets that were judged.
+    """
 
     nodes: tuple[str, ...]
     minimal: bool
@@ -51,9 +54,9 @@ def find_islands(
 ) -> Islands:
     """Searches the float32 islands that an fp16 artifact of a module needs.
 
-    ``source`` is the module's float32 ONNX file, with float32 inputs and outputs; ``artifact`` says what is to become of it:
-    only its manifest is read. After ``seconds`` the least set that has passed by then is returned. ``ConversionError``: it
-    fails its gate with every node in float32.
+    ``source`` is the module's float32 ONNX file, with float32 inputs and outputs. ``artifact`` stands for the fp16 artifact to be
+    written: only its manifest and name are used. After ``seconds`` the search stops and returns the smallest set that has passed.
+    Raises ``ConversionError`` if the artifact fails its gate even with every node in float32.
     """
     trials = _Trials(artifact, module, progress)
     deadline = time.monotonic() + seconds
@@ -66,16 +69,16 @@ def find_islands(
                 kept, minimal = minimise(_matmuls_first(candidates), trial, progress, deadline)
                 return Islands(tuple(name for name in names if name in set(kept)), minimal, trials.count)
     raise ConversionError(
-        f"{artifact.name}: no float32 islands help: it fails its gate with all of its {len(names)} nodes in float32"
+        f"{artifact.name}: no float32 islands help: it fails its gate even with all {len(names)} nodes in float32"
     )
 
 
 def minimise(
     candidates: Sequence[str], passes: Callable[[Sequence[str]], bool], progress: Progress, deadline: float
 ) -> tuple[list[str], bool]:
-    """Takes names out of a set that passes, many at once and then fewer, until it fails without any one of them.
+    """Takes names out of a set that passes, many at once and then fewer, until the set fails without any one of its names.
 
-    Returns what is left and whether each of it is needed: False where the deadline came first.
+    Returns the names that are left, and whether all of them are needed (False if the deadline came first).
     """
     kept, size = list(candidates), len(candidates)
     while size:
@@ -89,13 +92,13 @@ def minimise(
             else:
                 place += size
             progress(STEP, len(candidates) - len(kept), len(candidates))
-        # What was tried in a larger set may be dispensable now: the last round takes nothing.
+        # A name that a larger set needed may be superfluous now, so rounds of one name go on until a round takes none out.
         size = size // 2 if size > 1 else int(taken)
     return kept, True
 
 
 def _likely_islands(source: Path, samples: SampleInputs) -> set[str]:
-    """The usual islands, what leaves fp16's range on the sample inputs, and what reads that."""
+    """The standard islands, the nodes whose values exceed fp16's range on the sample inputs, and the readers of those values."""
     batches = [batch for family in samples.families for batch in family.batches]
     largest = largest_activations(source, batches, of_all=True)
     beyond = {name for name, figure in largest.items() if not figure <= LARGEST_HALF}
@@ -103,7 +106,7 @@ def _likely_islands(source: Path, samples: SampleInputs) -> set[str]:
 
 
 def _matmuls_first(names: Sequence[str]) -> list[str]:
-    """Tried first, and so taken out first where there is a choice: matmuls are what fp16 is for."""
+    """Puts matmuls first: names are taken out in this order, and matmuls gain most from fp16."""
     return sorted(names, key=lambda name: not name.rpartition("/")[2].startswith(("MatMul", "Gemm")))
 
 
@@ -115,12 +118,12 @@ def _switched(source: Path, artifact: Artifact, candidates: Sequence[str]) -> It
         yield runner
 
 
-class _NotFinite(Exception):  # noqa: N818  # says that a trial has failed, not that the program has
+class _NotFinite(Exception):  # noqa: N818  # a trial has failed, not the program
     pass
 
 
 class _Trials:
-    """Judges sets of islands as the gate judges an artifact, and stops at the first thing that fails."""
+    """Judges sets of islands as the gate judges an artifact. A trial stops at its first failure."""
 
     def __init__(self, artifact: Artifact, module: nn.Module, progress: Progress) -> None:
         manifest = artifact.manifest
@@ -135,7 +138,7 @@ class _Trials:
         self.count = 0
 
     def of(self, runner: SwitchedOnnxRunner) -> Callable[[Sequence[str]], bool]:
-        """A trial: whether a set of islands passes."""
+        """Returns a function that tells whether a set of islands passes."""
 
         def passes(islands: Sequence[str]) -> bool:
             runner.islands = frozenset(islands)
@@ -150,7 +153,7 @@ class _Trials:
         return passes
 
     def _family_passes(self, runner: Runner, family: Family) -> bool:
-        # What fails goes first the next time: it is likely to fail again.
+        # The family tried last comes first in the next trial: if it failed, it is likely to fail again.
         self.families.remove(family)
         self.families.insert(0, family)
         found = record(_finite(runner), SampleInputs((family,), ()), self.signature)

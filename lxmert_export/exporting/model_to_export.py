@@ -1,4 +1,4 @@
-"""The model that an export converts: a checkpoint or a module, read and named."""
+"""The model that an export converts, read from a checkpoint or taken from memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lxmert_export.spec.signature import Task
 class ModelToExport:
     """A module, its config and task, and where it came from.
 
-    ``task`` is None of a module of the user's own. ``checkpoint`` is {dialect, name, sha256, unused_heads}, as the manifest has
-    it; ``companions`` are the tokenizer and label files beside the weights.
+    ``task`` is None for a user's own module. ``checkpoint`` is {dialect, name, sha256, unused_heads}, as in the manifest.
+    ``companions`` are the tokenizer and label files beside the weights.
     """
 
     module: nn.Module
@@ -36,26 +36,29 @@ class ModelToExport:
 
 
 def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> ModelToExport:
-    """The model of a checkpoint on disk, a hub name or a module.
+    """Reads the model to export: a checkpoint on disk, a hub name or a module in memory.
 
-    ``ConversionError``: options that cannot be heeded for it, such as a revision of a module in memory.
+    Raises ``ConversionError`` for options that do not apply, such as a revision of a module in memory, and ``CheckpointError``
+    for a faulty checkpoint.
     """
     if isinstance(checkpoint, str | Path):
-        _refuse(options, ("config",), f"{checkpoint} is a checkpoint, which has its own")
+        _refuse(options, ("config",), f"{checkpoint} is a checkpoint, which has its own config")
         return model_of_checkpoint(
             checkpoint, options.task, revision=options.revision, num_attention_heads=options.num_attention_heads
         )
-    _refuse(options, ("revision", "num_attention_heads"), "a module in memory has its own")
+    _refuse(options, ("revision", "num_attention_heads"), "only for a checkpoint, not for a module in memory")
     model = model_of_module(checkpoint, options.config)
     if options.task not in (None, model.task):
-        raise ConversionError(f"task {options.task}: {model.name} is of task {model.task or 'its own'}; leave it out")
+        raise ConversionError(
+            f"task {options.task}: the task of {model.name} is {model.task or 'none'}; leave task out"
+        )
     return model
 
 
 def model_of_checkpoint(
     name_or_path: str | Path, task: Task | None, *, revision: str | None = None, num_attention_heads: int | None = None
 ) -> ModelToExport:
-    """Reads a checkpoint into a model of its task; its tokenizer and label files come along."""
+    """Reads a checkpoint as a model of ``task`` (by default of its fullest head), with its tokenizer and label files."""
     checkpoint = read_checkpoint(name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads)
     origin = checkpoint.source
     directory = origin.paths[0].parent
@@ -75,13 +78,18 @@ def model_of_checkpoint(
 
 
 def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> ModelToExport:
-    """A module in memory: one of our models, or a user's own that holds an ``LxmertModel`` somewhere."""
+    """Describes a module in memory: one of our models, or a user's own module.
+
+    Raises ``ConversionError`` if the module contains no ``LxmertModel`` and ``config`` is None.
+    """
     backbone = next((part for part in module.modules() if isinstance(part, LxmertModel)), None)
     if backbone is None and config is None:
-        raise ConversionError(f"{type(module).__name__} holds no LxmertModel; pass its config to say what ids it takes")
+        raise ConversionError(
+            f"{type(module).__name__} holds no LxmertModel; pass its config, which says which ids it takes"
+        )
     return ModelToExport(
         module=module,
-        config=config or backbone.config,  # type: ignore[union-attr]  # one of the two is there
+        config=config or backbone.config,  # type: ignore[union-attr]  # not None if config is
         task=module.task if isinstance(module, PreTrainedLxmert) else None,
         name=type(module).__name__,
         checkpoint={"dialect": None, "name": type(module).__name__, "sha256": None, "unused_heads": []},

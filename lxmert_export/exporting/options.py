@@ -1,4 +1,4 @@
-"""What an export is asked for: every option of ``lx.export`` in one value, which refuses what does not fit together."""
+"""All options of ``lx.export`` in one value, which refuses options that do not fit together."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CHOICES = {
     "attention": ATTENTIONS,
     "file_format": ("saved-model", "keras"),
 }
-# Options that hold for one precision alone.
+# Options that apply to one precision only.
 OF_PRECISION = {"fp32_islands": "fp16", "full_integer": "int8", "calibration": "int8"}
-# What a signature of the user's own says by itself.
+# Options that must be left out if the user gives a signature, which contains their values.
 SAID_BY_SIGNATURE = ("fixed", "hidden_states", "attentions", "object_heads", "io_dtype")
 
 
@@ -27,7 +27,8 @@ SAID_BY_SIGNATURE = ("fixed", "hidden_states", "attentions", "object_heads", "io
 class ExportOptions:
     """The options of ``lx.export``, named as its keywords and documented there.
 
-    ``ConversionError``: an unknown choice, an option that the target or the precision has not, options that contradict.
+    Raises ``ConversionError`` for an unknown choice, for an option that the target or the precision does not have, and for
+    options that contradict each other.
     """
 
     target: str
@@ -56,25 +57,25 @@ class ExportOptions:
             names = ", ".join("format" if name == "file_format" else name for name in wrong)
             raise ConversionError(f"{names}: not an option of {self.precision} {self.target}; leave it out")
         if self.calibration is not None and not self.full_integer:
-            raise ConversionError("calibration: is for full_integer; leave it out, or ask for both")
+            raise ConversionError("calibration: only full_integer uses it; leave calibration out, or add full_integer")
         if self.fp32_islands == "auto" and not self.parity:
-            raise ConversionError("fp32_islands auto: what it searches is what the gate lets pass; leave the gate on")
+            raise ConversionError("fp32_islands auto: searches what passes the parity gate; leave the gate on")
         self._check_attention()
-        if self.signature is not None and (said := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
-            raise ConversionError(f"{', '.join(said)}: the signature that was given says this already; leave it out")
+        if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
+            raise ConversionError(f"{', '.join(repeated)}: the given signature contains this already; leave it out")
 
     @property
     def row(self) -> Target:
-        """The target's row."""
+        """The target's row in ``TARGETS``."""
         return TARGETS[self.target]
 
     @property
     def variant(self) -> str:
-        """What a default name of the output ends with, where target and precision do not tell all."""
+        """The last part of the output's default name: ``-full-integer``, ``-keras`` or nothing."""
         return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
 
     def given(self) -> list[str]:
-        """The names of the options that differ from their defaults, target and precision aside."""
+        """Returns the names of the options that differ from their defaults, target and precision aside."""
         return [field.name for field in fields(self)[2:] if self._is_given(field.name)]
 
     def _is_given(self, name: str) -> bool:
@@ -87,7 +88,7 @@ class ExportOptions:
             raise ConversionError(f"unknown target {self.target!r}; choose from {', '.join(convertible)}")
         if self.precision not in self.row.precisions:
             raise ConversionError(
-                f"unknown precision of target {self.target} {self.precision!r}; choose from {', '.join(self.row.precisions)}"
+                f"target {self.target} has no precision {self.precision!r}; choose from {', '.join(self.row.precisions)}"
             )
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
@@ -95,7 +96,7 @@ class ExportOptions:
                 raise ConversionError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
 
     def _misplaced(self) -> Iterator[str]:
-        """Options that are given, and that this target has not, or not in this precision."""
+        """Yields the given options that this target does not have, or not in this precision."""
         for name in (field.name for field in fields(self)):
             is_some_targets = any(name in row.options for row in TARGETS.values())
             fits = name in self.row.options and OF_PRECISION.get(name, self.precision) == self.precision
@@ -107,13 +108,14 @@ class ExportOptions:
             return
         if self.opset is not None and self.opset < ATTENTION_OPSET:
             raise ConversionError(
-                f"attention operator needs opset {ATTENTION_OPSET} or later, not {self.opset}: leave opset out"
+                f"attention operator: needs opset {ATTENTION_OPSET} or later, not {self.opset}; leave opset out"
             )
         if self.attentions:
             raise ConversionError(
-                "attention operator gives no attention probabilities: leave attentions out, or decompose it"
+                "attention operator: gives no attention probabilities; leave attentions out, or choose attention decomposed"
             )
         if self.fp32_islands == "auto":
             raise ConversionError(
-                "fp32_islands auto: an attention operator is one node, and no part of it an island; decompose it"
+                "fp32_islands auto: an attention operator is one node, so no part of it can be an island; choose attention "
+                "decomposed"
             )

@@ -1,4 +1,4 @@
-"""Calls the converter of each target. What a function returns are the manifest's options."""
+"""Calls the converter of each target. Each function returns the options for the manifest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress)
 
 
 def _convert_with_islands(conversion: Conversion, opset: int, directory: Path, progress: Progress) -> dict[str, Any]:
-    """An fp16 file made of the float32 one, in which the nodes that need it are float32 islands."""
+    """Writes the fp16 file by way of a float32 file, in which the islands that the fp16 file needs are searched."""
     from converters.onnx.islands import write_with_islands
     from converters.to_onnx import convert_to_onnx
     from lxmert_export.exporting.fp32_islands import find_islands
@@ -91,7 +91,7 @@ def convert_to_tflite(conversion: Conversion, directory: Path, progress: Progres
         )
     return {
         "quantization": quantization,
-        # What matmuls compute in: only full-integer has no float32 arithmetic left.
+        # What matmuls compute in: any other quantization leaves float32 arithmetic in the graph.
         "arithmetic": "int8" if integer else "fp32",
         "calibration": calibration.described if calibration else None,
         "mask_bias": mask_bias,

@@ -1,4 +1,4 @@
-"""Writes an artifact: converts, carries the checkpoint's tokenizer over, passes the gate, and describes it all."""
+"""Writes an artifact: converts the model, copies the tokenizer and label files, runs the gate, writes the manifest."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def write_artifact(
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
 ) -> Artifact:
-    """Fills an empty directory with an artifact; ``ParityError`` where it does not pass its gate.
+    """Fills an empty directory with an artifact.
 
-    ``name`` is what reports call it: the directory is a temporary one.
+    ``name`` is the artifact's name in reports, because ``directory`` is a temporary one. Raises ``ParityError`` if the artifact
+    fails its gate, and ``ConversionError`` if the model cannot be converted.
     """
     model, options = conversion.model, conversion.options
     artifact = Artifact(directory, _convert(conversion, directory, progress), name)
@@ -45,7 +46,7 @@ def write_artifact(
 
 
 def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Manifest:
-    """Writes the files of the target and the checkpoint's companions; returns what the manifest will say of them."""
+    """Writes the target's files and copies the checkpoint's companion files; returns the manifest, not yet written."""
     model, options, signature = conversion.model, conversion.options, conversion.signature
     converter = options.row.converter
     assert converter is not None, "ExportOptions refuses targets without one"
@@ -67,10 +68,10 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
-    """The manifest with the gate's figures, in each arithmetic: of each output where it fared worst, and of the decisions."""
+    """Returns the manifest with the gate's figures for each arithmetic: the worst cell of each output, and the decisions."""
     outputs: dict[str, Any] = {}
     for cell in report.worst_cells():
-        if cell.kind != "reference":  # a SavedModel's further signatures, beside its first
+        if cell.kind != "reference":  # compares a SavedModel's other signatures with its first
             continue
         outputs.setdefault(cell.output, {})[cell.arithmetic] = {
             "score": cell.score,
@@ -92,5 +93,5 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
 
 
 def _figures(decisions: Decisions) -> dict[str, Any]:
-    named = ("runner", "arithmetic", "status", "reason")  # the manifest says these elsewhere, of the whole artifact
-    return {name: value for name, value in decisions.to_dict().items() if name not in named}
+    left_out = ("runner", "arithmetic", "status", "reason")  # elsewhere in the manifest, for the whole artifact
+    return {name: value for name, value in decisions.to_dict().items() if name not in left_out}

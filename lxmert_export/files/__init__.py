@@ -1,1 +1,1 @@
-"""Files and directories: written whole or not at all, found, and read with care."""
+"""Files and directories: found, read safely, and written whole or not at all."""

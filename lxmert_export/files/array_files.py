@@ -1,4 +1,4 @@
-"""Files of named arrays, as users bring them: ``.npz``, ``.safetensors``, and the JSON of ``polygraphy run --save-inputs``."""
+"""Reads users' files of named arrays: ``.npz``, ``.safetensors``, and the JSON of ``polygraphy run --save-inputs``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from safetensors.numpy import load_file
 
 from lxmert_export.errors import InputError
 
-ARRAY_SIGNATURE = b"\x93NUMPY"  # of a .npy file
-POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy names what a JSON object was
+ARRAY_SIGNATURE = b"\x93NUMPY"  # the first bytes of a .npy file
+POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores the class of a JSON object
 
 
 def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
-    """All arrays of a file by name; ``InputError`` says where it cannot be read as ``what``."""
+    """Reads all arrays of a ``.npz`` or ``.safetensors`` file, by name.
+
+    ``what`` says in messages what the file is for, such as "inputs". ``InputError``: the file cannot be read.
+    """
     file = Path(path)
     try:
         if file.suffix == ".npz":
@@ -33,11 +36,11 @@ def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
             return dict(load_file(file))
     except (OSError, ValueError, TypeError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
-    raise InputError(f"{file}: {what} are a .npz or .safetensors file")
+    raise InputError(f"{file}: cannot be read as {what}: give a .npz or .safetensors file")
 
 
 def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.generic]]]:
-    """As ``read_arrays``, a batch after the other: one, but of Polygraphy's JSON as many as it has feed dicts."""
+    """Reads a file as ``read_arrays`` does, as a list of batches. Polygraphy's JSON has a batch for each feed dict."""
     file = Path(path)
     if file.suffix != ".json":
         return [read_arrays(file, what)]
@@ -48,35 +51,35 @@ def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.gener
 
 
 def _read_feed_dicts(stored: Any) -> list[dict[str, NDArray[np.generic]]]:
-    """Arrays by name of each feed dict. Read without Polygraphy, whose own reader would open PyTorch's files, too."""
+    """The arrays of each feed dict, by name. Polygraphy's own reader is not used: it would also unpickle PyTorch files."""
     batches = stored if isinstance(stored, list) else [stored]
     if not batches or not all(isinstance(batch, dict) and POLYGRAPHY_CLASS not in batch for batch in batches):
-        raise ValueError("it is no list of arrays by name, as polygraphy run --save-inputs writes")
+        raise ValueError("it is not a list of named arrays, as polygraphy run --save-inputs writes")
     return [{name: _decode_array(array, name) for name, array in batch.items()} for batch in batches]
 
 
 def _decode_array(stored: Any, name: str) -> NDArray[np.generic]:
-    """One array: an object that holds a .npy file in base64."""
+    """Decodes one array: a JSON object that holds a .npy file in base64."""
     if (
         not isinstance(stored, dict)
         or stored.get(POLYGRAPHY_CLASS) != "ndarray"
         or not isinstance(stored.get("array"), str)
     ):
-        raise ValueError(f"{name} is no numpy array of Polygraphy's")
+        raise ValueError(f"{name} is not a numpy array that Polygraphy wrote")
     content = base64.b64decode(stored["array"], validate=True)
-    if not content.startswith(ARRAY_SIGNATURE):  # numpy would take it for a pickle or an archive
-        raise ValueError(f"{name} holds no .npy file")
+    if not content.startswith(ARRAY_SIGNATURE):  # numpy would read anything else as a pickle or an archive
+        raise ValueError(f"{name} does not hold a .npy file")
     return _of_numbers(name, partial(np.load, io.BytesIO(content), allow_pickle=False))
 
 
 def _read_npz(file: Path) -> dict[str, NDArray[np.generic]]:
-    """All arrays of an archive. ``ValueError`` says what it is instead, without numpy's advice to run what it holds."""
-    with file.open("rb") as stream:  # numpy leaves a file open that it cannot read
+    """Reads an archive. ``ValueError``: it is something else. numpy's own message would advise to unpickle the file."""
+    with file.open("rb") as stream:  # numpy does not close a file that it cannot read
         start = stream.read(len(ARRAY_SIGNATURE))
         if start == ARRAY_SIGNATURE:
-            raise ValueError("it is one array, not an archive of named ones")
+            raise ValueError("it is one array, not an archive of named arrays; write it with numpy.savez")
         if not start.startswith(b"PK"):
-            raise ValueError("it is no archive of arrays, as numpy.savez writes")
+            raise ValueError("it is not an archive of arrays, as numpy.savez writes")
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as stored:
             return {name: _of_numbers(name, partial(stored.__getitem__, name)) for name in stored.files}

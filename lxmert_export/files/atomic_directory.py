@@ -14,20 +14,21 @@ from lxmert_export.errors import ArtifactError
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.path_spelling import check_spelling
 
-# Both stand beside the final directory, so that renaming never crosses a file system: `.NAME.writing-PID-…` is being
-# filled, `.NAME.replaced-PID-…` is the old one, set aside for the instant in which the new one takes its place.
+# Two kinds of temporary directories. Both stand beside the final directory, so that no rename crosses a file system.
+#   .NAME.writing-PID-…    the new directory while it is filled
+#   .NAME.replaced-PID-…   the old directory, set aside while the new one is renamed into its place
 WRITING, REPLACED = "writing", "replaced"
-# What lies beside a config.json in a checkpoint.
+# A directory with a config.json and a file of one of these suffixes is a checkpoint.
 WEIGHT_SUFFIXES = frozenset((".safetensors", ".pth", ".bin", ".h5"))
 
 
 @contextmanager
 def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yields an empty directory beside ``final``; on success it becomes ``final``, on any failure nothing has changed.
+    """Yields an empty directory beside ``final``. On success it becomes ``final``; on failure nothing has changed.
 
-    With ``overwrite`` an existing ``final`` is set aside, restored on failure, removed on success; one that holds no artifact
-    and no checkpoint is not replaced. What a killed run left is tidied up first: an old directory that was set aside comes
-    back. ``ArtifactError``: ``final`` exists, or cannot be written.
+    With ``overwrite`` an existing artifact or checkpoint is replaced: it is set aside, and removed on success or restored on
+    failure. The remains of a killed run are cleaned up first, and an old directory that it had set aside is restored.
+    ``ArtifactError``: ``final`` exists, or cannot be written.
     """
     final = final.absolute()
     check_spelling(final)
@@ -51,9 +52,9 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def refuse_existing(final: Path, *, overwrite: bool) -> None:
-    """``ArtifactError`` where a directory may not be written: it exists, or is not one that ``overwrite`` may replace."""
+    """``ArtifactError``: a directory exists and ``overwrite`` is False or may not replace it, or it cannot be made."""
     if final.is_symlink() or (final.exists() and not final.is_dir()):
-        raise ArtifactError(f"{final}: exists and is not a directory; choose another output")
+        raise ArtifactError(f"{final}: exists and is not a directory; choose another output (-o)")
     if final.exists() and not overwrite:
         raise ArtifactError(
             f"{final}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
@@ -61,28 +62,28 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
     if not final.exists():
         above = next(parent for parent in final.absolute().parents if parent.exists())
         if not above.is_dir():
-            raise ArtifactError(f"{final}: cannot be written: {above} is not a directory; choose another output")
+            raise ArtifactError(f"{final}: cannot be written: {above} is not a directory; choose another output (-o)")
         return
     if final.resolve() == Path.cwd():
-        raise ArtifactError(f"{final}: is the current directory, which is not replaced; name another output")
+        raise ArtifactError(f"{final}: is the current directory, which is never replaced; choose another output (-o)")
     held = list(final.iterdir())
     is_checkpoint = (final / "config.json").is_file() and any(entry.suffix in WEIGHT_SUFFIXES for entry in held)
     if held and not is_checkpoint and manifest_of(final) is None:
         raise ArtifactError(
-            f"{final}: holds no artifact and no checkpoint, so that overwrite=True (--overwrite) does not replace it; "
-            "name another output, or remove it yourself"
+            f"{final}: holds no artifact and no checkpoint, so overwrite=True (--overwrite) does not replace it; "
+            "choose another output (-o), or remove it yourself"
         )
 
 
 def refuse_source(source: object, final: Path) -> None:
-    """``ArtifactError`` where an output would take the place of what it is made from, where that is a path."""
+    """``ArtifactError``: the output directory is, or holds, the file or directory that is being converted."""
     if not isinstance(source, str | Path) or not Path(source).exists():
         return
-    # a file of the hub's cache is a link out of its directory
+    # Two places, because a file in the hub's cache is a link out of its directory.
     places = (Path(source).absolute(), Path(source).resolve())
     if final.resolve() in {above.resolve() for place in places for above in (place, *place.parents)}:
         raise ArtifactError(
-            f"{final}: holds what is converted, {source}, and is not replaced; name another output (-o)"
+            f"{final}: holds {source}, which is being converted, so it is not replaced; choose another output (-o)"
         )
 
 
@@ -100,7 +101,7 @@ def _put_in_place(temporary: Path, final: Path) -> None:
 
 
 def _recover(final: Path) -> None:
-    """Brings back what a killed run had set aside, and removes what it had half written."""
+    """Restores the directory that a killed run had set aside, and removes what it had half written."""
     pattern = re.compile(re.escape(f".{final.name}.") + rf"({WRITING}|{REPLACED})-(\d+)-\w+")
     if not final.parent.is_dir():
         return
@@ -129,9 +130,9 @@ def _is_running(process: int) -> bool:
 
 
 def _sync(directory: Path) -> None:
-    """Flushes every file to the disk: a full one shows here, before the old directory is touched.
+    """Flushes every file to the disk, so that a full disk is noticed before the old directory is touched.
 
-    All get the mode that the user's mask gives a new file: safetensors writes its own for the owner alone.
+    Every file gets the mode that the user's umask gives new files: safetensors makes its files readable by the owner only.
     """
     mode = directory.stat().st_mode & 0o666
     for file in directory.rglob("*"):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, beside what else is in their directory."""
+"""Files that appear whole or not at all, in a directory that may hold others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 
 def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files of one directory beside their places first, then moves them in; undoes what it did if one fails.
+    """Writes files into a directory: all of them under temporary names, then renames them.
 
-    What is undone are errors and interrupts; a process that is killed between two moves leaves whole files, old and new.
+    After an error or an interrupt the old files are restored. A process that is killed between two renames leaves whole files,
+    some old and some new.
     """
     mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
     old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
@@ -22,7 +23,7 @@ def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
             with (directory / f".{name}{mark}").open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())  # a full disk shows here, before an old file is touched
+                os.fsync(file.fileno())  # a full disk is noticed here, before an old file is touched
         for name in files:
             moved.append(name)
             (directory / f".{name}{mark}").replace(directory / name)

@@ -1,4 +1,4 @@
-"""Files of converted models, told from checkpoints by their content and by the artifact that they lie in."""
+"""Recognises the files of converted models, by their content and by the artifact that holds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 def converted_kind(file: Path) -> str | None:
-    """What kind of converted model it is: by its content, where that tells."""
+    """Returns the kind of converted model that a file is, such as "a TFLite model", or None."""
     try:
         if (file / "saved_model.pb").is_file() or (file.name == "saved_model.pb" and file.is_file()):
             return "a SavedModel"
@@ -24,16 +24,16 @@ def converted_kind(file: Path) -> str | None:
                 return "a Keras model" if {"config.json", "model.weights.h5"} <= set(archive.namelist()) else None
     except (OSError, BadZipFile):
         return None
-    return "an ONNX model" if file.suffix == ".onnx" else None  # a protocol buffer begins with no sign of its own
+    return "an ONNX model" if file.suffix == ".onnx" else None  # its content, a protocol buffer, has no signature
 
 
 def holder_of(file: Path) -> Path | None:
-    """The artifact directory whose manifest names a file, or files below it."""
+    """Returns the artifact directory whose manifest lists a file, or files in it if it is a directory."""
     return next((directory for directory in list(file.parents)[:3] if _holds(directory, file)), None)
 
 
 def manifest_of(directory: Path) -> dict[str, Any] | None:
-    """The manifest of an artifact directory, unchecked; None where there is none, or one of something else."""
+    """Returns an artifact directory's manifest, unchecked. None if there is none, or ``manifest.json`` is something else."""
     try:
         values = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

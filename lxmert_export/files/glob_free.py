@@ -1,4 +1,4 @@
-"""A path that TensorFlow can open: it takes ``* ? [ \\`` in the name of a SavedModel's directory for a pattern."""
+"""Gives TensorFlow a path without ``* ? [ ] \\``, which it would read as a pattern."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATTERN_CHARACTERS = re.compile(r"[*?\[\]\\]")
 
 @contextmanager
 def glob_free(directory: Path) -> Iterator[Path]:
-    """The directory itself, or where its name reads as a pattern a link to it, which is gone afterwards."""
+    """Yields the directory, or a temporary link to it if its path has characters of a pattern."""
     if not PATTERN_CHARACTERS.search(str(directory)):
         yield directory
         return

@@ -1,4 +1,4 @@
-"""Where a CHECKPOINT argument leads: a path on disk, the built-in checkpoint, or a repository on the Hugging Face hub."""
+"""Finds a checkpoint by its name: a path on disk, the built-in checkpoint, or a repository on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
 
 CONFIG = "config.json"
-# The formats in the order of preference: one of them is downloaded, sharded or whole.
+# In the order of preference: the first that a repository has is downloaded, with its shards.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -23,7 +23,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
     "tf_model.h5",
 )
-VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has one of them, or both
+VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has at least one of them
 TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
 OPTIONAL_FILES = (*TOKENIZER_FILES, "labels.json")
 
@@ -37,31 +37,31 @@ class _UnreachableError(CheckpointError):
 
 
 def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
-    """The file or directory that a checkpoint's name stands for; a hub name is downloaded into huggingface_hub's cache.
+    """Returns the file or directory of a checkpoint. A hub name is downloaded into huggingface_hub's cache.
 
-    What exists on disk is never taken for a hub name. ``CheckpointError``: a path that does not exist, or whatever keeps the
-    hub from serving the repository.
+    A name that exists on disk is never taken for a hub name. ``CheckpointError``: the path does not exist, or the repository
+    cannot be downloaded.
     """
     found = _on_disk(name_or_path)
     if found is not None:
         return found
     repository = _hub_name(name_or_path)
     directory = _download(repository, CONFIG, revision).parent
-    # The commit that the branch stood at: if it moves on meanwhile, the files still belong together; and what the cache
-    # knows of a commit is final, so that a second use asks the hub for the config alone.
+    # All files are taken from the commit that the config came from: they belong together even if the branch moves on
+    # meanwhile. A commit never changes, so a second use can trust the cache and asks the hub for the config alone.
     commit = directory.name
     weights = _cached_weights(repository, commit) or _downloaded_weights(repository, commit)
     if weights.name.endswith(".index.json"):
         for shard in _shards(weights):
             _download(repository, shard, commit)
-    with suppress(_UnreachableError):  # without a connection they are what the cache holds
+    with suppress(_UnreachableError):  # without a connection, the cached ones have to do
         for optional in OPTIONAL_FILES:
             _download_if_there(repository, optional, commit)
     return directory
 
 
 def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None = None) -> Path:
-    """One file of a checkpoint: in its directory, beside its file, or from its hub repository."""
+    """Returns one file of a checkpoint: from its directory, from beside its weights file, or from its hub repository."""
     found = _on_disk(name_or_path)
     if found is None:
         return _download(_hub_name(name_or_path), filename, revision)
@@ -69,18 +69,18 @@ def locate_file(name_or_path: str | Path, filename: str, *, revision: str | None
         return found
     file = (found if found.is_dir() else found.parent) / filename
     if not file.is_file():
-        raise CheckpointError(f"{found}: there is no {filename} with this checkpoint")
+        raise CheckpointError(f"{found}: this checkpoint has no {filename}")
     return file
 
 
 def locate_tokenizer(name_or_path: str | Path, *, revision: str | None = None) -> Path:
-    """The file or directory that a tokenizer's name stands for; from the hub come its files alone, all of one commit."""
+    """Returns the file or directory of a tokenizer. From the hub, only the tokenizer's files are downloaded, of one commit."""
     found = _on_disk(name_or_path)
     if found is not None:
         return found
     repository = _hub_name(name_or_path)
     vocabulary = _downloaded_vocabulary(repository, revision)
-    with suppress(_UnreachableError):  # without a connection they are what the cache holds
+    with suppress(_UnreachableError):  # without a connection, the cached ones have to do
         for name in TOKENIZER_FILES:
             _download_if_there(repository, name, vocabulary.parent.name)
     return vocabulary.parent
@@ -91,15 +91,15 @@ def _on_disk(name_or_path: str | Path) -> Path | None:
         path = Path(name_or_path).expanduser()
         if path.exists():
             return path
-    except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of a user who does not exist
-        raise CheckpointError(f"{name_or_path}: cannot be looked up: {error}") from error
+    except (OSError, RuntimeError) as error:  # no permission, too long a name, or the home of an unknown user
+        raise CheckpointError(f"{name_or_path}: cannot be looked up on disk: {error}") from error
     return DEMO_DIRECTORY if str(name_or_path) == DEMO else None
 
 
 def _hub_name(name_or_path: str | Path) -> str:
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or not HUB_NAME.fullmatch(name) or name.endswith(FILE_SUFFIXES):
-        raise CheckpointError(f"{name}: no such file or directory (and a name on the hub looks like owner/name)")
+        raise CheckpointError(f"{name}: no such file or directory, and not a hub name (owner/name)")
     return name
 
 
@@ -136,7 +136,7 @@ def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
     for name in VOCABULARY_FILES:
         try:
             return _download(repository, name, revision)
-        except _UnreachableError as error:  # the other one may be in the cache
+        except _UnreachableError as error:  # the other file may be in the cache
             unreachable = unreachable or error
         except CheckpointError as error:
             if not isinstance(error.__cause__, RemoteEntryNotFoundError):
@@ -147,7 +147,7 @@ def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
 
 
 def _download_if_there(repository: str, filename: str, commit: str) -> Path | None:
-    """The file, or None where the hub has said, now or earlier, that the commit has none."""
+    """Downloads a file. Returns None if the commit has no such file, as the hub says now or said earlier."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -162,26 +162,26 @@ def _download_if_there(repository: str, filename: str, commit: str) -> Path | No
 
 
 def _download(repository: str, filename: str, revision: str | None) -> Path:
-    """The file in huggingface_hub's cache, downloaded if it is not there, its hash checked when it is new."""
-    # Imported here: it takes half a second, and most commands never reach the hub.
+    """Returns a file in huggingface_hub's cache. A file that was not there is downloaded, and its hash is checked."""
+    # Imported here, because the import takes half a second and most commands never reach the hub.
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    with _told_in_one_line(repository, filename, revision):
+    with _errors_in_one_line(repository, filename, revision):
         known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
         path = Path(hf_hub_download(repository, filename, revision=revision))
         if not known:
             try:
                 _check_hash(repository, filename, path)
             except BaseException:
-                # Ctrl-C included: what has not been checked must not look checked to the next run.
+                # After Ctrl-C, too: the next run must not take an unchecked file for a checked one.
                 path.unlink(missing_ok=True)
                 raise
     return path
 
 
 @contextmanager
-def _told_in_one_line(repository: str, filename: str, revision: str | None) -> Iterator[None]:
-    import httpx2  # huggingface_hub's own HTTP library, whose errors it lets through
+def _errors_in_one_line(repository: str, filename: str, revision: str | None) -> Iterator[None]:
+    import httpx2  # huggingface_hub's HTTP library; its errors are not caught by huggingface_hub
     from huggingface_hub import errors
 
     try:
@@ -200,7 +200,7 @@ def _told_in_one_line(repository: str, filename: str, revision: str | None) -> I
     except errors.EntryNotFoundError as error:
         raise CheckpointError(f"{repository}: the hub repository has no {filename}") from error
     except errors.HFValidationError as error:
-        raise CheckpointError(f"{repository}: no such file or directory, and no legal name on the hub") from error
+        raise CheckpointError(f"{repository}: no such file or directory, and not a valid hub name") from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{repository}: {filename} could not be downloaded: {first_line(error)}; try again"
@@ -208,16 +208,16 @@ def _told_in_one_line(repository: str, filename: str, revision: str | None) -> I
 
 
 def _check_hash(repository: str, filename: str, path: Path) -> None:
-    """A large file's etag is its sha256, which huggingface_hub does not check: here it is."""
+    """Compares a large file's sha256 with its etag, which huggingface_hub does not do."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     if path.is_symlink():
-        # It leads to a blob named after the etag. One step only: that may be a link too, into the cache's shared store.
+        # The link leads to a blob whose name is the etag. Not resolve(): the blob may itself be a link, into a shared store.
         etag = path.readlink().name
-    else:  # a cache without links
+    else:  # the cache has no links
         etag = get_hf_file_metadata(hf_hub_url(repository, filename, revision=path.parent.name)).etag or ""
     if not SHA256.fullmatch(etag):
-        return  # a small file, named after its git hash
+        return  # a small file: its etag is a git hash
     stored = path.resolve()
     with stored.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -225,6 +225,6 @@ def _check_hash(repository: str, filename: str, path: Path) -> None:
         path.unlink()
         stored.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{repository}: {filename} arrived damaged (sha256 {digest[:12]}, announced {etag[:12]}); "
-            "it has been removed from the cache: try again"
+            f"{repository}: {filename} arrived damaged (sha256 is {digest[:12]}, should be {etag[:12]}); "
+            "it was removed from the cache: try again"
         )

@@ -1,4 +1,4 @@
-"""Names of files under a locale that is not UTF-8: Python opens them, and the libraries below it would not find them."""
+"""Checks file names in a locale that is not UTF-8: Python can open them, but native libraries would not find them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lxmert_export.errors import ArtifactError
 
 
 def check_spelling(name: str | Path) -> None:
-    """``ArtifactError``: a name whose bytes on the disk are not its UTF-8, as TensorFlow, onnx and safetensors take it."""
+    """``ArtifactError``: the name's bytes on the disk are not UTF-8. TensorFlow, onnx and safetensors take UTF-8 only."""
     text = str(name)
     try:
         if os.fsencode(text) == text.encode():
@@ -18,6 +18,6 @@ def check_spelling(name: str | Path) -> None:
     except UnicodeEncodeError:
         shown = text.encode(errors="surrogateescape")
     raise ArtifactError(
-        f"{shown.decode(errors='backslashreplace')}: this locale does not spell it in UTF-8: set PYTHONUTF8=1 "
-        "(or LC_ALL=C.UTF-8), or name it in ASCII"
+        f"{shown.decode(errors='backslashreplace')}: this name is not UTF-8 in this locale: set PYTHONUTF8=1 "
+        "(or LC_ALL=C.UTF-8), or use an ASCII name"
     )

@@ -1,8 +1,9 @@
-"""What in an ONNX graph is known to go wrong in fp16, found before anything is built from it.
+"""Finds what is known to go wrong in fp16 in an ONNX graph, before anything is built from the graph.
 
-The graph is judged as it is typed: an operator between casts to float32 and back is an island, and what would be wrong in
-fp16 is right there. Weights and structure are looked at here; what flows on real inputs in ``activation_ranges``.
-Sources: NVIDIA/TensorRT issues 1196, 2118, 2466, 4493 and onnxconverter-common's ``float16.py``, for what happens in practice.
+The dtypes in the graph decide: an operator between a cast to float32 and a cast back is an island, and is judged as
+float32. This module checks weights and structure; ``activation_ranges`` checks the values on real inputs.
+
+Sources: NVIDIA/TensorRT issues 1196, 2118, 2466, 4493 and onnxconverter-common's ``float16.py``.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from lxmert_export.graphs.onnx_types import MOVES
 
 LARGEST_HALF = 65504.0
 LEAST_NORMAL_HALF = 2.0**-14
-# At and beyond this, scores added to a mask leave fp16's range; a model's own numbers are nowhere near.
+# A constant at or below this is taken for a mask: with scores added, it leaves fp16's range. No weight is that large.
 MASK_LIKE = -6e4
-# (x - mean)² overflows beyond sqrt(65504).
+# (x - mean)² overflows fp16 beyond this.
 LARGEST_SQUARED = LARGEST_HALF**0.5
-# Of its weights, as many subnormal ones as no trained tensor should have: each keeps 10 bits or fewer.
+# A larger share of subnormal weights (each keeps 10 bits or fewer) is a warning: no trained tensor should have it.
 MANY_SUBNORMAL = 0.01
-# sqrt(2 / pi) and the cubic term of the approximation, as exporters write them.
+# The constants of GELU's tanh approximation, as exporters write them: sqrt(2 / pi) and the cubic term.
 TANH_GELU = (0.7978845608, 0.044715)
-# An ONNX artifact has its islands: `tensorrt` changes none.
+# Islands are chosen when the ONNX graph is exported; `lxmert-export tensorrt` cannot change them.
 AUTO_ISLANDS = "--fp32-islands auto when the ONNX graph is exported"
 ISLANDS = "export with standard islands or --fp32-islands auto"
 REEXPORT = "export again with lxmert-export onnx --fp16"
 BOUNDED_MASK = f"{REEXPORT}, whose mask is -10000"
-# What a constant goes through on its way into fp16 without being made smaller.
+# Operators through which a constant can reach fp16 without becoming smaller.
 CARRIES = MOVES | {"Cast", "Mul", "Neg", "Sub", "Where"}
 
 Severity = Literal["error", "warning", "note"]
@@ -42,10 +43,15 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that fp16 does not bear well.
+    """Something in a graph that goes wrong, or may go wrong, in fp16.
 
-    ``error``: wrong numbers or NaN are to be expected; ``warning``: accuracy is lost, or range is nearly used up; ``note``:
-    worth knowing. ``figure`` is the number that ``seen`` tells of; ``mend`` names the flag or the change that helps.
+    | severity    | meaning                                              |
+    |-------------|------------------------------------------------------|
+    | ``error``   | expect wrong numbers or NaN                          |
+    | ``warning`` | accuracy is lost, or fp16's range is nearly used up  |
+    | ``note``    | worth knowing                                        |
+
+    ``seen`` describes the problem and ``figure`` is its number; ``mend`` names the flag or the change that helps.
     """
 
     severity: Severity
@@ -61,10 +67,10 @@ class Finding:
 
 
 def lint_fp16(path: Path, *, originals: Mapping[str, NDArray[Any]] | None = None) -> list[Finding]:
-    """Every finding about a file's structure and weights, the worst first.
+    """Returns every finding about a file's structure and weights, the worst first.
 
-    ``originals`` are weights by initializer name as they were before they became fp16, in any layout: with them, what
-    became 0 is told from what always was.
+    ``originals``: the weights before they became fp16, by initializer name, in any layout. With them the linter can
+    count the weights that became 0 in fp16; without them these look like weights that were 0 before.
     """
     graph = load_decomposed(path).graph
     found = [finding for rule in RULES for finding in rule(graph)]
@@ -73,19 +79,19 @@ def lint_fp16(path: Path, *, originals: Mapping[str, NDArray[Any]] | None = None
 
 
 def worst_first(findings: list[Finding]) -> list[Finding]:
-    """Errors, then warnings, then notes; in the graph's order among themselves."""
+    """Sorts findings: errors, then warnings, then notes; each group stays in the graph's order."""
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
 
 
 def module_path(node: str) -> str:
-    """``module.path`` of our node names ``module.path/Operator`` and of torch.onnx's ``/module/path/Operator``."""
+    """Returns ``module.path`` for our node name ``module.path/Operator`` or torch.onnx's ``/module/path/Operator``."""
     return ".".join(part for part in node.split("/")[:-1] if part)
 
 
 def _infinite_constants(graph: ir.Graph) -> Iterator[Finding]:
     for value, array in _constants(graph):
         if _is_half_weight(value, array):
-            continue  # told of as a weight that overflowed
+            continue  # reported as weight-overflow
         if infinite := int(np.isinf(array).sum()):
             yield _finding("error", "infinite-constant", _reader(value), f"{value.name} holds {infinite} infinite numbers",
                            float(array.min()), f"a fully masked row becomes NaN: {BOUNDED_MASK}")  # fmt: skip
@@ -125,13 +131,13 @@ def _half_layer_norms(graph: ir.Graph) -> Iterator[Finding]:
     limit = f"squares overflow where a value is more than {LARGEST_SQUARED:.0f} from the mean"
     for node in graph:
         if node.op_type in ("LayerNormalization", "RMSNormalization") and _is_half(node.inputs[0]):
-            # The operator may keep its statistics in float32 (stash_type), and not every runtime does.
+            # The operator may compute its statistics in float32 (stash_type), but not every runtime does.
             yield _finding("warning", "half-layer-norm", node, limit, LARGEST_SQUARED, ISLANDS)
         if node.op_type == "ReduceMean" and _is_half(node.outputs[0]):
             square = node.inputs[0].producer() if node.inputs[0] is not None else None
             if square is not None and _is_square(square):
                 yield _finding("error", "decomposed-layer-norm", node, limit, LARGEST_SQUARED,
-                               f"{REEXPORT}, which keeps LayerNormalization whole and in float32")  # fmt: skip
+                               f"{REEXPORT}, which writes one LayerNormalization, in float32")  # fmt: skip
 
 
 def _is_square(node: ir.Node) -> bool:
@@ -146,12 +152,12 @@ def _tanh_gelus(graph: ir.Graph) -> Iterator[Finding]:
         approximate = node.attributes["approximate"].as_string() if "approximate" in node.attributes else "none"
         whole = node.op_type == "FastGelu" or (node.op_type == "Gelu" and approximate == "tanh")
         if whole or (node.op_type == "Tanh" and _follows_constant(node, TANH_GELU, depth=5)):
-            yield _finding("warning", "tanh-gelu", node, "GELU by tanh is up to 4.7e-4 from the exact one", 4.7e-4,
-                           f"{REEXPORT}, which computes it by erf, or make sure that the model was trained so")  # fmt: skip
+            yield _finding("warning", "tanh-gelu", node, "GELU by tanh differs from the exact GELU by up to 4.7e-4", 4.7e-4,
+                           f"{REEXPORT}, which uses the exact GELU, unless the model was trained with tanh")  # fmt: skip
 
 
 def _follows_constant(node: ir.Node, wanted: tuple[float, ...], *, depth: int) -> bool:
-    """Whether one of the constants is read by a node or by one of those before it."""
+    """Returns whether a node, or one of the nodes up to ``depth`` before it, reads one of the ``wanted`` constants."""
     for value in node.inputs:
         array = _array(value)
         if array is not None:
@@ -199,7 +205,7 @@ def _finding(severity: Severity, rule: str, node: ir.Node, seen: str, figure: fl
 
 
 def _constants(graph: ir.Graph) -> Iterator[tuple[ir.Value, NDArray[Any]]]:
-    """Floating-point initializers and Constant nodes that something reads."""
+    """Yields the floating-point initializers and constant nodes that are read, with their numbers."""
     values = [
         *graph.initializers.values(),
         *(n.outputs[0] for n in graph if n.op_type in ("Constant", "ConstantOfShape")),
@@ -211,7 +217,7 @@ def _constants(graph: ir.Graph) -> Iterator[tuple[ir.Value, NDArray[Any]]]:
 
 
 def _array(value: ir.Value | None) -> NDArray[Any] | None:
-    """The numbers of an initializer or a Constant, else None."""
+    """Returns the numbers of an initializer or a constant node; None for other values."""
     if value is None:
         return None
     if value.const_value is not None:
@@ -230,7 +236,7 @@ def _is_half(value: ir.Value | None) -> bool:
 
 
 def _is_half_weight(value: ir.Value, array: NDArray[Any]) -> bool:
-    """A tensor of numbers that is fp16 in the file, or becomes so before it is used; a mask has only 0 beside infinity."""
+    """Returns whether this is a weight in fp16, stored or cast so; a mask (only 0 and infinity) is not a weight."""
     if array.ndim == 0 or not np.any(array[np.isfinite(array)]):
         return False
     casts = [use.node for use in value.uses() if use.node.op_type == "Cast"]
@@ -238,7 +244,7 @@ def _is_half_weight(value: ir.Value, array: NDArray[Any]) -> bool:
 
 
 def _is_added(value: ir.Value) -> bool:
-    """Whether it is a bias: what fp16 takes from a small one, 2⁻²⁵ at most, is lost in the sum as well."""
+    """Returns whether a weight is a bias: what a small bias loses in fp16 (at most 2⁻²⁵), its sum would lose too."""
     readers = [use.node for use in value.uses()]
     return all(node.op_type == "Add" or (node.op_type == "Cast" and _is_added(node.outputs[0])) for node in readers)
 
@@ -252,7 +258,7 @@ def _reads(value: ir.Value, operators: tuple[str, ...]) -> bool:
 
 
 def _reaches_half(value: ir.Value, depth: int = 6) -> bool:
-    """Whether a constant, or what it is carried into, is held in fp16."""
+    """Returns whether a constant is fp16, or becomes fp16 after at most ``depth`` of the operators in ``CARRIES``."""
     if _is_half(value):
         return True
     readers = [use.node for use in value.uses() if use.node.op_type in CARRIES]

@@ -1,4 +1,4 @@
-"""ONNX's ``Attention`` operator as the nodes that the standard makes it of: so each value inside it has a type and a name."""
+"""Replaces ONNX's ``Attention`` operator by the nodes that define it, so each inner value has a name and a dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPERATOR = "Attention"
 
 
 def load_decomposed(path: Path) -> ir.Model:
-    """Reads a file as ``load_typed`` does, with the attention operators of our own exporter's form taken apart."""
+    """Reads a file as ``load_typed`` does, and replaces the attention operators of our exporter by nodes."""
     model = load_typed(path)
     for node in model.graph:
         if node.op_type == OPERATOR and _is_ours(node):
@@ -23,7 +23,7 @@ def load_decomposed(path: Path) -> ir.Model:
 
 
 def _is_ours(attention: ir.Node) -> bool:
-    """Query, key, value [B, N, S, D] and a mask that is added, all of one type, and a scale."""
+    """Returns whether the inputs are query, key, value and mask in one dtype, and the scale is the only attribute."""
     types = {value.dtype if value is not None else None for value in attention.inputs}
     return (
         set(attention.attributes) == {"scale"} and len(attention.inputs) == 4 and len(types) == 1 and None not in types
@@ -31,12 +31,12 @@ def _is_ours(attention: ir.Node) -> bool:
 
 
 def _take_apart(graph: ir.Graph, attention: ir.Node) -> None:
-    """Query · √scale times key · √scale, plus the mask, Softmax in its steps, times value; all in the type of what comes in.
+    """Replaces the operator: Softmax(query · √scale × key · √scale + mask), in steps, × value; in the input's dtype.
 
-    A runtime may keep more digits inside; the one that keeps the fewest decides here.
+    A runtime may compute the steps more precisely; the least precise runtime is assumed here.
     """
     query, key, value, mask = attention.inputs
-    assert query is not None and query.dtype is not None, "it is of our form"
+    assert query is not None and query.dtype is not None, "_is_ours was true"
     kind, steps = query.dtype, count(1)
 
     def step(operator: str, *operands: ir.Value | None, of: ir.DataType = kind, **attributes: object) -> ir.Value:
@@ -47,8 +47,8 @@ def _take_apart(graph: ir.Graph, attention: ir.Node) -> None:
 
     root = attention.attributes["scale"].as_float() ** 0.5
     factor = step("Constant", value=ir.tensor(np.array(root, dtype=kind.numpy())))
-    turned = step("Transpose", step("Mul", key, factor), perm=[0, 1, 3, 2])
-    scores = step("Add", step("MatMul", step("Mul", query, factor), turned), mask)
+    transposed = step("Transpose", step("Mul", key, factor), perm=[0, 1, 3, 2])
+    scores = step("Add", step("MatMul", step("Mul", query, factor), transposed), mask)
     last = step("Constant", of=ir.DataType.INT64, value=ir.tensor(np.array([-1], dtype=np.int64)))
     powers = step("Exp", step("Sub", scores, step("ReduceMax", scores, last)))
     result = step("MatMul", step("Div", powers, step("ReduceSum", powers, last)), value)

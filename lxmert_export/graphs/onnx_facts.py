@@ -1,4 +1,4 @@
-"""What an ONNX file really holds, read from the file itself: operators, and the precision that its matmuls compute in."""
+"""What an ONNX file really holds, read from the file itself: its operators, and the precision of its matmuls."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
 
 @dataclass(frozen=True)
 class OnnxFacts(GraphFacts):
-    """The graph's facts, and the operator set it is written in; ``islands`` counts the named nodes by precision.
+    """The facts of an ONNX graph: ``opset`` is its operator set, ``islands`` counts the island nodes by precision.
 
-    Matmuls among the named nodes are not counted among the others.
+    Matmuls that are islands are not counted in ``matmuls``.
     """
 
     opset: int
@@ -29,21 +29,21 @@ class OnnxFacts(GraphFacts):
 
 
 def read_facts(artifact: Artifact) -> OnnxFacts:
-    """The facts of an ONNX artifact's graph."""
+    """Reads the facts of an ONNX artifact's graph. ``ArtifactError``: the file cannot be read."""
     file = artifact.file(ONNX_FILE)
     with read_as(artifact, file, UNREADABLE):
         return read_onnx_facts(file, artifact.fp32_islands)
 
 
 def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
-    """Reads the graph without its weights, and infers the type of what it does not state; ``islands`` are names of nodes."""
+    """Reads a graph without its weights, and infers the dtypes that it does not state; ``islands``: names of nodes."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
     graph = model.graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        # A weight that is tied to another use is transposed on the way to its matmul; one that islands share is cast.
+        # A tied weight is transposed before its matmul; a weight shared with a float32 island is cast.
         if node.op_type in ("Transpose", "Cast") and node.input[0] in stored:
             stored.add(node.output[0])
     matmuls = [node for node in graph.node if node.op_type in MATMULS and node.name not in islands]

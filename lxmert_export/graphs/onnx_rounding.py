@@ -1,4 +1,4 @@
-"""Building blocks of emulation: a value rounded to half precision, and a LayerNorm that is rounded at every step."""
+"""Building blocks of emulation: rounding a value to half precision, and a LayerNorm that rounds at every step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
-# What fp16 holds of an epsilon that it would make 0: one that is as good for anything but a constant row.
+# Replaces an epsilon that fp16 would make 0. For any row that is not constant it serves as well.
 LEAST_EPSILON = 2.0**-23
 
 
 def rounded(graph: ir.Graph, value: ir.Value, half: ir.DataType, *, after: ir.Node | None) -> ir.Value:
-    """A cast to the precision and back behind a value, after a node or, of what no node computes, before all nodes."""
+    """Casts a value to half precision and back, after the node ``after``, or before all nodes if it is None."""
     name = value.name or (after.name if after is not None else None) or "value"
     down = ir.node("Cast", [value], {"to": int(half)}, name=f"{name}/round")
     back = ir.node("Cast", down.outputs, {"to": int(ir.DataType.FLOAT)}, name=f"{name}/widen")
@@ -22,7 +22,7 @@ def rounded(graph: ir.Graph, value: ir.Value, half: ir.DataType, *, after: ir.No
 
 
 def insert(graph: ir.Graph, nodes: list[ir.Node], after: ir.Node | None) -> None:
-    """Puts nodes behind another one, or before all."""
+    """Inserts nodes after the node ``after``, or before all nodes if it is None."""
     if after is not None:
         graph.insert_after(after, nodes)
     else:
@@ -30,18 +30,18 @@ def insert(graph: ir.Graph, nodes: list[ir.Node], after: ir.Node | None) -> None
 
 
 def half_epsilon(epsilon: float, half: ir.DataType) -> float:
-    """The epsilon of a norm that computes in half precision: never 0."""
+    """Returns the epsilon of a norm that computes in half precision: never 0."""
     return LEAST_EPSILON if half == ir.DataType.FLOAT16 and np.float16(epsilon) == 0 else epsilon
 
 
 def stepwise_layer_norm(graph: ir.Graph, norm: ir.Node, half: ir.DataType, *, after: ir.Node | None = None) -> ir.Value:
-    """What a LayerNormalization gives that computes in half precision: each of its steps is rounded.
+    """Adds the steps of a LayerNormalization, each rounded to half precision; returns the result.
 
-    The standard lets its statistics be float32 (``stash_type``); runtimes differ, and the worst of them decides here. The
-    nodes follow ``norm``, or another node ``after`` it.
+    The standard allows statistics in float32 (``stash_type``). Runtimes differ, so the least precise way is emulated.
+    The nodes are inserted after ``norm``, or after ``after``.
     """
     axis = norm.attributes["axis"].as_int() if "axis" in norm.attributes else -1
-    assert axis < 0, "a LayerNorm of ours counts its axis from the end"
+    assert axis < 0, "our exporter counts the axis of a LayerNorm from the end"
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     last, steps = after or norm, count(1)
 

@@ -1,4 +1,4 @@
-"""An ONNX file with the type of every value known: files need not state them all, so ONNX's own inference does."""
+"""Loads an ONNX file with the dtype of every value; ONNX's shape inference adds those that the file does not state."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from google.protobuf.message import DecodeError
 
 from lxmert_export.errors import ArtifactError, first_line
 
-# What the libraries raise as they read a file that is damaged, or no such graph.
+# What the libraries raise on a file that is damaged, or not an ONNX graph.
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, DecodeError, onnx.shape_inference.InferenceError, ValueError, KeyError, TypeError, IndexError, StopIteration,
 )  # fmt: skip
-# Operators that only move values about: what goes in rounded comes out rounded.
+# Operators that only move values: rounded inputs give rounded outputs.
 MOVES = frozenset("Concat Expand Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 
 
 def load_typed(path: Path) -> ir.Model:
-    """Reads a file, its weights left on disk until they are asked for, and fills in the types that it does not state.
+    """Reads a file and infers the dtypes that it does not state; weights stay on disk until they are needed.
 
-    ``ArtifactError``: it is damaged, or no ONNX file.
+    ``ArtifactError``: the file is damaged, or not an ONNX file.
     """
     try:
         model = ir.load(path)
@@ -38,18 +38,18 @@ def load_typed(path: Path) -> ir.Model:
 
 
 def expose(graph: ir.Graph, names: Iterable[str]) -> None:
-    """Makes outputs of values that are none yet."""
+    """Makes the named values outputs of the graph, if they are not outputs yet."""
     wanted = set(names) - {value.name for value in graph.outputs}
     graph.outputs.extend(value for node in graph for value in node.outputs if value.name in wanted)
 
 
 def computes(node: ir.Node) -> bool:
-    """Whether a node computes floating-point numbers, rather than moving them about or counting."""
+    """Returns whether a node computes floating-point numbers; moving them, or computing integers, does not count."""
     return node.op_type not in MOVES and any(is_float(value) for value in node.outputs)
 
 
 def is_float(value: ir.Value | None) -> bool:
-    """Whether a value holds floating-point numbers, of any width."""
+    """Returns whether a value holds floating-point numbers, of any width."""
     return value is not None and value.dtype in FLOATS
 
 

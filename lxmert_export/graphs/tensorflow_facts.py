@@ -19,7 +19,7 @@ from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
 from lxmert_export.files.glob_free import glob_free
 
 MATMULS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3")
-# What reading a file that is none of the two raises.
+# What the libraries raise on a file that is neither.
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, EOFError, DecodeError, tf.errors.OpError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError,
     RuntimeError,
@@ -27,16 +27,16 @@ UNREADABLE: tuple[type[Exception], ...] = (
 
 
 def read_facts(artifact: Artifact) -> GraphFacts:
-    """The facts of a SavedModel's graph, or of a ``.keras`` file."""
+    """Reads the facts of a SavedModel or of a ``.keras`` file. ``ArtifactError``: the file cannot be read."""
     file = artifact.file(KERAS_FILE if artifact.is_keras else SAVED_MODEL)
     with read_as(artifact, file, UNREADABLE):
         return read_keras_facts(file) if artifact.is_keras else read_saved_model_facts(file)
 
 
 def read_saved_model_facts(path: Path) -> GraphFacts:
-    """Operators of all functions of a SavedModel, and the dtypes of its variables of two axes, which are its weights."""
+    """Counts a SavedModel's operators and matmuls in all functions, and its two-axis variables (weights) by dtype."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    if not saved.meta_graphs:  # as an empty file has none
+    if not saved.meta_graphs:  # for example, an empty file
         raise ValueError("it holds no graph")
     nodes = [node for meta in saved.meta_graphs for f in meta.graph_def.library.function for node in f.node_def]
     with glob_free(path) as plain:
@@ -50,7 +50,7 @@ def read_saved_model_facts(path: Path) -> GraphFacts:
 
 
 def read_keras_facts(path: Path) -> GraphFacts:
-    """The dtype policy that a ``.keras`` file computes under, as its matmuls; dtypes of its weights of two axes."""
+    """Reads a ``.keras`` file: its dtype policy stands for its matmuls, its two-axis weights are counted by dtype."""
     dtypes: list[str] = []
     with zipfile.ZipFile(path) as file, TemporaryDirectory() as directory:
         policy = json.loads(file.read("config.json"))["config"]["dtype"]["config"]["name"]

@@ -1,4 +1,4 @@
-"""What a TFLite file really holds, and how much of it XNNPACK takes, read with ai-edge-litert alone."""
+"""What a TFLite file really holds, and which operators XNNPACK runs, read with ai-edge-litert alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lxmert_export.artifact.directory import TFLITE_FILE, Artifact
 from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
 
 DELEGATE = "DELEGATE"
-UNREADABLE: tuple[type[Exception], ...] = (ValueError, RuntimeError)  # what reading a file that is none raises
-# TFLite's converter leaves weights of fewer values as they are when it quantises.
+UNREADABLE: tuple[type[Exception], ...] = (ValueError, RuntimeError)  # raised on a file that is not TFLite
+# TFLite's converter does not quantise weights with fewer values.
 LEAST_QUANTIZED = 1024
-# Of the operators that our graphs hold, those that the GPU delegate knows.
+# The operators of our graphs that the GPU delegate supports.
 # Source: tensorflow/lite/tools/versioning/gpu_compatibility.cc, CheckGpuDelegateCompatibility.
 GPU_KNOWS = frozenset(
     "ADD BATCH_MATMUL CAST CONCATENATION DEQUANTIZE FULLY_CONNECTED GATHER GELU MEAN MUL PACK QUANTIZE RESHAPE RSQRT SOFTMAX "
@@ -28,10 +28,15 @@ GPU_KNOWS = frozenset(
 
 @dataclass(frozen=True)
 class TfliteFacts(GraphFacts):
-    """The graph's facts, and its operators by name that are left to the CPU's plain kernels.
+    """The facts of a TFLite graph, and how many operators each delegate runs or leaves to the CPU's plain kernels.
 
-    ``xnnpack_left`` by XNNPACK, as it was seen here, which takes ``xnnpack_share`` of all. ``gpu_left`` by the GPU delegate, as
-    its rules say: no GPU has run it, and the analyser that comes with TensorFlow 2.21 finds every graph compatible.
+    | field             | meaning                                                                       |
+    |-------------------|-------------------------------------------------------------------------------|
+    | ``xnnpack_share`` | share of the operators that XNNPACK runs, measured here                       |
+    | ``xnnpack_left``  | operators that XNNPACK leaves, by name, measured here                         |
+    | ``gpu_left``      | operators that the GPU delegate leaves, predicted from its rules, not run     |
+
+    The analyser of TensorFlow 2.21 is not used: it calls every graph compatible with the GPU delegate.
     """
 
     xnnpack_share: float
@@ -39,20 +44,20 @@ class TfliteFacts(GraphFacts):
     gpu_left: dict[str, int]
 
     def for_manifest(self) -> dict[str, Any]:
-        """Its operators, and those that XNNPACK and the GPU delegate leave to the CPU."""
+        """Returns the counts for the manifest: all operators, and those that each delegate leaves to the CPU."""
         names = ("operators", "xnnpack_share", "xnnpack_left", "gpu_left")
         return {name: getattr(self, name) for name in names}
 
 
 def read_facts(artifact: Artifact) -> TfliteFacts:
-    """The facts of a TFLite artifact's graph."""
+    """Reads the facts of a TFLite artifact's graph. ``ArtifactError``: the file cannot be read."""
     file = artifact.file(TFLITE_FILE)
     with read_as(artifact, file, UNREADABLE):
         return read_tflite_facts(file)
 
 
 def read_tflite_facts(path: Path) -> TfliteFacts:
-    """Loads the file, lets XNNPACK take its part, and counts."""
+    """Loads a file with XNNPACK, and counts its operators, matmuls and weights."""
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     details = interpreter._get_ops_details()
@@ -77,7 +82,7 @@ def read_tflite_facts(path: Path) -> TfliteFacts:
 
 
 def _delegated(details: Sequence[Mapping[str, Any]], producers: Mapping[int, Mapping[str, Any]]) -> set[int]:
-    """The operators that delegates run in our place: all between what each takes and what it gives."""
+    """Returns the indices of the operators that delegates run: those between a delegate's inputs and its outputs."""
     taken: set[int] = set()
     for delegate in details:
         if delegate["op_name"] != DELEGATE:
@@ -94,7 +99,7 @@ def _delegated(details: Sequence[Mapping[str, Any]], producers: Mapping[int, Map
 
 
 def _gpu_takes(operator: Mapping[str, Any], tensors: Mapping[int, Mapping[str, Any]]) -> bool:
-    """By the delegate's rules: operators that it knows, indices of one axis, and no broadcasting between ranks above 1."""
+    """Applies the GPU delegate's rules: a known operator, indices of one axis, no broadcast between ranks above 1."""
     name, inputs = operator["op_name"], [tensors[int(place)] for place in operator["inputs"] if int(place) in tensors]
     ranks = [len(tensor["shape"]) for tensor in inputs]
     if name == "GATHER":
@@ -107,7 +112,7 @@ def _gpu_takes(operator: Mapping[str, Any], tensors: Mapping[int, Mapping[str, A
 def _weight(
     operator: Mapping[str, Any], tensors: Mapping[int, Mapping[str, Any]], producers: Mapping[int, Mapping[str, Any]]
 ) -> str | None:
-    """The dtype in which a matmul's weight is stored; None of one too small to be quantised."""
+    """Returns the dtype of a matmul's stored weight; None for a float32 weight that is too small to be quantised."""
     place = int(operator["inputs"][1])
     if place in producers and producers[place]["op_name"] == "DEQUANTIZE":
         place = int(producers[place]["inputs"][0])

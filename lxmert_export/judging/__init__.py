@@ -1,1 +1,1 @@
-"""Runs artifacts and judges what they compute. Nothing here or below reaches PyTorch, but the classes of a ``.keras`` file."""
+"""Runs artifacts and judges what they compute. Nothing here or below imports PyTorch, except the classes of a ``.keras`` file."""

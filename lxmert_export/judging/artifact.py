@@ -1,4 +1,4 @@
-"""Runs one artifact on sample inputs and judges it against a reference. Needs no PyTorch."""
+"""Runs one artifact on sample inputs and judges it by a reference. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import SampleInputs
 from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 
-PLAIN = "plain"  # the family without a masked key or a second token type
+PLAIN = "plain"  # the family without masks and without a second token type
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A runner's cells, what it computed in the way that proves most, and the floors it was judged by.
+    """The result of judging one runner.
 
-    ``samples`` are what it was run on; ``is_calibrated`` says that it is right for inputs like them alone. ``decisions`` are its
-    answers to held-out questions in each way; ``not_run`` names the families that there was no room for, these questions among
-    them.
+    samples          the inputs that it was run on
+    recording        its outputs, in the arithmetic that proves most
+    floors           the noise floors that it was judged by
+    decisions        its answers to the held-out questions, in each arithmetic
+    not_run          families that it was not run on, the held-out questions (``scenes``) among them
+    is_calibrated    True if it is right only for inputs like ``samples``
     """
 
     facts: RunnerFacts
@@ -50,16 +53,17 @@ class Judged:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """The runner's name in reports."""
         return self.facts.name
 
 
 @dataclass(frozen=True)
 class JudgingRequest:
-    """What is judged and by what, as it goes to another process: arrays and names, nothing open.
+    """What is judged and by what. It holds only arrays and names, so that it can be pickled for another process.
 
-    With ``golden``, outputs are compared at its sampled positions. Without ``emulate``, half precision is not emulated where the
-    artifact can be run otherwise. With ``laws``, it is held to the reference-free laws, too.
+    golden     outputs are compared only at the sampled positions of this golden file
+    emulate    False: half precision is not emulated if the artifact can be run otherwise
+    laws       True: the artifact is also judged by the laws
     """
 
     artifact: Artifact
@@ -72,14 +76,14 @@ class JudgingRequest:
     laws: bool = False
 
     def run(self, progress: Progress = silent) -> Judged:
-        """Judges in this process."""
+        """Judges the artifact in this process."""
         return judge_artifact(self, progress)
 
 
 def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judged:
-    """Runs an artifact in every way that it is to be judged in, and judges what it computes.
+    """Runs an artifact in every arithmetic that it is to be judged in, and judges its outputs.
 
-    One that was made from the built-in checkpoint is asked that one's held-out questions too.
+    An artifact made from the built-in checkpoint is also asked the held-out questions.
     """
     artifact, samples = request.artifact, request.samples
     cells: list[Cell] = []
@@ -88,8 +92,8 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
     recording: Recording = {}
     held_out = held_out_of(artifact)
     asked = held_out if held_out is not None and held_out.fits(signature) else None
-    for arithmetic, open_one in judged_ways(artifact, request.providers, emulate=request.emulate):
-        with open_one() as runner:
+    for arithmetic, open_runner in judged_ways(artifact, request.providers, emulate=request.emulate):
+        with open_runner() as runner:
             samples = taken_by(runner, samples)
             if asked is not None and not _takes(runner, asked.first(signature)):
                 asked = None
@@ -97,17 +101,17 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
             advance = counted(progress, runner.name, batches)
             recording = record(runner.run_in_pieces, samples, signature, advance=advance)
             answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
-            of_others = _judge_other_signatures(artifact, runner, samples, recording)
+            signature_cells = _judge_other_signatures(artifact, runner, samples, recording)
         cells += _judge_recording(request, recording, samples, arithmetic)
         if asked and answers is not None:
-            of_answers, decided = judge_answers(artifact, asked, answers, arithmetic)
-            cells += of_answers
+            answer_cells, decided = judge_answers(artifact, asked, answers, arithmetic)
+            cells += answer_cells
             decisions.append(decided)
-        cells += of_others
-    of_laws, laws_not_run = judge_laws(artifact, request.providers, progress) if request.laws else ([], [])
+        cells += signature_cells
+    law_cells, laws_not_run = judge_laws(artifact, request.providers, progress) if request.laws else ([], [])
     scenes = scenes_not_run(artifact) if asked is None else ()
     return Judged(
-        artifact_facts(artifact), signature, samples, [*cells, *of_laws], recording, request.floors, decisions,
+        artifact_facts(artifact), signature, samples, [*cells, *law_cells], recording, request.floors, decisions,
         (*samples.not_run, *scenes), artifact.is_calibrated, tuple(law_not_run(artifact.name, law) for law in laws_not_run),
     )  # fmt: skip
 
@@ -115,7 +119,7 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
 def _judge_recording(
     request: JudgingRequest, recording: Recording, samples: SampleInputs, arithmetic: Arithmetic
 ) -> list[Cell]:
-    """The cells of what was computed, of the families that were run."""
+    """Returns the cells of the families that were run."""
     run = {family.name for family in samples.families}
     reference = {key: chunks for key, chunks in request.reference.items() if key[0] in run}
     compared = recording if request.golden is None else at_sampled_positions(recording, request.golden)
@@ -127,7 +131,7 @@ def _judge_recording(
 
 
 def artifact_facts(artifact: Artifact) -> RunnerFacts:
-    """An artifact's row in a report, from its manifest."""
+    """Returns an artifact's row in a report, from its manifest."""
     manifest = artifact.manifest
     return RunnerFacts(
         artifact.name,
@@ -141,7 +145,7 @@ def artifact_facts(artifact: Artifact) -> RunnerFacts:
 
 
 def taken_by(runner: Runner, samples: SampleInputs) -> SampleInputs:
-    """The families that a runner takes; those that it does not, as outside an engine's profiles, are among those not run."""
+    """Returns the families that a runner takes. The others (outside an engine's profiles) are added to those not run."""
     taken = tuple(family for family in samples.families if all(_takes(runner, batch) for batch in family.batches))
     names = {family.name for family in taken}
     return SampleInputs(taken, (*samples.not_run, *(f.name for f in samples.families if f.name not in names)))
@@ -152,7 +156,10 @@ def _takes(runner: Runner, inputs: Arrays) -> bool:
 
 
 def scenes_not_run(artifact: Artifact) -> tuple[str, ...]:
-    """The held-out questions, of an artifact that answers such and was asked none: a proof must not go missing unseen."""
+    """Returns the held-out questions as a family not run, if the artifact could answer them.
+
+    For artifacts that were not asked: the report must show that this proof is missing.
+    """
     outputs = {spec.name for spec in artifact.manifest.signature.outputs}
     answers = is_demo_world(artifact.manifest.config.extra) and ANSWER_OUTPUT in outputs
     return (SCENES,) if answers or held_out_of(artifact) is not None else ()
@@ -161,7 +168,7 @@ def scenes_not_run(artifact: Artifact) -> tuple[str, ...]:
 def judge_answers(
     artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
 ) -> tuple[list[Cell], Decisions]:
-    """The score of the answers to held-out questions, as of any other inputs, and what they come to as decisions."""
+    """Judges answers to held-out questions: returns their cells, as for other inputs, and the decisions."""
     manifest = artifact.manifest
     key, floor = held_out.key(manifest.signature), held_out.floor(manifest.precision)
     place = (SCENES, ANSWER_OUTPUT)
@@ -175,16 +182,16 @@ def judge_answers(
 def _judge_other_signatures(
     artifact: Artifact, runner: Runner, samples: SampleInputs, recording: Recording
 ) -> list[Cell]:
-    """A SavedModel's further signatures beside its first, on inputs that all of them can take: to the bit, or nearly so."""
+    """Compares a SavedModel's other signatures with its first, on inputs that all of them take, by float32's least floor."""
     plain = [family for family in samples.families if family.name == PLAIN]
     cells: list[Cell] = []
     for name in artifact.manifest.options.get("signatures", [])[1:] if plain else []:
-        found = record(runner.under(name).run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
+        recorded = record(runner.under(name).run, SampleInputs(tuple(plain), ()), artifact.manifest.signature)
         wanted = {key: chunks for key, chunks in recording.items() if key[0] == PLAIN}
         exact = {key: exact_floor(chunks) for key, chunks in wanted.items()}
         cells += judge(
             f"{artifact.name} {name}",
-            found,
+            recorded,
             wanted,
             exact,
             artifact.manifest.signature,
@@ -200,6 +207,6 @@ def _judge_other_signatures(
 def record_runner(
     open_one: Callable[[], Runner], samples: SampleInputs, signature: Signature, progress: Progress
 ) -> Recording:
-    """What a runner computes on every family; it is closed afterwards, and its memory with it."""
+    """Returns what a runner computes on every family. The runner is then closed, which frees its memory."""
     with open_one() as runner:
         return record(runner.run, samples, signature, advance=counted(progress, runner.name, batch_count(samples)))

@@ -1,4 +1,4 @@
-"""Replays golden files: each artifact against the reference outputs it carries, and pairs against each other."""
+"""Replays golden files: judges each artifact by the reference outputs in its own golden file, and pairs against each other."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.signature import CHOICE_OUTPUTS
 
 SAMPLED_CHOICES = (
-    "its choices were judged when it was exported; its golden file holds too few of their scores to do so here"
+    "its choices were judged at export only: its golden file holds too few of their scores to judge them here"
 )
 BUNDLE_ONLY = (
-    "its ONNX graph was judged, and no engine: a bundle holds none before its build_and_verify.py has run on the device"
+    "only its ONNX graph was judged: a bundle holds no engine before its build_and_verify.py has run on the device"
 )
 
 
@@ -33,12 +33,14 @@ def check_against_golden(
     time_limit: float | None = None,
     devices: Sequence[Judged] = (),
 ) -> ParityReport:
-    """Replays golden files: each artifact against the reference outputs it carries, and pairs against each other.
+    """Judges each artifact by the reference outputs in its golden file, and pairs of artifacts against each other.
 
-    The same checkpoint's sizes draw the same inputs, so that pairs need no more runs. Where the emulator is not installed, the
-    proof that it gave at export stands, for files of the same hashes. ``ArtifactError``: no golden file, or files of another
-    precision than the manifest says, where the library that reads them is installed. Each may run for ``time_limit`` seconds.
-    ``devices`` are what devices computed of the same golden inputs.
+    Artifacts from checkpoints of the same sizes have the same golden inputs, so pairs need no further runs. If the emulator is
+    not installed, its result recorded at export counts, because the files still have the same hashes. ``time_limit``: seconds for
+    each artifact. ``devices``: outputs that devices computed for the same golden inputs.
+
+    ``ArtifactError``: an artifact has no golden file, has other golden inputs than the first artifact, or has files of another
+    precision than its manifest says (checked if the library that reads them is installed).
     """
     goldens = {artifact.path: golden_of(artifact) for artifact in artifacts}
     for artifact in artifacts:
@@ -48,7 +50,7 @@ def check_against_golden(
         first, its_families = drawn[0]
         if len(families) != len(its_families) or not all(map(same_inputs, families, its_families)):
             raise ArtifactError(
-                f"{artifact.path}: its golden inputs are not those of {first.path}; give --checkpoint to judge both by"
+                f"{artifact.path}: its golden inputs differ from those of {first.path}; judge both with --checkpoint"
             )
     vouched = [artifact for artifact in artifacts if _emulated_at_export(artifact) and not _is_emulated_here(artifact)]
 
@@ -61,10 +63,10 @@ def check_against_golden(
         return run_within(request, time_limit, progress)
 
     judged, others = judge_each(artifacts, judge_one, beside=bool(devices))
-    if devices:  # they return the golden file's positions alone
+    if devices:  # they return outputs only at the golden file's sampled positions
         named = {artifact.name: goldens[artifact.path] for artifact in artifacts}
         judged = [replace(one, recording=at_sampled_positions(one.recording, named[one.name])) for one in judged]
-    notes = [f"{a.name}: its rounding was emulated when it was exported, not here (extra 'onnx')" for a in vouched]
+    notes = [f"{a.name}: its rounding was emulated at export, not here: that needs the extra 'onnx'" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
     if not devices:
         notes += [f"{a.name}: {BUNDLE_ONLY}" for a in artifacts if "bundle" in a.manifest.options]
@@ -83,7 +85,7 @@ def _emulated_at_export(artifact: Artifact) -> bool:
 
 
 def _samples_choices(artifact: Artifact, golden: Golden) -> bool:
-    """Whether an int8 artifact's golden file lacks scores of something that is chosen from."""
+    """Whether an int8 artifact's golden file keeps only samples of scores that are chosen from."""
     if artifact.manifest.precision != "int8":
         return False
     return any(

@@ -1,4 +1,4 @@
-"""Holds artifacts to the reference-free laws: no checkpoint, no golden file and no PyTorch is needed."""
+"""Judges artifacts by the laws. This needs no checkpoint, no golden file and no PyTorch."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import TASKS
 
-THREAD_COUNTS = (1, 4)  # beside what the runtime takes by itself
+THREAD_COUNTS = (1, 4)  # tried besides the runtime's default
 ALL = "all"
 
 
 def judge_laws(
     artifact: Artifact, providers: Sequence[str], progress: Progress = silent
 ) -> tuple[list[Cell], list[NotRun]]:
-    """The laws' cells of an artifact, in every arithmetic that proves something, and what was not tried and why.
+    """Returns the laws' cells of an artifact, and the variations that were not tried.
 
-    A half-precision graph is emulated where no provider computes in its precision: a CPU's float32 proves nothing of it.
-    ``ArtifactError``: it cannot be run here at all.
+    A half-precision graph is emulated if no provider computes in its precision: a CPU that computes in float32 shows nothing
+    about half precision. ``ArtifactError``: the artifact cannot be run here at all.
     """
     manifest = artifact.manifest
     subject = draw_subject(manifest.signature, manifest.config)
-    made = list(make_trials(subject, apart=_owes_nothing(artifact)))
+    made = list(make_trials(subject, apart=_why_no_laws(artifact)))
     not_run = [trial for trial in made if isinstance(trial, NotRun)]
     cells: list[Cell] = []
     ways = _proving_ways(artifact, providers)
@@ -42,8 +42,8 @@ def judge_laws(
     if any(arithmetic == "emulated" for arithmetic, _ in ways) and not (emulator and emulator.is_installed):
         reason = f"emulating {manifest.precision} on a CPU needs the extra 'onnx'"
         return [], [NotRun(trial.law, trial.variation, reason) for trial in made]
-    for arithmetic, open_one in ways:
-        with open_one() as runner:
+    for arithmetic, open_runner in ways:
+        with open_runner() as runner:
             trials, unfit = _fitting(runner, subject, [trial for trial in made if isinstance(trial, Trial)])
             not_run += unfit
             if not trials:
@@ -57,22 +57,22 @@ def judge_laws(
         if artifact.target.runtime.threads:
             cells += _try_threads(artifact, examined, providers, progress)
     if not artifact.target.runtime.threads:
-        reason = f"a runner of target {manifest.target!r} takes no number of threads of its own"
+        reason = f"the number of threads cannot be set for target {manifest.target!r}"
         not_run.append(NotRun(THREADS, ALL, reason))
     return cells, not_run
 
 
 def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
-    """A law that was not tried, as reports have it."""
+    """Returns a law that was not tried, in the form of reports."""
     return LawNotRun(runner, f"{not_run.law}, {not_run.variation}", not_run.reason)
 
 
-def _owes_nothing(artifact: Artifact) -> str | None:
-    """Why LXMERT's laws say nothing of an artifact, if they do not."""
+def _why_no_laws(artifact: Artifact) -> str | None:
+    """Why LXMERT's laws do not apply to an artifact; None if they do."""
     if artifact.manifest.task not in TASKS:
-        return "it is a module of your own, which need not keep LXMERT's laws"
+        return "it is your own module, to which LXMERT's laws do not apply"
     if artifact.is_calibrated:
-        return "full-integer is right for inputs like its calibration's alone"
+        return "a full-integer model is right only for inputs like its calibration's"
     return None
 
 
@@ -80,11 +80,11 @@ def _proving_ways(
     artifact: Artifact, providers: Sequence[str], threads: int | None = None
 ) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
     ways = judged_ways(artifact, providers, threads=threads)
-    return [(arithmetic, open_one) for arithmetic, open_one in ways if arithmetic != "cpu-fp32-arithmetic"]
+    return [(arithmetic, open_runner) for arithmetic, open_runner in ways if arithmetic != "cpu-fp32-arithmetic"]
 
 
 def _fitting(runner: Runner, subject: Subject, trials: Sequence[Trial]) -> tuple[list[Trial], list[NotRun]]:
-    """The trials whose calls a runner takes, as an engine takes those inside its profiles; and why not the others."""
+    """Splits trials into those whose calls the runner takes (an engine: inside its profiles), and the others, with reasons."""
     fitting, unfit = [], []
     for trial in trials:
         parts = [
@@ -116,20 +116,23 @@ def _counted_run(runner: Runner, calls: int, progress: Progress) -> Run:
 def _examine(
     artifact: Artifact, subject: Subject, arithmetic: Arithmetic, run: Run, bases: set[str], golden: Floors
 ) -> Examined:
-    """Runs the base calls, and finds the floors of what they gave."""
+    """Runs the base calls and finds the floors of their outputs."""
     outputs = {name: run(inputs) for name, inputs in subject.bases.items() if name in bases}
     floors = law_floors(run, subject, outputs, _precision(artifact), golden)
     return Examined(artifact.name, arithmetic, subject, outputs, floors)
 
 
 def _precision(artifact: Artifact) -> str:
-    """What both sides of a law round to: where the weights alone are of a precision, they are the same on both."""
+    """The precision to which both calls of a law round.
+
+    If only the weights have the artifact's precision, this is that of the arithmetic: the weights are the same in both calls.
+    """
     manifest = artifact.manifest
     return "int8" if manifest.precision == "int8" else str(manifest.options.get("arithmetic", manifest.precision))
 
 
 def _golden_floors(artifact: Artifact) -> Floors:
-    """The floors of its golden file, if it has one and they are of what it computes in."""
+    """The floors of the golden file; empty if there is none, or if the artifact computes in another precision than theirs."""
     manifest = artifact.manifest
     if GOLDEN_FILE not in manifest.files or _precision(artifact) != manifest.precision:
         return {}
@@ -137,11 +140,11 @@ def _golden_floors(artifact: Artifact) -> Floors:
 
 
 def _try_threads(artifact: Artifact, examined: Examined, providers: Sequence[str], progress: Progress) -> list[Cell]:
-    """The base call on other numbers of threads than the runtime's own: sums in another order, so judged by the floor."""
+    """The cells of the base call with other numbers of threads. Sums then have another order, so the floor is the limit."""
     cells = []
     for threads in THREAD_COUNTS:
-        open_one = dict(_proving_ways(artifact, providers, threads))[examined.arithmetic]
-        with open_one() as runner:
+        open_runner = dict(_proving_ways(artifact, providers, threads))[examined.arithmetic]
+        with open_runner() as runner:
             run = _counted_run(runner, 1, progress)
             cells += judge_trial(examined, on_threads(examined.subject, threads), run)
     return cells

@@ -1,4 +1,4 @@
-"""What a device sent back from a bundle: held to the bundle by its hashes, and its raw outputs judged here, not there."""
+"""Judges what a device sent back from a bundle. Hashes tie its report to the bundle; its raw outputs are judged here."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ from lxmert_export.spec.inputs import Arrays
 
 @dataclass(frozen=True)
 class DeviceEngine:
-    """What a report says of the engine: its file and hash, what built it on which GPU, its flags, and what its matmuls are.
+    """What a report says about the engine: file and hash, runtime and version, GPU and build flags.
 
-    ``float32_matmuls`` are the names of those that compute in float32 in an engine of another precision.
+    capability         the GPU's compute capability; None if the engine was not run
+    matmuls            the number of matmuls by the precision in which they compute
+    float32_matmuls    the names of matmuls that compute in float32 in an engine of another precision
     """
 
     file: str
@@ -49,7 +51,7 @@ class DeviceEngine:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What ``report.json`` says; ``files`` are the hashes of the bundle's files, ``outputs`` name and hash."""
+    """The content of ``report.json``. ``files``: hashes of the bundle's files. ``outputs``: name and hash of the output file."""
 
     path: Path
     status: str
@@ -62,19 +64,19 @@ class DeviceReport:
 
 
 def judge_device(artifact: Artifact, path: Path) -> Judged:
-    """Judges a device's outputs against the golden file of the bundle, or of the ONNX artifact that it was made from.
+    """Judges a device's outputs by the golden file of the bundle, or of the ONNX artifact that the bundle was made from.
 
-    ``ArtifactError``: a report that is damaged, of another bundle, or of an engine that the bundle does not make.
-    ``BuiltNotRun``: of an engine that was not run.
+    ``ArtifactError``: the report is damaged, from another bundle, or about an engine that the bundle does not build.
+    ``BuiltNotRun``: the engine was not run.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx":
-        raise ArtifactError(f"{artifact.path}: is a {manifest.target} artifact; name the bundle that the report is of")
+        raise ArtifactError(f"{artifact.path}: is a {manifest.target} artifact; name the bundle that wrote the report")
     report = read_report(path)
     check_origin(report, artifact)
     check_engine(report, artifact)
     if report.status == NOT_RUN or report.outputs is None:
-        raise BuiltNotRun(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'it brings no outputs'}")
+        raise BuiltNotRun(f"{path}: {NOT_RUN}: {'; '.join(report.not_executed) or 'the report has no outputs'}")
     golden = read_golden(artifact.file(GOLDEN_FILE), manifest.signature)
     recording = read_outputs(report, golden)
     name = f"{artifact.name} on {report.gpu} ({report.engine.runtime} {report.engine.version})"
@@ -82,7 +84,7 @@ def judge_device(artifact: Artifact, path: Path) -> Judged:
         name, recording, golden.reference, golden.floors, manifest.signature, "native",
         precision=manifest.precision, samples=golden.samples,
     )  # fmt: skip
-    not_run = (*golden.samples.not_run, *scenes_not_run(artifact))  # a device is asked no held-out questions yet
+    not_run = (*golden.samples.not_run, *scenes_not_run(artifact))  # devices do not run the held-out questions yet
     facts = RunnerFacts(
         name, "device", "tensorrt", manifest.precision, source=manifest.checkpoint, tools=manifest.tools
     )
@@ -90,7 +92,7 @@ def judge_device(artifact: Artifact, path: Path) -> Judged:
 
 
 def origin_of(path: Path, artifacts: Sequence[Artifact]) -> Artifact:
-    """The artifact that a report is of, by hashes; ``ArtifactError`` where it is of none of them."""
+    """Returns the artifact that a report belongs to, by hashes. ``ArtifactError``: it belongs to none of them."""
     report = read_report(path)
     errors = []
     for artifact in artifacts:
@@ -104,16 +106,18 @@ def origin_of(path: Path, artifacts: Sequence[Artifact]) -> Artifact:
 
 
 def read_report(path: Path) -> DeviceReport:
-    """Reads ``report.json``; ``ArtifactError`` where it is something else."""
+    """Reads ``report.json``. ``ArtifactError``: the file is damaged or something else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("format") != REPORT_FORMAT:
-            raise ArtifactError(f"{path}: is no device report of this version, such as a bundle's script writes")
+            raise ArtifactError(
+                f"{path}: is not a device report of this version (expected the file that build_and_verify.py writes)"
+            )
         if values["status"] not in (RUN, NOT_RUN):
             raise ValueError(f"unknown status {values['status']!r}")
         outputs, gpu = values["outputs"], values["gpu"]
         if (values["status"] == RUN) != (outputs is not None) or (values["status"] == RUN) != (gpu is not None):
-            raise ValueError(f"its status is {values['status']!r}, and its outputs and GPU say otherwise")
+            raise ValueError(f"its status is {values['status']!r}, but its outputs and GPU contradict that")
         return DeviceReport(
             path,
             values["status"],
@@ -149,38 +153,40 @@ def _engine(values: Mapping[str, Any]) -> DeviceEngine:
 
 
 def check_engine(report: DeviceReport, artifact: Artifact) -> None:
-    """``ArtifactError`` where the engine that a report tells of is none that this bundle makes, or not of its precision."""
+    """Raises ``ArtifactError`` if the reported engine is not one that this bundle builds, or has another precision."""
     faults = matmul_faults(report.engine, artifact)
     try:
         if "bundle" in artifact.manifest.options:
             faults += build_faults(report.engine, artifact.manifest.options["bundle"]["engine"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{artifact.path}: its manifest describes no bundle: {error}; write it again") from error
+        raise ArtifactError(
+            f"{artifact.path}: its manifest does not describe a bundle: {error}; write the bundle again"
+        ) from error
     if faults:
-        raise ArtifactError(f"{report.path}: not of the engine that {artifact.path} is for: {'; '.join(faults)}")
+        raise ArtifactError(f"{report.path}: its engine is not one that {artifact.path} builds: {'; '.join(faults)}")
 
 
 def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
-    """What its matmuls compute in that the graph does not say: only those of the graph's islands may be float32."""
+    """Returns how its matmuls differ from the graph's: only the graph's float32 islands may compute in float32."""
     precision, islands, found = artifact.manifest.precision, artifact.fp32_islands, dict(engine.matmuls)
     faults = []
     if strays := sorted(set(engine.float32_matmuls) - set(islands)):
-        faults.append(f"{', '.join(strays[:3])} computed in float32, and is no island")
+        faults.append(f"{', '.join(strays[:3])} computed in float32, but the graph does not list them as islands")
     expected = {
         precision: found.get(precision, 0),
         **({"fp32": len(engine.float32_matmuls)} if engine.float32_matmuls else {}),
     }
     if found != expected or not found.get(precision):
-        faults.append(f"its matmuls computed in {found}, and it is called {precision}")
+        faults.append(f"its matmuls computed in {found}, but its precision is {precision}")
     graph = read_graph_facts(artifact)
-    beside_islands = sum(found.values()) - len(engine.float32_matmuls)  # which a graph's count leaves out
-    if graph is not None and beside_islands != sum(graph.matmuls.values()):
-        faults.append(f"it has {beside_islands} matmuls, and the graph {sum(graph.matmuls.values())}")
+    outside_islands = sum(found.values()) - len(engine.float32_matmuls)  # the graph's count leaves out islands
+    if graph is not None and outside_islands != sum(graph.matmuls.values()):
+        faults.append(f"it has {outside_islands} matmuls, but the graph has {sum(graph.matmuls.values())}")
     return faults
 
 
 def build_faults(engine: DeviceEngine, target: Mapping[str, Any]) -> list[str]:
-    """Where runtime, version, GPU or flags are others than those of the target that a bundle was written for."""
+    """Returns where runtime, version, GPU or flags differ from those of the target that the bundle was written for."""
     faults = []
     if engine.runtime != target["runtime"] or engine.version not in Versions.read(target["versions"]):
         faults.append(f"built by {engine.runtime} {engine.version}, not by {target['runtime']} {target['versions']}")
@@ -200,10 +206,10 @@ def build_faults(engine: DeviceEngine, target: Mapping[str, Any]) -> list[str]:
 
 
 def check_origin(report: DeviceReport, artifact: Artifact) -> None:
-    """``ArtifactError`` unless a report is of this bundle, or of this ONNX graph and golden file."""
+    """Raises ``ArtifactError`` unless the report is from this bundle, or from this ONNX graph and golden file."""
     ours = {name: facts["sha256"] for name, facts in artifact.manifest.files.items()}
     if GOLDEN_FILE not in ours:
-        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it has nothing to judge a report by")
+        raise ArtifactError(f"{artifact.path}: written with --no-parity, so it has no golden file to judge a report by")
     if BUNDLE_FILE in ours:
         expected = {name: digest for name, digest in ours.items() if name != BUNDLE_FILE}
     else:
@@ -213,23 +219,23 @@ def check_origin(report: DeviceReport, artifact: Artifact) -> None:
         wrong.append(BUNDLE_FILE)
     if wrong:
         raise ArtifactError(
-            f"{report.path}: is of another bundle than {artifact.path}: {', '.join(wrong)} had other hashes on the device"
+            f"{report.path}: is from another bundle than {artifact.path}: other hashes on the device: {', '.join(wrong)}"
         )
     engine = report.path.parent / Path(report.engine.file).name
     if engine.is_file() and sha256(engine) != report.engine.sha256:
         raise ArtifactError(
-            f"{report.path}: {engine.name} beside it is not the engine that it tells of (sha256 differs)"
+            f"{report.path}: {engine.name} beside it is not the engine that it describes (sha256 differs)"
         )
 
 
 def read_outputs(report: DeviceReport, golden: Golden) -> Recording:
-    """What the device computed, as ``judge`` takes it; ``ArtifactError`` where the file is not what the report tells of."""
+    """Reads what the device computed. ``ArtifactError``: the file is missing, damaged, or not the one in the report."""
     name, digest = report.outputs or ("", "")
     path = report.path.parent / Path(name).name
     if not path.is_file():
         raise ArtifactError(f"{path}: is missing: bring it from the device together with {report.path.name}")
     if sha256(path) != digest:
-        raise ArtifactError(f"{path}: is not what {report.path.name} tells of (sha256 differs): bring both again")
+        raise ArtifactError(f"{path}: is not the file in {report.path.name} (sha256 differs): bring both again")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
@@ -240,7 +246,7 @@ def read_outputs(report: DeviceReport, golden: Golden) -> Recording:
 
 
 def _recording(arrays: Arrays, golden: Golden) -> Recording:
-    """``output/FAMILY/OUTPUT/BATCH`` of every batch in order; what is missing stays so, to fail."""
+    """Collects the arrays ``output/FAMILY/OUTPUT/BATCH`` in the order of batches. Missing outputs stay missing, to fail."""
     batches: dict[tuple[str, str], dict[int, NDArray[np.generic]]] = {}
     for key, values in arrays.items():
         kind, place = key.split("/", 1)
@@ -249,21 +255,21 @@ def _recording(arrays: Arrays, golden: Golden) -> Recording:
         family, rest = place.split("/", 1)
         output, number = rest.rsplit("/", 1)
         if (family, output) not in golden.reference:
-            raise ValueError(f"{place} is none of the golden outputs")
+            raise ValueError(f"{place} is not one of the golden outputs")
         shape = tuple(int(size) for size in arrays[f"shape/{place}"])
         batches.setdefault((family, output), {})[int(number)] = _chunk(values, shape, golden, (family, output), place)
     recording = {}
-    for found, numbered in batches.items():
+    for name, numbered in batches.items():
         if sorted(numbered) != list(range(len(numbered))):
-            raise ValueError(f"batches of {'/'.join(found)} are missing")
-        recording[found] = [numbered[number] for number in range(len(numbered))]
+            raise ValueError(f"batches of {'/'.join(name)} are missing")
+        recording[name] = [numbered[number] for number in range(len(numbered))]
     return recording
 
 
 def _chunk(
     values: NDArray[np.generic], shape: tuple[int, ...], golden: Golden, key: tuple[str, str], place: str
 ) -> NDArray[np.generic]:
-    """One batch's output as the reference has it: whole, or flat at the sampled positions."""
+    """One batch's output in the form of the reference: whole, or flat at the sampled positions."""
     size = math.prod(shape)
     if min(shape, default=1) < 0 or values.size not in (size, min(size, LARGEST_SAMPLE)):
         raise ValueError(f"{place} has {values.size} values for shape {list(shape)}")
@@ -272,4 +278,4 @@ def _chunk(
     if shape in golden.shapes[key]:
         flat = values.reshape(-1)
         return flat[sampled_positions(size)] if flat.size == size else flat
-    return np.broadcast_to(np.zeros((), values.dtype), shape)  # only its shape, which is wrong, will be read
+    return np.broadcast_to(np.zeros((), values.dtype), shape)  # the shape is wrong, and only the shape will be read

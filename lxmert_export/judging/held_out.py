@@ -1,20 +1,20 @@
-"""Held-out questions of the built-in checkpoint: inputs it never saw, their true answers, and what float64 makes of them.
+"""Held-out questions of the built-in checkpoint: inputs that it was not trained on, true answers, and float64's answers.
 
-One safetensors file beside the checkpoint, small enough to ship, and read with numpy alone. Its metadata:
+They are in one safetensors file beside the checkpoint, which is small enough to ship and needs only numpy. Its metadata:
 
-    format               of this file
+    format               the format of this file
     families             JSON list: the kinds of question
-    precisions           JSON list: whose floors are known
-    checkpoint_sha256    the hash of the weights that answered (float64) and erred (floors)
+    precisions           JSON list: the precisions that have a noise floor
+    checkpoint_sha256    the hash of the weights that ``reference`` and ``floors`` were computed with
 
 Its tensors:
 
     features         uint8 [scenes, objects, width]    in 256ths: exact in fp16
     boxes            uint16 [scenes, objects, 4]       in 256ths
-    object_counts    int64 [scenes]                    objects beyond are padding, and masked
-    scene            int64 [questions]                 which scene a question is about
-    input_ids        int64 [questions, text]           [PAD], which is 0, beyond the question, and masked
-    family, answer   int64 [questions]                 its kind, and the true answer
+    object_counts    int64 [scenes]                    objects after these are padding, and masked
+    scene            int64 [questions]                 the scene that the question is about
+    input_ids        int64 [questions, text]           padded with [PAD], which is 0 and masked
+    family, answer   int64 [questions]                 the kind of question, and the true answer
     reference        float64 [questions, answers]      the canonical model's scores
     floors           float64 [precisions]              the canonical model's RMS error in each precision
 """
@@ -43,11 +43,11 @@ from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 
 FORMAT = "lxmert-export held-out 1"
 HELD_OUT_FILE = "held_out.safetensors"
-SCENES = "scenes"  # what the questions are called among the families of sample inputs
-UNIT = 256  # features and boxes are stored in fractions of it
+SCENES = "scenes"  # the questions' name among the families of sample inputs
+UNIT = 256  # features and boxes are stored in steps of 1 / UNIT
 BATCH = 100
 NumberT = TypeVar("NumberT", bound=np.generic)
-# The masks are needed: questions and scenes of several lengths lie in one batch.
+# The masks are needed, because one batch holds questions and scenes of several lengths.
 INPUTS = {"input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask"}
 DTYPES: dict[str, tuple[str, int]] = {
     "features": ("uint8", 3), "boxes": ("uint16", 3), "object_counts": ("int64", 1), "scene": ("int64", 1),
@@ -58,7 +58,7 @@ DTYPES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Questions about scenes, as the module says; ``reference`` and ``floors`` are empty until a model has answered."""
+    """Questions about scenes; the module describes the arrays. ``reference`` and ``floors`` are empty before a model answers."""
 
     checkpoint_sha256: str
     families: tuple[str, ...]
@@ -74,13 +74,16 @@ class HeldOut:
     floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def fits(self, signature: Signature) -> bool:
-        """Whether the fixed axes leave room for every question and scene: none is cut, for it would be another one."""
+        """Whether the fixed axes have room for every question and scene. None is cut, because a cut question is another one."""
         fixed = signature.fixed_sizes
         longest, most = int(np.flatnonzero(self.input_ids.any(axis=0)).max()) + 1, int(self.object_counts.max())
         return fixed.get("text", longest) >= longest and fixed.get("objects", most) >= most
 
     def ask(self, run: Run, signature: Signature, advance: Advance = lambda family: None) -> list[NDArray[np.generic]]:
-        """A runner's answer scores in batches; of a batch without them nothing. Calls ``advance`` after each batch."""
+        """Returns a runner's answer scores: [rows, answers] for each batch, none for a batch without this output.
+
+        Calls ``advance`` after each batch.
+        """
         answers = []
         for batch in self._batches(signature):
             computed = run(self.inputs(batch, signature)).get(ANSWER_OUTPUT)
@@ -91,7 +94,10 @@ class HeldOut:
         return answers
 
     def inputs(self, batch: NDArray[np.int64], signature: Signature) -> Arrays:
-        """The inputs of some questions: fixed axes are padded, text and objects masked there, and the last row repeated."""
+        """Returns the inputs of the questions numbered ``batch``.
+
+        Fixed axes are padded: text and objects with masked padding, the batch by repeating its last row.
+        """
         fixed = signature.fixed_sizes
         asked = np.concatenate([batch, np.repeat(batch[-1:], fixed.get("batch", len(batch)) - len(batch))])
         scene = self.scene[asked]
@@ -111,20 +117,20 @@ class HeldOut:
         return {spec.name: given[spec.name].astype(spec.dtype) for spec in signature.inputs}
 
     def first(self, signature: Signature) -> Arrays:
-        """The first call that ``ask`` makes; the others are of its shapes, but for the rows of the last."""
+        """Returns the inputs of the first call of ``ask``. The others have the same shapes; the last may have fewer rows."""
         return self.inputs(self._batches(signature)[0], signature)
 
     def batch_count(self, signature: Signature) -> int:
-        """How often ``ask`` runs, and calls ``advance``."""
+        """Returns how many calls ``ask`` makes; it calls ``advance`` after each."""
         return len(self._batches(signature))
 
     def key(self, signature: Signature) -> AnswerKey:
-        """The answers, in the batches in which ``ask`` gives a runner's."""
+        """Returns the answer key, in the same batches as ``ask``."""
         reference = [self.reference[batch] for batch in self._batches(signature)]
         return AnswerKey(reference, self.answer, self.family, self.families)
 
     def floor(self, precision: str) -> Floor:
-        """The noise floor of a precision, int8's the least there is; ``ArtifactError`` where it was not measured."""
+        """Returns the noise floor of a precision; int8's is ``int8_floor``. ``ArtifactError``: the floor was not measured."""
         if precision == "int8":
             return int8_floor([self.reference])
         if precision not in self.precisions:
@@ -138,9 +144,9 @@ class HeldOut:
 
 
 def held_out_of(artifact: Artifact) -> HeldOut | None:
-    """The questions for an artifact: where it was made from the built-in checkpoint, takes its inputs, and answers.
+    """Returns the questions for an artifact made from the built-in checkpoint that takes its inputs and returns answers.
 
-    ``ArtifactError``: the file that came with this installation is damaged.
+    Returns None for any other artifact. ``ArtifactError``: the file that came with this installation is damaged.
     """
     path = hub.DEMO_DIRECTORY / HELD_OUT_FILE
     manifest = artifact.manifest
@@ -155,7 +161,7 @@ def held_out_of(artifact: Artifact) -> HeldOut | None:
 
 
 def write_held_out(path: str | Path, held_out: HeldOut) -> None:
-    """Writes a held-out file; ``ArtifactError`` where the parts do not fit together, or no model has answered yet."""
+    """Writes a held-out file. ``ArtifactError``: the parts do not fit together, or no model has answered yet."""
     if faults := _faults(held_out):
         raise ArtifactError(f"{path}: not held-out questions: {'; '.join(faults)}")
     metadata = {
@@ -168,7 +174,7 @@ def write_held_out(path: str | Path, held_out: HeldOut) -> None:
 
 
 def read_held_out(path: str | Path) -> HeldOut:
-    """Reads a held-out file; ``ArtifactError`` where it is damaged, with all that does not fit."""
+    """Reads a held-out file. ``ArtifactError``: it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -190,12 +196,12 @@ def read_held_out(path: str | Path) -> HeldOut:
 def _names(text: str) -> tuple[str, ...]:
     names = json.loads(text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{text[:40]!r} is no list of names")
+        raise ValueError(f"{text[:40]!r} is not a list of names")
     return tuple(names)
 
 
 def _faults(held_out: HeldOut) -> list[str]:
-    """What is wrong: first dtypes and ranks, then sizes, then ranges; all of one kind at once."""
+    """Lists the wrong dtypes and ranks; if there are none, the wrong sizes; if there are none, the wrong values."""
     arrays = {name: getattr(held_out, name) for name in DTYPES}
     wrong = [
         f"{name} is {array.dtype} of rank {array.ndim}, not {DTYPES[name][0]} of rank {DTYPES[name][1]}"
@@ -223,7 +229,7 @@ def _wrong_sizes(held_out: HeldOut) -> list[str]:
         if getattr(held_out, name).shape != shape
     ]
     empty = [name for name in DTYPES if getattr(held_out, name).size == 0]
-    return wrong + ([f"nothing in {', '.join(empty)}"] if empty else [])
+    return wrong + ([f"empty: {', '.join(empty)}"] if empty else [])
 
 
 def _wrong_values(held_out: HeldOut) -> list[str]:
@@ -235,7 +241,7 @@ def _wrong_values(held_out: HeldOut) -> list[str]:
         "answer": (0, held_out.reference.shape[1]),
     }
     wrong = [
-        f"{name} holds what is not in {low} to {high - 1}"
+        f"{name} has values outside {low} to {high - 1}"
         for name, (low, high) in bounds.items()
         if (getattr(held_out, name) < low).any() or (getattr(held_out, name) >= high).any()
     ]
@@ -247,7 +253,7 @@ def _wrong_values(held_out: HeldOut) -> list[str]:
 
 
 def _resized(array: NDArray[NumberT], size: int | None) -> NDArray[NumberT]:
-    """The second axis cut to a fixed size or padded with zeros; nothing but padding is cut, or it would not have fitted."""
+    """Pads the second axis with zeros to a fixed size, or cuts it. Only padding is cut: ``HeldOut.fits`` was checked."""
     if size is None:
         return array
     padding = [(0, 0), (0, max(size - array.shape[1], 0)), *[(0, 0)] * (array.ndim - 2)]

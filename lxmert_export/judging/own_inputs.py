@@ -1,4 +1,4 @@
-"""A user's own inputs to judge on, and outputs that some program recorded for them."""
+"""The user's own inputs to judge on, and outputs that another program recorded for them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lxmert_export.spec.sample_inputs import Family
 from lxmert_export.spec.signature import Signature
 from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batches
 
-OWN = "own"  # what this family of inputs is called in reports; a recording's inputs go by its name
+OWN = "own"  # the name of this family in reports; inputs of a recording have the recording's name
 RECORDINGS = (".npz", ".safetensors")
 
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """Batches of inputs by name, and outputs that were recorded for each, none where they are inputs alone."""
+    """Batches of inputs by name, and the outputs that were recorded for each batch (empty if only inputs are given)."""
 
     path: Path
     inputs: tuple[Arrays, ...]
@@ -25,39 +25,39 @@ class OwnInputs:
 
     @property
     def name(self) -> str:
-        """What reports call a recording: its file's name."""
+        """The name of a recording in reports: its file's name."""
         return self.path.name
 
     @property
     def recorded(self) -> list[str]:
-        """Which outputs every batch has a recording of."""
+        """The outputs that were recorded for every batch."""
         first = self.outputs[0] if self.outputs else {}
         return [name for name in first if all(name in batch for batch in self.outputs)]
 
     @property
     def family_name(self) -> str:
-        """The family that reports list its inputs under."""
+        """The name of the family of these inputs in reports."""
         return self.name if self.recorded else OWN
 
     def family(self, signature: Signature, limits: InputLimits) -> Family:
-        """Its inputs as a signature takes them, optional ones filled in; ``InputError`` where it does not."""
+        """Returns the inputs as a family for a signature, with optional inputs filled in. ``InputError``: they do not fit."""
         parts = [part for inputs in self.inputs for part in prepare_user_inputs(self.path, inputs, signature, limits)]
         return Family(self.family_name, tuple(parts), whole=True)
 
 
 def read_recording(path: str | Path, signature: Signature) -> OwnInputs:
-    """Reads a file of inputs and of outputs that some program computed of them; ``InputError`` where there are none."""
+    """Reads a file of inputs, with outputs that some program computed for them. ``InputError``: it holds no outputs."""
     read = _read(path, signature)
     if not read.recorded:
-        raise InputError(f"{path}: holds inputs and no outputs of them: give it as --inputs")
+        raise InputError(f"{path}: holds inputs but no outputs: give it as --inputs")
     return read
 
 
 def read_own_inputs(path: str | Path, signature: Signature) -> OwnInputs:
-    """Reads a file of inputs alone; ``InputError`` where outputs are among them."""
+    """Reads a file of inputs. ``InputError``: it also holds outputs."""
     read = _read(path, signature)
     if any(read.outputs):
-        raise InputError(f"{path}: holds outputs too: name it beside the artifacts, to be judged as one of them")
+        raise InputError(f"{path}: holds outputs too: name it beside the artifacts to judge it like one of them")
     return read
 
 

@@ -1,4 +1,4 @@
-"""Runs an artifact in a process of its own, with a time limit: a runtime that crashes or hangs takes nothing with it."""
+"""Runs an artifact in a separate process with a time limit, so that a runtime that crashes or hangs stops nothing else."""
 
 from __future__ import annotations
 
@@ -20,34 +20,32 @@ from lxmert_export.errors import LxmertExportError, RuntimeFailed
 from lxmert_export.progress import Progress, silent
 
 AnswerT = TypeVar("AnswerT", covariant=True)
-TIME_LIMIT = 1800  # seconds that an artifact may run unless more or less is asked for
-MARK = (
-    "lxmert-export-progress"  # begins a line of progress on the child's stdout; a runtime's own chatter is passed over
-)
+TIME_LIMIT = 1800  # the default, in seconds
+MARK = "lxmert-export-progress"  # begins a line of progress on the child's stdout; other lines are ignored
 
 
 class Runnable(Protocol[AnswerT]):
-    """What can be asked of another process: it is pickled on its way, and so is what it gives."""
+    """A request that another process can run. Both the request and its answer are pickled."""
 
     @property
     def artifact(self) -> Artifact:
-        """What is run, which errors name."""
+        """The artifact that is run; errors name it."""
 
     def run(self, progress: Progress = silent) -> AnswerT:
-        """Does it, in this process."""
+        """Runs the request in this process."""
 
 
 def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: Progress = silent) -> AnswerT:
-    """Runs in a process of its own that may take ``time_limit`` seconds; without a limit, in this one.
+    """Runs a request in a separate process for at most ``time_limit`` seconds; if that is None, in this process.
 
-    ``RuntimeFailed``: it crashed, or took longer. Its own errors are raised here as they were there.
+    ``RuntimeFailed``: the process crashed or took longer. Errors of this package that the request raises are raised here.
     """
     if time_limit is None:
         return request.run(progress)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
         asked, answered = Path(place) / "request", Path(place) / "answer"
         with asked.open("wb") as file:
-            # with the row of its target, which a module that the child has not imported may have added
+            # With the target's row: it may come from a module that the child does not import.
             pickle.dump((request.artifact.target, request), file, protocol=pickle.HIGHEST_PROTOCOL)
         with _child(asked, answered) as child:
             try:
@@ -56,20 +54,19 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
                 child.kill()
         if not in_time:
             raise RuntimeFailed(
-                f"{request.artifact.path}: ran for {time_limit:g} s without an end; --time-limit sets how long"
+                f"{request.artifact.path}: did not end within {time_limit:g} s; --time-limit allows more"
             )
         if not answered.is_file():
             raise RuntimeFailed(f"{request.artifact.path}: its runtime {_end(child.returncode)}")
-        answer: AnswerT | LxmertExportError = pickle.loads(
-            answered.read_bytes()
-        )  # our own child's, where only we can write
+        # Safe to unpickle: our own child wrote it, where only we can write.
+        answer: AnswerT | LxmertExportError = pickle.loads(answered.read_bytes())
     if isinstance(answer, LxmertExportError):
         raise answer
     return answer
 
 
 def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
-    """The other process. It finds modules where this one does, and not (-P) in whatever directory it is started from."""
+    """Starts the child. It finds modules where this process does, but not in its working directory (-P)."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "lxmert_export.judging.own_process", str(asked), str(answered)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
@@ -80,7 +77,7 @@ def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
 
 
 def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> bool:
-    """Passes the child's progress on until it ends; False if it does not in time."""
+    """Passes on the child's progress until the child ends. Returns False if it does not end in time."""
     assert child.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(child.stdout, lines), daemon=True).start()
@@ -121,7 +118,7 @@ def _report(step: str, done: int, total: int) -> None:
 
 
 def main() -> None:
-    """The child: reads a request, runs it, and leaves what came of it, its answer or an error of ours."""
+    """Runs in the child: reads a request, runs it, and writes its answer or the error of this package that it raised."""
     asked, answered = map(Path, sys.argv[1:])
     with asked.open("rb") as file:
         target, request = pickle.load(file)

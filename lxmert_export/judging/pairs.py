@@ -1,4 +1,4 @@
-"""Every runner against every other: which can be compared, the cells of all pairs, and one report on all."""
+"""Compares every runner with every other: which pairs are comparable, the cells of all pairs, and one report on all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lxmert_export.spec.signature import Precision
 from lxmert_export.spec.weight_names import same_network
 
 TRANSFORMERS = "transformers"
-# What can be named beside artifacts, and the precision that it computes in.
+# The runners that can be named beside artifacts, and the precision in which each computes (None: float64).
 NAMED_RUNNERS: dict[str, Precision | None] = {
     "canonical-fp64": None,
     "canonical-fp32": "fp32",
@@ -33,11 +33,16 @@ NAMED_RUNNERS: dict[str, Precision | None] = {
 def judge_each(
     artifacts: Sequence[Artifact], judge_one: Callable[[Artifact], Judged], *, beside: bool = False
 ) -> tuple[list[Judged], list[RunnerFacts]]:
-    """Judges artifacts one after the other; where there are several, one that cannot be run does not keep the rest from it.
+    """Judges artifacts one after the other. One of several that fails does not stop the others.
 
-    Returns those judged and those not: an engine without a GPU is built, not run; what lacks its runtime is skipped. One that
-    fails while it is run is judged, and FAILs; alone it is an error, unless its runtime crashed. Where nothing is judged, none
-    ``beside`` them either, the first reason is raised.
+    Returns the judged artifacts, and the facts of those that were not judged:
+
+    engine without a GPU                     not judged: ``built-not-run``
+    runtime is not installed                 not judged: ``skipped``
+    error while running                      judged, with a cell that FAILs
+    error while running, nothing else judged the error is raised, unless the runtime crashed or timed out (FAIL)
+
+    ``beside``: whether other runners are judged, too. If no artifact is judged and none of these, the first error is raised.
     """
     judged, others, errors = [], [], []
     for artifact in artifacts:
@@ -57,7 +62,7 @@ def judge_each(
 
 
 def failed(artifact: Artifact, reason: str) -> Judged:
-    """An artifact that could not be run to its end, as one cell that FAILs."""
+    """Returns the result for an artifact that could not be run to its end: one cell that FAILs."""
     cell = Cell(
         artifact.name, REFERENCE, "every output", "all", "native", "FAIL", reason,
         score=None, threshold=THRESHOLD, error_rms=None, error_max=None, floor=None, reference_rms=None, samples=0, values=0,
@@ -67,10 +72,10 @@ def failed(artifact: Artifact, reason: str) -> Judged:
 
 
 def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) -> ParityReport:
-    """One report on runners, each judged on its own inputs: their cells, every pair's, and their decisions."""
+    """Returns one report on runners that were each judged on their own inputs: their cells, all pairs' cells, and decisions."""
     cells = [cell for one in judged for cell in one.cells]
     apart = [
-        f"{one.name} and {other.name}: not compared: full-integer is right for its calibration's inputs alone"
+        f"{one.name} and {other.name}: not compared: a full-integer model is right only for inputs like its calibration's"
         for one, other in combinations(judged, 2)
         if one.recording and other.recording and not _shared_families(one, other)
     ]
@@ -86,9 +91,9 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
 
 
 def _shared_families(one: Judged, other: Judged) -> set[str]:
-    """Families that both were to be run on: all but those that one does not take, or was calibrated without."""
+    """Families on which both runners are compared: without those that one does not take or was not calibrated for."""
     families = [{family for family, _ in side.recording} for side in (one, other)]
-    if "recorded" in (one.facts.kind, other.facts.kind):  # outputs for its own inputs, and no others
+    if "recorded" in (one.facts.kind, other.facts.kind):  # a recording has outputs only for its own inputs
         return families[0] & families[1]
     if not (one.is_calibrated or other.is_calibrated):
         return (families[0] | families[1]) - {*one.not_run, *other.not_run}
@@ -110,7 +115,7 @@ def same_inputs(one: Family, other: Family) -> bool:
 
 
 def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
-    """Every pair of runners that computed anything against each other, over the outputs that both signatures name."""
+    """Returns the cells of every pair of runners that computed anything, over the outputs that both signatures name."""
     cells = []
     for one, other in combinations([one for one in judged if one.recording], 2):
         common = {s.name for s in one.signature.outputs} & {s.name for s in other.signature.outputs}
@@ -125,13 +130,13 @@ def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
 
 
 def with_names_apart(artifacts: Sequence[Artifact]) -> list[Artifact]:
-    """Artifacts whose directories have the same name go by their whole paths in reports."""
+    """Returns the artifacts; those whose directories have the same name are named by their whole paths in reports."""
     names = Counter(artifact.name for artifact in artifacts)
     return [replace(a, name=str(a.path)) if names[a.name] > 1 else a for a in artifacts]
 
 
 def check_comparable(artifacts: Sequence[Artifact]) -> None:
-    """``ArtifactError`` where artifacts differ in task, sizes or fixed axes, or share no output: nothing to compare."""
+    """Raises ``ArtifactError`` if artifacts differ in task, config or fixed axes, or have no output in common."""
     first, *others = artifacts
     for other in others:
         one, two = first.manifest, other.manifest

@@ -1,10 +1,10 @@
-"""An ONNX artifact's golden file as Polygraphy's JSON: inputs, reference outputs, and the commands that compare them.
+"""Writes an ONNX artifact's golden file as Polygraphy's JSON: inputs, reference outputs, and the commands that compare them.
 
-In the directory, for each family of inputs, as families have floors of their own:
+Each family of inputs has its own files, because it has its own noise floors:
 
     FAMILY.inputs.json     for `polygraphy run --load-inputs`: a list of feed dicts, one for each batch
-    FAMILY.outputs.json    for `polygraphy run --load-outputs`: float64, of the outputs that the golden file keeps whole
-    check.sh               one `polygraphy run` for each family, with the L2 threshold of each output
+    FAMILY.outputs.json    for `polygraphy run --load-outputs`: float64, only outputs that the golden file keeps whole
+    check.sh               one `polygraphy run` for each family, with an L2 threshold for each output
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from lxmert_export.parity.scores import THRESHOLD
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import Family
 
-REFERENCE = "lxmert-export float64"  # what Polygraphy calls the runner of the reference outputs
+REFERENCE = "lxmert-export float64"  # Polygraphy's name for the runner of the reference outputs
 SCRIPT = "check.sh"
-# An output that the model lacks is skipped by Polygraphy, not failed: `verify` is the proof, this is a second opinion.
+# Polygraphy skips an output that the model lacks, it does not fail it. So `verify` is the proof, and this a second opinion.
 HEADER = """\
 #!/bin/sh
 # Replays a golden file with Polygraphy 0.53 or newer: sh check.sh MODEL.onnx
-# A threshold is the L2 norm of the error at which lxmert-export's own score of that output fails.
+# A threshold is the largest L2 norm of an output's error, over all batches, that lxmert-export passes.
 set -eu
 here=$(dirname -- "$0")
 """
 
 
 def write_polygraphy(artifact: Artifact, directory: Path) -> list[str]:
-    """Writes the golden file of an ONNX artifact as Polygraphy's JSON; a line for each output that is left out.
+    """Writes the golden file of an ONNX artifact as Polygraphy's JSON. Returns a line for each output that is left out.
 
-    ``ArtifactError``: no ONNX artifact, no golden file, ``directory`` exists.
+    ``ArtifactError``: the artifact is not an ONNX artifact or has no golden file, or ``directory`` exists.
     """
     if ONNX_FILE not in artifact.manifest.files:
         raise ArtifactError(
-            f"{artifact.path}: Polygraphy's files are of ONNX artifacts; this is {artifact.manifest.target}"
+            f"{artifact.path}: is a {artifact.manifest.target} artifact; Polygraphy's files are made from ONNX artifacts"
         )
     if directory.exists():
         raise ArtifactError(f"{directory}: exists already; name another directory for Polygraphy's files")
@@ -55,7 +55,7 @@ def write_polygraphy(artifact: Artifact, directory: Path) -> list[str]:
 
 
 def _write_family(golden: Golden, family: Family, directory: Path) -> str:
-    """Writes both files of a family; the line of the script that compares them, empty where it keeps no output whole."""
+    """Writes both files of a family. Returns the script's line that compares them, empty if no output is kept whole."""
     from polygraphy.comparator import RunResults
     from polygraphy.json import to_json
 
@@ -71,18 +71,18 @@ def _write_family(golden: Golden, family: Family, directory: Path) -> str:
 
 
 def _whole_outputs(golden: Golden, family: Family) -> list[Arrays]:
-    """For each batch of a family, the reference outputs of which the golden file keeps every value."""
-    found: list[Arrays] = [{} for _ in family.batches]
+    """Returns, for each batch of a family, the reference outputs of which the golden file keeps every value."""
+    whole: list[Arrays] = [{} for _ in family.batches]
     for (family_name, output), chunks in golden.reference.items():
         if family_name == family.name:
-            for outputs, chunk, shape in zip(found, chunks, golden.shapes[family_name, output], strict=False):
+            for outputs, chunk, shape in zip(whole, chunks, golden.shapes[family_name, output], strict=False):
                 if is_whole(shape):
                     outputs[output] = chunk
-    return found
+    return whole
 
 
 def _thresholds(golden: Golden, family: str, batches: list[Arrays]) -> dict[str, float]:
-    """The L2 norm of an error whose RMS over all batches is the failing score: what `verify` passes, this passes."""
+    """The L2 norm, over all batches, of an error with the highest score that passes: what `verify` passes, this passes."""
     values: dict[str, int] = {}
     for outputs in batches:
         for name, array in outputs.items():
@@ -100,12 +100,12 @@ def _line(family: str, thresholds: Mapping[str, float]) -> str:
 
 
 def _left_out(golden: Golden) -> list[str]:
-    """A line for each output with a batch that the golden file samples."""
+    """A line for each output of which the golden file keeps only samples in some batch."""
     partly: dict[str, list[str]] = {}
     for (family, output), shapes in golden.shapes.items():
         if not all(map(is_whole, shapes)):
             partly.setdefault(output, []).append(family)
     return [
-        f"{output}: left out where it is too large for the golden file to keep whole (families: {', '.join(families)})"
+        f"{output}: left out of these families, where the golden file keeps only samples of it: {', '.join(families)}"
         for output, families in partly.items()
     ]

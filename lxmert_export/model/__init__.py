@@ -1,1 +1,1 @@
-"""The canonical LXMERT in PyTorch: the reference that everything else is judged by."""
+"""The canonical LXMERT in PyTorch: the reference for every conversion."""

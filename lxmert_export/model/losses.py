@@ -11,12 +11,12 @@ from torch import Tensor
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
 
-# Positions with this label count for nothing. The original code uses -1; convert labels, not models.
+# Positions with this label do not count. The original code uses -1 instead: convert such labels.
 IGNORE_INDEX = -100
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy over the labels that are not ignored; NaN where all are, as in PyTorch.
+    """Returns the mean cross entropy over the labels that are not ignored; NaN if all are ignored, as in PyTorch.
 
     ``logits`` [..., classes], ``labels`` [...] int64 → scalar of at least float32.
     """
@@ -26,12 +26,14 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def visual_loss(
     scores: Mapping[str, Tensor], obj_labels: Mapping[str, tuple[Tensor, Tensor]], config: LxmertConfig
 ) -> Tensor:
-    """The sum over the object head's targets, each weighted per object and scaled by ``visual_loss_normalizer``.
+    """Returns the sum of the losses of the object head's targets, scaled by ``visual_loss_normalizer``.
 
-    ``scores[target]`` [batch, objects, width]; ``obj_labels[target]`` = (labels, confidence [batch, objects]), where labels
-    are class ids [batch, objects] for ``obj`` and ``attr``, features [batch, objects, width] for ``feat``. The mean is over
-    all objects, ignored ones included. ``InputError``: a switched-on target without labels.
-    Source: ``LxmertForPreTraining.forward`` of transformers; the factor 6.67 is 1/0.15 there rounded.
+    - ``scores[target]``: [batch, objects, width].
+    - ``obj_labels[target]``: labels and confidence. Labels are class ids [batch, objects] for ``obj`` and ``attr``, and
+      features [batch, objects, width] for ``feat``. Confidence [batch, objects] weights the loss of each object.
+
+    The mean of a target is over all objects, ignored ones included. ``InputError``: a target has no labels.
+    Source: ``LxmertForPreTraining.forward`` of transformers; its factor of 6.67 is 1/0.15, rounded.
     """
     if missing := [target for target in scores if target not in obj_labels]:
         raise InputError(
@@ -52,5 +54,5 @@ def _loss_per_object(target: str, scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _wide(scores: Tensor) -> Tensor:
-    """At least float32: a sum of losses near 24 has a step of 1/64 in fp16, and of 1/8 in bf16."""
+    """Casts to at least float32: a sum of losses near 24 has steps of 1/64 in fp16, and of 1/8 in bf16."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""The canonical LXMERT in PyTorch: the arithmetic by which everything else is judged, in one file, big to small.
+"""The canonical LXMERT in PyTorch, the reference for every conversion: one file, from the whole model to its parts.
 
 Paper: Tan & Bansal 2019, "LXMERT: Learning Cross-Modality Encoder Representations from Transformers" (section 2).
-Sources: airsplay/lxmert ``src/lxrt/modeling.py`` and transformers ``modeling_lxmert.py``, with which it agrees to rounding.
+Sources, equal up to rounding: airsplay/lxmert ``src/lxrt/modeling.py`` and transformers ``modeling_lxmert.py``.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from lxmert_export.model.pretrained import PreTrainedLxmert, resized_rows
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, OBJECT_OUTPUTS, Task
 
-# Added to the attention scores of a masked key. The original code's constant: safe in fp16, and equal to transformers'
-# finfo.min except where every key of a row is masked (there the scores themselves decide, instead of a uniform average).
+# Added to the attention scores of a masked key. The original code's constant, safe in fp16. It gives the same result as
+# transformers' finfo.min unless every key of a row is masked: then the scores decide here; there all keys count alike.
 MASK_BIAS = -10000.0
 
 
 class LxmertModel(PreTrainedLxmert):
     """The backbone: a language encoder, an object encoder, and a cross-modality encoder over both.
 
-    Weights are float32 unless cast; source: paper section 2.2, transformers ``LxmertModel``.
+    Weights are float32 unless cast. Source: paper section 2.2, transformers ``LxmertModel``.
     """
 
     task = "model"
@@ -65,10 +65,14 @@ class LxmertModel(PreTrainedLxmert):
     ) -> LxmertModelOutput | tuple[Any, ...]:
         """Encodes a batch of sentences, each with the objects of its picture.
 
-        ``input_ids`` and ``token_type_ids`` [batch, text] int64, or ``inputs_embeds`` [batch, text, hidden] in place of the
-        ids; ``visual_feats`` [batch, objects, visual_feat_dim]; ``visual_pos`` [batch, objects, visual_pos_dim], boxes
-        (x1, y1, x2, y2) over the picture's width and height; masks [batch, text] and [batch, objects]: 1 is seen, 0 is not,
-        any dtype. Masks left out are ones, token types zeros. ``InputError``: an input missing, or given twice.
+        - ``input_ids`` [batch, text] int64, or ``inputs_embeds`` [batch, text, hidden] in their place.
+        - ``token_type_ids`` [batch, text] int64; zeros by default.
+        - ``visual_feats`` [batch, objects, visual_feat_dim].
+        - ``visual_pos`` [batch, objects, visual_pos_dim]: boxes (x1, y1, x2, y2) ÷ the picture's width and height.
+        - ``attention_mask`` [batch, text], ``visual_attention_mask`` [batch, objects], any dtype: 1 is seen, 0 is not;
+          ones by default.
+
+        ``InputError``: visual inputs are missing, or both or neither of ``input_ids`` and ``inputs_embeds`` are given.
         """
         words = self._words(input_ids, inputs_embeds)  # [B, L, H]
         if visual_feats is None or visual_pos is None:
@@ -153,10 +157,11 @@ class LxmertForPreTraining(PreTrainedLxmert):
         return_dict: bool | None = None,
         output_object_heads: bool = False,
     ) -> LxmertForPreTrainingOutput | tuple[Any, ...]:
-        """The heads' scores, and the sum of the losses whose labels are given and whose task is on.
+        """Returns the heads' scores, and the sum of the losses that have labels and whose task the config switches on.
 
-        Inputs as of ``LxmertModel``. ``labels`` [batch, text] word ids, ``matched_label`` [batch] 0 or 1, ``ans`` [batch]
-        answer ids, all int64 with -100 ignored; ``obj_labels`` as of ``losses.visual_loss``.
+        Inputs are those of ``LxmertModel``. Labels are int64, and -100 is ignored: ``labels`` [batch, text] word ids,
+        ``matched_label`` [batch] 0 or 1, ``ans`` [batch] answer ids; ``obj_labels``: see ``losses.visual_loss``.
+        ``output_object_heads`` adds the scores of the object heads.
         """
         body = self.lxmert(
             input_ids, visual_feats, visual_pos, attention_mask, visual_attention_mask, token_type_ids, inputs_embeds,
@@ -189,12 +194,12 @@ class LxmertForPreTraining(PreTrainedLxmert):
         return self._returned(output, return_dict)
 
     def tie_weights(self) -> None:
-        """Lets the word decoder share the word embedding, unless the config says that it does not."""
+        """Makes the word decoder share the word embedding, unless the config switches that off."""
         if self.config.tie_word_embeddings:
             self.masked_language_head.decoder.weight = self.lxmert.embeddings.word.weight
 
     def resize_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
-        """Cuts or extends the vocabulary: word embedding, decoder, and the decoder's bias (new rows' bias is 0)."""
+        """Cuts or extends the vocabulary: word embedding, decoder, and the decoder's bias (0 for new words)."""
         embedding = super().resize_token_embeddings(new_num_tokens)
         head = self.masked_language_head
         head.bias = resized_rows(head.bias, torch.zeros(new_num_tokens))
@@ -203,11 +208,11 @@ class LxmertForPreTraining(PreTrainedLxmert):
         return embedding
 
     def get_qa_logit_layer(self) -> nn.Linear | None:
-        """The linear layer that produces the answers' scores; None where the config has no answer head."""
+        """Returns the linear layer that gives the answers' scores; None if the config has no answer head."""
         return self.answer_head.answers if self.config.task_qa else None
 
     def resize_num_qa_labels(self, num_labels: int | None) -> nn.Linear | None:
-        """Cuts the answers from the end, or adds newly initialised ones; with None, only returns the layer."""
+        """Cuts answers from the end, or adds newly initialised ones; returns the layer. None changes nothing."""
         layer = self.get_qa_logit_layer()
         if num_labels is None or layer is None:
             return layer
@@ -244,7 +249,7 @@ class LxmertForQuestionAnswering(PreTrainedLxmert):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LxmertForQuestionAnsweringOutput | tuple[Any, ...]:
-        """The answers' scores; with ``labels`` [batch] int64 (answer ids, -100 ignored) their mean cross entropy too."""
+        """Returns the answers' scores; with ``labels`` [batch] int64 (-100 is ignored) also the mean cross entropy."""
         body = self.lxmert(
             input_ids, visual_feats, visual_pos, attention_mask, visual_attention_mask, token_type_ids, inputs_embeds,
             output_attentions, output_hidden_states, return_dict=True,
@@ -289,7 +294,10 @@ class LxmertForNLVR2(PreTrainedLxmert):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> LxmertForNLVR2Output | tuple[Any, ...]:
-        """``logits`` [batch, 2]; each of the three visual inputs has an axis of two pictures after the batch."""
+        """Returns ``logits`` [batch, 2]; with ``labels`` [batch] int64 (1: the sentence is true), also the loss.
+
+        The three visual inputs have an axis of two pictures after the batch: [batch, 2, objects, …].
+        """
         body = self.lxmert(
             _twice(input_ids), _flat_pairs(visual_feats), _flat_pairs(visual_pos), _twice(attention_mask),
             _flat_pairs(visual_attention_mask), _twice(token_type_ids), _twice(inputs_embeds),
@@ -306,7 +314,7 @@ class LxmertForNLVR2(PreTrainedLxmert):
 
 
 def _twice(tensor: Tensor | None) -> Tensor | None:
-    """[B, L, …] → [2B, L, …]: each sentence beside each of its two pictures."""
+    """[B, L, …] → [2B, L, …]: each sentence once for each of its two pictures."""
     if tensor is None:
         return None
     return tensor.unsqueeze(1).expand(-1, IMAGES_PER_SENTENCE, *tensor.shape[1:]).flatten(0, 1)
@@ -354,7 +362,7 @@ class VisualEmbeddings(nn.Module):
 
 
 class CrossModalityLayer(nn.Module):
-    """Cross attention both ways at once with one shared module, then self attention and feed forward on each side."""
+    """Cross attention in both directions with one shared module, then self attention and feed forward on each side."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -367,7 +375,7 @@ class CrossModalityLayer(nn.Module):
     def forward(
         self, language: Tensor, vision: Tensor, language_bias: Tensor | None, vision_bias: Tensor | None, want: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        # Both directions read the layer's inputs: neither sees what the other has just written.
+        # Both directions read the layer's inputs; neither reads the result of the other.
         language_seeing, attention = self.cross_attention(language, vision, vision_bias, want)
         vision_reading, _ = self.cross_attention(vision, language, language_bias, want)
         language, _ = self.language_self_attention(language_seeing, language_seeing, language_bias, want)
@@ -422,12 +430,12 @@ class Attention(nn.Module):
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[B, S, H] → [B, N, S, D]."""
-        # All sizes spelled out: a -1 would make the exporter solve for it, symbolically, a hundred times.
+        # All sizes are given: for a -1 the exporter would solve a symbolic equation in each of a hundred places.
         return projected.view(*projected.shape[:2], self.heads, self.head_size).transpose(1, 2)
 
 
 def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """[B, N, Q, D] and [B, N, K, D] → [B, N, Q, K]; mask addition and softmax in at least float32."""
+    """[B, N, Q, D] and [B, N, K, D] → [B, N, Q, K]; adds the mask and takes the softmax in at least float32."""
     # Scaling the query, not the scores, keeps the product inside fp16's range.
     scores = at_least_float32((query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2))
     if bias is not None:
@@ -437,7 +445,7 @@ def attention_probabilities(query: Tensor, key: Tensor, bias: Tensor | None, dro
 
 
 def mask_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """[B, K], 1 where a key is seen → [B, 1, 1, K], 0 where it is seen and -10000 where it is not; at least float32."""
+    """Turns a mask [B, K] (1 seen, 0 masked) into a bias [B, 1, 1, K] (0 seen, -10000 masked) of at least float32."""
     if mask is None:
         return None
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -504,7 +512,7 @@ class AnswerHead(nn.Module):
 
 
 class Transform(nn.Module):
-    """Linear, GELU, norm: what the word and object heads begin with."""
+    """Linear, GELU, norm: the first part of the word head and of the object head."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
@@ -528,17 +536,17 @@ class LayerNorm(nn.LayerNorm):
 
 
 def gelu(hidden: Tensor) -> Tensor:
-    """The exact GELU, by erf, in at least float32: 1 + erf cancels in lower precisions."""
+    """The exact GELU, with erf, in at least float32: in lower precisions 1 + erf loses its digits to cancellation."""
     return as_dtype(F.gelu(at_least_float32(hidden)), hidden.dtype)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """fp16 and bf16 become float32; wider types stay. These are the float32 islands of every half-precision run."""
+    """Casts fp16 and bf16 to float32; wider types stay. This makes the float32 islands of every half-precision run."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A cast only where there is one to make: a traced graph would carry each of the others along."""
+    """Casts only if the dtype differs: a traced graph would keep every needless cast."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 

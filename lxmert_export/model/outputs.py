@@ -1,4 +1,4 @@
-"""What the models return: dataclasses that also read as Hugging Face's ModelOutput does."""
+"""What the models return: dataclasses that can also be read like Hugging Face's ModelOutput."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 
 class ModelOutput:
-    """Fields by name or by key; integers and slices count the fields that are not None, in their order.
+    """The base of all outputs: fields can be read as attributes, by name as keys, and by integers and slices.
 
-    Source: transformers ``ModelOutput``; unlike it, iteration and ``len`` never include a field that is None.
+    Integers and slices count only fields that are not None. Source: transformers ``ModelOutput``; but here iteration
+    and ``len`` never include a field that is None.
     """
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Names and values of the fields that are not None."""
+        """Yields names and values of the fields that are not None."""
         for f in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             if (value := getattr(self, f.name)) is not None:
                 yield f.name, value
@@ -51,9 +52,11 @@ class ModelOutput:
 class LxmertModelOutput(ModelOutput):
     """What the backbone returns.
 
-    ``language_output`` [batch, text, hidden], ``vision_output`` [batch, objects, hidden], ``pooled_output`` [batch, hidden];
-    on request the hidden states (l + x language entries, r + x vision entries, embeddings excluded, the last equal to the
-    output) and the attention probabilities [batch, heads, queries, keys]: language (l), vision (r), and language→vision (x).
+    - ``language_output`` [batch, text, hidden], ``vision_output`` [batch, objects, hidden].
+    - ``pooled_output`` [batch, hidden].
+    - Hidden states, on request: one entry after each layer, the last equal to the output; embeddings are left out.
+    - Attention probabilities, on request: one entry [batch, heads, queries, keys] for each layer. In cross attention
+      the queries are words and the keys are objects.
     """
 
     language_output: Tensor | None = None
@@ -70,9 +73,13 @@ class LxmertModelOutput(ModelOutput):
 class LxmertForPreTrainingOutput(ModelOutput):
     """What the pre-training model returns.
 
-    ``loss`` (scalar, if any label is given), ``prediction_logits`` [batch, text, vocabulary], ``cross_relationship_score``
-    [batch, 2] (index 1: the sentence fits the picture), ``question_answering_score`` [batch, answers]; the object heads'
-    ``object_logits``, ``attribute_logits``, ``feature_regression`` [batch, objects, width] come with ``output_object_heads``.
+    - ``loss``: scalar, if any label is given.
+    - ``prediction_logits`` [batch, text, vocabulary].
+    - ``cross_relationship_score`` [batch, 2]; index 1: the sentence fits the picture.
+    - ``question_answering_score`` [batch, answers].
+    - With ``output_object_heads``: ``object_logits``, ``attribute_logits``, ``feature_regression``
+      [batch, objects, width].
+    - Hidden states and attentions: see ``LxmertModelOutput``.
     """
 
     loss: Tensor | None = None
@@ -91,7 +98,11 @@ class LxmertForPreTrainingOutput(ModelOutput):
 
 @dataclass
 class LxmertForQuestionAnsweringOutput(ModelOutput):
-    """What the question-answering model returns: ``question_answering_score`` [batch, answers], ``loss`` if labels are given."""
+    """What the question-answering model returns.
+
+    ``question_answering_score`` [batch, answers], ``loss`` (scalar) if labels are given. Hidden states and attentions:
+    see ``LxmertModelOutput``.
+    """
 
     loss: Tensor | None = None
     question_answering_score: Tensor | None = None
@@ -104,9 +115,10 @@ class LxmertForQuestionAnsweringOutput(ModelOutput):
 
 @dataclass
 class LxmertForNLVR2Output(ModelOutput):
-    """What the NLVR2 model returns: ``logits`` [batch, 2] (index 1: the sentence is true), ``loss`` if labels are given.
+    """What the NLVR2 model returns.
 
-    Hidden states and attentions have 2 x batch rows: both pictures of a sentence, one after the other.
+    ``logits`` [batch, 2] (index 1: the sentence is true), ``loss`` (scalar) if labels are given.
+    Hidden states and attentions have 2 x batch rows: the two pictures of a sentence follow each other.
     """
 
     loss: Tensor | None = None

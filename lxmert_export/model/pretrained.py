@@ -38,10 +38,12 @@ class PreTrainedLxmert(nn.Module):
         num_attention_heads: int | None = None,
         fresh_heads: bool = False,
     ) -> Self:
-        """Loads a checkpoint of any dialect, in eval mode, in the dtype that is stored unless ``dtype`` says otherwise.
+        """Loads a checkpoint of any dialect, in eval mode; in the stored dtype unless ``dtype`` is given.
 
-        ``num_attention_heads`` is for files without a config; ``fresh_heads`` initialises a head that the checkpoint lacks.
-        ``CheckpointError``: whatever does not fit, all of it named at once.
+        - ``num_attention_heads``: for files without a config, because it cannot be read from the weights.
+        - ``fresh_heads``: initialise a head that the checkpoint lacks.
+
+        ``CheckpointError``: something does not fit; the message names all of it at once.
         """
         checkpoint = read_checkpoint(
             name_or_path,
@@ -54,27 +56,30 @@ class PreTrainedLxmert(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, dtype: torch.dtype | None = None) -> Self:
-        """The model of a checkpoint that is read already; its memory-mapped tensors are used as they lie."""
+        """Returns the model of a checkpoint that is already read; uses its memory-mapped tensors without a copy."""
         prefix = BACKBONE if cls.task == "model" else ""
         state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items()}
         with torch.device("cpu" if checkpoint.fresh else "meta"):
             model = cls(checkpoint.config)
-        # read_checkpoint has matched every name and shape; only the heads asked for fresh may be missing here.
+        # read_checkpoint has matched every name and shape; only heads that are to be initialised may be missing.
         model.load_state_dict(state, assign=True, strict=not checkpoint.fresh)
         model.tie_weights()
         return (model if dtype is None else model.to(dtype)).eval()
 
     def save_pretrained(self, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False) -> None:
-        """Writes the weights and the config into a directory, in Hugging Face's, the original or the TensorFlow dialect."""
+        """Writes the weights and the config into a directory, in Hugging Face's, the original or TensorFlow's dialect.
+
+        ``ArtifactError``: the directory exists (unless ``overwrite``) or cannot be written.
+        """
         prefix = BACKBONE if self.task == "model" else ""
         tensors = {prefix + name: tensor.detach() for name, tensor in self.state_dict().items()}
         write_checkpoint(tensors, self.config, self.task, directory, dialect=dialect, overwrite=overwrite)
 
     def tie_weights(self) -> None:
-        """Lets parameters be shared that the config ties; only the pre-training model has any."""
+        """Shares the parameters that the config ties; only the pre-training model has any."""
 
     def initialize(self, module: nn.Module) -> None:
-        """Initial weights as upstream: normal of ``initializer_range``, zero biases and padding rows."""
+        """Initialises as upstream does: normal weights of std ``initializer_range``, zero biases and padding rows."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear) and module.bias is not None:
@@ -83,11 +88,11 @@ class PreTrainedLxmert(nn.Module):
             nn.init.zeros_(module.weight.detach()[module.padding_idx])
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embedding."""
+        """Returns the word embedding."""
         return cast(nn.Embedding, self._backbone.embeddings.word)
 
     def set_input_embeddings(self, embedding: nn.Embedding) -> None:
-        """Puts another word embedding in place, and under whatever is tied to it."""
+        """Replaces the word embedding, also in what is tied to it."""
         self._backbone.embeddings.word = embedding
         self._change_config(vocab_size=embedding.num_embeddings)
         self.tie_weights()
@@ -106,7 +111,7 @@ class PreTrainedLxmert(nn.Module):
         return getattr(self, "lxmert", self)
 
     def _change_config(self, **changes: Any) -> None:
-        """One config for the model and the backbone inside it."""
+        """Changes the config that the model and its backbone share."""
         self.config = self._backbone.config = self.config.replace(**changes)
 
     def _resized_linear(self, old: nn.Linear, outputs: int) -> nn.Linear:
@@ -123,7 +128,7 @@ class PreTrainedLxmert(nn.Module):
 
 
 def resized_rows(old: torch.Tensor, new: torch.Tensor) -> nn.Parameter:
-    """``new`` with the rows that it shares with ``old`` copied from it, in old's dtype and on its device."""
+    """Returns ``new`` with its first rows replaced by those of ``old``, in the dtype and on the device of ``old``."""
     resized = new.detach().to(old.detach())
     rows = min(len(old), len(resized))
     resized[:rows] = old.detach()[:rows]

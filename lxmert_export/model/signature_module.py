@@ -1,4 +1,4 @@
-"""A module in the terms of a signature: named inputs by position, a tuple of named outputs."""
+"""Modules that follow a signature: inputs by position, a tuple of outputs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "
 
 
 class SignatureModule(nn.Module):
-    """A module in the terms of a signature: inputs by position, a tuple of outputs, both in the signature's order.
+    """A module that takes inputs by position and returns a tuple of outputs, both in the order of a signature.
 
-    Floating-point inputs are cast to the module's precision, outputs to ``output_dtype`` if one is given. Masks are not
-    cast: they only make the additive bias, which is a float32 island.
+    Floating-point inputs are cast to ``dtype``, and outputs to ``output_dtype`` if it is given. Masks are not cast:
+    only the additive bias is made from them, and that is a float32 island.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class SignatureModule(nn.Module):
 
 
 def named_outputs(result: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Picks the named outputs of what a module returned: a mapping or an output class by name, a tuple by order.
+    """Picks the named outputs from a module's result: by name from a mapping or output class, by order from a tuple.
 
-    ``name.3`` is the fourth entry of the field ``name``. ``ConversionError`` names what is not there.
+    ``name.3`` is the fourth entry of the field ``name``. ``ConversionError``: an output is missing.
     """
     if isinstance(result, Tensor):
         result = (result,)
@@ -66,7 +66,7 @@ def named_outputs(result: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def module_state(module: nn.Module) -> Mapping[str, Tensor]:
-    """Every parameter and buffer by name, shared ones under each of their names."""
+    """Returns every parameter and buffer by name; a shared one is under each of its names."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),

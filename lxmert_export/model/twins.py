@@ -1,4 +1,4 @@
-"""A twin of a module: the same arithmetic over its weights in another precision, or over no weights at all."""
+"""Twins of a module: copies that compute the same with weights in another precision, or with no weights at all."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from torch import Tensor, nn
 from lxmert_export.model.lxmert import LayerNorm, LxmertModel
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-UNEVEN = 2**0.5
+UNEVEN = 2**0.5  # a factor that leaves no weight exact in the lower precision
 
 
 def recast(module: ModuleT, dtype: torch.dtype, *, device: str = "cpu") -> ModuleT:
-    """A copy in eval mode whose floating-point weights are cast to ``dtype``; the module itself is left alone.
+    """Returns a copy in eval mode whose floating-point weights are cast to ``dtype``; the module itself is unchanged.
 
-    The parameters of LayerNorm, a float32 island, stay float32 or wider. Weights that need no cast are shared, not copied;
-    ``device="meta"`` gives a twin with shapes and no weights. Attention is explicit in every LXMERT inside, so that
-    each precision runs the very operations that are exported, islands included.
+    - The parameters of LayerNorm, a float32 island, stay float32 or wider.
+    - Weights that need no cast are shared, not copied. ``device="meta"`` gives a twin with shapes and no weights.
+    - Every LXMERT inside computes attention step by step instead of by PyTorch's fused function, so that each precision
+      runs exactly the operations that are exported, islands included.
     """
     twins: dict[int, object] = {}
     for part in module.modules():
         for tensor in _own_tensors(part):
-            # setdefault: a weight that two modules share gets one twin, under the first one's rule.
+            # setdefault: a weight that two modules share gets one twin, cast as in the first of them.
             twins.setdefault(id(tensor), _twin(tensor, _dtype_within(part, dtype), device))
     return _explicit_attention(copy.deepcopy(module, twins))
 
 
 def with_rounded_weights(module: ModuleT, dtype: torch.dtype) -> ModuleT:
-    """A copy whose weights went through ``dtype`` and back, as one that stores them in it and computes in their own.
+    """Returns a copy whose weights were rounded to ``dtype`` and cast back: a model that only stores ``dtype``.
 
-    They are scaled meanwhile by a number that spares none the rounding: a converter folds gains into weights before it rounds
-    them, so that weights that come in ``dtype`` are not kept as they are either.
+    Weights are multiplied by ``UNEVEN`` before they are rounded, and divided by it after, so that even weights that are
+    exact in ``dtype`` are rounded. A converter rounds those, too, because it folds LayerNorm gains into weights first.
     """
     twins: dict[int, object] = {}
     for part in module.modules():
@@ -45,14 +46,14 @@ def with_rounded_weights(module: ModuleT, dtype: torch.dtype) -> ModuleT:
 
 
 def recast_while_used(module: ModuleT, dtype: torch.dtype) -> ModuleT:
-    """As ``recast``, but over the module's own weights: each part's are cast when it is called, and let go of after.
+    """As ``recast``, but without a second copy of all weights: each part casts its own while it is called.
 
-    Slower by a pass over the weights per call, and smaller by a copy of them: 1.7 GB for a full-size model in float64.
+    Each call takes one more pass over the weights. A full-size model in float64 needs 1.7 GB less.
     """
     shared = {id(tensor): tensor for part in module.modules() for tensor in _own_tensors(part)}
     twin = _explicit_attention(copy.deepcopy(module, dict(shared)))
     for part in twin.modules():
-        # deepcopy gave the twin dictionaries of its own: what is swapped in them never shows in the module.
+        # deepcopy gave the twin its own dictionaries: tensors swapped in them do not change the module.
         if part._parameters or part._buffers:
             part.register_forward_pre_hook(_CastOwnWeights(dtype))
             part.register_forward_hook(_restore_own_weights, always_call=True)
@@ -82,7 +83,7 @@ def _own_tensors(part: nn.Module) -> tuple[Tensor, ...]:
 
 
 def _dtype_within(part: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """LayerNorm is a float32 island: half precision stops at its door."""
+    """The dtype of a part's weights: LayerNorm, a float32 island, has at least float32."""
     return torch.promote_types(dtype, torch.float32) if isinstance(part, LayerNorm) else dtype
 
 

@@ -1,4 +1,4 @@
-"""One cell for each runner, output and input family: what was measured there, and whether it passes."""
+"""One cell for each runner, output and input family: what was measured, and whether it passes."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from lxmert_export.spec.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
 REFERENCE = "float64"
 Floors = Mapping[tuple[str, str], Floor]
-# Only `pass` counts as pass. Cells are `pass` or `FAIL`; a runner of which nothing was run is one of the others.
+# Only `pass` is a pass. Cells are `pass` or `FAIL`. A runner of which nothing was run is `built-not-run` or `skipped`.
 Status = Literal["pass", "FAIL", "built-not-run", "skipped"]
-# What a cell compares a runner with: the reference, another runner, itself under another signature, or a law that it must obey.
+# What a cell compares a runner with: the reference, another runner, its own first signature, or a law that it must obey.
 CellKind = Literal["reference", "pair", "signature", "law"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One runner's output under one input family, against the reference, another runner or a law.
+    """One output of a runner in one input family, compared with the reference, another runner or a law.
 
-    ``score`` is ``error_rms`` over ``floor``; both are None where names, shapes, dtypes or NaN failed before values could be
-    compared, and ``reason`` says which. ``status`` is ``pass`` or ``FAIL``, nothing else. ``figures`` are further measures.
+    ``score`` is ``error_rms`` / ``floor``. Both ``score`` and ``error_rms`` are None if no values were compared, because names,
+    shapes, dtypes or NaN failed first; ``reason`` says which. ``status`` is ``pass`` or ``FAIL``. ``figures``: further measures.
     """
 
     runner: str
@@ -73,10 +73,10 @@ def judge(
     against: str = REFERENCE,
     kind: CellKind = "reference",
 ) -> list[Cell]:
-    """Cells of a runner against the float64 reference, or what else ``against`` names.
+    """Returns the cells of a runner against the float64 reference, or against the runner that ``against`` names.
 
-    In order: names, shapes and dtypes, NaN and infinity, values. ``samples`` are the inputs, whose masks say which rows have a
-    choice at all. int8 is judged by its choices too, where an output holds the scores of some.
+    Checks, in this order: names, shapes and dtypes, NaN and infinity, values. An int8 runner must also make the reference's
+    choices, in outputs that hold scores to choose by. The masks in ``samples`` say which rows have a choice.
     """
     specs = {spec.name: spec for spec in signature.outputs}
     cells = []
@@ -100,17 +100,17 @@ def judge(
 
 
 def _masks(samples: SampleInputs | None, family: str, output: str) -> Chunks | None:
-    """For each batch of a family, where there is a choice at all; None where there is everywhere."""
+    """Returns, for each batch of a family, the mask of rows that have a choice; None if all have one."""
     mask = CHOICE_OUTPUTS.get(output)
     if mask is None or samples is None:
         return None
-    return next([batch[mask] for batch in one.batches] for one in samples.families if one.name == family)
+    return next([batch[mask] for batch in known.batches] for known in samples.families if known.name == family)
 
 
 def _with_choices(
     cell: Cell, recording: Recording, reference: Recording, floors: Floors, samples: SampleInputs
 ) -> Cell:
-    """The cell, failed where too few of its output's clear choices, over all families, are the reference's."""
+    """Returns the cell as FAIL if too few clear choices of its output, over all families, are the reference's."""
     if cell.output not in CHOICE_OUTPUTS or cell.reason:
         return cell
     keys = [
@@ -132,7 +132,7 @@ def judge_pair(
     precisions: tuple[str, str],
     samples: SampleInputs | None = None,
 ) -> list[Cell]:
-    """Cells of two runners against each other, over every output that either has; needs no reference."""
+    """Returns the cells of two runners against each other, over every output that either has. Needs no reference."""
     one, other = recordings
     coarser = max(precisions, key=lambda precision: EPS[precision])
     cells = []
@@ -166,7 +166,7 @@ def judge_pair(
 
 
 def _unusable(floor: Floor | None) -> str | None:
-    """Why nothing can be judged by a floor: anything at all would pass by an infinite one."""
+    """Returns why a floor cannot be used, or None: it is missing, or so large (infinite) that any error would pass."""
     if floor is None:
         return "no floor is known for this output"
     return None if np.isfinite(floor.rms) else "its noise floor is not finite"
@@ -203,7 +203,7 @@ def _all_finite(chunks: Iterable[Any]) -> bool:
 
 
 def badness(cell: Cell) -> float:
-    """How near a cell is to failing: 1 at its threshold, infinite where nothing could be compared."""
+    """Returns score / threshold, which is 1 at the threshold; infinity if there is no finite score."""
     if cell.score is None or not np.isfinite(cell.score) or not cell.threshold:
         return float("inf")
     return cell.score / cell.threshold

@@ -1,15 +1,16 @@
-"""Judged by decisions: does a runner give float64's answer to every question that is not a near-tie, and how many are right?
+"""Judges a runner by its answers: are they float64's, near-ties aside, and how many are true?
 
-A score says how far the numbers are apart; this says what comes of it. Two answers whose float64 scores lie close together
-may change places with the rounding of a sound artifact, so that such flips are counted and not condemned. How close
-"close" is follows from the score: an artifact that just passes errs by ``THRESHOLD`` floors (RMS) in every score; the
-difference of two scores then errs by sqrt(2) times that (RMS, if the two err independently). Hence
+A score measures how far numbers are apart. This module measures whether answers change. Rounding may swap two answers whose
+float64 scores are close (a near-tie). Such a swap is counted, but does not fail.
+
+The size of the margin follows from the threshold of scores. An artifact that just passes has an RMS error of ``THRESHOLD``
+floors in the score of every answer. If these errors are independent, the difference of two scores has sqrt(2) times this error:
 
     near-tie margin = THRESHOLD x floor x sqrt(2)
 
-A sound artifact, which errs by about one floor, would have to err by ``THRESHOLD`` standard deviations to cross it. One that
-errs by nearly ``THRESHOLD`` floors does cross it now and then, among many questions, and fails here although its score
-passes: errors that change confident answers are no rounding. int8 alone may change a few.
+A sound artifact errs by about one floor. To cross the margin it would need an error of ``THRESHOLD`` standard deviations. An
+artifact that errs by nearly ``THRESHOLD`` floors does cross the margin for a few of many questions. It then fails here although
+its score passes, because rounding does not change clear answers. Only int8 may change a few.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ from numpy.typing import NDArray
 from lxmert_export.parity.recording import Arithmetic, shapes
 from lxmert_export.parity.scores import THRESHOLD, Chunks
 
-# int8 turns answers round: how many it may. Accuracy is the rule of MLPerf Inference for quantised models, 99 % of the
-# reference's; three answers in a hundred may be others than float64's, near-ties apart.
+# int8 may change answers: it must give float64's in 97 % of clear cases, and reach 99 % of float64's accuracy (the rule of
+# MLPerf Inference for quantised models).
 LEAST_INT8_AGREEMENT, LEAST_INT8_ACCURACY = 0.97, 0.99
 NO_ANSWER = -1  # a row that is missing or not finite
 
 
 @dataclass(frozen=True)
 class AnswerKey:
-    """What answers are judged by: float64 scores in batches of [rows, answers], true answers and families of all rows."""
+    """What answers are judged by.
+
+    reference    float64 scores, in batches of [rows, answers]
+    answer       int64 [rows], the true answers
+    family       int64 [rows], the number of each row's family in ``families``
+    """
 
     reference: Chunks
     answer: NDArray[np.int64]
@@ -44,9 +50,12 @@ class AnswerKey:
 class Tally:
     """Counts over some questions.
 
-    ``near_ties`` are those whose two best float64 scores are closer than the margin; ``agreed`` are answers that are float64's
-    among the others, ``flips`` those that lie further than the margin below float64's best, and ``tied_flips`` those that
-    are not the best, yet tied with it. ``correct`` is the runner's, ``reference_correct`` float64's.
+    near_ties            the two best float64 scores are closer than the margin
+    agreed               no near-tie, and the answer is float64's
+    flips                the answer is not float64's, and its float64 score is not within the margin of the best
+    tied_flips           the answer is not float64's, but its float64 score is within the margin of the best
+    correct              the runner's answer is true
+    reference_correct    float64's answer is true
     """
 
     questions: int
@@ -59,11 +68,11 @@ class Tally:
 
     @property
     def clear(self) -> int:
-        """How many questions are not near-ties."""
+        """Number of questions that are not near-ties."""
         return self.questions - self.near_ties
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts, and what they come to: shares between 0 and 1, None of nothing."""
+        """The counts as JSON values, with shares from 0 to 1; a share of no questions is None."""
         return {
             **asdict(self),
             "agreement": _share(self.agreed, self.clear),
@@ -74,7 +83,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Decisions:
-    """One runner's answers to the held-out questions, beside float64's and the true ones; ``reason`` is why they fail."""
+    """One runner's answers to the held-out questions, compared with float64's and the true ones.
+
+    ``reason``: why they fail, None if they pass.
+    """
 
     runner: str
     arithmetic: Arithmetic
@@ -85,11 +97,11 @@ class Decisions:
 
     @property
     def passed(self) -> bool:
-        """True only where something was compared, and no answer (of int8: few) was turned round outside near-ties."""
+        """True if answers were compared and none changed outside near-ties (int8 may change a few)."""
         return self.reason is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: the totals beside the names, then each family's."""
+        """The decisions as JSON values: totals at the top level, then the same counts for each family."""
         return {
             "runner": self.runner,
             "arithmetic": self.arithmetic,
@@ -102,7 +114,7 @@ class Decisions:
 
 
 def near_tie_margin(floor: float) -> float:
-    """How far apart two float64 scores must be for no artifact that just passes to turn them round by its usual error."""
+    """Returns the difference of two float64 scores up to which an artifact that just passes may swap their answers."""
     return THRESHOLD * floor * float(np.sqrt(2))
 
 
@@ -115,23 +127,24 @@ def decide(
     *,
     precision: str = "fp32",
 ) -> Decisions:
-    """Compares a runner's answer scores with the key; ``computed`` is None where the output is missing.
+    """Compares a runner's answer scores with the key.
 
-    ``floor`` is the noise floor of the runner's precision on these questions. int8 is allowed a few flips, others none.
+    ``computed``: batches of [rows, answers], or None if the output is missing. ``floor``: the noise floor of the runner's
+    precision on these questions. int8 may flip a few answers, other precisions none.
     """
     margin = near_tie_margin(floor)
     reference = np.concatenate([np.asarray(chunk, np.float64) for chunk in key.reference] or [np.zeros((0, 2))])
     chosen = _answers(computed, key.reference)
     best = reference.argmax(axis=1)
     second, first = np.sort(reference, axis=1)[:, -2:].T
-    # How far below float64's best its score of the runner's answer lies: a near-tie with the second says nothing of a third.
-    given_up = np.where(chosen == NO_ANSWER, np.inf, first - np.take_along_axis(reference, chosen[:, None], 1)[:, 0])
+    # How far float64's score of the chosen answer is below its best: a near-tie with the second does not excuse a third answer.
+    shortfall = np.where(chosen == NO_ANSWER, np.inf, first - np.take_along_axis(reference, chosen[:, None], 1)[:, 0])
     near = first - second < margin
     facts = {
         "near_ties": near,
         "agreed": ~near & (chosen == best),
-        "flips": (chosen != best) & ~(given_up < margin),
-        "tied_flips": (chosen != best) & (given_up < margin),
+        "flips": (chosen != best) & ~(shortfall < margin),
+        "tied_flips": (chosen != best) & (shortfall < margin),
         "correct": chosen == key.answer,
         "reference_correct": best == key.answer,
     }
@@ -142,40 +155,40 @@ def decide(
 
 
 def clear_choices(computed: Chunks, reference: Chunks, floor: float, masks: Chunks | None) -> tuple[int, int] | None:
-    """How many of int8's choices among the last axis' entries are float64's, of how many that are no near-ties.
+    """Counts choices (the best entry of the last axis) that are not near-ties: ``(equal to float64's, all)``.
 
-    This is for checkpoints without labels. ``masks`` are 0 where there is nothing to choose. None where rows were flattened, as
-    a golden file does with large outputs.
+    int8 is judged by these where no labels are known. ``masks`` are 0 for rows without a choice. Returns None if rows were
+    flattened, as in a golden file's samples of a large output.
     """
     agreed = clear = 0
-    for number, (found, wanted) in enumerate(zip(computed, reference, strict=True)):
+    for number, (got, wanted) in enumerate(zip(computed, reference, strict=True)):
         if wanted.ndim < 2:
             return None
         ordered = np.sort(wanted.astype(np.float64), axis=-1)
         counted = ordered[..., -1] - ordered[..., -2] >= near_tie_margin(floor)
         if masks is not None:
             counted &= masks[number] != 0
-        agreed += int((counted & (found.argmax(axis=-1) == wanted.argmax(axis=-1))).sum())
+        agreed += int((counted & (got.argmax(axis=-1) == wanted.argmax(axis=-1))).sum())
         clear += int(counted.sum())
     return agreed, clear
 
 
 def wrong_choices(agreed: int, clear: int) -> str | None:
-    """Why so many of int8's clear choices will not do."""
+    """Returns why int8 fails with this number of clear choices that agree, or None if it passes."""
     if not clear:
-        return "nothing was compared: no choice but near-ties"
+        return "nothing was compared: every choice is a near-tie"
     if agreed >= LEAST_INT8_AGREEMENT * clear:
         return None
-    return f"only {agreed:,} of {clear:,} clear choices are float64's; {LEAST_INT8_AGREEMENT:.0%} are needed"
+    return f"only {agreed:,} of {clear:,} clear choices equal float64's; {LEAST_INT8_AGREEMENT:.0%} must"
 
 
 def percent(part: int, whole: int) -> str:
-    """A share for people to read, cut and not rounded: only all of them are 100 %."""
+    """Formats a share for people, rounded down, so that only a whole share is 100 %."""
     return f"{part * 1000 // whole / 10:g} %" if whole else "-"
 
 
 def _answers(computed: Chunks | None, reference: Chunks) -> NDArray[np.int64]:
-    """Each row's best answer; ``NO_ANSWER`` in all of them if the shapes do not fit."""
+    """Returns each row's best answer, int64 [rows]; ``NO_ANSWER`` if the row is not finite or the shapes do not fit."""
     rows = sum(len(chunk) for chunk in reference)
     if computed is None or shapes(computed) != shapes(reference) or not rows:
         return np.full(rows, NO_ANSWER)
@@ -187,7 +200,7 @@ def _structural_fault(computed: Chunks | None, reference: Chunks) -> str | None:
     if computed is None:
         return "missing output"
     if shapes(computed) != shapes(reference):
-        return "answers of another shape"
+        return "the answers have another shape than float64's"
     return None if all(np.isfinite(chunk).all() for chunk in computed) else "NaN or infinity"
 
 
@@ -195,14 +208,14 @@ def _wrong_decisions(total: Tally, precision: str) -> str | None:
     if precision == "int8":
         return wrong_choices(total.agreed, total.clear) or _too_few_right(total)
     if total.flips:
-        return f"{total.flips:,} of {total.questions:,} answers are not float64's, nor tied with them"
-    return None if total.clear else "nothing was compared: no question but near-ties"
+        return f"{total.flips:,} of {total.questions:,} answers differ from float64's by more than a near-tie"
+    return None if total.clear else "nothing was compared: every question is a near-tie"
 
 
 def _too_few_right(total: Tally) -> str | None:
     if total.correct >= LEAST_INT8_ACCURACY * total.reference_correct:
         return None
-    return f"{total.correct:,} right answers are less than {LEAST_INT8_ACCURACY:.0%} of float64's {total.reference_correct:,}"
+    return f"{total.correct:,} true answers are less than {LEAST_INT8_ACCURACY:.0%} of float64's {total.reference_correct:,}"
 
 
 def _tally(facts: Mapping[str, NDArray[np.bool_]], chosen: NDArray[np.bool_]) -> Tally:

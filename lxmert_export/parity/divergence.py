@@ -1,4 +1,4 @@
-"""Where a runner leaves its reference: the drift at every point of the network, and the first that jumps."""
+"""Where a runner leaves its reference: its drift at every point of the network, and the first point whose score jumps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from lxmert_export.parity.points import Point
 from lxmert_export.parity.scores import EPS, LEAST_FLOOR, THRESHOLD
 
 Array = NDArray[np.generic]
-# Once anything is beyond the threshold, the first point above this is where it began. `benchmarks/locate_study.py` says how far
-# below it the points of sound files stay.
+# If any point is above the threshold, the error began at the first point above JUMP. `benchmarks/locate_study.py` measures how
+# far below JUMP the points of sound files stay.
 JUMP = 3.0
 
 
 @dataclass
 class Drift:
-    """How far a runner is from float64 at one point, on one family of inputs, beside what its precision costs there.
+    """The error of a runner against float64 at one point, on one family of inputs, and the noise floor there.
 
-    Sums of squares, pooled over batches as they come: no array is kept. ``misshapen`` is a tensor of another size.
+    ``error``, ``noise`` and ``reference`` are sums of squares over all batches, so that no array is kept. ``misshapen``: a tensor
+    had another size than the reference's.
     """
 
     point: Point
@@ -36,7 +37,7 @@ class Drift:
     misshapen: bool = False
 
     def add(self, wanted: Array, got: Array, noise: float) -> None:
-        """Pools one batch; ``noise`` is the sum of squares of the canonical model's own errors in the precision."""
+        """Adds one batch. ``noise``: the sum of squares of the canonical model's own errors in the precision."""
         exact = wanted.astype(np.float64).reshape(-1)
         self.reference += float(np.square(exact).sum())
         self.noise += noise
@@ -49,23 +50,23 @@ class Drift:
 
     @property
     def error_rms(self) -> float:
-        """Root mean square of the error; infinite where the tensor has another size, or is not finite."""
+        """RMS of the error; infinite if the tensor has another size or is not finite."""
         broken = self.misshapen or not math.isfinite(self.error)
         return math.inf if broken else math.sqrt(self.error / self.values)
 
     @property
     def reference_rms(self) -> float:
-        """Root mean square of what it should be."""
+        """RMS of the float64 values."""
         return math.sqrt(self.reference / self.values)
 
     @property
     def floor(self) -> float:
-        """The noise floor, as of an output."""
+        """The noise floor, defined as for an output."""
         return max(math.sqrt(self.noise / self.values), LEAST_FLOOR * EPS[self.precision] * self.reference_rms)
 
     @property
     def score(self) -> float:
-        """Error over floor; of what is exactly zero, infinite unless it is met."""
+        """Error / floor. If the floor is 0 (values that are exactly zero): 0 without an error, else infinity."""
         if self.floor == 0:
             return 0.0 if self.error_rms == 0 else math.inf
         return self.error_rms / self.floor
@@ -73,7 +74,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """The worst that a layer shows: of its points and of all families of inputs. None stands for what is not finite."""
+    """The worst drift of a layer, over its points and all families of inputs. A figure that is not finite is None."""
 
     layer: str
     score: float | None
@@ -84,10 +85,13 @@ class LayerDrift:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first layer of an artifact whose score jumps, the operator family in it, and where that is in the file.
+    """The first layer of an artifact whose score jumps, and the place in that layer. These fields are None if nothing jumps.
 
-    All of it is None where nothing jumps. ``tensor`` is the file's own name for what is wrong first; ``inputs`` the family of
-    inputs that shows it most. ``curve`` has a row per layer in execution order; ``points`` of ``points_known`` were compared.
+    family    the kind of operator that is wrong first
+    tensor    the file's name of the tensor that is wrong first
+    inputs    the family of inputs with the worst score at that tensor
+    curve     one row per layer, in execution order
+    points    the number of points that were compared, of ``points_known``
     """
 
     artifact: str
@@ -107,23 +111,23 @@ class Divergence:
         return self.layer is not None
 
     def summary(self) -> str:
-        """One line."""
+        """One line: the layer that goes wrong first, or that none does."""
         compared = f"{self.points} of {self.points_known} points compared"
         if not self.found:
             return f"{self.artifact}: no layer's score jumps ({compared})"
-        score = "what is not finite, or of another shape" if self.score is None else f"score {self.score:.4g}"
+        score = "values not finite, or of another shape," if self.score is None else f"score {self.score:.4g}"
         return (
             f"{self.artifact}: goes wrong first in {self.layer}, {self.family} of {self.module or 'the backbone'}: {score} on "
             f"{self.inputs} inputs, at {self.tensor} ({compared})"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As reports hold it."""
+        """The fields as JSON values."""
         return {**vars(self), "curve": [vars(row) for row in self.curve]}
 
 
 def first_jump(drifts: Sequence[Drift]) -> Drift | None:
-    """The drift at which the score jumps first, in the order given, which is that of execution."""
+    """Returns the first of the drifts, given in execution order, whose score jumps; None if none does."""
     worst = worst_of_points(drifts)
     if not any(drift.score > THRESHOLD for drift in worst):
         return None
@@ -131,27 +135,27 @@ def first_jump(drifts: Sequence[Drift]) -> Drift | None:
 
 
 def worst_of_points(drifts: Iterable[Drift]) -> list[Drift]:
-    """Of every point the family of inputs that shows most, in the points' order."""
-    found: dict[Point, Drift] = {}
+    """Returns, for every point in order, the drift on the family of inputs with the worst score."""
+    worst: dict[Point, Drift] = {}
     for drift in drifts:
-        if drift.point not in found or drift.score > found[drift.point].score:
-            found[drift.point] = drift
-    return list(found.values())
+        if drift.point not in worst or drift.score > worst[drift.point].score:
+            worst[drift.point] = drift
+    return list(worst.values())
 
 
 def drift_curve(drifts: Sequence[Drift]) -> tuple[LayerDrift, ...]:
-    """The worst drift of every layer, in execution order."""
-    found: dict[str, Drift] = {}
+    """Returns the worst drift of every layer, in execution order."""
+    worst: dict[str, Drift] = {}
     for drift in drifts:
         layer = drift.point.layer
-        if layer not in found or drift.score > found[layer].score:
-            found[layer] = drift
+        if layer not in worst or drift.score > worst[layer].score:
+            worst[layer] = drift
     return tuple(
         LayerDrift(layer, finite(drift.score), finite(drift.error_rms), drift.floor, drift.reference_rms)
-        for layer, drift in found.items()
+        for layer, drift in worst.items()
     )
 
 
 def finite(figure: float) -> float | None:
-    """JSON has no infinity."""
+    """Returns the figure, or None for infinity and NaN, which JSON lacks."""
     return figure if math.isfinite(figure) else None

@@ -1,4 +1,4 @@
-"""What else is worth knowing of an error than its RMS: how large, where, and what it does to choices. Judges nothing."""
+"""Further measures of an error beside its RMS: its size, where it is, and which choices it changes. They judge nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from lxmert_export.parity.decisions import near_tie_margin
 from lxmert_export.parity.scores import EPS, Chunks, rms
 
-TOP = 5  # how many of the best entries `top_k_overlap` looks at
+TOP = 5  # the number of best entries that `top_k_overlap` compares
 WORST_INPUTS = 3
-# Edges of the histogram of |error| / floor, in powers of two; what lies beyond is counted in the outermost bins.
+# Edges of the histogram of |error| / floor, in powers of two. The two outermost bins count everything beyond them.
 HISTOGRAM_POWERS = (-12, 8)
 HISTOGRAM_EDGES = np.concatenate([[0.0], 2.0 ** np.arange(HISTOGRAM_POWERS[0], HISTOGRAM_POWERS[1] + 1), [np.inf]])
 
@@ -21,11 +21,14 @@ Float64s = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Choices:
-    """What errors do to the entry chosen in each row of the last axis, where there is one to choose.
+    """How errors change the choice (the best entry of the last axis) in each row that has one.
 
-    ``agreed`` of ``rows`` choose the same; of the others ``tied_flips`` are nearer to a tie than an artifact that just passes may
-    err, and ``flips`` are not. ``top_k_overlap`` is the share of the ``TOP`` best that both have, ``divergence`` the mean
-    Kullback-Leibler divergence of the distributions, in nats.
+    rows             the number of rows with a choice
+    agreed           rows with the same choice
+    tied_flips       rows with another choice that is a near-tie
+    flips            rows with another choice that is not a near-tie
+    top_k_overlap    the share of the ``TOP`` best entries that both have, averaged over rows
+    divergence       the Kullback-Leibler divergence of the distributions in nats, averaged over rows
     """
 
     rows: int
@@ -38,7 +41,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class WorstInput:
-    """One row of one batch of a family, and the error RMS of the output over it."""
+    """One row of one batch of a family, and the RMS error of the output in that row."""
 
     batch: int
     row: int
@@ -47,11 +50,11 @@ class WorstInput:
 
 @dataclass(frozen=True)
 class Figures:
-    """Errors in every usual measure, pooled over the batches of a family.
+    """The error in the usual measures, pooled over the batches of a family.
 
-    Relative errors divide by the reference's magnitude, none taken as smaller than the noise floor. ``ulp_*`` count units in the
-    last place of the precision at the reference's magnitude; None of int8, which has no such. ``histogram`` counts values by
-    |error| / floor between ``HISTOGRAM_EDGES``.
+    relative_*    error / magnitude of the reference; magnitudes below the noise floor count as the floor
+    ulp_*         error in units in the last place of the precision, at the reference's magnitude; None for int8
+    histogram     the number of values by |error| / floor, between ``HISTOGRAM_EDGES``
     """
 
     error_mean: float
@@ -69,9 +72,10 @@ class Figures:
 def measure_figures(
     reference: Chunks, computed: Chunks, floor: float, precision: str | None, *, masks: Chunks | None, chosen: bool
 ) -> Figures:
-    """All figures of finite arrays of the same shapes.
+    """Returns all figures of finite arrays of the same shapes.
 
-    ``chosen`` says that the last axis holds scores of what one is chosen from, ``masks`` where there is a choice at all.
+    ``chosen``: whether the last axis holds scores to choose by. ``masks``: for each batch, 0 for rows without a choice; None if
+    all rows have one.
     """
     wanted, got = _flat(reference), _flat(computed)
     error = np.abs(got - wanted)
@@ -97,7 +101,7 @@ def _flat(chunks: Chunks) -> Float64s:
 
 
 def _last_place(values: Float64s, precision: str) -> Float64s:
-    """One unit in the last place of a precision at each magnitude; that of its least normal number below that."""
+    """Returns one unit in the last place of a precision at each magnitude, never less than at its smallest normal number."""
     least = -14 if precision == "fp16" else -1022 if precision == "fp64" else -126
     _, exponent = np.frexp(values)
     units: Float64s = np.ldexp(EPS[precision], np.maximum(exponent - 1, least))
@@ -118,7 +122,7 @@ def _worst_inputs(reference: Chunks, computed: Chunks) -> tuple[WorstInput, ...]
     rows = [
         WorstInput(batch, row, rms([one_got.astype(np.float64) - one_wanted.astype(np.float64)]))
         for batch, (wanted, got) in enumerate(zip(reference, computed, strict=True))
-        if wanted.ndim > 1  # a golden file's samples of a large output are flat: no rows are left
+        if wanted.ndim > 1  # a golden file's samples of a large output are flat, without rows
         for row, (one_wanted, one_got) in enumerate(zip(wanted, got, strict=True))
     ]
     return tuple(sorted(rows, key=lambda row: -row.error_rms)[:WORST_INPUTS])
@@ -131,12 +135,12 @@ def _choices(reference: Chunks, computed: Chunks, floor: float, masks: Chunks | 
     margin, counts = near_tie_margin(floor), {"rows": 0, "agreed": 0, "tied_flips": 0}
     overlap = divergence = 0.0
     for wanted, got in rows:
-        best, found = wanted.argmax(axis=-1), got.argmax(axis=-1)
+        best, chosen = wanted.argmax(axis=-1), got.argmax(axis=-1)
         at = np.arange(len(wanted))
-        given_up = wanted[at, best] - wanted[at, found]
+        shortfall = wanted[at, best] - wanted[at, chosen]
         counts["rows"] += len(wanted)
-        counts["agreed"] += int((best == found).sum())
-        counts["tied_flips"] += int(((best != found) & (given_up < margin)).sum())
+        counts["agreed"] += int((best == chosen).sum())
+        counts["tied_flips"] += int(((best != chosen) & (shortfall < margin)).sum())
         overlap += float(_top_overlap(wanted, got).sum())
         divergence += float(_divergence(wanted, got).sum())
     if not counts["rows"]:
@@ -148,7 +152,7 @@ def _choices(reference: Chunks, computed: Chunks, floor: float, masks: Chunks | 
 
 
 def _chosen_rows(number: int, reference: Chunks, computed: Chunks, masks: Chunks | None) -> tuple[Float64s, Float64s]:
-    """One batch's rows in which there is a choice: [rows, entries] of the reference and of what was computed."""
+    """Returns the rows of one batch that have a choice: [rows, entries] of the reference and of the runner."""
     wanted, got = (side[number].astype(np.float64) for side in (reference, computed))
     seen = np.full(wanted.shape[:-1], True) if masks is None else masks[number] != 0
     return wanted[seen], got[seen]
@@ -162,8 +166,8 @@ def _top_overlap(wanted: Float64s, got: Float64s) -> Float64s:
 
 
 def _divergence(wanted: Float64s, got: Float64s) -> Float64s:
-    likely, found = (side - _log_sum(side) for side in (wanted, got))
-    divergence: Float64s = np.maximum((np.exp(likely) * (likely - found)).sum(axis=-1), 0)  # not below 0 by rounding
+    log_p, log_q = (side - _log_sum(side) for side in (wanted, got))
+    divergence: Float64s = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(axis=-1), 0)  # not below 0 by rounding
     return divergence
 
 

@@ -1,14 +1,17 @@
-"""Holds a runner to the laws: makes a trial's calls, lays their outputs over the base call's, and scores the difference.
+"""Judges a runner by the laws: runs the calls of a trial, aligns their outputs with the base call's, and scores the difference.
 
-The score is that of a pair: the RMS difference over sqrt(2) floors. The floors are those of the artifact's golden file, of the
-family that a base call is of. Where there are none, they are estimated from the runner itself: how far its outputs move when
-features and boxes move by one rounding step of the precision, and never below the least floor. The network carries such a step
-on much as it does its own rounding (benchmarks/laws.md has the measured ratio). Outputs that no feature reaches, the language
-layers' states before the first cross-modality layer, have the least floor.
+The score is that of a pair: the RMS difference / (sqrt(2) x floor). The floor of an output is
 
-A fully masked row adds -10000 to every score, beside which float32 has steps of 2^-10. Rounding to these moves a score, and so
-an attention weight relative to itself, by 2^-10 / sqrt(12); what the weights mix moves by no more. An estimate has that share
-of the output added.
+    in the golden file    the floor of the base call's family
+    not there             an estimate from the runner: how far the output moves if features and boxes move by one rounding step
+
+The network amplifies such a step about as much as its own rounding (benchmarks/laws.md has the measured ratio). An estimate is at
+least the least floor. Outputs that no feature reaches (states of the language layers, which come before the cross-modality
+layers) have the least floor.
+
+A fully masked row adds -10000 to every attention score. Near 10000, float32 has steps of 2^-10. Rounding to these steps changes a
+score by 2^-10 / sqrt(12) (RMS), and so each attention weight by this share of itself. The weighted mean changes by no larger
+share. This share of the output's RMS is therefore added (as a root sum of squares) to an estimated floor.
 """
 
 from __future__ import annotations
@@ -36,14 +39,14 @@ from lxmert_export.parity.scores import (
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import TensorSpec
 
-DRAWS = 2  # nudged calls for an estimate
-SCORE_ROUNDING = 2.0**-10 / 12**0.5  # of a softmax's scores beside the mask bias of -10000, in float32
+DRAWS = 2  # the number of nudged calls for an estimate
+SCORE_ROUNDING = 2.0**-10 / 12**0.5  # RMS rounding error in float32 of a softmax's scores near -10000
 
 
 def law_floors(run: Run, subject: Subject, bases: Mapping[str, Arrays], precision: str, golden: Floors) -> Floors:
-    """The floor of every output of each base call, by (base, output).
+    """Returns the floor of every output of each base call, by (base, output).
 
-    ``bases`` are the base calls' outputs; ``golden`` the floors of a golden file by (family, output), or none.
+    ``bases``: the outputs of the base calls. ``golden``: the floors of a golden file by (family, output); may be empty.
     """
     floors = {}
     for base, outputs in bases.items():
@@ -56,9 +59,9 @@ def law_floors(run: Run, subject: Subject, bases: Mapping[str, Arrays], precisio
 
 
 def estimate_floors(run: Run, inputs: Arrays, outputs: Arrays, precision: str) -> dict[str, Floor]:
-    """Floors without a reference: how far ``outputs`` of ``inputs`` move with one step of the precision in features and boxes.
+    """Estimates floors without a reference: how far ``outputs`` move if features and boxes of ``inputs`` move by one step.
 
-    int8's is a share of how much an output varies, as everywhere.
+    The step is that of the precision. int8's floor is not estimated, but ``int8_floor``, as everywhere.
     """
     if precision == "int8":
         return {name: int8_floor([array]) for name, array in outputs.items()}
@@ -74,7 +77,7 @@ def _beside_mask_bias(floor: Floor) -> Floor:
 
 
 def nudged(inputs: Arrays, step: float, seed: int) -> Arrays:
-    """Inputs whose features and boxes are each a step larger or smaller, of their own size."""
+    """Returns the inputs with each feature and box value changed by ± ``step`` x its own size."""
     generator = np.random.default_rng(seed)
     moved = dict(inputs)
     for name, array in inputs.items():
@@ -86,7 +89,7 @@ def nudged(inputs: Arrays, step: float, seed: int) -> Arrays:
 
 @dataclass(frozen=True)
 class Examined:
-    """A runner that is held to the laws, in one arithmetic: what its base calls gave by name, and the floors of that."""
+    """A runner to be judged by the laws in one arithmetic. ``bases``: outputs of its base calls. ``floors``: their floors."""
 
     runner: str
     arithmetic: Arithmetic
@@ -96,9 +99,10 @@ class Examined:
 
 
 def judge_trial(examined: Examined, trial: Trial, run: Run) -> list[Cell]:
-    """A cell for every output: in order names, shapes, NaN and infinity, values. A call that fails fails the law.
+    """Returns a cell for every output. Checks, in this order: names, shapes, NaN and infinity, values.
 
-    ``run`` is the examined runner's, or that of another of the same artifact on other threads.
+    ``run`` is the examined runner's, or that of a runner of the same artifact with another number of threads. If a call raises
+    ``ArtifactError``, every cell fails.
     """
     names = [spec.name for spec in examined.subject.signature.outputs]
     try:
@@ -113,19 +117,19 @@ def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[A
     if reason := _structural_fault(examined, trial, name, found):
         return law_cell(examined, trial, name, reason, None)
     got = laid_over(np.concatenate([outputs[name] for outputs in found]), axes, trial.places)
-    speaks = compared(base[name].shape, axes, trial.seen)
-    wanted, got = base[name][speaks], got[speaks]
+    belongs = compared(base[name].shape, axes, trial.seen)
+    wanted, got = base[name][belongs], got[belongs]
     if not wanted.size:
         reason = "nothing was compared"
     elif not (np.isfinite(wanted).all() and np.isfinite(got).all()):
         reason = "NaN or infinity"
     elif trial.to_the_bit and wanted.tobytes() != got.tobytes():
-        reason = f"{int((wanted != got).sum())} of {wanted.size} values are not those of the first call, to the bit"
+        reason = f"{int((wanted != got).sum())} of {wanted.size} values are not bit for bit those of the first call"
     return law_cell(examined, trial, name, reason, errors([wanted], [got]))
 
 
 def _structural_fault(examined: Examined, trial: Trial, name: str, found: Sequence[Arrays]) -> str | None:
-    """What is wrong with an output of the base call or of a trial's, before values are looked at."""
+    """Returns what is wrong with the name or shape of an output, in the base call or the trial's calls."""
     subject = examined.subject
     base = (subject.bases[trial.base], examined.bases[trial.base])
     for inputs, outputs in (base, *zip(trial.calls, found, strict=True)):
@@ -140,7 +144,7 @@ def _structural_fault(examined: Examined, trial: Trial, name: str, found: Sequen
 
 
 def law_cell(examined: Examined, trial: Trial, output: str, reason: str | None, found: Errors | None) -> Cell:
-    """A cell of the report: the law stands where others have their opponent, its variation where they have their inputs."""
+    """Returns a law's cell of the report: ``against`` names the law, ``family`` its variation."""
     floor = examined.floors.get((trial.base, output))
     if reason is None and floor is None:
         reason = "no floor is known for this output"

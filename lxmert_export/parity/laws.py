@@ -1,10 +1,10 @@
-"""Laws that LXMERT obeys whatever its weights are: calls of one runner that must agree, so that no reference is needed.
+"""Laws that LXMERT obeys whatever its weights are. Two calls of one runner must agree, so no reference is needed.
 
-Each variation of a law changes a call in a way that must change nothing, or only move things. Its trial says which calls to
-make, and where in their outputs each row, word and object of the base call lies. Compared is where the law speaks: words and
-objects that are seen. What a model says of a masked one means nothing.
+Each variation of a law changes a call in a way that must leave the outputs unchanged, or only move them. Its ``Trial`` says which
+calls to make, and where in their outputs each row, word and object of the base call is. Only unmasked words and objects are
+compared: outputs for masked ones have no meaning.
 
-Laws are necessary, never sufficient: a constant obeys them all.
+Keeping all laws does not prove parity: a model that returns a constant keeps them, too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ THREADS = "thread counts"
 
 ROWS = 8
 TEXT, OBJECTS = 8, 5  # of the base call, where the axes are dynamic
-PADDED = 3  # further words or objects behind the masks
-# The two base calls: ragged masks where the fixed axes leave room for them, and everything seen.
+PADDED = 3  # the number of masked words or objects to append
+# The two base calls: one with ragged masks (where the fixed axes have room for them), one with nothing masked.
 BASE, UNMASKED = "base", "unmasked"
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OBJECT_INPUTS = ("visual_feats", "visual_pos", "visual_attention_mask")
@@ -47,8 +47,10 @@ AnyT = TypeVar("AnyT", bound=np.generic)
 class Subject:
     """What the laws are tried on: an artifact's signature and config, and the inputs of its base calls.
 
-    ``bases`` are the base calls by name. ``family`` is which family of sample inputs the ragged one is of, ``other`` a call of
-    the same sizes with everything else in it. ``axes`` names the axes of each input and output, fixed ones too.
+    bases     the inputs of the base calls, by name
+    other     inputs of the same sizes with other values
+    family    the family of sample inputs that the base call with ragged masks is like
+    axes      the names of the axes of each input and output, fixed ones too
     """
 
     signature: Signature
@@ -60,36 +62,38 @@ class Subject:
 
     @property
     def inputs(self) -> Arrays:
-        """The inputs of the base call."""
+        """The inputs of the base call with ragged masks."""
         return self.bases[BASE]
 
     @property
     def masks(self) -> Seen:
-        """Which words [rows, text] and objects [rows, (2,) objects] of the base call are seen."""
+        """The masks of ``inputs``, True where unmasked: words [rows, text] and objects [rows, (2,) objects]."""
         return {axis: self.inputs[name].astype(bool) for axis, name in MASKS.items()}
 
     @property
     def rows(self) -> int:
-        """Rows of a base call."""
+        """The number of rows of a base call."""
         return len(self.inputs["input_ids"])
 
     @property
     def fixed(self) -> dict[str, int]:
-        """The axes that have one size only."""
+        """The fixed axes and their sizes."""
         return self.signature.fixed_sizes
 
     def place(self, name: str, axis: str) -> int:
-        """Which axis of an input is ``axis``."""
+        """Returns the position of ``axis`` in the shape of an input."""
         return self.axes[name].index(axis)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Calls whose outputs, joined row by row, must be those of a base call.
+    """Calls whose outputs, joined row by row, must equal those of a base call.
 
-    ``places``: for ``batch`` [rows], ``text`` [rows, text] or ``objects`` [rows, (2,) objects] where in the joined outputs each
-    one of the base lies, if not where it was. ``seen`` says which words and objects are compared; all where left out.
-    ``whole``: a runtime that would part the call proves nothing by it. ``to_the_bit``: rounding is no excuse.
+    places        where each row, word or object of the base call is in the joined outputs, for axes along which they move:
+                  ``batch`` [rows], ``text`` [rows, text], ``objects`` [rows, (2,) objects]
+    seen          which words and objects are compared; an axis that is left out is compared whole
+    whole         True if a runner that splits the call into smaller ones would prove nothing
+    to_the_bit    True if not even a rounding difference is allowed
     """
 
     calls: tuple[Arrays, ...]
@@ -104,7 +108,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A variation of a law that was not tried, and why: never a pass."""
+    """A variation of a law that was not tried, and the reason. This is not a pass."""
 
     law: str
     variation: str
@@ -115,7 +119,7 @@ class NotRun:
 
 
 def draw_subject(signature: Signature, config: LxmertConfig, *, seed: int = 0) -> Subject:
-    """Draws the base calls that a signature has room for: the same for the same signature, config and seed."""
+    """Draws base calls that fit a signature; the same signature, config and seed give the same calls."""
     fixed = signature.fixed_sizes
     family = next(name for name in ("ragged", "token-types", "plain") if FAMILY_KINDS[name].fits(fixed))
     sizes = {"batch": ROWS, "text": min(TEXT, config.max_position_embeddings), "objects": OBJECTS, **fixed}
@@ -135,7 +139,7 @@ def draw_subject(signature: Signature, config: LxmertConfig, *, seed: int = 0) -
 
 
 def _named_axes(signature: Signature, config: LxmertConfig) -> dict[str, Axes]:
-    """The axes of every input and output by name, where a signature has sizes in place of some: those of its task."""
+    """Returns the axes of every input and output by name. A fixed axis, a number in the signature, gets its name in the task."""
     axes = {spec.name: spec.axes for spec in signature}
     task = next((task for task in TASKS if task == signature.task), None)
     if task is None:
@@ -146,9 +150,9 @@ def _named_axes(signature: Signature, config: LxmertConfig) -> dict[str, Axes]:
 
 
 def make_trials(subject: Subject, *, apart: str | None = None) -> Iterator[Trial | NotRun]:
-    """Every variation of every law, as a trial or with why not.
+    """Yields every variation of every law, as a trial or as ``NotRun`` with the reason.
 
-    ``apart`` is why an artifact owes LXMERT's laws nothing, if it does not; what every runtime owes is tried all the same.
+    ``apart``: why LXMERT's laws do not apply to the artifact, None if they do. Determinism is tried in any case.
     """
     known = set(subject.axes)
     for (law, variation), make in VARIATIONS.items():
@@ -167,15 +171,15 @@ def make_trials(subject: Subject, *, apart: str | None = None) -> Iterator[Trial
 
 
 def padded_words(subject: Subject) -> Trial | str:
-    """More padded words behind the mask."""
+    """Appends masked words."""
     words = subject.inputs["input_ids"].shape[1]
     if words + PADDED > subject.config.max_position_embeddings:
-        return f"the position table has {subject.config.max_position_embeddings} rows"
+        return f"the position table has only {subject.config.max_position_embeddings} rows"
     return _padded(subject, "text", TEXT_INPUTS)
 
 
 def padded_objects(subject: Subject) -> Trial | str:
-    """More padded objects behind the mask."""
+    """Appends masked objects."""
     return _padded(subject, "objects", OBJECT_INPUTS)
 
 
@@ -188,18 +192,18 @@ def _padded(subject: Subject, axis: str, names: tuple[str, ...]) -> Trial | str:
         widths[subject.place(name, axis)] = (0, PADDED)
         call[name] = np.pad(call[name], widths)
     mask = subject.masks[axis]
-    where = np.broadcast_to(np.arange(mask.shape[-1]), mask.shape)  # the first ones, as before
+    where = np.broadcast_to(np.arange(mask.shape[-1]), mask.shape)  # nothing moves: the appended ones come last
     return Trial((call,), places={axis: where}, seen=subject.masks)
 
 
 def permuted_objects(subject: Subject) -> Trial | str:
-    """The objects of each row in another order, with their boxes and masks: padded ones come between seen ones."""
+    """Reorders the objects of each row, with their boxes and masks, so that masked objects come between unmasked ones."""
     mask = subject.masks["objects"]
     if mask.shape[-1] == 1:
         return "objects is fixed to 1"
     numbers = np.broadcast_to(np.arange(mask.shape[-1]), mask.shape)
     shuffled = np.random.default_rng(0).permuted(numbers, axis=-1)
-    # Each takes the place of the next in a shuffle of its row, so that none stays where it was.
+    # Each object takes the place of the next one in a shuffled order of its row, so that none stays where it was.
     order = np.take_along_axis(np.roll(shuffled, 1, axis=-1), np.argsort(shuffled, axis=-1), axis=-1)
     call = dict(subject.inputs)
     for name in OBJECT_INPUTS:
@@ -210,7 +214,7 @@ def permuted_objects(subject: Subject) -> Trial | str:
 
 
 def rows_alone(subject: Subject) -> Trial | str:
-    """Each row in a call of its own."""
+    """Runs each row in a separate call."""
     if fault := _single_batch(subject):
         return fault
     if "batch" in subject.fixed:
@@ -220,7 +224,7 @@ def rows_alone(subject: Subject) -> Trial | str:
 
 
 def rows_reversed(subject: Subject) -> Trial | str:
-    """The rows in reverse order."""
+    """Reverses the order of the rows."""
     if fault := _single_batch(subject):
         return fault
     call = {name: array[::-1].copy() for name, array in subject.inputs.items()}
@@ -228,7 +232,7 @@ def rows_reversed(subject: Subject) -> Trial | str:
 
 
 def other_neighbours(subject: Subject) -> Trial | str:
-    """Every second row replaced by another, then the others: those between them do not notice."""
+    """Replaces every second row and, in a second call, the other rows: the rows that were kept must not change."""
     if fault := _single_batch(subject):
         return fault
     rows = np.arange(subject.rows)
@@ -247,24 +251,24 @@ def _single_batch(subject: Subject) -> str | None:
 
 
 def masked_words(subject: Subject) -> Trial | str:
-    """Other ids and token types where words are masked."""
+    """Replaces the ids and token types of masked words."""
     return _masked(subject, "text", ("input_ids", "token_type_ids"))
 
 
 def masked_features(subject: Subject) -> Trial | str:
-    """Other features where objects are masked."""
+    """Replaces the features of masked objects."""
     return _masked(subject, "objects", ("visual_feats",))
 
 
 def masked_boxes(subject: Subject) -> Trial | str:
-    """Other boxes where objects are masked."""
+    """Replaces the boxes of masked objects."""
     return _masked(subject, "objects", ("visual_pos",))
 
 
 def _masked(subject: Subject, axis: str, names: tuple[str, ...]) -> Trial | str:
     seen = subject.masks[axis]
     if seen.all():
-        return "the fixed axes leave no room for a masked one"
+        return "the fixed axes leave no room for a masked word or object"
     call = dict(subject.inputs)
     for name in names:
         shown = seen.reshape(seen.shape + (1,) * (call[name].ndim - seen.ndim))
@@ -273,12 +277,12 @@ def _masked(subject: Subject, axis: str, names: tuple[str, ...]) -> Trial | str:
 
 
 def all_words_masked(subject: Subject) -> Trial:
-    """All words of every row masked: adding -10000 to every score of a softmax changes nothing."""
+    """Masks all words of every row: adding -10000 to every score of a softmax changes nothing."""
     return _all_masked(subject, "text")
 
 
 def all_objects_masked(subject: Subject) -> Trial:
-    """The same of the objects."""
+    """Masks all objects of every row, which changes nothing for the same reason."""
     return _all_masked(subject, "objects")
 
 
@@ -289,11 +293,11 @@ def _all_masked(subject: Subject, axis: str) -> Trial:
 
 
 def same_again(subject: Subject) -> Trial:
-    """The same call again, after all others: the same bits."""
+    """Repeats the base call, which must return the same bits."""
     return Trial((subject.inputs,), to_the_bit=True)
 
 
-# Determinism comes last, when everything else has been asked in between.
+# Determinism is tried at once, and again after all other calls.
 VARIATIONS: dict[tuple[str, str], Callable[[Subject], Trial | str]] = {
     (DETERMINISM, "at once"): same_again,
     (PADDING, "words"): padded_words,
@@ -312,12 +316,12 @@ VARIATIONS: dict[tuple[str, str], Callable[[Subject], Trial | str]] = {
 
 
 def on_threads(subject: Subject, threads: int) -> Trial:
-    """The base call, for a runner that was opened with another number of threads."""
+    """Returns the base call, for a runner that was opened with another number of threads."""
     return Trial((subject.inputs,), law=THREADS, variation=f"{threads} thread{'s' if threads > 1 else ''}")
 
 
 def laid_over(array: NDArray[np.generic], axes: Axes, places: Places) -> NDArray[np.generic]:
-    """An output of a trial's calls, each row, word and object of it where the base call has it."""
+    """Returns an output of a trial's calls, with each row, word and object moved to its place in the base call."""
     if "batch" in places:
         each = IMAGES_PER_SENTENCE if axes[0] == "images" else 1
         array = array[(places["batch"][:, None] * each + np.arange(each)).reshape(-1)]
@@ -328,16 +332,16 @@ def laid_over(array: NDArray[np.generic], axes: Axes, places: Places) -> NDArray
 
 
 def compared(shape: tuple[int, ...], axes: Axes, seen: Seen) -> NDArray[np.bool_]:
-    """Which values of an output, of this shape and axes, are of words and objects that are seen."""
-    speaks = np.ones(shape, dtype=bool)
+    """Returns which values of an output belong to unmasked words and objects, as booleans of its shape."""
+    belongs = np.ones(shape, dtype=bool)
     for place, axis in enumerate(axes):
         if isinstance(axis, str) and axis in seen:
-            speaks &= _along(seen[axis], shape, place)
-    return speaks
+            belongs &= _along(seen[axis], shape, place)
+    return belongs
 
 
 def _along(per_row: NDArray[AnyT], shape: tuple[int, ...], place: int) -> NDArray[AnyT]:
-    """[batch, (2,) size] → [rows, 1, …, size, …, 1]: beside an output of this shape, along one of its axes."""
+    """[batch, (2,) size] → [rows, 1, …, size, …, 1]: broadcasts along axis ``place`` of an output of this shape."""
     flat = per_row.reshape(-1, per_row.shape[-1])
-    flat = np.repeat(flat, shape[0] // len(flat), axis=0)  # the sentence of two pictures
+    flat = np.repeat(flat, shape[0] // len(flat), axis=0)  # both images of a pair have the same sentence
     return flat.reshape(shape[0], *(flat.shape[1] if n == place else 1 for n in range(1, len(shape))))

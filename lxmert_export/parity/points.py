@@ -1,6 +1,6 @@
-"""Where a network can be looked into: its intermediates in execution order, by the module that each belongs to.
+"""Points of a network at which runners can be compared: its intermediate tensors, in execution order.
 
-One list serves every target: what the canonical model computes at a point, a file computes at the point of the same name.
+The list is the same for every target: the canonical model and a file are compared at points of the same name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import ANSWER_OUTPUT, OBJECT_OUTPUTS, Signature
 from lxmert_export.spec.weight_names import BACKBONE
 
-MASKS = "masks"  # the layer that stands for what is made of the two masks, which every other one reads
+MASKS = "masks"  # the "layer" of the two mask biases, which all other layers read
 # Points that are the output of one linear layer.
 LINEAR = frozenset((
     "query projection", "key projection", "value projection", "attention output", "expand", "contract", "projection",
@@ -22,10 +22,12 @@ LINEAR = frozenset((
 
 @dataclass(frozen=True)
 class Point:
-    """An intermediate: what ``module`` gives or, with ``read_by``, what that submodule of it is given.
+    """An intermediate tensor of ``module``: its output or, with ``read_by``, the input of that submodule.
 
-    ``layer`` is what is told of first, ``family`` the kind of operator that computes it, ``call`` which use of a module that is
-    used twice, as the cross attention is. ``output`` names the output of the signature that it equals.
+    layer     the layer that reports name
+    family    the kind of operator that computes the tensor
+    call      which call, for a module that is called twice (cross attention)
+    output    the signature's output that equals the tensor, if any
     """
 
     layer: str
@@ -37,12 +39,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """One name for it, such as ``lxmert.cross_modality_layers.0.cross_attention/softmax/2``."""
+        """Its unique name, such as ``lxmert.cross_modality_layers.0.cross_attention/softmax/2``."""
         return f"{self.module}/{self.family}/{self.call}"
 
 
 def network_points(config: LxmertConfig, signature: Signature) -> tuple[Point, ...]:
-    """Every point of a task's network, in execution order; heads that the signature does not give are left out."""
+    """Returns every point of a task's network, in execution order, without heads whose outputs the signature lacks."""
     prefix = "" if signature.task == "model" else BACKBONE
     return (*_backbone(config, prefix), *_heads(config, signature))
 
@@ -85,7 +87,7 @@ def _embeddings(prefix: str) -> Iterator[Point]:
 def _attention(layer: str, path: str, call: int = 1) -> Iterator[Point]:
     for name in ("query", "key", "value"):
         yield Point(layer, f"{path}.{name}", f"{name} projection", call)
-    yield Point(layer, path, "softmax", call)  # with the scale and the mask's addition
+    yield Point(layer, path, "softmax", call)  # includes the scale and the mask
     yield Point(layer, path, "context", call, read_by=f"{path}.output")
     yield Point(layer, f"{path}.output", "attention output", call)
     yield from _layer_norm(layer, f"{path}.layer_norm", call)
@@ -99,28 +101,28 @@ def _feed_forward(layer: str, path: str) -> Iterator[Point]:
 
 
 def _layer_norm(layer: str, path: str, call: int = 1) -> Iterator[Point]:
-    yield Point(layer, path, "normalisation", call)  # with the residual before it; without gain and shift
+    yield Point(layer, path, "normalisation", call)  # includes the residual sum, but not gain and shift
     yield Point(layer, path, "layer norm", call)
 
 
 def _heads(config: LxmertConfig, signature: Signature) -> Iterator[Point]:
-    given = {spec.name for spec in signature.outputs}
-    if "prediction_logits" in given:
+    outputs = {spec.name for spec in signature.outputs}
+    if "prediction_logits" in outputs:
         yield from _transform("masked_language_head")
         yield Point("masked_language_head", "masked_language_head", "head", output="prediction_logits")
-    if "cross_relationship_score" in given:
+    if "cross_relationship_score" in outputs:
         yield Point("match_head", "match_head", "head", output="cross_relationship_score")
     for head, output in (("answer_head", ANSWER_OUTPUT), ("pair_head", "logits")):
-        if output in given:
+        if output in outputs:
             yield Point(head, f"{head}.expand", "expand")
             yield Point(head, head, "GELU", read_by=f"{head}.layer_norm")
             yield from _layer_norm(head, f"{head}.layer_norm")
             yield Point(head, f"{head}.answers", "head", output=output)
-    if objects := [target for target in config.visual_losses if OBJECT_OUTPUTS[target] in given]:
+    if objects := [target for target in config.visual_losses if OBJECT_OUTPUTS[target] in outputs]:
         yield from _transform("object_head")
         for target in objects:
-            place = Point("object_head", f"object_head.targets.{target}", "head")
-            yield replace(place, output=OBJECT_OUTPUTS[target])
+            point = Point("object_head", f"object_head.targets.{target}", "head")
+            yield replace(point, output=OBJECT_OUTPUTS[target])
 
 
 def _transform(head: str) -> Iterator[Point]:

@@ -1,4 +1,4 @@
-"""What the emulator foretells of an fp16 engine: the errors that its ONNX graph makes when every result is rounded."""
+"""Predicts the errors of a half-precision engine on a GPU: those of its ONNX graph when every result is rounded (emulated)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from lxmert_export.parity.report import ParityReport
 
-UNVALIDATED = "unvalidated"  # no device has been asked yet
+UNVALIDATED = "unvalidated"  # not measured on a device yet
 
 
 def predicted_errors(report: ParityReport) -> dict[str, dict[str, Any]]:
-    """For each output, the errors of the inputs on which it fares worst, as ``manifest.json`` holds them.
+    """Returns, for each output, its errors on its worst inputs, as ``manifest.json`` holds them.
 
-    Empty where nothing was emulated. ``status`` is ``unvalidated`` until a device's own errors stand beside them.
+    Empty if nothing was emulated. ``status`` is ``unvalidated``: the errors were not measured on a device.
     """
     worst = [cell for cell in report.worst_cells() if cell.arithmetic == "emulated"]
     return {
@@ -30,11 +30,11 @@ def predicted_errors(report: ParityReport) -> dict[str, dict[str, Any]]:
 
 
 def predicted_by_manifest(parity: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The same from the ``parity`` of an ONNX artifact's manifest; empty where its gate was skipped."""
+    """Returns the same from the ``parity`` entry of an ONNX artifact's manifest; empty if its gate was skipped."""
     outputs = {} if parity is None else parity["outputs"]
     names = ("inputs", "error_rms", "error_max", "floor", "score")
     return {
-        output: {"status": UNVALIDATED, **{name: ways["emulated"][name] for name in names}}
-        for output, ways in outputs.items()
-        if "emulated" in ways
+        output: {"status": UNVALIDATED, **{name: by_arithmetic["emulated"][name] for name in names}}
+        for output, by_arithmetic in outputs.items()
+        if "emulated" in by_arithmetic
     }

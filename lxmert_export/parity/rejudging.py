@@ -1,4 +1,4 @@
-"""Reads a report that was written as JSON, judges it again under other thresholds, and compares one with a baseline."""
+"""Reads a JSON report, judges it again under other thresholds, and compares it with a baseline."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
-# Scores of one artifact vary a little from machine to machine, and below one floor they say nothing of it. Worse than a baseline
-# is what has more than BASELINE_MARGIN times its score, none taken as smaller than LEAST_BASELINE.
+# Scores of one artifact vary a little between machines, and scores below one floor do not tell artifacts apart. A regression is
+# a score above BASELINE_MARGIN x the baseline's; baselines below LEAST_BASELINE count as LEAST_BASELINE.
 BASELINE_MARGIN = 1.5
 LEAST_BASELINE = 0.5
 
 
 def read_report(path: str | Path) -> ParityReport:
-    """A report as ``--json`` wrote it; ``ArtifactError`` where the file is something else."""
+    """Reads a report that ``--json`` wrote. Raises ``ArtifactError`` if the file is damaged or something else."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
-            raise ArtifactError(f"{path}: is no parity report of this version; write it again: parity --json {path}")
+            raise ArtifactError(f"{path}: is not a parity report of this version; write it again: parity --json {path}")
         return _report(values)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
@@ -37,9 +37,10 @@ def read_report(path: str | Path) -> ParityReport:
 
 
 def judge_again(report: ParityReport, threshold: float | None, pair_threshold: float | None) -> ParityReport:
-    """The same measurements under other thresholds, None for those that each cell has; nothing is run. Laws are pairs here.
+    """Returns the same measurements judged under other thresholds; nothing is run.
 
-    What failed for another reason than its score fails still, and decisions stand: their margins belong to the run.
+    ``pair_threshold`` is for pairs and laws, ``threshold`` for all other cells; None keeps the threshold of each cell. A cell
+    that failed for another reason than its score still fails. Decisions do not change: their margins belong to the run.
     """
 
     def again(cell: Cell) -> Cell:
@@ -54,21 +55,21 @@ def judge_again(report: ParityReport, threshold: float | None, pair_threshold: f
 
 
 def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]:
-    """A line for each way in which a report is worse than a baseline: a proof that is missing, a score or decisions.
+    """Returns a line for each way in which a report is worse than a baseline: a missing result, a score or an accuracy.
 
-    Runners, outputs and families are matched by name. ``ArtifactError``: not one of them is in both.
+    Runners, outputs and families are matched by name. ``ArtifactError``: the two reports have no cell in common.
     """
     found = {_key(cell): cell for cell in report.cells}
     known = {_key(cell): cell for cell in baseline.cells if cell.status == "pass"}
     if not found.keys() & known.keys():
-        raise ArtifactError("the baseline has no cell in common with this report: its runners have other names")
+        raise ArtifactError("the baseline has no cell in common with this report: its runners have different names")
     lines = [line for key, cell in known.items() if (line := _worse(found.get(key), cell))]
     answered = {(decided.runner, decided.arithmetic): decided.total for decided in report.decisions}
     for decided in baseline.decisions:
         now, before = answered.get((decided.runner, decided.arithmetic)), decided.total
         where = f"{decided.runner} ({decided.arithmetic}), held-out questions"
         if now is None:
-            lines.append(f"{where}: not asked, and the baseline's were")
+            lines.append(f"{where}: not asked here, but asked for the baseline")
         elif now.correct * before.questions < before.correct * now.questions:
             share = percent(before.correct, before.questions)
             lines.append(f"{where}: accuracy {percent(now.correct, now.questions)} is below the baseline's {share}")
@@ -78,7 +79,7 @@ def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]
 def _worse(cell: Cell | None, known: Cell) -> str | None:
     where = f"{known.runner} against {known.against}, {known.output}, {known.family} inputs"
     if cell is None:
-        return f"{where}: not run, and the baseline was"
+        return f"{where}: not run here, but run for the baseline"
     limit = BASELINE_MARGIN * max(known.score or 0, LEAST_BASELINE)
     if cell.score is not None and cell.score <= limit and cell.reason is None:
         return None
@@ -87,7 +88,7 @@ def _worse(cell: Cell | None, known: Cell) -> str | None:
 
 
 def _key(cell: Cell) -> tuple[str, ...]:
-    """What a cell is of, in whatever order its pair was named."""
+    """Identifies a cell in two reports; the order in which its pair was named does not matter."""
     names = sorted((cell.runner, cell.against)) if cell.kind == "pair" else (cell.runner, cell.against)
     return (*names, cell.output, cell.family, cell.arithmetic)
 
@@ -114,17 +115,19 @@ def _without(kind: type[RunnerFacts], values: Mapping[str, Any], derived: str) -
 
 
 def _cell(values: Mapping[str, Any]) -> Cell:
-    """``ValueError``: its status or its score is not what its own figures say."""
+    """Raises ``ValueError`` if the cell's status or score contradicts its own figures."""
     cell = Cell(**{**values, "figures": None if values["figures"] is None else _figures(values["figures"])})
     where = f"the cell of {cell.runner} against {cell.against}, {cell.output}, {cell.family} inputs"
     passes = cell.reason is None and cell.score is not None and cell.score <= cell.threshold
     score = "none" if cell.score is None else f"{cell.score:g}"
     if passes != (cell.status == "pass"):
-        raise ValueError(f"{where}: its status is {cell.status}, and its score {score} of {cell.threshold:g}")
+        raise ValueError(
+            f"{where}: its status is {cell.status}, but its score is {score}, its limit {cell.threshold:g}"
+        )
     if cell.score is None or cell.error_rms is None or not cell.floor:
         return cell
     if not math.isclose(cell.score, cell.error_rms / cell.floor, rel_tol=1e-6):
-        raise ValueError(f"{where}: its score {score} is not its error over its floor")
+        raise ValueError(f"{where}: its score {score} is not its error ÷ its floor")
     return cell
 
 

@@ -1,4 +1,4 @@
-"""The measured statement that runners compute the same function: all cells of one check, and the verdict on them."""
+"""The parity report: all cells of one check, what was not run, and the verdict."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ RunnerKind = Literal["artifact", "canonical", "transformers", "recorded", "devic
 
 @dataclass(frozen=True)
 class RunnerFacts:
-    """One row of the matrix: what a runner is, how large, and where it came from.
+    """One row of the matrix: what a runner is, how large it is, and what it was made from.
 
-    ``not_judged`` is its status where nothing of it was run (``skipped`` or ``built-not-run``), and ``reason`` says why.
-    ``bytes`` is the size of all its files, ``source`` the checkpoint that it was made from, ``tools`` the versions that made it.
+    not_judged    None, or the status of a runner of which nothing was run (``skipped``, ``built-not-run``); ``reason`` says why
+    bytes         the size of all its files
+    source        the checkpoint that it was made from
+    tools         the versions of the tools that made it
     """
 
     name: str
@@ -38,7 +40,7 @@ class RunnerFacts:
 
 @dataclass(frozen=True)
 class LawNotRun:
-    """A reference-free law that a runner could not be held to, and why: never a pass."""
+    """A law that could not be tried on a runner, and the reason. This is not a pass."""
 
     runner: str
     law: str
@@ -47,19 +49,20 @@ class LawNotRun:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All cells of one check, and what was not run; ``passed`` needs every cell to pass and no proof to be missing.
+    """All cells of one check, and what was not run. ``passed`` needs every cell to pass and no proof to be missing.
 
-    ``decisions`` are the answers of each runner to the built-in checkpoint's held-out questions, where it was made from that.
-    ``families_not_run`` are those that any runner was not run on, ``not_run`` says of each which. ``required`` are the targets of
-    which a runner must be there, and all must pass. ``regressions`` tell where it is worse than a baseline.
-    ``divergences`` are where runners leave the reference, as ``--locate`` found them; ``provenance`` is what it was run by, on
-    what, against what.
+    families_not_run    families that at least one runner was not run on; ``not_run`` lists them by runner
+    decisions           answers to the built-in checkpoint's held-out questions, of runners made from that checkpoint
+    required            targets that need at least one runner, and whose runners must all pass
+    regressions         a line for each way in which the report is worse than its baseline
+    divergences         where runners leave the reference, as ``--locate`` found
+    provenance          the versions, the machine and the reference of the check
     """
 
     cells: tuple[Cell, ...]
     families_not_run: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    # Runners whose precision the emulator proved when they were exported, over files of these very hashes.
+    # Runners that passed in the emulator at export (recorded in their manifest), with files of the same hashes as now.
     vouched: tuple[str, ...] = ()
     decisions: tuple[Decisions, ...] = ()
     not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,7 +75,7 @@ class ParityReport:
 
     @property
     def unproven(self) -> list[str]:
-        """Runners that only a CPU's float32 arithmetic speaks for."""
+        """Half-precision runners that were computed only in float32 by a CPU, which does not count alone."""
         judged = [cell for cell in self.cells if cell.kind == "reference"]
         proven = {cell.runner for cell in judged if cell.arithmetic != "cpu-fp32-arithmetic"} | set(self.vouched)
         return sorted({cell.runner for cell in judged} - proven)
@@ -84,32 +87,33 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """True only where something was compared, all of it passed, and nothing that was asked for is missing."""
+        """True if something was compared, all of it passed, and nothing that is required is missing."""
         decided = all(decisions.passed for decisions in self.decisions)
         sound = bool(self.cells) and not self.failures and not self.unproven and decided
         return sound and not self.untouched and not self.missing and not self.regressions
 
     @property
     def untouched(self) -> list[str]:
-        """Runners that were to be judged, and of which nothing was compared: no family of inputs was theirs."""
+        """Runners that were to be judged but were not compared with anything, because no family of inputs fits them."""
         compared = {name for cell in self.cells for name in (cell.runner, cell.against)}
         return [facts.name for facts in self.runners if facts.not_judged is None and facts.name not in compared]
 
     @property
     def missing(self) -> list[str]:
-        """A line for each required target that no runner proves, or that some runner of it does not."""
+        """A line for each required target without a runner, and for each runner of a required target that did not pass."""
         lines = []
         for target in self.required:
-            found = [facts for facts in self.runners if facts.target == target]
-            short = [facts for facts in found if self.status_of(facts.name) != "pass"]
-            lines += [f"{target} is required, and no runner of it was named"] if not found else []
-            lines += [f"{target} is required, and {f.name} is {self.status_of(f.name)}{_because(f)}" for f in short]
+            runners = [facts for facts in self.runners if facts.target == target]
+            short = [facts for facts in runners if self.status_of(facts.name) != "pass"]
+            lines += [f"{target} is required, but no runner of this target was named"] if not runners else []
+            lines += [f"{target} is required, but {f.name} is {self.status_of(f.name)}{_because(f)}" for f in short]
         return lines
 
     def status_of(self, runner: str) -> Status:
-        """A runner's own status: ``pass`` only where all that it takes part in was compared and passed.
+        """Returns a runner's status: ``pass`` only if something of it was compared and all of its cells passed.
 
-        A pair that fails speaks against both, unless one alone fails by itself: then against that one.
+        A failed pair counts against both of its runners. Exception: if exactly one of the two also fails without pairs, the
+        pair counts against that one only.
         """
         for facts in self.runners:
             if facts.name == runner and facts.not_judged is not None:
@@ -126,13 +130,13 @@ class ParityReport:
         return "pass" if its_own and not failed else "FAIL"
 
     def _fails_by_itself(self, runner: str) -> bool:
-        """Against the reference, a law, its own first signature or in its decisions; or for want of a proof."""
+        """Whether it fails without pairs: against the reference, a law or its first signature, in decisions, or unproven."""
         cells = [cell for cell in self.failures if cell.kind != "pair" and runner in (cell.runner, cell.against)]
         decided = any(decided.runner == runner and not decided.passed for decided in self.decisions)
         return bool(cells) or decided or runner in self.unproven
 
     def worst_cells(self) -> list[Cell]:
-        """For each runner, opponent and output, the cell of the family that fares worst."""
+        """For each runner, opponent, arithmetic and output, the cell with the worst score of all families."""
         worst: dict[tuple[str, str, str, str], Cell] = {}
         for cell in self.cells:
             key = (cell.runner, cell.against, cell.arithmetic, cell.output)
@@ -141,7 +145,7 @@ class ParityReport:
         return list(worst.values())
 
     def summary(self) -> str:
-        """One line: the verdict, how much was compared, and the worst figures or the first failure."""
+        """One line: the verdict, then the number of cells and the worst score, or the worst failure."""
         if fault := self._fault():
             return f"parity FAILED: {fault}"
         top = max(self.cells, key=badness)
@@ -161,11 +165,11 @@ class ParityReport:
             because = "; ".join(f"{facts.name} is {facts.not_judged}{_because(facts)}" for facts in self.runners)
             return "nothing was compared" + (f": {because}" if because else "")
         if self.unproven:
-            return f"no proof for {', '.join(self.unproven)}: a CPU's float32 arithmetic never passes alone"
+            return f"no proof for {', '.join(self.unproven)}: computed only in float32 by a CPU, which does not count alone"
         if failed := [decisions for decisions in self.decisions if not decisions.passed]:
             return f"{failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
         if self.untouched:
-            return f"nothing was compared of {', '.join(self.untouched)}"
+            return f"{', '.join(self.untouched)}: nothing was compared"
         return next(iter((*self.missing, *self.regressions)), None)
 
     def _least_accurate(self) -> str:
@@ -176,16 +180,16 @@ class ParityReport:
         return (
             f"; {least.questions:,} held-out questions: accuracy {percent(least.correct, least.questions)} "
             f"(float64 {percent(least.reference_correct, least.questions)}), "
-            f"agreement {percent(least.agreed, least.clear)} but for {least.near_ties} near-ties"
-        ) + (f" (the least accurate: {worst.runner})" if several else "")
+            f"agreement {percent(least.agreed, least.clear)}, {least.near_ties} near-ties aside"
+        ) + (f" (least accurate runner: {worst.runner})" if several else "")
 
     def _not_judged(self) -> str:
-        """A pass speaks of what was run alone: what was not is named beside it."""
+        """Names what was not run, because a pass says nothing about it."""
         left = [f"{facts.name} {facts.not_judged}" for facts in self.runners if facts.not_judged is not None]
         return f"; not judged: {', '.join(left)}" if left else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole report as JSON holds it; ``report.schema.json`` describes it."""
+        """The whole report as JSON values; ``report.schema.json`` describes them."""
         return {
             name: finite(value)
             for name, value in {
@@ -215,7 +219,7 @@ def _because(facts: RunnerFacts) -> str:
 
 def _too_much(cell: Cell) -> str:
     if cell.score is None or not np.isfinite(cell.score):
-        return "its score is no finite number"
+        return "its score is not a finite number"
     return f"score {cell.score:.3g} is above {cell.threshold:g}"
 
 
@@ -224,7 +228,7 @@ def _named(cell: Cell) -> str:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity and no tuples: None and lists, all the way down."""
+    """Returns the value with None for infinity and NaN, and lists for tuples, at every depth: JSON has neither."""
     if isinstance(value, Mapping):
         return {name: finite(entry) for name, entry in value.items()}
     if isinstance(value, Iterable | Sequence) and not isinstance(value, str):
@@ -233,7 +237,7 @@ def finite(value: Any) -> Any:
 
 
 class ParityError(LxmertExportError):
-    """An artifact does not compute what its reference computes; ``report`` has every figure."""
+    """An artifact does not compute what its reference computes; ``report`` holds every figure."""
 
     def __init__(self, message: str, report: ParityReport) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Errors in units of the noise floor: how far a runner is from float64, beside how far its precision must be.
+"""Scores: a runner's error against float64, divided by the error that its precision causes anyway.
 
-The reference is the canonical model in float64. The floor of a precision is the error of the canonical model itself, run
-in that precision; a score is a runner's error divided by it. One (output, input family) has one floor.
+The reference is the canonical model in float64. The noise floor of a precision is the RMS error of the canonical model
+itself, run in that precision. A score is a runner's RMS error divided by the floor. Each output has one floor per input family.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# The distance from 1 to the next number: numpy's finfo.eps, and bfloat16's, which numpy does not have. One step of int8, of
-# the largest value that its scale holds.
+# The distance from 1 to the next larger number (numpy has no bfloat16). For int8: one step, relative to the largest value that
+# the scale can hold.
 EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7, "int8": 2.0**-7}
-# A floor is never below this many eps of the reference's RMS: an output that happens to be exact leaves no room at all.
+# A floor is at least this many eps x the reference's RMS. Otherwise an output that happens to be exact would allow no error.
 LEAST_FLOOR = 4.0
-# Above these a score fails. Measured by `make study` (benchmarks/study.md): no score of 3,050 random correct checkpoints was
-# above 7 (TFLite fp16; 2.7 of the others, int8 apart); every planted fault of 20 floors or more is caught.
+# A score above these fails. `make study` (benchmarks/study.md) measured 3,050 random correct checkpoints: no score was above 7
+# (TFLite fp16; 2.7 elsewhere, int8 aside). Every planted fault of 20 floors or more was caught.
 THRESHOLD = 8.0
 PAIR_THRESHOLD = 8.0
 
@@ -27,7 +27,10 @@ Chunks = Sequence[NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Floor:
-    """The noise floor of one (output, family): RMS error of the canonical model at a precision, and what it was pooled from."""
+    """The noise floor of one output in one input family: the canonical model's RMS error at a precision.
+
+    ``reference_rms``: RMS of the float64 outputs. ``samples``, ``values``: number of rows and values in the measurement.
+    """
 
     rms: float
     reference_rms: float
@@ -37,7 +40,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Errors:
-    """How far two sets of arrays are apart: root mean square and largest absolute difference, and how many values."""
+    """The difference of two sets of arrays: its root mean square, its largest absolute value, and the number of values."""
 
     rms: float
     maximum: float
@@ -45,7 +48,10 @@ class Errors:
 
 
 def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
-    """The floor of a precision, from the same batches computed in float64 and in that precision."""
+    """Returns the floor of a precision, from the same batches computed in float64 and in that precision.
+
+    The floor is at least ``LEAST_FLOOR`` eps x the reference's RMS.
+    """
     reference_rms = rms(reference)
     least = LEAST_FLOOR * EPS[precision] * reference_rms
     return Floor(
@@ -57,11 +63,11 @@ def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
 
 
 def int8_floor(reference: Chunks) -> Floor:
-    """The floor of int8: four of its steps, of how much each entry of the last axis differs from its own mean.
+    """Returns the floor of int8: four int8 steps x the RMS deviation of each entry of the last axis from its mean over rows.
 
-    What all rows have in common says nothing of a model: a constant answer must not come near to passing. Batches whose last
-    axes differ (attention over other lengths) have means of their own. What never varies at all (attention over one object)
-    has the floor of float32.
+    Only deviations count, so that a constant answer does not come near to passing. Batches with last axes of different sizes
+    (attention over different lengths) have separate means. The floor is at least float32's: attention over one object never
+    varies.
     """
     centred = []
     for width in {chunk.shape[-1] for chunk in reference}:
@@ -76,12 +82,12 @@ def int8_floor(reference: Chunks) -> Floor:
 
 
 def exact_floor(reference: Chunks) -> Floor:
-    """The least floor of float32, for what ought to be the same computation."""
+    """Returns the least floor of float32, for two runs that should compute the same."""
     return measure_floor(reference, reference, "fp32")
 
 
 def errors(reference: Chunks, computed: Chunks) -> Errors:
-    """Errors pooled over batches, in float64; NaN if anything is NaN."""
+    """Returns the errors pooled over batches, in float64; NaN if any value is NaN."""
     total, largest, values = 0.0, 0.0, 0
     for wanted, got in zip(reference, computed, strict=True):
         difference = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
@@ -92,18 +98,18 @@ def errors(reference: Chunks, computed: Chunks) -> Errors:
 
 
 def rms(chunks: Chunks) -> float:
-    """Root mean square over all batches."""
+    """Returns the root mean square over all batches."""
     total = sum(float(np.square(chunk.astype(np.float64)).sum()) for chunk in chunks)
     return float(np.sqrt(total / max(sum(chunk.size for chunk in chunks), 1)))
 
 
 def score_of(error_rms: float, floor_rms: float) -> float:
-    """An error in noise floors; of an output that is zero everywhere, infinite unless it is met."""
+    """Returns error / floor. If the floor is 0 (an output that is zero everywhere): 0 without an error, else infinity."""
     if not floor_rms:
         return float("inf") if error_rms else 0.0
     return error_rms / floor_rms
 
 
 def pair_score(difference: Errors, one: Floor, other: Floor) -> float:
-    """RMS(A - B) over the root sum of squares of both floors: needs no reference."""
+    """Returns RMS(A - B) / sqrt(floor_A^2 + floor_B^2); needs no reference."""
     return score_of(difference.rms, float(np.hypot(one.rms, other.rms)))

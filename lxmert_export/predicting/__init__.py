@@ -1,1 +1,1 @@
-"""From questions, and what is asked about, to an artifact's answers."""
+"""Answers questions with an artifact."""

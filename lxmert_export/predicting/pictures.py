@@ -1,4 +1,4 @@
-"""A question about a picture → an artifact's answers, without PyTorch. Pictures are for artifacts of the built-in checkpoint."""
+"""Answers a question about a picture with an artifact of the built-in checkpoint. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _LEFT_BEHIND = (
-    ", as there was none beside its weights: save_pretrained writes the model alone. Copy vocab.txt and labels.json of the "
-    "checkpoint that it came from beside them, and export the directory again"
+    ", because there was none beside the weights: save_pretrained writes only the model. Copy vocab.txt and labels.json from the "
+    "original checkpoint to the weights, and export that directory again"
 )
-NO_ATTENTIONS = "the artifact gives no attentions: export it again with --attentions"
+NO_ATTENTIONS = "the artifact has no attention outputs: export it again with --attentions"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LARGEST_SIDE = 0.5  # of a box, over the picture's; a quarter is the most in training
+LARGEST_SIDE = 0.5  # largest side of a box ÷ the picture's side; in training at most a quarter
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What an artifact answered: every answer with its probability, the likeliest first.
+    """What an artifact answered to a question about a picture.
 
-    ``attention`` float64 [tokens, objects] is the last cross-modality layer's, from each token to each object, the mean of its
-    heads; None where the artifact was exported without attentions.
+    ``answers`` holds every answer with its probability, the likeliest first. ``attention`` (float64 [tokens, objects]) is the
+    attention of each token to each object in the last cross-modality layer, averaged over its heads. It is None if the artifact
+    was exported without attentions.
     """
 
     question: str
@@ -59,16 +60,16 @@ class Answered:
     attention: NDArray[np.float64] | None
 
     def attention_of(self, word: str) -> NDArray[np.float64]:
-        """[objects]: where a word of the question looks, the mean of its pieces.
+        """Returns the attention (float64 [objects]) of a word of the question, averaged over the word's tokens.
 
-        ``InputError``: the artifact gives no attentions, or there is no such word.
+        ``InputError``: the artifact has no attention outputs, or the question does not hold the word.
         """
         if self.attention is None:
             raise InputError(NO_ATTENTIONS)
         return np.asarray(self.attention[_pieces_of(word, self.tokens)].mean(axis=0))
 
     def to_dict(self, top: int) -> dict[str, Any]:
-        """As JSON holds it, with the likeliest ``top`` answers."""
+        """Returns what ``ask --json`` prints: the ``top`` likeliest answers, and the boxes."""
         return {
             "question": self.question,
             "answers": [{"answer": answer, "probability": share} for answer, share in self.answers[:top]],
@@ -81,21 +82,21 @@ def ask_about_picture(
 ) -> Answered:
     """Asks an artifact about a picture file.
 
-    ``ArtifactError``: not an artifact of the built-in checkpoint, or one that gives no answers. ``InputError``: a picture or a
-    question that it cannot take, and why.
+    ``ArtifactError``: the artifact is not of the built-in checkpoint, or gives no answers. ``InputError``: the picture or the
+    question does not fit the artifact.
     """
     opened = open_artifact(artifact)
     _check_takes_pictures(opened)
     labels = _labels(opened)
     objects = find_shapes(picture)
     ids, tokens = _tokens(question, _tokenizer(opened), opened)
-    # The way that comes first is the runtime's own; the emulator stands in where the CPU has no kernels (bf16).
-    _, open_one = judged_ways(opened, providers)[0]
-    with open_one() as runner:
+    # The first way is the runtime itself, or the emulator if the CPU has no kernels for the precision (bf16).
+    _, open_first = judged_ways(opened, providers)[0]
+    with open_first() as runner:
         outputs = runner.run(_inputs(ids, objects, opened.manifest.signature))
     scores = outputs[ANSWER_OUTPUT][0].astype(np.float64)
     if not np.isfinite(scores).all():
-        raise ArtifactError(f"{opened.path}: answers NaN or infinity; 'lxmert-export verify' tells what it computes")
+        raise ArtifactError(f"{opened.path}: answers NaN or infinity; check it with 'lxmert-export verify'")
     probabilities = _softmax(scores)
     order = np.argsort(-probabilities, kind="stable")
     answers = tuple((labels[n], float(probabilities[n])) for n in order)
@@ -103,9 +104,9 @@ def ask_about_picture(
 
 
 def check_request(artifact: str | Path, question: str | None, word: str | None) -> None:
-    """Refuses what can be refused before any file is drawn: the artifact, the question, and the word whose attention is wanted.
+    """Checks the artifact, the question and the word whose attention is wanted, before any file is drawn.
 
-    ``ArtifactError`` and ``InputError`` as of ``ask_about_picture`` and ``Answered.attention_of``.
+    Raises the errors of ``ask_about_picture`` and ``Answered.attention_of``.
     """
     opened = open_artifact(artifact)
     _check_takes_pictures(opened)
@@ -122,28 +123,33 @@ def check_request(artifact: str | Path, question: str | None, word: str | None) 
 def check_destination(
     file: str | Path, artifact: str | Path, *, overwrite: bool, picture: str | Path | None = None
 ) -> None:
-    """``ArtifactError`` where a picture must not be drawn: over the picture asked about, inside the artifact, over no PNG."""
+    """Checks that a PNG may be written to ``file``.
+
+    ``ArtifactError``: it is the picture asked about, lies inside the artifact, is a directory, or exists already (with
+    ``overwrite``: exists and is not a PNG).
+    """
     place = Path(file)
     try:
         target = place.resolve()
         if picture is not None and target == Path(picture).resolve():
-            raise ArtifactError(f"{place}: is the picture that is asked about; choose another name to save under")
+            raise ArtifactError(f"{place}: is the picture that is asked about; save to another file")
         if target.is_relative_to(Path(artifact).resolve()):
-            raise ArtifactError(f"{place}: lies inside the artifact {artifact}; choose another place")
+            raise ArtifactError(f"{place}: lies inside the artifact {artifact}; save outside it")
         if place.is_dir():
             raise ArtifactError(f"{place}: is a directory; name a file")
         if place.exists() and not overwrite:
-            raise ArtifactError(f"{place}: exists already; --overwrite replaces a PNG, another name keeps it")
+            raise ArtifactError(f"{place}: exists already; give --overwrite to replace a PNG, or choose another name")
         if place.exists() and not place.read_bytes().startswith(PNG_SIGNATURE):
-            raise ArtifactError(f"{place}: exists and is no PNG, so it is not replaced; choose another name")
+            raise ArtifactError(f"{place}: exists and is not a PNG, so it is not replaced; choose another name")
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{place}: cannot be written: {error}") from error
 
 
 def save_answer(answered: Answered, picture: str | Path, file: str | Path, *, word: str) -> None:
-    """Draws the picture with its boxes shaded by where ``word`` looks, and the answer below, as PNG.
+    """Writes a PNG of the picture, with its boxes shaded by the attention of ``word`` and the answer below.
 
-    ``InputError``: the artifact gives no attentions, or there is no such word. ``ArtifactError``: it cannot be written.
+    ``InputError``: the artifact has no attention outputs, or the question does not hold the word. ``ArtifactError``: the file
+    cannot be written.
     """
     attention = answered.attention_of(word)
     (best, share), *_ = answered.answers
@@ -152,12 +158,12 @@ def save_answer(answered: Answered, picture: str | Path, file: str | Path, *, wo
 
 
 def draw_picture(seed: int, file: str | Path) -> list[Question]:
-    """Draws the scene of a seed into a PNG file, and returns a question of every family that it admits, with the answers.
+    """Draws the random scene of a seed into a PNG file. Returns a question of every possible kind about it, with its answer.
 
-    ``InputError``: no such seed. ``ArtifactError``: it cannot be written.
+    ``InputError``: a negative seed. ``ArtifactError``: the file cannot be written.
     """
     if seed < 0:
-        raise InputError(f"the seed of a scene is zero or more, not {seed}")
+        raise InputError(f"the seed of a scene must be zero or more, not {seed}")
     scene = scene_of_seed(seed)
     _write_picture(draw_scene(scene), Path(file))
     return list(questions_of_every_family(scene, Random(seed)))
@@ -173,7 +179,7 @@ def _write_picture(picture: Image.Image, file: Path) -> None:
 
 
 def find_shapes(picture: str | Path) -> Objects:
-    """The shapes of a picture file. ``InputError``: unreadable, no shape, or what the demo world never has."""
+    """Finds the shapes in a picture file. ``InputError``: the file is unreadable, or not like the pictures of training."""
     seen = read_picture(picture)
     try:
         objects = find_objects(seen)
@@ -181,11 +187,13 @@ def find_shapes(picture: str | Path) -> Objects:
         raise InputError(f"{picture}: {error}") from error
     if len(objects.boxes) > MOST_SHAPES:
         raise InputError(
-            f"{picture}: shows {len(objects.boxes)} separate shapes; the demo world has up to {MOST_SHAPES} in a picture"
+            f"{picture}: shows {len(objects.boxes)} separate shapes; the built-in checkpoint knows pictures with at most "
+            f"{MOST_SHAPES}"
         )
     if (objects.boxes[:, 2:] - objects.boxes[:, :2]).max() > LARGEST_SIDE:
         raise InputError(
-            f"{picture}: one shape spans more than half of it; the demo world has small ones, apart, on a plain background"
+            f"{picture}: one shape spans more than half of it; the built-in checkpoint knows small, separate shapes on a plain "
+            "background"
         )
     return objects
 
@@ -195,8 +203,8 @@ def _check_takes_pictures(artifact: Artifact) -> None:
     if not is_demo_world(manifest.config.extra):
         spec = manifest.signature.input("visual_feats")
         raise ArtifactError(
-            f"{artifact.path}: takes features, not pictures: visual_feats [{', '.join(map(str, spec.axes))}] of the regions "
-            f"of an object detector, {spec.axes[-1]} wide; pictures are for artifacts of the built-in checkpoint, 'demo'"
+            f"{artifact.path}: takes features, not pictures: visual_feats [{', '.join(map(str, spec.axes))}], features of an "
+            f"object detector, {spec.axes[-1]} wide; only artifacts of the built-in checkpoint, 'demo', take pictures"
         )
     if ANSWER_OUTPUT not in {spec.name for spec in manifest.signature.outputs}:
         raise ArtifactError(
@@ -218,33 +226,34 @@ def _labels(artifact: Artifact) -> list[str]:
         or len({label for label in labels if isinstance(label, str)}) != count
         or len(labels) != count
     ):
-        raise ArtifactError(f"{file}: is no list of {count} answers of its own; export it again")
+        raise ArtifactError(f"{file}: is not a list of {count} different answers; export it again")
     return labels
 
 
 def _tokens(
     question: str, tokenizer: PreTrainedLxmertTokenizer, artifact: Artifact
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Ids and tokens of a question. ``InputError``: empty, too long, or with words that the demo world has not."""
+    """Ids and tokens of a question. ``InputError``: it is empty, too long, or has words that the checkpoint does not know."""
     if not question.strip():
         raise InputError("the question is empty; ask something, such as: how many circles are there?")
     try:
         question.encode()
     except UnicodeEncodeError as error:  # bytes of the command line that Python could not decode
-        raise InputError("the question holds bytes that are no UTF-8; type it anew in a UTF-8 terminal") from error
+        raise InputError("the question holds bytes that are not UTF-8; type it again in a UTF-8 terminal") from error
     ids = tokenizer.encode(question)
     manifest = artifact.manifest
     longest = manifest.signature.fixed_sizes.get("text", manifest.config.max_position_embeddings)
     if len(ids) > longest:
         raise InputError(
-            f"the question has {len(ids)} tokens; {artifact.path} takes {longest} at most: ask a shorter one"
+            f"the question has {len(ids)} tokens; {artifact.path} takes at most {longest}: ask a shorter question"
         )
     words = [word.strip("?!.,;:") for word in question.split()]
     unknown = [word for word in words if tokenizer.unk_token in tokenizer.tokenize(word)]
     if unknown:
         near = [match for word in unknown for match in get_close_matches(word.lower(), WORDS, n=1)]
-        hint = f"did you mean {', '.join(near)}?" if near else f"it knows: {' '.join(w for w in WORDS if w.isalpha())}"
-        raise InputError(f"the demo world has no word {', '.join(map(repr, unknown))}; {hint}")
+        known = " ".join(word for word in WORDS if word.isalpha())
+        hint = f"did you mean {', '.join(near)}?" if near else f"it knows: {known}"
+        raise InputError(f"the built-in checkpoint does not know the word {', '.join(map(repr, unknown))}; {hint}")
     tokens = tuple(tokenizer.convert_ids_to_tokens(ids))
     if not any(token.isalpha() for token in tokens):
         raise InputError("the question has no words; ask something, such as: how many circles are there?")
@@ -252,26 +261,28 @@ def _tokens(
 
 
 def _tokenizer(artifact: Artifact) -> PreTrainedLxmertTokenizer:
-    """The artifact's own tokenizer. ``ArtifactError``: files that its manifest has no hash of would be read."""
+    """Reads the artifact's tokenizer. ``ArtifactError``: it has none, or a tokenizer file is not listed in its manifest."""
     strays = [n for n in TOKENIZER_FILES if artifact.file(n).exists() and n not in artifact.manifest.files]
     if strays:
-        raise ArtifactError(f"{artifact.path}: {', '.join(strays)} did not come with it; take it out, or export again")
+        raise ArtifactError(
+            f"{artifact.path}: {', '.join(strays)} is not listed in its manifest; remove the file, or export again"
+        )
     if not any(artifact.file(name).exists() for name in TOKENIZER_FILES):
         raise ArtifactError(f"{artifact.path}: has no tokenizer{_LEFT_BEHIND}")
     return load_tokenizer(artifact.path)
 
 
 def _pieces_of(word: str, tokens: Sequence[str]) -> list[int]:
-    """The places of a word's tokens. ``InputError``: it is not in the question."""
+    """The positions of a word's tokens. ``InputError``: the word is not in the question."""
     words = _words(tokens)
     found = next((places for text, places in words if text in (word, word.lower())), None)
     if found is None:
-        raise InputError(f"{word!r} is no word of the question; choose from {' '.join(text for text, _ in words)}")
+        raise InputError(f"{word!r} is not a word of the question; choose from {' '.join(text for text, _ in words)}")
     return found
 
 
 def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """The words that tokens make up, each with the places of its pieces: ``circle ##s`` is ``circles``."""
+    """Joins tokens to words, each with the positions of its tokens: ``circle ##s`` is ``circles``."""
     words: list[tuple[str, list[int]]] = []
     for place, token in enumerate(tokens):
         if token.startswith("##") and words:
@@ -283,7 +294,7 @@ def _words(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
 
 
 def _inputs(ids: Sequence[int], objects: Objects, signature: Signature) -> Arrays:
-    """One row; axes that the artifact fixes are padded with what its masks hide, a fixed batch with the same row again."""
+    """The inputs of one question. Fixed text and objects axes are padded and masked; a fixed batch repeats the row."""
     fixed = signature.fixed_sizes
     found = len(objects.boxes)
     room = fixed.get("objects", found)

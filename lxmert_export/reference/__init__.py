@@ -1,1 +1,1 @@
-"""The canonical PyTorch model in float64: what artifacts are judged against, and where they leave it."""
+"""The canonical PyTorch model in float64: judges artifacts by it, and locates where they differ from it."""

@@ -1,4 +1,4 @@
-"""Artifacts, and whatever else computes the same function, judged by a checkpoint in float64 and against one another."""
+"""Judges artifacts, and other runners of the same function, by a checkpoint in float64 and against each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ from lxmert_export.spec.signature import OBJECT_OUTPUTS, Signature
 
 @dataclass(frozen=True)
 class Contest:
-    """What is judged: artifacts, runners by name (``NAMED_RUNNERS``), recorded outputs; and on which inputs beside the drawn."""
+    """What is judged and on which inputs.
+
+    named       runners by name (``NAMED_RUNNERS``)
+    recorded    outputs that another program recorded, with their inputs
+    own         the user's own inputs, used in addition to the drawn ones
+    """
 
     artifacts: Sequence[Artifact]
     named: Sequence[str] = ()
@@ -38,7 +43,7 @@ class Contest:
     own: OwnInputs | None = None
 
     def samples(self, signature: Signature, drawn: SampleInputs, limits: InputLimits) -> SampleInputs:
-        """The drawn families, and those of files."""
+        """Returns the drawn families and those from files."""
         files = (*self.recorded, *((self.own,) if self.own else ()))
         return SampleInputs((*drawn.families, *(file.family(signature, limits) for file in files)), drawn.not_run)
 
@@ -52,19 +57,19 @@ def check_against_module(
     laws: bool = False,
     time_limit: float | None = None,
 ) -> ParityReport:
-    """Judges runners of one task against a module in float64, and every pair of them against each other."""
+    """Judges runners of one task by a module in float64, and every pair of runners against each other."""
     config = contest.artifacts[0].manifest.config
     yardstick, limits = Yardstick(module, config, progress), InputLimits.of(config)
     signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()
-    # before anything is run: what does not fit is told at once
+    # Before anything is run, so that inputs that do not fit are reported at once.
     samples = contest.samples(signature, sample_inputs(signature, config), limits)
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_judgeable(artifact)
-        its_own = samples_for(artifact)
+        taken = samples_for(artifact)
         if not artifact.is_calibrated:
-            its_own = contest.samples(artifact.manifest.signature, its_own, limits)
-        return judge_by(yardstick, artifact, its_own, providers, progress, laws=laws, time_limit=time_limit)
+            taken = contest.samples(artifact.manifest.signature, taken, limits)
+        return judge_by(yardstick, artifact, taken, providers, progress, laws=laws, time_limit=time_limit)
 
     judged, others = judge_each(contest.artifacts, judge_one, beside=bool(contest.named or contest.recorded))
     for name in contest.named:
@@ -80,7 +85,7 @@ def check_against_module(
 
 
 def _check_judgeable(artifact: Artifact) -> None:
-    """``BuiltNotRun`` or ``MissingExtra`` before anything is computed that the artifact would be compared with."""
+    """Raises ``BuiltNotRun`` or ``MissingExtra`` before the artifact's reference is computed."""
     check_runnable(artifact)
     target = artifact.target
     if target.facts is not None:
@@ -90,7 +95,7 @@ def _check_judgeable(artifact: Artifact) -> None:
 def _judge_named(
     name: str, yardstick: Yardstick, signature: Signature, samples: SampleInputs, progress: Progress
 ) -> Judged:
-    """The canonical model in a precision, or the transformers library's. ``ConversionError``: the latter cannot be had."""
+    """Judges the canonical model in a precision, or transformers' model. ``ConversionError``: there is no transformers model."""
     module, precision = yardstick.module, NAMED_RUNNERS[name]
     if name == TRANSFORMERS:
         module = transformers_module(module, yardstick.config, signature.task)
@@ -111,11 +116,11 @@ def _judge_named(
 
 
 def _judge_recorded(recorded: OwnInputs, yardstick: Yardstick, signature: Signature, limits: InputLimits) -> Judged:
-    """Outputs that another program recorded, judged as float32 on its own inputs alone."""
+    """Judges outputs that another program recorded, as float32, on the recorded inputs alone."""
     here = replace(signature, outputs=tuple(spec for spec in signature.outputs if spec.name in recorded.recorded))
     family = recorded.family(here, limits)
     if len(family.batches) > len(recorded.outputs):
-        raise ArtifactError(f"{recorded.path}: recorded outputs cannot be parted into the batches of a fixed axis")
+        raise ArtifactError(f"{recorded.path}: recorded outputs cannot be split to fit an artifact with a fixed batch")
     samples = SampleInputs((family,), ())
     reference = yardstick.reference(here, samples)
     recording: Recording = {
@@ -134,7 +139,7 @@ def _judged(
     signature: Signature,
     samples: SampleInputs,
 ) -> Judged:
-    """Judges values, not widths: PyTorch gives each output in the width in which it was computed."""
+    """Judges values, not dtypes: PyTorch returns each output in the dtype in which it was computed."""
     wide = "float64" if facts.precision == "fp64" else "float32"
     recording = {key: [chunk.astype(wide) for chunk in chunks] for key, chunks in recording.items()}
     signature = replace(signature, outputs=tuple(replace(spec, dtype=wide) for spec in signature.outputs))
@@ -145,16 +150,16 @@ def _judged(
 
 
 def _without_object_heads(signature: Signature) -> Signature:
-    """The outputs that the transformers library's models have, too: they keep their object heads to themselves."""
+    """The signature without object heads, whose outputs transformers' models do not return."""
     outputs = tuple(spec for spec in signature.outputs if spec.name not in OBJECT_OUTPUTS)
     return replace(signature, outputs=outputs)
 
 
 def _few_rows(samples: SampleInputs, contest: Contest) -> list[str]:
-    """A floor over few rows is less certain than one of drawn inputs: said, not hidden."""
+    """A note for each file of so few rows that its noise floor is less certain than that of drawn inputs."""
     files = {file.family_name: file.path for file in (*contest.recorded, *((contest.own,) if contest.own else ()))}
     return [
-        f"{files[family.name]}: {sum(family.rows)} rows; the noise floor of fewer than {LEAST_SAMPLES} is less certain"
+        f"{files[family.name]}: has {sum(family.rows)} rows; with fewer than {LEAST_SAMPLES} the noise floor is less certain"
         for family in samples.families
         if family.name in files and sum(family.rows) < LEAST_SAMPLES
     ]

@@ -1,4 +1,4 @@
-"""The parity gate: judges an artifact by the module it was made from, and writes its golden file."""
+"""The parity gate: judges an artifact by the module that it was made from, and writes its golden file."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def pass_gate(
     *,
     samples: SampleInputs | None = None,
 ) -> ParityReport:
-    """Judges an artifact against the module it was made from, and writes its golden file.
+    """Judges an artifact by the module that it was made from, and writes its golden file.
 
-    ``samples`` are real inputs, for an artifact that was calibrated for such alone; all others are judged on drawn ones. The
-    report is returned whatever it says; the caller refuses an artifact that did not pass.
+    ``samples``: real inputs, for an artifact that was calibrated for real inputs only; all others are judged on drawn inputs.
+    A failed report is returned, not raised: the caller refuses the artifact.
     """
     samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
     yardstick = Yardstick(module, artifact.manifest.config, progress)
@@ -50,12 +50,12 @@ def pass_gate(
 
 
 def samples_for(artifact: Artifact) -> SampleInputs:
-    """Drawn inputs; of an artifact that was calibrated for real ones, those that its golden file keeps."""
+    """Returns drawn inputs or, for an artifact that was calibrated for real inputs only, those in its golden file."""
     manifest = artifact.manifest
     if artifact.is_calibrated:
         if GOLDEN_FILE not in manifest.files:
             raise ArtifactError(
-                f"{artifact.path}: written with --no-parity, so the real inputs that it is right for are lost; export it again"
+                f"{artifact.path}: written with --no-parity, so it keeps no real inputs to judge it on; export it again"
             )
         return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
     return sample_inputs(manifest.signature, manifest.config)
@@ -71,7 +71,7 @@ def judge_by(
     laws: bool = False,
     time_limit: float | None = None,
 ) -> Judged:
-    """Judges one artifact by a module, once its files are found to be of the precision that its manifest says."""
+    """Judges one artifact by a module, after a check that its files have the precision that its manifest says."""
     if artifact.target.facts is not None:
         check_precision(artifact)
     manifest = artifact.manifest
@@ -83,7 +83,7 @@ def judge_by(
 def answer_held_out(
     module: nn.Module, config: LxmertConfig, questions: HeldOut, progress: Progress = silent
 ) -> HeldOut:
-    """Held-out questions with a module's float64 answers to them, and its floors in all of their precisions."""
+    """Returns held-out questions with a module's float64 answers, and its noise floor in each of their precisions."""
     signature, limits = task_signature(config, "question-answering"), InputLimits.of(config)
 
     def answers(precision: str) -> list[NDArray[np.generic]]:

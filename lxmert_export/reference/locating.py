@@ -1,4 +1,4 @@
-"""Where an artifact goes wrong: its own intermediates beside the canonical model's, layer by layer."""
+"""Finds where an artifact goes wrong: compares its intermediates with the canonical model's, layer by layer."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Search:
-    """``locate`` as it goes to another process."""
+    """A call of ``locate`` that another process can run."""
 
     artifact: Artifact
     module: nn.Module
 
     def run(self, progress: Progress = silent) -> Divergence:
-        """Locates in this process."""
+        """Calls ``locate`` in this process."""
         return locate(self.artifact, self.module, progress)
 
 
 def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -> Divergence:
-    """The first layer whose score jumps, and the first operator family in it, by the artifact's own graph.
+    """Returns the first layer whose score jumps, and the first operator family in it, from the artifact's own graph.
 
-    ``module`` is the canonical model it was made from. Every point is judged as an output is by the gate: its error against
-    float64 over the error of the canonical model at the artifact's precision. ``ArtifactError``: a target that shows nothing of
-    its inside, a file without names, a task of the user's own.
+    ``module``: the canonical model that the artifact was made from. The score of a point is like that of an output: its error
+    against float64 / the canonical model's error at the artifact's precision.
+
+    ``ArtifactError``: the target does not show its intermediates, the file has no names, or the task is the user's own.
     """
     drifts, tensors = measure_drifts(artifact, module, progress)
     jump = first_jump(drifts)
@@ -63,11 +64,11 @@ def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -
 def measure_drifts(
     artifact: Artifact, module: nn.Module, progress: Progress = silent
 ) -> tuple[list[Drift], Mapping[Point, str]]:
-    """The drift at every point on every family of inputs, in execution order, and the tensor of the file that each point is."""
+    """Returns the drift at every point on every family of inputs, in execution order, and each point's tensor in the file."""
     manifest = artifact.manifest
     if manifest.task not in TASKS:
         raise ArtifactError(
-            f"{artifact.path}: task {manifest.task!r} is of a module of your own, whose layers are not known"
+            f"{artifact.path}: task {manifest.task!r} belongs to a module of your own, whose layers are unknown"
         )
     points = network_points(manifest.config, manifest.signature)
     with ExitStack() as held:
@@ -77,21 +78,21 @@ def measure_drifts(
         canonical = held.enter_context(_Canonical(artifact, module, points))
         samples = taken_by(runner, samples_for(artifact))
         advance = counted(progress, f"inside {artifact.name}", sum(f.first_batches for f in samples.families))
-        found: dict[str, list[Drift]] = {}
+        by_family: dict[str, list[Drift]] = {}
         for family in samples.families:
-            found[family.name] = [Drift(point, family.name, manifest.precision) for point in points]
+            by_family[family.name] = [Drift(point, family.name, manifest.precision) for point in points]
             for batch in family.batches[: family.first_batches]:
                 reference, got = canonical.reference(batch), runner.run(batch)
                 noise = canonical.noise(batch, reference)
-                for drift in found[family.name]:
+                for drift in by_family[family.name]:
                     name = drift.point.name
                     drift.add(reference[name], got[name], noise[name])
                 advance(family.name)
-    return [drifts[place] for place in range(len(points)) for drifts in found.values()], tensors
+    return [drifts[place] for place in range(len(points)) for drifts in by_family.values()], tensors
 
 
 class _Canonical(ExitStack):
-    """The canonical model at its points: in float64, and in the artifact's precision, whose errors are the noise."""
+    """The canonical model at its points, in float64 and in the artifact's precision. The error of the latter is the noise."""
 
     def __init__(self, artifact: Artifact, module: nn.Module, points: Sequence[Point]) -> None:
         super().__init__()
@@ -103,22 +104,22 @@ class _Canonical(ExitStack):
         self._runners: dict[str, TorchIntermediates] = {}
 
     def reference(self, batch: Arrays) -> Arrays:
-        """What flows at each point in float64."""
+        """Returns the tensor at each point in float64."""
         return self._run("fp64", batch)
 
     def noise(self, batch: Arrays, reference: Arrays) -> dict[str, float]:
-        """The sum of squares of the precision's own errors at each point.
+        """Returns the sum of squared errors that the precision causes anyway, at each point.
 
-        As of outputs: int8's is not measured, and fp16's where the model overflows is bf16's, brought to fp16's step.
+        As for outputs, int8's is not measured. At points where the model overflows in fp16, it is bf16's, scaled to fp16's step.
         """
         if self.precision == "int8":
             return {name: int8_floor([array]).rms ** 2 * array.size for name, array in reference.items()}
-        found = self._errors(self.arithmetic, batch, reference)
-        if self.arithmetic == "fp16" and not all(map(np.isfinite, found.values())):
+        errors = self._errors(self.arithmetic, batch, reference)
+        if self.arithmetic == "fp16" and not all(map(np.isfinite, errors.values())):
             step = (EPS["fp16"] / EPS["bf16"]) ** 2
             wide = self._errors("bf16", batch, reference)
-            found = {name: error if np.isfinite(error) else wide[name] * step for name, error in found.items()}
-        return found
+            errors = {name: error if np.isfinite(error) else wide[name] * step for name, error in errors.items()}
+        return errors
 
     def _errors(self, arithmetic: str, batch: Arrays, reference: Arrays) -> dict[str, float]:
         computed = self._run(arithmetic, batch)

@@ -1,4 +1,4 @@
-"""The canonical model's own intermediates: what flows at each point, caught by hooks while it runs."""
+"""The canonical model's intermediates: hooks catch the tensor at each point while the model runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lxmert_export.reference.torch_runner import TorchRunner, to_array
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-MASK_PLACE = 2  # among the arguments of an attention
+MASK_PLACE = 2  # the position of the mask among the arguments of an attention
 
 
 class TorchIntermediates(TorchRunner):
-    """Runs a module in one precision and gives, by the points' names, what flows there instead of its outputs."""
+    """Runs a module in one precision. Returns the tensors at the points, by the points' names, instead of its outputs."""
 
     def __init__(
         self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str, points: Sequence[Point]
@@ -39,7 +39,7 @@ class TorchIntermediates(TorchRunner):
         return self._found
 
     def _watch(self, model: nn.Module, point: Point) -> None:
-        """Hooks onto a module where a point's tensor comes out of it, or goes into it."""
+        """Adds a hook to the module that a point's tensor comes out of, or goes into."""
         if point.family == "normalisation":
             model.get_submodule(point.module).register_forward_pre_hook(
                 lambda part, arguments: self._keep(point, _normalised(part, arguments[0]))
@@ -51,7 +51,7 @@ class TorchIntermediates(TorchRunner):
                 lambda part, arguments, output: self._keep(point, pick(output))
             )
         elif point.family == "mask":
-            # Which side's mask it is says the module that reads it: each is its reader's first and only one.
+            # Here `point.call` numbers the two masks. Each is read by another module, in that module's first call.
             model.get_submodule(point.read_by).register_forward_pre_hook(
                 lambda part, arguments: self._keep(point, arguments[MASK_PLACE], call=1)
             )
@@ -67,7 +67,7 @@ class TorchIntermediates(TorchRunner):
 
 
 def _normalised(norm: Any, hidden: Tensor) -> Tensor:
-    """What a LayerNorm computes before its gain and its shift."""
+    """The result of a LayerNorm before its gain and its shift."""
     return F.layer_norm(at_least_float32(hidden), norm.normalized_shape, eps=norm.eps)
 
 
@@ -75,5 +75,5 @@ def _itself(output: Any) -> Any:
     return output
 
 
-# What of a module's output the point is, where it is not all of it.
+# How a point's tensor is made from its module's output, for families whose tensor is not the output itself.
 PICKS: dict[str, Callable[[Any], Any]] = {"softmax": lambda output: output[1], "tanh": torch.tanh}

@@ -1,4 +1,4 @@
-"""Runs a PyTorch module in the terms of a signature: the reference, and the floors of every precision."""
+"""Runs a PyTorch module with the inputs and outputs of a signature, for the reference and the floors of every precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lxmert_export.spec.signature import Signature
 
 
 class TorchRunner(Runner):
-    """Runs a module on the CPU in one precision; outputs keep the width in which they were computed (bf16 as float32)."""
+    """Runs a module on the CPU in one precision. Outputs keep the dtype in which they were computed (bf16 becomes float32)."""
 
     def __init__(self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str) -> None:
         super().__init__(f"torch {precision}", signature, limits)
@@ -37,5 +37,5 @@ class TorchRunner(Runner):
 
 
 def to_array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """A tensor's numbers; bfloat16, which numpy does not have, as float32, which holds every value of it."""
+    """Returns a tensor as a numpy array. bfloat16, which numpy lacks, becomes float32, which holds all its values."""
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -1,4 +1,4 @@
-"""The transformers library's own LXMERT with the weights of a canonical model, where that library is installed."""
+"""The LXMERT of the transformers library with the weights of a canonical model, if that library is installed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ CLASSES = {
     "pretraining": "LxmertForPreTraining",
     "question-answering": "LxmertForQuestionAnswering",
 }
-LAYER_NORM_EPS = 1e-12  # written into its code
-# It masks with the dtype's least number: a row whose every key is masked averages uniformly, where the original attends.
+LAYER_NORM_EPS = 1e-12  # a constant in the code of transformers
+# transformers masks with the dtype's smallest number. In a row whose keys are all masked, it averages them uniformly; the
+# original (-10000) still weighs them by their scores.
 DIFFERENT_FAMILY = "masked-row"
 
 
 def transformers_module(module: nn.Module, config: LxmertConfig, task: str) -> nn.Module:
-    """transformers' model of a task, holding the weights of ours. ``ConversionError``: not installed, or it has no such model."""
+    """Returns transformers' model of a task with the weights of ``module``.
+
+    ``ConversionError``: transformers is not installed, has no model of this task, or ignores a value of the config.
+    """
     if find_spec("transformers") is None:
         raise ConversionError("the transformers library is not installed: pip install transformers")
     if task not in CLASSES:
         raise ConversionError(f"the transformers library has no model of task {task}")
     if config.layer_norm_eps != LAYER_NORM_EPS:
-        raise ConversionError(f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g}")
+        raise ConversionError(
+            f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g} and computes with {LAYER_NORM_EPS:g}"
+        )
     import transformers
 
     left_out = ("num_hidden_layers", "layer_norm_eps", "model_type")
@@ -41,6 +47,6 @@ def transformers_module(module: nn.Module, config: LxmertConfig, task: str) -> n
 
 
 def _names(config: LxmertConfig, task: Any) -> dict[str, str]:
-    """Our name → theirs, for the state of a task's model."""
+    """Our name → transformers' name, for the state of a task's model."""
     prefix = BACKBONE if task == "model" else ""
     return {row.ours.removeprefix(prefix): row.upstream.removeprefix(prefix) for row in weight_names(config, task)}

@@ -1,4 +1,4 @@
-"""What artifacts are measured by: float64 outputs of the canonical model, and the noise floors of a precision."""
+"""What artifacts are measured by: the float64 outputs of the canonical model, and the noise floors of each precision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lxmert_export.spec.signature import Precision, Signature
 
 
 class Yardstick:
-    """A module's float64 outputs and noise floors, each computed once for all that share inputs and outputs."""
+    """A module's float64 outputs and noise floors, each computed once for all artifacts with the same inputs and outputs."""
 
     def __init__(self, module: nn.Module, config: LxmertConfig, progress: Progress = silent) -> None:
         self.module, self.config = module, config
@@ -33,7 +33,7 @@ class Yardstick:
         self._known: dict[Hashable, Any] = {}
 
     def reference(self, signature: Signature, samples: SampleInputs) -> Recording:
-        """The float64 outputs."""
+        """Returns the float64 outputs."""
 
         def run() -> Recording:
             return run_reference(self.module, signature, self.config, samples, self._progress)
@@ -43,7 +43,10 @@ class Yardstick:
     def floors(
         self, signature: Signature, samples: SampleInputs, precision: Precision, arithmetic: str | None = None
     ) -> Floors:
-        """The noise floors of a precision; ``arithmetic`` is what it computes in, where its weights alone are of it."""
+        """Returns the noise floors of a precision.
+
+        ``arithmetic``: the precision in which the artifact computes, if only its weights have ``precision``.
+        """
 
         def run() -> Floors:
             reference = self.reference(signature, samples)
@@ -67,7 +70,7 @@ class Yardstick:
 
 
 def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
-    """What two signatures must share to have the same reference: not the width of ids, nor the dtype of outputs."""
+    """Identifies signatures and samples that have the same reference, whatever the width of ids and the dtype of outputs."""
     inputs = tuple((s.name, s.axes, s.dtype if "float" in s.dtype else "integer") for s in signature.inputs)
     digest = hashlib.sha256()
     for family in samples.families:
@@ -81,7 +84,7 @@ def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
 def run_reference(
     module: nn.Module, signature: Signature, config: LxmertConfig, samples: SampleInputs, progress: Progress = silent
 ) -> Recording:
-    """The float64 outputs of a module."""
+    """Returns the float64 outputs of a module."""
     limits = InputLimits.of(config)
     return record_runner(lambda: TorchRunner(module, signature, limits, "fp64"), samples, signature, progress)
 
@@ -97,10 +100,11 @@ def run_floors(
     *,
     arithmetic: str | None = None,
 ) -> Floors:
-    """The noise floor of a precision for every output and family: the module's own error in that precision.
+    """Returns the noise floor of a precision for every output and family: the module's own error in that precision.
 
-    ``arithmetic`` is what it computes in, where its weights alone are of the precision. int8's floor is not measured, and
-    fp16's where the module overflows is bf16's, brought to fp16's step: an artifact with more float32 islands need not overflow.
+    ``arithmetic``: the precision in which the artifact computes, if only its weights have ``precision``. int8's floor is not
+    measured (``int8_floor``). If an output overflows in fp16, its floor is bf16's, scaled to fp16's step: an artifact with more
+    float32 islands need not overflow.
     """
     if precision == "int8":
         return {key: int8_floor(chunks) for key, chunks in reference.items()}
@@ -122,9 +126,9 @@ def run_floors(
 
 
 def _floors_without_range(floors: Floors, of_bf16: Floors) -> Floors:
-    """fp16's floors, where the module leaves fp16's range: what its precision alone would cost.
+    """fp16's floors; where the module overflows in fp16, the error that rounding alone would cause, estimated from bf16.
 
-    bf16 has float32's range and rounds as fp16 does, to fewer digits: rounding errors grow with the step.
+    bf16 has float32's range and rounds to fewer digits than fp16. Rounding errors are proportional to the rounding step.
     """
     step = EPS["fp16"] / EPS["bf16"]
     return {

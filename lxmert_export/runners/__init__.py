@@ -1,1 +1,1 @@
-"""Runs an artifact or a model: one module per runtime, each with its runtime imported at its top."""
+"""Runners of artifacts and models: one module per runtime, which imports its runtime at its top."""

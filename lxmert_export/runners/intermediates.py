@@ -1,4 +1,4 @@
-"""Opens an artifact so that its intermediates show; the runtime is imported only then."""
+"""Opens an artifact with its intermediate values as outputs; the runtime is imported only then."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.points import Point
 from lxmert_export.runners.runner import Runner
 
-MOST_UNKNOWN = 0.5  # of a network's points: with fewer of them known, a file tells nothing of where it goes wrong
+MOST_UNKNOWN = 0.5  # the least share of a network's points that a file must name, or faults cannot be located in it
 
 
 class Located(Protocol):
-    """A runner whose outputs are points: which tensor of the file each of them is."""
+    """A runner whose outputs are points; ``tensors`` names the file's tensor of each point."""
 
     tensors: Mapping[Point, str]
 
 
 def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Runner, Mapping[Point, str]]:
-    """A runner that gives what flows at the points, by their names, and the tensor of the file that each is.
+    """Returns a runner that outputs the values at the points, by point name, and the file's tensor name of each point.
 
-    ``ArtifactError``: as ``check_visible``, or a file whose operators have lost their names. ``MissingExtra``: the runtime is
-    not installed.
+    Points that the file lacks are left out. ``ArtifactError``: see ``check_visible``, or more than half of the points
+    are missing. ``MissingExtra``: the runtime is not installed.
     """
     check_visible(artifact)
     part = artifact.target.intermediates
@@ -37,22 +37,27 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Run
         runner.close()
         raise ArtifactError(
             f"{artifact.path}: its operators do not have the names that this tool gives them "
-            f"({len(tensors)} of {len(points)} points found), so that none can be told from another: export it again"
+            f"({len(tensors)} of {len(points)} points found), so faults cannot be located in it: export it again"
         )
     return runner, tensors
 
 
 def check_visible(artifact: Artifact) -> None:
-    """``ArtifactError``: an artifact whose insides do not show. ``MissingExtra``: what looks into it is not installed."""
+    """Checks that an artifact can show its intermediate values.
+
+    ``ArtifactError``: it cannot. ``MissingExtra``: the library that reads them is not installed.
+    """
     target = artifact.target
     if artifact.is_engine:
         raise ArtifactError(
-            f"{artifact.path}: an engine does not show what flows inside it: locate the fault in the ONNX artifact it came from"
+            f"{artifact.path}: an engine does not show its intermediate values: "
+            "locate the fault in the ONNX artifact it came from"
         )
     if artifact.is_keras:
         raise ArtifactError(
-            f"{artifact.path}: a .keras file has no graph to look into: export it with --format saved-model, and locate there"
+            f"{artifact.path}: a .keras file has no graph to look into: "
+            "export it with --format saved-model, and locate the fault there"
         )
     if target.intermediates is None:
-        raise ArtifactError(f"{artifact.path}: {target.title} artifacts do not show what flows inside them")
+        raise ArtifactError(f"{artifact.path}: {target.title} artifacts do not show their intermediate values")
     require(f"looking into {target.title} artifacts", *target.intermediates.needs)

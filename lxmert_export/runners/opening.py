@@ -1,4 +1,4 @@
-"""Opens an artifact in the runtime of its target, which is imported only then."""
+"""Opens an artifact in the runtime of its target; the runtime is imported only then."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from lxmert_export.runners.runner import Runner
 def judged_ways(
     artifact: Artifact, providers: Sequence[str], *, emulate: bool = True, threads: int | None = None
 ) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
-    """The ways in which an artifact is run to be judged, each with what its arithmetic proves.
+    """Returns the ways to run an artifact for judging: the arithmetic, and a function that opens the runner.
 
-    | its runtime, with these providers  | ways                                                             |
-    |------------------------------------|------------------------------------------------------------------|
-    | computes in the precision          | ``native``                                                       |
-    | computes it in float32 (fp16)      | ``cpu-fp32-arithmetic``, and ``emulated`` unless ``emulate`` is False |
-    | has no kernels for it (bf16)       | ``emulated``                                                     |
+    | the runtime, with these providers, …    | ways                                                                  |
+    |-----------------------------------------|-----------------------------------------------------------------------|
+    | computes in the artifact's precision    | ``native``                                                            |
+    | computes this precision in float32      | ``cpu-fp32-arithmetic``, and ``emulated`` unless ``emulate`` is False |
+    | has no kernels for this precision       | ``emulated``                                                          |
+
+    On a CPU, onnxruntime computes fp16 in float32 and has no kernels for bf16.
     """
     precision, runtime = artifact.manifest.precision, artifact.target.runtime
     if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or computes_in(precision, providers):
@@ -36,15 +38,15 @@ def judged_ways(
 
 
 def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), threads: int | None = None) -> Runner:
-    """The artifact in its own runtime; ``threads`` left out is what the runtime likes best.
+    """Opens an artifact in its own runtime; without ``threads`` the runtime chooses their number.
 
-    ``MissingExtra``: it is not installed, with the line that installs it. ``ArtifactError``: the target takes no ``threads``.
-    ``BuiltNotRun``: an engine that cannot be run here.
+    ``MissingExtra``: the runtime is not installed (the message has the line that installs it). ``ArtifactError``: the
+    target takes no ``threads``. ``BuiltNotRun``: an engine that cannot be run here.
     """
     target = artifact.target
     if threads is not None and not target.runtime.threads:
         raise ArtifactError(
-            f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave it out"
+            f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave the number out"
         )
     check_runnable(artifact)
     with quiet_native_logs():
@@ -53,7 +55,10 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), thread
 
 
 def check_runnable(artifact: Artifact) -> None:
-    """``MissingExtra`` where its runtime is not installed; ``BuiltNotRun``: an engine, and no GPU for it. Imports no runtime."""
+    """Checks that an artifact can be run here, without importing its runtime.
+
+    ``MissingExtra``: the runtime is not installed. ``BuiltNotRun``: an engine, and there is no GPU for it.
+    """
     target = artifact.target
     require(f"running {target.title} artifacts", *target.runtime.opens.needs)
     if target.runtime.finds is not None:
@@ -61,7 +66,10 @@ def check_runnable(artifact: Artifact) -> None:
 
 
 def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
-    """The artifact's own graph with every half-precision result rounded, on the CPU."""
+    """Opens the artifact's own graph on the CPU, with every half-precision result rounded.
+
+    ``ArtifactError``: artifacts of this target cannot be emulated. ``MissingExtra``: the emulator needs a package.
+    """
     emulator = artifact.target.emulator
     if emulator is None:
         raise ArtifactError(f"{artifact.path}: {artifact.manifest.target} artifacts cannot be emulated")

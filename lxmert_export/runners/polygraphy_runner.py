@@ -1,4 +1,4 @@
-"""An artifact of any target as a runner of Polygraphy's, for its ``Comparator``."""
+"""An artifact of any target as a Polygraphy runner, for Polygraphy's ``Comparator``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lxmert_export.spec.inputs import Arrays
 
 
 class ArtifactRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy ships no types
-    """Runs the artifact in its own runtime, opened when Polygraphy activates it and closed afterwards."""
+    """Runs an artifact in its own runtime, from Polygraphy's activation of the runner to its deactivation."""
 
     def __init__(self, path: str | Path, *, providers: Sequence[str] = (CPU,), name: str | None = None) -> None:
         super().__init__(name=name, prefix="lxmert-export")

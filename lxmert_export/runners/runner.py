@@ -1,4 +1,4 @@
-"""The one contract of every runtime: a dict of numpy arrays in, a dict of numpy arrays out, matched by name."""
+"""The contract of every runtime: a dict of numpy arrays in, a dict of numpy arrays out, matched by name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lxmert_export.spec.signature import Signature
 
 
 class Runner(ABC):
-    """Runs a model or an artifact; a context manager, safe to use without ``with`` where nothing is held open."""
+    """Runs a model or an artifact. A context manager; ``with`` is optional for a runner that holds nothing open."""
 
-    # What ``compute`` may raise where the runtime cannot run the artifact: told in one line.
+    # What ``compute`` may raise if the runtime cannot run the artifact; ``run`` raises ``ArtifactError`` instead.
     failures: ClassVar[tuple[type[Exception], ...]] = ()
 
     def __init__(self, name: str, signature: Signature, limits: InputLimits) -> None:
@@ -28,10 +28,10 @@ class Runner(ABC):
         self._closed = False
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
-        """Outputs by name, in the signature's order; optional inputs left out are filled in.
+        """Returns outputs by name, in the signature's order; fills in optional inputs that are left out.
 
-        ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position table.
-        ``ArtifactError``: the runner is closed, or its runtime fails.
+        ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position
+        table. ``ArtifactError``: the runner is closed, or its runtime fails.
         """
         if self._closed:
             raise ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
@@ -42,37 +42,43 @@ class Runner(ABC):
             raise ArtifactError(f"{self.name}: failed while it ran: {first_line(error)}") from error
 
     def run_in_pieces(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
-        """As ``run``; of a call of more rows than the runtime takes at a time, a part after the other."""
+        """Runs a call as ``run`` does, but in parts if it has more rows than the runtime takes at a time."""
         parts = self.pieces({name: np.shape(array) for name, array in inputs.items()})
         if parts is None or len(parts) == 1:
             return self.run(inputs)
         ends = np.cumsum(parts)
-        found = [
+        results = [
             self.run({name: array[end - part : end] for name, array in inputs.items()})
             for part, end in zip(parts, ends, strict=True)
         ]
-        return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+        return {name: np.concatenate([outputs[name] for outputs in results]) for name in results[0]}
 
     def pieces(self, shapes: Mapping[str, tuple[int, ...]]) -> list[int] | None:
-        """How many rows of a call of these shapes are taken at a time, all by most runtimes; None of what is not taken."""
+        """Returns the number of rows of each part of a call with these shapes; None if the runtime takes no such call.
+
+        Most runtimes take any call in one part.
+        """
         return [next(iter(shapes.values()))[0]]
 
     def under(self, signature: str) -> Runner:
-        """The same loaded model under another of its signatures, which only SavedModels have; it is closed with this one."""
+        """Returns the same loaded model under another of its signatures; it is closed with this runner.
+
+        Only SavedModels have several. ``ArtifactError``: there is no such signature.
+        """
         raise ArtifactError(f"{self.name}: has no signature {signature!r}")
 
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:
-        """Runs prepared inputs: all there, of the signature's dtypes and shapes."""
+        """Runs prepared inputs: complete, with the dtypes and shapes of the signature."""
 
     def close(self) -> None:
-        """Lets go of what the runtime holds; nothing can be run any more. A second time is no error."""
+        """Releases what the runtime holds; nothing can be run afterwards. Closing twice is not an error."""
         if not self._closed:
             self._closed = True
             self.release()
 
     def release(self) -> None:
-        """Lets go of what the runtime holds, once."""
+        """Releases what the runtime holds; ``close`` calls it once."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,1 +1,1 @@
-"""What every target agrees on: sizes, names, dtypes, axes, sample inputs."""
+"""What all targets share: the config, names, dtypes, axes and sample inputs."""

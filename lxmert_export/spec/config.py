@@ -22,7 +22,7 @@ POSITIVE = frozenset(
     "visual_loss_normalizer initializer_range".split()
 )
 PROBABILITIES = frozenset(("hidden_dropout_prob", "attention_probs_dropout_prob"))
-# transformers writes these only where they differ from the default; so do we.
+# Written only if they differ from the default, as transformers does.
 WRITTEN_IF_CHANGED = frozenset(("output_attentions", "output_hidden_states", "return_dict", "tie_word_embeddings"))
 # `num_hidden_layers` of a published config is a dict with these keys.
 LAYER_COUNTS = {"language": "l_layers", "cross_encoder": "x_layers", "vision": "r_layers"}
@@ -30,9 +30,9 @@ LAYER_COUNTS = {"language": "l_layers", "cross_encoder": "x_layers", "vision": "
 
 @dataclass(frozen=True)
 class LxmertConfig:
-    """The sizes and switches of an LXMERT; unknown fields are kept in ``extra``.
+    """The sizes and switches of an LXMERT. Unknown fields of a ``config.json`` are kept in ``extra``.
 
-    Errors: ``ConfigError`` names the field of a wrong type or range.
+    Errors: ``ConfigError``: a field has the wrong type or range; the message names the field.
     Source: transformers ``LxmertConfig`` and the ``config.json`` of unc-nlp/lxmert-*.
     """
 
@@ -77,40 +77,40 @@ class LxmertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_act != "gelu":
-            raise ConfigError(f"hidden_act is {self.hidden_act!r}; LXMERT uses 'gelu' (exact, by erf) and nothing else")
+            raise ConfigError(f"hidden_act is {self.hidden_act!r}; LXMERT uses only 'gelu' (exact, by erf)")
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head."""
+        """The width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
     def visual_losses(self) -> tuple[str, ...]:
-        """The object head's targets that are switched on, in the order in which upstream lists them."""
+        """The targets of the object head that are switched on (``obj``, ``attr``, ``feat``), in upstream's order."""
         switches = {"obj": self.visual_obj_loss, "attr": self.visual_attr_loss, "feat": self.visual_feat_loss}
         return tuple(name for name, on in switches.items() if on) if self.task_obj_predict else ()
 
     def visual_target_size(self, target: str) -> int:
-        """Width of one target of the object head: ``obj``, ``attr`` or ``feat``."""
+        """Returns the width of one target of the object head: ``obj``, ``attr`` or ``feat``."""
         return {"obj": self.num_object_labels, "attr": self.num_attr_labels, "feat": self.visual_feat_dim}[target]
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, checked like a new one."""
+        """Returns a copy with some fields changed. ``ConfigError``: as for a new config."""
         return replace(self, **changes)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what ``config.json`` holds; layer counts may come from the ``num_hidden_layers`` dict."""
+        """Makes a config from what ``config.json`` holds. Layer counts may come from its ``num_hidden_layers`` dict."""
         if values.get("model_type", "lxmert") != "lxmert":
             raise ConfigError(f"model_type is {values['model_type']!r}, not 'lxmert': this is another model's config")
         known = {name: value for name, value in values.items() if name in FIELD_TYPES}
         extra = {name: value for name, value in values.items() if name not in FIELD_TYPES}
-        del_keys = ("num_hidden_layers", "model_type")
+        derived = ("num_hidden_layers", "model_type")  # to_dict writes them again
         known |= _layer_counts(known, values.get("num_hidden_layers"))
-        return cls(**known, extra={name: value for name, value in extra.items() if name not in del_keys})
+        return cls(**known, extra={name: value for name, value in extra.items() if name not in derived})
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``config.json`` holds, ``num_hidden_layers`` included, unknown fields as they came."""
+        """Returns what ``config.json`` holds, with ``num_hidden_layers`` and the unknown fields."""
         defaults = {f.name: f.default for f in fields(self)}
         known = {
             name: getattr(self, name)
@@ -122,29 +122,29 @@ class LxmertConfig:
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
-        """Reads a ``config.json``; ``ConfigError`` names the file."""
+        """Reads a ``config.json``. ``ConfigError`` names the file."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
         if not isinstance(values, dict):
-            raise ConfigError(f"{path}: a JSON object was expected, not {type(values).__name__}")
+            raise ConfigError(f"{path}: must be a JSON object, not {type(values).__name__}")
         try:
             return cls.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
     def to_json_file(self, path: str | Path) -> None:
-        """Writes ``config.json``, keys sorted."""
+        """Writes ``config.json``, with sorted keys."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
-        """Reads the ``config.json`` of a directory or of a hub name."""
+        """Reads the ``config.json`` of a directory or of a hub repository."""
         return cls.from_json_file(hub.locate_file(name_or_path, CONFIG_FILE, revision=revision))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes ``config.json`` into a directory, which is made if it is missing."""
+        """Writes ``config.json`` into a directory, and creates the directory if needed."""
         Path(directory).mkdir(parents=True, exist_ok=True)
         self.to_json_file(Path(directory) / CONFIG_FILE)
 
@@ -157,7 +157,7 @@ FIELD_TYPES: dict[str, type] = {
 
 
 def _check_field(name: str, kind: type, value: object) -> None:
-    # bool is an int in Python, and an int serves as a float in JSON: both are told apart here.
+    # In Python a bool is an int, but True is not a size. In JSON an int may stand for a float.
     right_type = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not right_type or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{name} must be {kind.__name__}, not {value!r}")
@@ -171,7 +171,7 @@ def _check_field(name: str, kind: type, value: object) -> None:
 
 
 def _layer_counts(known: Mapping[str, Any], counts: object) -> dict[str, Any]:
-    """Layer counts from the ``num_hidden_layers`` dict, which may repeat but not contradict the ``*_layers`` fields."""
+    """The layer counts of the ``num_hidden_layers`` dict. ``ConfigError``: they contradict the ``*_layers`` fields."""
     if not isinstance(counts, dict):  # absent, or the plain integer that generic tools add
         return {}
     found = {name: counts[key] for key, name in LAYER_COUNTS.items() if key in counts}

@@ -1,4 +1,4 @@
-"""Inputs as every runner takes them: filled in, cast, and checked against the signature and the model's tables."""
+"""Prepares inputs for a runner: fills in, casts, and checks them against the signature and the model's tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class InputLimits:
-    """What a model's tables can look up: ids below ``vocabulary``, types below ``token_types``, up to ``positions`` words."""
+    """The sizes of a model's tables: ids below ``vocabulary``, token types below ``token_types``, at most ``positions`` words."""
 
     vocabulary: int
     token_types: int
@@ -26,16 +26,20 @@ class InputLimits:
 
     @classmethod
     def of(cls, config: LxmertConfig) -> Self:
-        """The limits that a config states."""
+        """Returns the limits of a config."""
         return cls(config.vocab_size, config.type_vocab_size, config.max_position_embeddings)
 
 
 def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signature, limits: InputLimits) -> Arrays:
-    """Fills optional inputs that are left out, casts to the signature's dtypes, and checks names, shapes and ids."""
+    """Returns inputs as the signature has them, in its order and dtypes.
+
+    Optional inputs that are left out are filled in: masks with ones, token types with zeros. ``InputError``: a name is unknown or
+    missing, or a shape, a dtype or an id does not fit.
+    """
     known = {spec.name for spec in signature.inputs}
     if unknown := sorted(set(inputs) - known):
         raise InputError(
-            f"unknown input {', '.join(unknown)}; this takes {', '.join(s.name for s in signature.inputs)}"
+            f"unknown input {', '.join(unknown)}; the inputs are {', '.join(s.name for s in signature.inputs)}"
         )
     if missing := [s.name for s in signature.inputs if s.name not in inputs and not s.optional]:
         raise InputError(f"missing input {', '.join(missing)}")
@@ -49,7 +53,7 @@ def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signatu
 
 
 def _axis_sizes(inputs: Mapping[str, NDArray[np.generic]], signature: Signature) -> dict[str, int]:
-    """The size of each dynamic axis, the same in every input that has it."""
+    """The size of each dynamic axis. ``InputError``: two inputs have different sizes of one axis, or a shape does not fit."""
     sizes: dict[str, int] = {}
     for spec in signature.inputs:
         if spec.name not in inputs:
@@ -66,7 +70,6 @@ def _axis_sizes(inputs: Mapping[str, NDArray[np.generic]], signature: Signature)
 
 
 def _default(spec: TensorSpec, sizes: Mapping[str, int]) -> NDArray[np.generic]:
-    """Masks left out are ones, token types zeros."""
     fill = np.ones if spec.name.endswith("attention_mask") else np.zeros
     return fill(spec.shape(sizes), dtype=spec.dtype)
 
@@ -80,11 +83,12 @@ def _cast(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic]:
     if wanted.kind == "i" and not np.can_cast(array.dtype, wanted) and array.size:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
-            raise InputError(f"{spec.name} holds numbers beyond {wanted}, {array.min()} to {array.max()}")
-    with np.errstate(over="ignore"):  # told of below
+            raise InputError(f"{spec.name} holds {array.min()} to {array.max()}, which {wanted} cannot hold")
+    with np.errstate(over="ignore"):  # overflow is reported below
         cast = np.ascontiguousarray(array.astype(wanted, copy=False))
     if not np.can_cast(array.dtype, wanted) and not np.array_equal(np.isfinite(array), np.isfinite(cast)):
-        raise InputError(f"{spec.name} reaches {np.abs(array[np.isfinite(array)]).max():.3g}, beyond {wanted}")
+        largest = np.abs(array[np.isfinite(array)]).max()
+        raise InputError(f"{spec.name} reaches {largest:.3g}, which {wanted} cannot hold")
     return cast
 
 

@@ -1,8 +1,8 @@
-"""What the operators of a Keras graph are called → the modules that they belong to: strings alone.
+"""Finds the module of each operator in a Keras graph by the operator's name. Handles strings only.
 
-``tf_lxmert_for_pre_training_1/lxmert_1/0_3/self_attention_1/query_1/BiasAdd``: Keras puts a number of its own behind every
-layer's name and leaves out the list that a layer is in, so that the first language, vision and cross-modality layer are all
-called 0. They are told apart by the order of those numbers, which is that of their use.
+Example: ``tf_lxmert_for_pre_training_1/lxmert_1/0_3/self_attention_1/query_1/BiasAdd``. Keras appends a number to every layer's
+name, and leaves out the list that holds the layer: the first language, vision and cross-modality layers are all called 0. They
+are distinguished by Keras' numbers, which rise in the order in which the layers are used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NUMBERED = re.compile(r"(.*)_(\d+)")
 
 @dataclass(frozen=True)
 class Operation:
-    """One operator's place: its module's path, which use of the module (from 1), and its own name within."""
+    """The place of one operator: its module's path, the number of the module's call (from 1), and its name in the module."""
 
     module: str
     call: int
@@ -33,7 +33,10 @@ class _Scope:
 
 
 def read_names(names: Iterable[str], config: LxmertConfig) -> dict[str, Operation]:
-    """The place of every name that has one: a name without a module, or of a layer that cannot be told, has none."""
+    """Returns the place of each operator, by its name.
+
+    Names without a module are left out, and so are names of layers that cannot be distinguished.
+    """
     scopes = {name: scope for name in names if (scope := _scope(name)) is not None}
     lists = _lists(scopes.values(), config)
     uses: defaultdict[str, set[tuple[int, ...]]] = defaultdict(set)
@@ -49,7 +52,7 @@ def read_names(names: Iterable[str], config: LxmertConfig) -> dict[str, Operatio
 
 
 def _scope(name: str) -> _Scope | None:
-    """The scopes between the model's own name and the operator's, each parted from its number."""
+    """The scopes between the model's name and the operator's, each split into a name and Keras' number."""
     found = [NUMBERED.fullmatch(part) for part in name.split("/")[1:-1]]
     if "/" not in name or not all(found):
         return None
@@ -58,7 +61,7 @@ def _scope(name: str) -> _Scope | None:
 
 
 def _lists(scopes: Iterable[_Scope], config: LxmertConfig) -> dict[tuple[str, int], str]:
-    """The list that each numbered layer is in, by its name and Keras' number."""
+    """The list that holds each layer of a list, by the layer's name and Keras' number."""
     crossing: defaultdict[tuple[str, int], bool] = defaultdict(bool)
     for scope in scopes:
         place = 1 if scope.parts[:1] == ("lxmert",) else 0
@@ -69,7 +72,7 @@ def _lists(scopes: Iterable[_Scope], config: LxmertConfig) -> dict[tuple[str, in
         single = sorted(key for key, crosses in crossing.items() if key[0] == layer and not crosses)
         sides = [("language_layers", config.l_layers), ("vision_layers", config.r_layers)]
         wanted = [name for name, layers in sides if int(layer) < layers]
-        if len(single) == len(wanted):  # one alone of the two would be either
+        if len(single) == len(wanted):  # else a layer is missing, and the other could be of either list
             lists |= dict(zip(single, wanted, strict=True))
     return lists
 
@@ -81,7 +84,7 @@ def _module(scope: _Scope, lists: Mapping[tuple[str, int], str]) -> str | None:
             if (part, number) not in lists:
                 return None
             parts.append(lists[part, number])
-        elif part == "word":  # which the backbone itself calls
+        elif part == "word":  # the backbone calls the word embedding itself, so its parent is not in the name
             parts.append("embeddings")
         parts.append(part)
     return ".".join(parts)

@@ -1,7 +1,7 @@
-"""Sample inputs for parity: seeded, lively, and in families that each reach another part of the model.
+"""Random sample inputs for parity, in families (named sets) that each exercise another part of the model.
 
-Families are judged apart, as their noise floors differ by orders of magnitude (a fully masked row's is a thousand
-times a plain one's). Sizes are small: what a fault does to eight words it does to twenty.
+Families are judged separately, because their noise floors differ by orders of magnitude: a fully masked row's is a thousand
+times a plain row's. Sizes are small: a fault that changes twenty words also changes eight.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import Signature, TensorSpec
 
-# A pool smaller than this makes a noisy floor, and a score that alarms by chance.
+# A noise floor is pooled over at least so many samples and values. With fewer, scores would vary and fail by chance.
 LEAST_SAMPLES = 16
 LEAST_VALUES = 256
-# Text differs from objects in both shapes, so that a swapped axis cannot go unseen; the second shape exercises what the
-# first one's trace might have frozen.
+# In both shapes text differs from objects, so that swapped axes are noticed. The second shape shows whether a trace of the
+# first one has fixed any size.
 SHAPES = ({"text": 8, "objects": 5}, {"text": 6, "objects": 9})
 LARGEST_BATCH = 64
 
@@ -30,8 +30,12 @@ LARGEST_BATCH = 64
 class FamilyKind:
     """How a family differs from plain inputs.
 
-    ``text`` and ``objects`` limit what is seen (where the axis is fixed, the rest is padding); ``ragged`` masks a different
-    number of words and objects in each row; ``masked_row`` masks all words of even rows and all objects of odd ones.
+    | field | meaning |
+    |---|---|
+    | ``text``, ``objects`` | the number of words or objects; if the axis is fixed to more, the rest is masked |
+    | ``ragged`` | each row masks another number of words and objects |
+    | ``masked_row`` | even rows mask all their words, odd rows all their objects |
+    | ``token_types`` | a second segment begins somewhere in each row |
     """
 
     text: int | None = None
@@ -41,7 +45,7 @@ class FamilyKind:
     token_types: bool = True
 
     def fits(self, fixed: Mapping[str, int]) -> bool:
-        """Whether fixed axes leave room for what makes the family what it is."""
+        """Whether the fixed axes are large enough for the family."""
         least = {"text": self.text or (2 if self.ragged or self.token_types else 1), "objects": 2 if self.ragged else 1}
         return all(fixed.get(axis, size) >= size for axis, size in least.items())
 
@@ -58,9 +62,10 @@ FAMILY_KINDS = {
 
 @dataclass(frozen=True)
 class Family:
-    """Batches of one kind; the first few hold ``LEAST_SAMPLES`` rows, later ones only serve outputs of few values.
+    """Batches of inputs of one kind.
 
-    Of a ``whole`` family every batch serves every output.
+    The first batches hold ``LEAST_SAMPLES`` rows, and every output is compared on them. Later batches are used only for outputs
+    that have too few values so far. In a ``whole`` family every output is compared on every batch.
     """
 
     name: str
@@ -69,18 +74,18 @@ class Family:
 
     @property
     def rows(self) -> list[int]:
-        """Rows of each batch."""
+        """The number of rows of each batch."""
         return [len(batch["input_ids"]) for batch in self.batches]
 
     @property
     def first_batches(self) -> int:
-        """How many batches it takes to reach ``LEAST_SAMPLES`` rows; all of a whole family."""
+        """The number of batches that hold the first ``LEAST_SAMPLES`` rows; in a whole family, the number of all batches."""
         if self.whole:
             return len(self.batches)
         return int(np.searchsorted(np.cumsum(self.rows), LEAST_SAMPLES) + 1)
 
     def pools(self, batch: int, output: TensorSpec) -> bool:
-        """Whether an output of a batch is compared: in all first batches, later only while its values are too few."""
+        """Whether an output is compared on a batch: always on the first ones, later only while it has too few values."""
         values_per_row = math.prod(size for size in output.axes[1:] if isinstance(size, int))
         rows_before = sum(self.rows[:batch])
         return batch < self.first_batches or rows_before * values_per_row < LEAST_VALUES
@@ -88,14 +93,14 @@ class Family:
 
 @dataclass(frozen=True)
 class SampleInputs:
-    """All families, and the names of those for which fixed axes leave no room."""
+    """The families of sample inputs. ``not_run`` names the families for which the fixed axes are too small."""
 
     families: tuple[Family, ...]
     not_run: tuple[str, ...]
 
 
 def sample_inputs(signature: Signature, config: LxmertConfig, *, seed: int = 0) -> SampleInputs:
-    """Draws every family that the signature has room for: the same arrays for the same signature, config and seed."""
+    """Draws every family that fits the signature. The same signature, config and seed give the same arrays."""
     families = []
     for number, (name, kind) in enumerate(FAMILY_KINDS.items()):
         if kind.fits(signature.fixed_sizes):
@@ -107,7 +112,7 @@ def sample_inputs(signature: Signature, config: LxmertConfig, *, seed: int = 0) 
 
 
 def _batch_sizes(kind: FamilyKind, signature: Signature, config: LxmertConfig) -> Iterator[dict[str, int]]:
-    """Sizes of the batches: both shapes until there are samples enough, then until the smallest output has values enough."""
+    """Sizes of the batches, in both shapes by turns, until there are enough samples and enough values of the smallest output."""
     fixed = signature.fixed_sizes
     longest = config.max_position_embeddings
     shapes = [
@@ -133,7 +138,7 @@ def draw_batch(
     sizes: Mapping[str, int],
     generator: np.random.Generator,
 ) -> Arrays:
-    """One batch of a kind, of the sizes given to batch, text and objects."""
+    """Draws one batch of a kind, as the signature has it. ``sizes`` are those of batch, text and objects."""
     shapes = {spec.name: spec.shape(sizes) for spec in signature.inputs}
     words, objects = _seen(kind, shapes["input_ids"], shapes["visual_feats"][:-1], generator)
     drawn: Arrays = {
@@ -144,7 +149,7 @@ def draw_batch(
         "visual_pos": _boxes((*shapes["visual_feats"][:-1], config.visual_pos_dim), generator),
         "visual_attention_mask": objects,
     }
-    drawn["input_ids"] = np.where(words | kind.masked_row, drawn["input_ids"], 0)  # [PAD] where nothing is seen
+    drawn["input_ids"] = np.where(words | kind.masked_row, drawn["input_ids"], 0)  # masked words are [PAD]
     for spec in signature.inputs:
         if spec.name not in drawn:  # an input of a user's own module
             normal = generator.standard_normal(shapes[spec.name])
@@ -155,14 +160,14 @@ def draw_batch(
 def _seen(
     kind: FamilyKind, text_shape: tuple[int, ...], object_shape: tuple[int, ...], generator: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which words [rows, text] and which objects [rows, (2,) objects] are seen: a prefix of each."""
+    """Masks of the words [rows, text] and the objects [rows, (2,) objects] that are seen: the first ones of each row."""
     longest, most = text_shape[-1], object_shape[-1]
     words = np.full(text_shape[:-1], min(kind.text or longest, longest))
     objects = np.full(object_shape[:-1], min(kind.objects or most, most))
     if kind.ragged:
         words = generator.integers(2, longest + 1, words.shape)
         objects = generator.integers(1, most + 1, objects.shape)
-        words.flat[0], objects.flat[0] = max(longest - 1, 1), most - 1  # at least one row is masked, whatever the draw
+        words.flat[0], objects.flat[0] = max(longest - 1, 1), most - 1  # the first row always masks one of each
     if kind.masked_row:
         words[::2], objects[1::2] = 0, 0
     return np.arange(longest) < words[..., None], np.arange(most) < objects[..., None]
@@ -170,7 +175,7 @@ def _seen(
 
 def _token_ids(config: LxmertConfig, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.int64]:
     ids = generator.integers(min(1, config.vocab_size - 1), config.vocab_size, shape)
-    ids[:, 0] = 101 if config.vocab_size > 101 else config.vocab_size - 1  # [CLS] of BERT's vocabulary
+    ids[:, 0] = 101 if config.vocab_size > 101 else config.vocab_size - 1  # 101 is [CLS] in BERT's vocabulary
     return ids
 
 
@@ -179,19 +184,18 @@ def _token_types(
 ) -> NDArray[np.int64]:
     if not kind.token_types:
         return np.zeros(shape, dtype=np.int64)
-    # The second segment begins somewhere after the first word.
     begins = generator.integers(1, max(shape[1], 2), (shape[0], 1))
     return np.where(np.arange(shape[1]) >= begins, config.type_vocab_size - 1, 0)
 
 
 def _features(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Like pooled detector features: never negative, sparse, some of them large; exact in fp16, so stored as such."""
+    """Features like a detector's: not negative, sparse, some large. fp16 holds them exactly, and golden files store them so."""
     rectified = np.maximum(generator.standard_normal(shape), 0) * generator.gamma(2.0, 0.5, (*shape[:-1], 1))
     return rectified.astype(np.float16).astype(np.float32)
 
 
 def _boxes(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Corners (x1, y1, x2, y2) within [0, 1], x1 < x2 and y1 < y2; other widths get plain uniform numbers."""
+    """Corners (x1, y1, x2, y2) in [0, 1] with x1 <= x2 and y1 <= y2; for another ``visual_pos_dim`` uniform numbers."""
     uniform = generator.random(shape)
     if shape[-1] == 4:
         first, second = uniform[..., :2], uniform[..., 2:]

@@ -1,4 +1,4 @@
-"""Names, dtypes and axes of what goes into and comes out of each task: written once, read by every target."""
+"""The names, dtypes and axes of each task's inputs and outputs. All targets read them from here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from lxmert_export.spec.config import LxmertConfig
 Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-# What an attention is made of in an ONNX graph: nodes, or ONNX's own operator.
+# How an ONNX graph holds each attention: as basic nodes, or as one Attention operator.
 Attention = Literal["decomposed", "operator"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
-ATTENTION_OPSET = 23  # the first that has one
+ATTENTION_OPSET = 23  # the first opset with an Attention operator
 
-# The axes that are dynamic unless fixed. `images` is 2 x batch: the two pictures that each sentence of nlvr2 speaks of.
+# The axes that are dynamic unless fixed. nlvr2 has two pictures for each sentence; its hidden states and attentions have an axis
+# `images` of 2 x batch.
 DYNAMIC_AXES = ("batch", "text", "objects")
 IMAGES_PER_SENTENCE = 2
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: its name, numpy dtype name, and axes (a name where dynamic, a size where fixed)."""
+    """One input or output: its name, the name of its numpy dtype, and its axes.
+
+    A dynamic axis is given by its name, a fixed axis by its size. Runners fill in an ``optional`` input that is left out.
+    """
 
     name: str
     dtype: str
@@ -32,14 +36,14 @@ class TensorSpec:
     optional: bool = False
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The concrete shape, given the size of each dynamic axis (``batch``, ``text``, ``objects``)."""
+        """Returns the shape for given sizes of the dynamic axes (``batch``, ``text``, ``objects``)."""
         known = {**sizes, "images": IMAGES_PER_SENTENCE * sizes.get("batch", 1)}
         return tuple(axis if isinstance(axis, int) else known[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a task takes and gives: input and output specs in the order in which they are listed in every file."""
+    """The inputs and outputs of a task, in the order in which every file lists them."""
 
     task: Task
     inputs: tuple[TensorSpec, ...]
@@ -49,7 +53,7 @@ class Signature:
         return iter(self.inputs + self.outputs)
 
     def in_float32(self) -> Self:
-        """The same with float32 wherever it has another floating-point type."""
+        """Returns the same signature with every floating-point dtype changed to float32."""
 
         def widened(spec: TensorSpec) -> TensorSpec:
             return replace(spec, dtype="float32") if "float" in spec.dtype else spec
@@ -57,7 +61,7 @@ class Signature:
         return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
 
     def of_any_batch(self) -> Self:
-        """The same with a dynamic batch axis on its inputs: a file holds as many rows as it does."""
+        """Returns the same signature with a dynamic batch axis of its inputs."""
         return replace(self, inputs=tuple(replace(spec, axes=("batch", *spec.axes[1:])) for spec in self.inputs))
 
     @property
@@ -69,10 +73,10 @@ class Signature:
 
     @property
     def requests(self) -> dict[str, bool]:
-        """The options with which a model must be called to give all outputs; none for those that it gives anyway."""
+        """The options with which a model must be called so that it returns all outputs."""
         names = [spec.name for spec in self.outputs]
         asked = {
-            # with the dot: a module of a user's own may have an output that only ends alike
+            # With the dot, because a user's own module may have an output such as my_hidden_states.
             "output_hidden_states": any("_hidden_states." in name for name in names),
             "output_attentions": any("_attentions." in name for name in names),
             "output_object_heads": not OBJECT_HEADS.isdisjoint(names),
@@ -80,11 +84,11 @@ class Signature:
         return {option: True for option, wanted in asked.items() if wanted}
 
     def input(self, name: str) -> TensorSpec:
-        """The spec of one input."""
+        """Returns the spec of one input."""
         return next(spec for spec in self.inputs if spec.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """Returns the signature as the manifest holds it."""
         return {
             "task": self.task,
             "inputs": [_spec_to_dict(spec) for spec in self.inputs],
@@ -93,7 +97,7 @@ class Signature:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what ``to_dict`` wrote; ``KeyError`` or ``TypeError`` where it is something else."""
+        """Reads what ``to_dict`` returned. ``KeyError`` or ``TypeError``: it is something else."""
         specs = {
             side: tuple(
                 TensorSpec(spec["name"], spec["dtype"], tuple(spec["axes"]), bool(spec.get("optional", False)))
@@ -115,10 +119,10 @@ def task_signature(
     float_dtype: str = "float32",
     integer_dtype: str = "int64",
 ) -> Signature:
-    """The signature of a task, in Hugging Face's names.
+    """Returns the signature of a task, with the names that Hugging Face uses.
 
-    ``fixed`` gives sizes to some of batch, text and objects. ``ConfigError``: an unknown axis, a size below 1, or a text
-    longer than the position table; object heads of a task or config that has none.
+    ``fixed`` gives fixed sizes to some of the axes batch, text and objects. ``ConfigError``: an axis is unknown, a size is below
+    1, the text is longer than the position table, or ``object_heads`` for a task or config that has none.
     """
     pairs = task == "nlvr2"
     visual: tuple[str | int, ...] = ("batch", IMAGES_PER_SENTENCE, "objects") if pairs else ("batch", "objects")
@@ -142,8 +146,8 @@ def task_signature(
 
 
 ANSWER_OUTPUT = "question_answering_score"
-# Outputs whose last axis holds the scores of what one entry is to be chosen from, and the mask that says for which words or
-# objects there is a choice at all: what is said of a masked one means nothing.
+# Outputs whose last axis holds the scores of choices, such as answers. If there is a choice for each word or object, the value is
+# the mask of those words or objects: the choice for a masked one has no meaning.
 CHOICE_OUTPUTS: dict[str, str | None] = {
     ANSWER_OUTPUT: None,
     "prediction_logits": "attention_mask",
@@ -152,7 +156,7 @@ CHOICE_OUTPUTS: dict[str, str | None] = {
     "object_logits": "visual_attention_mask",
     "attribute_logits": "visual_attention_mask",
 }
-CROSS_ATTENTIONS = "cross_encoder_attentions"  # followed by .N for each layer
+CROSS_ATTENTIONS = "cross_encoder_attentions"  # the outputs are called cross_encoder_attentions.N, N being the layer
 _NamedAxes = Iterator[tuple[str, tuple[str | int, ...]]]
 OBJECT_OUTPUTS = {"obj": "object_logits", "attr": "attribute_logits", "feat": "feature_regression"}
 OBJECT_HEADS = frozenset(OBJECT_OUTPUTS.values())
@@ -197,10 +201,10 @@ def _fix_axes(signature: Signature, fixed: dict[str, int], config: LxmertConfig)
         if axis not in DYNAMIC_AXES:
             raise ConfigError(f"unknown axis {axis!r}; the axes are {', '.join(DYNAMIC_AXES)}")
         if size < 1:
-            raise ConfigError(f"--{axis} must be 1 or more, not {size}")
+            raise ConfigError(f"--{axis} must be at least 1, not {size}")
     if fixed.get("text", 1) > config.max_position_embeddings:
         raise ConfigError(
-            f"--text {fixed['text']} is longer than the position table ({config.max_position_embeddings} rows)"
+            f"--text {fixed['text']} is longer than the position table: give at most {config.max_position_embeddings}"
         )
     sizes: dict[str, str | int] = {**fixed}
     if "batch" in fixed:

@@ -1,11 +1,11 @@
-"""Users' files of inputs, for judging, calibrating and linting alike: one reader, and one set of rules.
+"""Reads users' files of inputs. The same rules hold for judging, calibrating and linting.
 
-| a file                                    | holds                                                    |
-|-------------------------------------------|----------------------------------------------------------|
-| ``.npz``, ``.safetensors``                | one batch: an array [rows, …] for each input             |
-| ``.json`` of ``polygraphy run --save-inputs`` | a batch for each feed dict, each of sizes of its own |
+| file                                          | contents                                             |
+|-----------------------------------------------|------------------------------------------------------|
+| ``.npz``, ``.safetensors``                    | one batch: an array [rows, …] for each input         |
+| ``.json`` of ``polygraphy run --save-inputs`` | a batch for each feed dict; their sizes may differ   |
 
-Masks and token types may be left out. Every number is finite and at most 1e6 in size, and masks hold 0 and 1 alone.
+Masks and token types may be left out. Every number must be finite and at most 1e6 in size. Masks hold only 0 and 1.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ from lxmert_export.files.array_files import read_batches
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
 from lxmert_export.spec.signature import Signature
 
-# Features and boxes beyond this are no measurements, and near float32's end TensorFlow's calibrator ends the process.
+# No real feature or box is larger. TensorFlow's calibrator kills the process if values are near float32's largest.
 LARGEST_MAGNITUDE = 1e6
 
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Inputs by name as the file has them, and outputs that some program recorded for them."""
+    """Inputs by name as the file has them, and the outputs that some program recorded for them, if any."""
 
     inputs: Arrays
     outputs: Arrays
 
 
 def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]:
-    """All batches of a file. ``InputError``: it cannot be read, holds arrays of other names, or breaks the rules above."""
+    """Reads all batches of a file.
+
+    ``InputError``: the file cannot be read, holds an array of an unknown name, or breaks the rules above.
+    """
     input_names, output_names = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
     batches = []
     for arrays in read_batches(path, "inputs"):
         if unknown := sorted(set(arrays) - {*input_names, *output_names}):
             known = ", ".join((*input_names, *output_names))
             raise InputError(
-                f"{path}: holds {', '.join(unknown)}, which is neither input nor output; the names are {known}"
+                f"{path}: holds {', '.join(unknown)}, which is neither an input nor an output; the names are {known}"
             )
         inputs, outputs = _named(arrays, input_names), _named(arrays, output_names)
         if wrong := [name for name, array in arrays.items() if not _is_finite(array)]:
@@ -53,9 +56,9 @@ def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]
 
 
 def prepare_user_inputs(path: str | Path, inputs: Arrays, signature: Signature, limits: InputLimits) -> list[Arrays]:
-    """One batch of a file as a signature takes it, optional inputs filled in, parted where the batch axis is fixed.
+    """Prepares one batch of a file for a signature: optional inputs are filled in, and a fixed batch axis splits the rows.
 
-    ``InputError``: the signature does not take it, or its rows do not fill whole batches.
+    ``InputError``: the batch does not fit the signature, or its rows do not fill whole batches.
     """
     try:
         prepared = prepare_inputs(inputs, signature.of_any_batch(), limits)
@@ -65,23 +68,23 @@ def prepare_user_inputs(path: str | Path, inputs: Arrays, signature: Signature, 
     if size is None:
         return [prepared]
     if rows % size:
-        raise InputError(f"{path}: {rows} rows do not part into batches of {size}, which the artifact is fixed to")
+        raise InputError(f"{path}: {rows} rows do not fill batches of {size}, the artifact's fixed size")
     return [{name: array[n : n + size] for name, array in prepared.items()} for n in range(0, rows, size)]
 
 
 def read_user_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
-    """All rows of a file of inputs, whatever batch the signature is fixed to.
+    """Reads all rows of a file of inputs as one batch, even if the signature's batch axis is fixed.
 
-    ``InputError``: as of both functions above; outputs among the arrays, or batches of several lengths.
+    ``InputError``: as of the two functions above, or the file holds outputs, or its batches differ in length.
     """
     batches = read_user_batches(path, signature)
     if any(batch.outputs for batch in batches):
-        raise InputError(f"{path}: holds outputs too: give a file of inputs alone")
+        raise InputError(f"{path}: holds outputs, too: give a file that holds only inputs")
     free = signature.of_any_batch()
     parts = [part for batch in batches for part in prepare_user_inputs(path, batch.inputs, free, limits)]
     lengths = {tuple(array.shape[1:] for array in part.values()) for part in parts}
     if len(lengths) > 1:
-        raise InputError(f"{path}: its batches differ in their numbers of words or objects: pad them to one length")
+        raise InputError(f"{path}: its batches have different numbers of words or objects: pad them to one length")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -91,11 +94,11 @@ def _check_numbers(path: str | Path, inputs: Arrays) -> None:
         name for name, array in numbers.items() if array.dtype.kind == "f" and _largest(array) > LARGEST_MAGNITUDE
     ]:
         raise InputError(
-            f"{path}: {wrong[0]} reaches {_largest(inputs[wrong[0]]):.3g}; real inputs stay below {LARGEST_MAGNITUDE:g}"
+            f"{path}: {wrong[0]} reaches {_largest(inputs[wrong[0]]):.3g}; values may be at most {LARGEST_MAGNITUDE:g}"
         )
     masks = {name: array for name, array in numbers.items() if name.endswith("attention_mask")}
     if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
-        raise InputError(f"{path}: {', '.join(wrong)} holds other values than 0 and 1; 1 is seen, 0 is masked")
+        raise InputError(f"{path}: {', '.join(wrong)} holds other values than 0 (masked) and 1 (seen)")
 
 
 def _is_finite(array: NDArray[np.generic]) -> bool:

@@ -1,7 +1,7 @@
-"""The one table that ties our parameter names to everybody else's, generated from the config, strings only.
+"""The table of parameter names: ours, upstream's and TensorFlow's. It is generated from the config.
 
-A row is a ``Weight``: our name, the name it has upstream (airsplay/lxmert and Hugging Face agree but for a prefix), its
-shape, and its kind, from which the TensorFlow name follows. Nothing else in the project spells an upstream name.
+A row is a ``Weight``: our name, the upstream name (airsplay/lxmert and Hugging Face differ only in a prefix), the shape, and the
+kind. The kind gives the TensorFlow name. No other module spells an upstream name.
 
     ours                                       upstream                                      TensorFlow
     lxmert.language_layers.0.feed_forward      lxmert.encoder.layer.0.intermediate.dense     lxmert/encoder/layer_._0/
@@ -19,10 +19,10 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, Task
 
 WeightKind = Literal["kernel", "vector", "embedding", "word_embedding", "gain", "shift"]
-# The last path component in TensorFlow, by kind; kernels are stored transposed there.
+# The last component of the path in TensorFlow, by kind. TensorFlow stores kernels transposed.
 TENSORFLOW_LEAVES: dict[WeightKind, str | None] = {
     "kernel": "kernel",
-    "vector": None,  # a plain bias keeps its name
+    "vector": None,  # a bias keeps its name
     "embedding": "embeddings",
     "word_embedding": "weight",
     "gain": "gamma",
@@ -35,7 +35,7 @@ WORD_EMBEDDING = "lxmert.embeddings.word.weight"
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter: our name, the upstream name, shape (outputs first for kernels), and kind."""
+    """One parameter: our name, the upstream name, the shape (a kernel is [outputs, inputs]), and the kind."""
 
     ours: str
     upstream: str
@@ -44,24 +44,24 @@ class Weight:
 
     @property
     def tensorflow(self) -> str:
-        """The variable path in TensorFlow without its ``:0``; kernels are stored transposed under it."""
+        """The path of the variable in TensorFlow, without ``:0``. TensorFlow stores kernels transposed."""
         path, _, leaf = self.upstream.rpartition(".")
-        # Every digit is an element of a list upstream, which Keras spells `layer_._3`; `decoder_dict.obj` keeps its dot.
+        # Upstream's list element `layer.3` is `layer_._3` in TensorFlow; `decoder_dict.obj` keeps its dot.
         path = re.sub(r"\.(\d+)", r"_._\1", path)
         path = re.sub(r"(?<!_)\.(?!_)", "/", path).replace("decoder_dict/", "decoder_dict.")
         return f"{path}/{TENSORFLOW_LEAVES[self.kind] or leaf}"
 
     @property
     def variable(self) -> str:
-        """The path of the variable in our own Keras model: our name with TensorFlow's last component."""
+        """The path of the variable in our Keras model: our name, with TensorFlow's last component."""
         path, _, leaf = self.ours.rpartition(".")
         return "/".join((*path.split("."), TENSORFLOW_LEAVES[self.kind] or leaf))
 
 
 def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
-    """Every parameter of a task's model, in the order of its ``state_dict`` and of the published files.
+    """Returns every parameter of a task's model, in the order of its ``state_dict`` and of the published files.
 
-    The bare backbone (task ``model``) carries the prefix ``lxmert.`` too: dialects strip it where they do.
+    The names of the backbone alone (task ``model``) have the prefix ``lxmert.``, too; a dialect strips it if needed.
     """
     rows = [*_backbone(config)]
     if task == "pretraining":
@@ -78,9 +78,9 @@ def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
 
 
 def same_network(one: LxmertConfig, other: LxmertConfig, task: str) -> bool:
-    """Whether two configs make the same network for a task, whatever they say of training, losses and other heads.
+    """Whether two configs make the same network for a task. Settings of training, losses and other heads do not matter.
 
-    Of a module of a user's own it is the backbone that is compared.
+    For another task name, which a user's own module may have, the backbones are compared.
     """
     arithmetic = [(config.num_attention_heads, config.layer_norm_eps) for config in (one, other)]
     return arithmetic[0] == arithmetic[1] and weight_names(one, task) == weight_names(other, task)
@@ -173,7 +173,7 @@ def _transform(ours: str, theirs: str, config: LxmertConfig) -> _Rows:
 
 def _answer_head(ours: str, theirs: str, inputs: int, inner: int, answers: int) -> _Rows:
     yield from _linear(f"{ours}.expand", f"{theirs}.0", inner, inputs)
-    yield from _layer_norm(f"{ours}.layer_norm", f"{theirs}.2", inner)  # upstream's 1 is the GELU
+    yield from _layer_norm(f"{ours}.layer_norm", f"{theirs}.2", inner)  # upstream's number 1 is the GELU
     yield from _linear(f"{ours}.answers", f"{theirs}.3", answers, inner)
 
 

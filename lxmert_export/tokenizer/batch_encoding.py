@@ -1,4 +1,4 @@
-"""What a call of a tokenizer returns: a dict that also reads as Hugging Face's BatchEncoding does."""
+"""What a call of a tokenizer returns: a dict that can also be read like Hugging Face's BatchEncoding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Value = TypeVar("Value")
 
 
 class Layout(NamedTuple):
-    """How the rows of a batch were laid out: their lengths with padding, and the special tokens, by name.
+    """How the rows of a batch were laid out: the rows, their lengths with padding, and the special tokens as strings.
 
-    ``special`` says whether [CLS] and [SEP] stand around the texts; the padding is there in any case.
+    ``special`` says whether [CLS] and [SEP] were put around the texts; padding does not depend on it.
     """
 
     rows: Sequence[Row]
@@ -28,10 +28,10 @@ class Layout(NamedTuple):
 
 
 class BatchEncoding(dict[str, Any]):
-    """Fields by key or by name: ``input_ids``, ``token_type_ids``, ``attention_mask`` and what else was asked for.
+    """The fields of a call, by key or attribute: ``input_ids``, ``token_type_ids``, ``attention_mask``, …
 
-    Lists of integers for one text, lists of those for a batch; with ``return_tensors`` int64 arrays or tensors
-    [batch, text]. Source: transformers ``BatchEncoding``.
+    A field is a list of integers for one text, and a list of such lists for a batch. With ``return_tensors`` it is an
+    int64 array or tensor [batch, text]. Source: transformers ``BatchEncoding``.
     """
 
     def __init__(self, values: Mapping[str, Any], layout: Layout) -> None:
@@ -46,49 +46,55 @@ class BatchEncoding(dict[str, Any]):
 
     @property
     def is_fast(self) -> bool:
-        """Whether ``tokens`` and ``word_ids`` are known: they are where the fast tokenizer was called."""
+        """Whether the fast tokenizer made this encoding. Only then do ``tokens``, ``word_ids`` and ``offsets`` work."""
         return self._layout.rows[0].first_source is not None
 
     def tokens(self, batch_index: int = 0) -> list[str]:
-        """The tokens of one row, special tokens and padding included (fast tokenizer only)."""
+        """Returns the tokens of a row, special ones and padding too. ``InputError``: not made by the fast tokenizer."""
         layout = self._layout
-        return self._told("tokens", batch_index, (layout.cls, layout.sep, layout.sep), layout.pad)
+        return self._from_source("tokens", batch_index, (layout.cls, layout.sep, layout.sep), layout.pad)
 
     def word_ids(self, batch_index: int = 0) -> list[int | None]:
-        """The number of the word that each token is part of, None for special tokens (fast tokenizer only).
+        """Returns the number of the word that each token belongs to; None for special tokens and padding.
 
-        The words of a second text are counted anew.
+        Words are counted from 0, in each text of a pair separately. ``InputError``: not made by the fast tokenizer.
         """
-        return self._told("word_ids", batch_index, (None, None, None), None)
+        return self._from_source("word_ids", batch_index, (None, None, None), None)
 
     def offsets(self, batch_index: int = 0) -> list[tuple[int, int]]:
-        """Each token's first character in its text and the one after its last, (0, 0) for special tokens (fast only)."""
-        return self._told("offsets", batch_index, ((0, 0), (0, 0), (0, 0)), (0, 0))
+        """Returns (start, end) of each token in its text, in characters, end excluded.
+
+        Special tokens and padding have (0, 0). ``InputError``: not made by the fast tokenizer.
+        """
+        return self._from_source("offsets", batch_index, ((0, 0), (0, 0), (0, 0)), (0, 0))
 
     def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """0 for the tokens of a text, 1 for those of the one paired with it, None for special tokens."""
+        """Returns 0 for tokens of the first text, 1 for those of the second, None for special tokens and padding."""
         row = self._layout.rows[batch_index]
         zeros, ones = [0] * len(row.first), None if row.second is None else [1] * len(row.second)
         return self._laid_out(batch_index, zeros, ones, (None, None, None), None)
 
     def convert_to_tensors(self, tensor_type: str | None) -> Self:
-        """Makes int64 numpy arrays (``np``) or PyTorch tensors (``pt``) of all fields; ``InputError`` for uneven rows."""
+        """Turns all fields into int64 numpy arrays (``np``) or PyTorch tensors (``pt``), in place; None does nothing.
+
+        ``InputError``: rows of different lengths, or another ``tensor_type``. ``MissingExtra``: ``pt`` without PyTorch.
+        """
         if tensor_type is not None:
             self.update({name: to_tensor(name, value, tensor_type) for name, value in self.items()})
         return self
 
     def to(self, device: Any) -> Self:
-        """Moves PyTorch tensors to a device."""
+        """Moves the PyTorch tensors among the fields to a device, in place."""
         self.update({name: value.to(device) for name, value in self.items() if hasattr(value, "to")})
         return self
 
-    def _told(self, what: str, index: int, around: tuple[Any, Any, Any], pad: Any) -> list[Any]:
-        """What the sources of a row say of its tokens, cut as the row was cut."""
+    def _from_source(self, name: str, index: int, around: tuple[Any, Any, Any], pad: Any) -> list[Any]:
+        """Reads an attribute of a row's sources, cut and padded as the row was."""
         row = self._layout.rows[index]
         if row.first_source is None:
-            raise InputError(f"{what}() is known to LxmertTokenizerFast only, and another tokenizer made this")
-        first = getattr(row.first_source, what)[: len(row.first)]
-        second = None if row.second is None else getattr(row.second_source, what)[: len(row.second)]
+            raise InputError(f"{name}() needs an encoding made by LxmertTokenizerFast; LxmertTokenizer made this one")
+        first = getattr(row.first_source, name)[: len(row.first)]
+        second = None if row.second is None else getattr(row.second_source, name)[: len(row.second)]
         return self._laid_out(index, first, second, around, pad)
 
     def _laid_out(
@@ -104,7 +110,7 @@ class BatchEncoding(dict[str, Any]):
 
 
 def check_tensor_kind(tensor_type: object) -> None:
-    """``InputError`` for what is no kind of tensor, ``MissingExtra`` where PyTorch is not installed."""
+    """Raises ``InputError`` unless the kind is ``np`` or ``pt``, and ``MissingExtra`` for ``pt`` without PyTorch."""
     if tensor_type not in get_args(TensorKind):
         raise InputError(
             f"return_tensors must be None or one of {', '.join(get_args(TensorKind))}, not {tensor_type!r}"
@@ -114,7 +120,10 @@ def check_tensor_kind(tensor_type: object) -> None:
 
 
 def to_tensor(name: str, value: Any, tensor_type: str) -> Any:
-    """An int64 array or tensor of a list of numbers, or of lists of them; ``InputError`` where those differ in length."""
+    """Turns a list of integers, or a list of such lists, into an int64 array (``np``) or tensor (``pt``).
+
+    ``InputError``: the lists differ in length, or another ``tensor_type``. ``MissingExtra``: ``pt`` without PyTorch.
+    """
     check_tensor_kind(tensor_type)
     import numpy as np
 

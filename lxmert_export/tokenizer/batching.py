@@ -1,4 +1,4 @@
-"""Texts → rows of equal length: what a call may be given, truncation, padding, the special tokens around a text."""
+"""Texts → rows of equal length: checks of a call's arguments, truncation, padding, special tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 from lxmert_export.errors import InputError
 from lxmert_export.tokenizer.settings import NO_LIMIT
 
-LONGEST = 1_000_000  # tokens of a row; padding to a slip of the finger would take all memory
+LONGEST = 1_000_000  # tokens in a row; padding to a mistyped length would fill the memory
 Padding = Literal["longest", "max_length", "do_not_pad"]
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 Value = TypeVar("Value")
@@ -21,19 +21,19 @@ Text = str | Sequence[str]
 
 
 class Source(Protocol):
-    """Where the ids of a text come from; a ``tokenizers.Encoding`` is one."""
+    """What the fast tokenizer knows of the tokens of a text; ``tokenizers.Encoding`` has these attributes."""
 
     @property
     def tokens(self) -> Sequence[str]: ...  # noqa: D102  (the tokens as strings)
     @property
-    def word_ids(self) -> Sequence[int | None]: ...  # noqa: D102  (the number of the word that each is part of)
+    def word_ids(self) -> Sequence[int | None]: ...  # noqa: D102  (of each token, the number of its word)
     @property
-    def offsets(self) -> Sequence[tuple[int, int]]: ...  # noqa: D102  (its first character, and the one after its last)
+    def offsets(self) -> Sequence[tuple[int, int]]: ...  # noqa: D102  (of each token, start and end in characters)
 
 
 @dataclass(slots=True)
 class Row:
-    """One example: the ids of a text and of the one paired with it, without special tokens; and their sources, if known."""
+    """One example: the ids of a text and of its paired text, without special tokens, and their sources if known."""
 
     first: list[int]
     second: list[int] | None = None
@@ -43,7 +43,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long rows may be, and how long they shall be; ``max_length`` None where neither needs one."""
+    """How rows are cut and padded; padding makes a row's length a multiple of ``multiple``.
+
+    ``max_length`` is None only if neither truncation nor padding needs one.
+    """
 
     truncation: Truncation
     padding: Padding
@@ -54,10 +57,12 @@ class Limits:
 def read_limits(
     padding: object, truncation: object, max_length: int | None, multiple: int | None, model_max_length: int
 ) -> Limits:
-    """What the keywords of a call come to, as in transformers; ``InputError`` where they are out of range or contradict.
+    """Reads the keywords of a call, as transformers does.
 
-    A ``max_length`` alone means truncation. What has no effect is told by a warning: a length where nothing uses one, or
-    truncation and padding where neither the call nor the tokenizer has a length.
+    - ``max_length`` alone turns truncation on.
+    - A keyword without effect gives a warning: a length that nothing uses, or truncation or padding to a length that
+      neither the call nor the tokenizer has.
+    - ``InputError``: a keyword is out of range, or two of them contradict each other.
     """
     for name, value in (("max_length", max_length), ("pad_to_multiple_of", multiple)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -67,9 +72,9 @@ def read_limits(
     cut = _choice("truncation", truncation, {True: "longest_first", False: "do_not_truncate"}, get_args(Truncation))
     pad = _choice("padding", padding, {True: "longest", False: "do_not_pad"}, get_args(Padding))
     if max_length is not None and cut == "do_not_truncate" and pad != "max_length":
-        _warn(f"max_length={max_length}", "truncation=True cuts to it, padding='max_length' pads to it")
+        _warn(f"max_length={max_length}", "set truncation=True to cut to it, or padding='max_length' to pad to it")
     if multiple is not None and pad == "do_not_pad":
-        _warn(f"pad_to_multiple_of={multiple}", "padding=True pads")
+        _warn(f"pad_to_multiple_of={multiple}", "set padding=True")
     if max_length is not None and max_length > LONGEST:
         raise InputError(f"max_length {max_length} is more than {LONGEST:,}; no model reads so many tokens")
     if max_length is None and model_max_length < NO_LIMIT:
@@ -77,7 +82,7 @@ def read_limits(
     if max_length is None:
         for name, choice in (("truncation", cut), ("padding", pad)):
             if choice in ("longest_first", "only_first", "only_second", "max_length"):
-                _warn(f"{name}={choice!r}", "give max_length, for the tokenizer has no model_max_length")
+                _warn(f"{name}={choice!r}", "give max_length, because the tokenizer has no model_max_length")
         cut, pad = "do_not_truncate", "do_not_pad" if pad == "max_length" else pad
     if cut != "do_not_truncate" and pad != "do_not_pad" and multiple and max_length and max_length % multiple:
         raise InputError(f"max_length {max_length} is not a multiple of pad_to_multiple_of {multiple}")
@@ -85,9 +90,9 @@ def read_limits(
 
 
 def read_examples(text: object, pair: object, split: bool) -> tuple[list[Text], list[Text | None], bool]:
-    """The first texts, the second ones (None where there is none), and whether it is a batch.
+    """Returns the first texts, the second texts (None for an example without one), and whether the call gave a batch.
 
-    ``InputError`` for what is neither text nor words, telling where it stands.
+    With ``split`` a text is a list of words. ``InputError``: anything else; the message says where in the batch.
     """
     if not split:
         batched = isinstance(text, list | tuple)
@@ -97,23 +102,24 @@ def read_examples(text: object, pair: object, split: bool) -> tuple[list[Text], 
         return [_text(text, "the text", split)], [None if pair is None else _text(pair, "text_pair", split)], False
     assert isinstance(text, list | tuple)
     if not text:
-        raise InputError("the batch is empty: there is no text in it")
+        raise InputError("the batch is empty: give at least one text")
     if pair is not None:
         if not isinstance(pair, list | tuple) or len(pair) != len(text):
             what = f"{len(pair)} texts" if isinstance(pair, list | tuple) else type(pair).__name__
             raise InputError(f"text is a batch of {len(text)}, so text_pair must be a list as long, not {what}")
-        firsts = [_text(one, f"text {i}", split) for i, one in enumerate(text)]
-        return firsts, [_text(one, f"text_pair {i}", split) for i, one in enumerate(pair)], True
-    if all(type(one) is str for one in text) and not split:
+        firsts = [_text(first, f"text {i}", split) for i, first in enumerate(text)]
+        return firsts, [_text(second, f"text_pair {i}", split) for i, second in enumerate(pair)], True
+    if all(type(example) is str for example in text) and not split:
         return list(text), [None] * len(text), True
-    examples = [_example(one, f"text {i}", split) for i, one in enumerate(text)]
+    examples = [_example(example, f"text {i}", split) for i, example in enumerate(text)]
     return [first for first, _ in examples], [second for _, second in examples], True
 
 
 def truncate(row: Row, limits: Limits, *, specials: int, first_keeps_odd: bool) -> None:
-    """Cuts a row to ``max_length``, ``specials`` included, at the end of its texts.
+    """Cuts the ends of a row's texts, in place, until they and ``specials`` special tokens fit into ``max_length``.
 
-    ``InputError`` where the one text that may be cut is too short, or the special tokens alone are too many.
+    ``first_keeps_odd`` says which text keeps the odd token if both are cut: see ``_longest_first_lengths``.
+    ``InputError``: the only text that may be cut is too short, or the special tokens alone do not fit.
     """
     if limits.truncation == "do_not_truncate" or limits.max_length is None:
         return
@@ -125,13 +131,13 @@ def truncate(row: Row, limits: Limits, *, specials: int, first_keeps_odd: bool) 
     if excess <= 0:
         return
     if limits.truncation == "longest_first":
-        n, m = _longest_cut_first(n, m, room, first_keeps_odd=first_keeps_odd)
+        n, m = _longest_first_lengths(n, m, room, first_keeps_odd=first_keeps_odd)
     else:
         is_first = limits.truncation == "only_first"
         n, m = (n - excess, m) if is_first else (n, m - excess)
         if (n if is_first else m) <= 0:
             raise InputError(
-                f"truncation={limits.truncation!r} cannot take {excess} tokens away to reach max_length "
+                f"truncation={limits.truncation!r} cannot remove {excess} tokens to reach max_length "
                 f"{limits.max_length}: that text is too short; use 'longest_first'"
             )
     del row.first[n:]
@@ -139,10 +145,11 @@ def truncate(row: Row, limits: Limits, *, specials: int, first_keeps_odd: bool) 
         del row.second[m:]
 
 
-def _longest_cut_first(n: int, m: int, room: int, *, first_keeps_odd: bool) -> tuple[int, int]:
-    """What is left of two texts when the longer one loses its last token, until both fit.
+def _longest_first_lengths(n: int, m: int, room: int, *, first_keeps_odd: bool) -> tuple[int, int]:
+    """Returns the lengths of two texts after the longer one has lost its last token again and again, until both fit.
 
-    Where both are cut and the room is odd, the first keeps one more, or the one that was longer, the second if none was.
+    If both are cut and the room is odd, one text keeps one token more: the first if ``first_keeps_odd``; otherwise the
+    text that was longer, and the second if both were equally long.
     """
     half = room // 2
     if min(n, m) <= half:
@@ -151,7 +158,7 @@ def _longest_cut_first(n: int, m: int, room: int, *, first_keeps_odd: bool) -> t
 
 
 def padded_lengths(lengths: Sequence[int], limits: Limits) -> list[int]:
-    """The length of each row with its padding; a row that is longer already stays as it is."""
+    """Returns the length of each row with its padding; a row that is already longer keeps its length."""
     if limits.padding == "do_not_pad":
         return list(lengths)
     wanted = max(lengths) if limits.padding == "longest" else (limits.max_length or 0)
@@ -166,9 +173,9 @@ def lay_out(
     pad: Value,
     length: int,
 ) -> list[Value]:
-    """[CLS] first [SEP] second [SEP] and padding up to ``length``; ``around`` has the values for the special tokens.
+    """Returns [CLS] first [SEP] second [SEP], padded to ``length``; serves ids, token types, masks and offsets alike.
 
-    Whatever belongs to tokens is laid out by it: ids, types, masks, offsets. The last separator has the third value.
+    ``around`` has the values for [CLS], for the first [SEP] and for the second; with None all three are left out.
     """
     row = list(first) if around is None else [around[0], *first, around[1]]
     if second is not None:
@@ -181,18 +188,18 @@ def lay_out(
 
 
 def parts(text: Text) -> Sequence[str]:
-    """The words of a text that is split already, else the text."""
+    """Returns the words of a text that is split into words, else the text as its only part."""
     return (text,) if isinstance(text, str) else text
 
 
 def check_unicode(texts: Sequence[Text]) -> None:
-    """``InputError`` for a lone surrogate: half of a character, which no encoding of Unicode can hold."""
+    """Raises ``InputError`` for a lone surrogate: half of a character, which no Unicode encoding can store."""
     for text in texts:
         for part in parts(text):
             if not part.isascii() and (found := SURROGATE.search(part)):
                 raise InputError(
-                    f"{part[:40]!a} holds a lone surrogate at {found.start()}, which is not Unicode text; "
-                    "decode the bytes that it came from anew (errors='replace')"
+                    f"{part[:40]!a} has a lone surrogate at {found.start()}, so it is not Unicode text; "
+                    "decode its bytes again with errors='replace'"
                 )
 
 
@@ -208,29 +215,33 @@ def _choice(name: str, value: object, by_bool: dict[bool, Any], names: tuple[str
     return value
 
 
-def _example(one: object, where: str, split: bool) -> tuple[Text, Text | None]:
-    """A text, or a pair of texts; of words, a list of them or a pair of lists."""
-    is_pair = isinstance(one, list | tuple) and (not split or (bool(one) and isinstance(one[0], list | tuple)))
+def _example(example: object, where: str, split: bool) -> tuple[Text, Text | None]:
+    """Reads one example of a batch, a text or a pair of texts; with ``split`` each text is a list of words."""
+    is_pair = isinstance(example, list | tuple) and (
+        not split or (bool(example) and isinstance(example[0], list | tuple))
+    )
     if not is_pair:
-        return _text(one, where, split), None
-    assert isinstance(one, list | tuple)
-    if len(one) != 2:
-        raise InputError(f"{where} is a {type(one).__name__} of {len(one)}; a text is a str, a pair has two of them")
-    return _text(one[0], f"{where}, first", split), _text(one[1], f"{where}, second", split)
+        return _text(example, where, split), None
+    assert isinstance(example, list | tuple)
+    if len(example) != 2:
+        raise InputError(
+            f"{where} is a {type(example).__name__} of {len(example)}; give a str, or a pair of exactly two texts"
+        )
+    return _text(example[0], f"{where}, first", split), _text(example[1], f"{where}, second", split)
 
 
-def _text(one: object, where: str, split: bool) -> Text:
+def _text(value: object, where: str, split: bool) -> Text:
     if not split:
-        if not isinstance(one, str):
-            raise InputError(f"{where} is {_kind(one)}, not str")
-        return one
-    if not isinstance(one, list | tuple):
-        raise InputError(f"{where} is {_kind(one)}, not a list of words (is_split_into_words=True)")
-    for i, word in enumerate(one):
+        if not isinstance(value, str):
+            raise InputError(f"{where} is {_kind(value)}, not str")
+        return value
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{where} is {_kind(value)}, not a list of words (is_split_into_words=True)")
+    for i, word in enumerate(value):
         if not isinstance(word, str):
             raise InputError(f"{where}, word {i} is {_kind(word)}, not str")
-    return one
+    return value
 
 
-def _kind(one: object) -> str:
-    return "None" if one is None else type(one).__name__
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__

@@ -14,18 +14,19 @@ from lxmert_export.tokenizer.tokenizer_json import to_tokenizer_json
 try:
     from tokenizers import Tokenizer
 except ImportError as error:
-    # It is among the core dependencies, so there is no extra to name.
+    # tokenizers is a core dependency, so there is no extra to name.
     raise LxmertExportError(
         "LxmertTokenizerFast needs the package tokenizers: pip install tokenizers, or use LxmertTokenizer (pure Python)"
     ) from error
 
 
 class LxmertTokenizerFast(PreTrainedLxmertTokenizer):
-    """BERT's WordPiece in Rust: the ids of transformers' ``LxmertTokenizerFast`` (5.23 and 4.57.6).
+    """BERT's WordPiece in Rust; gives the ids of transformers' ``LxmertTokenizerFast`` (5.23 and 4.57.6).
 
     ``vocab_file`` is a vocab.txt. Keywords are the options of ``tokenizer_config.json``: ``do_lower_case``,
     ``strip_accents``, ``tokenize_chinese_chars``, ``model_max_length``, ``clean_up_tokenization_spaces``, and the five
-    special tokens (``unk_token``, …). Needs the package ``tokenizers``.
+    special tokens (``unk_token``, …). Needs the package ``tokenizers``. ``CheckpointError``: the vocabulary cannot be
+    read or is not BERT's. ``ConfigError``: an option has a wrong type or range.
     """
 
     _habits = Habits(
@@ -41,18 +42,18 @@ class LxmertTokenizerFast(PreTrainedLxmertTokenizer):
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
-        """The ``tokenizers.Tokenizer``; it holds no padding and no truncation, which every call does by itself."""
+        """The ``tokenizers.Tokenizer``; it has no padding and no truncation, because each call does its own."""
         return self._tokenizer
 
     def _rows(self, texts: Sequence[Text], split: bool) -> list[Row]:
         try:
             encodings = self._tokenizer.encode_batch(texts, is_pretokenized=split, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):  # the texts are strings, so one of them is not Unicode
+        except (TypeError, UnicodeEncodeError):  # all texts are strings, so one of them is not valid Unicode
             check_unicode(texts)
             raise
         return [Row(encoding.ids, first_source=encoding) for encoding in encodings]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Joins tokens with spaces, continued words and some punctuation without."""
+        """Joins tokens with spaces; joins word continuations (``##``) and some punctuation without a space."""
         text: str = self._tokenizer.decoder.decode(list(tokens))
         return text

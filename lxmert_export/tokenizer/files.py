@@ -1,4 +1,4 @@
-"""The files of a tokenizer: whatever transformers writes is read, strictly; all four are written, safely."""
+"""Reads the tokenizer files that transformers writes, strictly, and writes all four of them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lxmert_export.tokenizer.tokenizer_json import (
 
 VOCABULARY_FILE, TOKENIZER_FILE = VOCABULARY_FILES
 CONFIG_FILE, SPECIAL_TOKENS_FILE = "tokenizer_config.json", "special_tokens_map.json"
-ADDED_TOKENS_FILE = "added_tokens.json"  # what transformers' slow tokenizers wrote beside an extended vocabulary
+ADDED_TOKENS_FILE = "added_tokens.json"  # transformers' slow tokenizers wrote it when tokens were added to a vocabulary
 TOKENIZER_CLASS = "LxmertTokenizer"
-# The classes of tokenizer_config.json that are this tokenizer under another name; transformers 5 writes BertTokenizer.
+# Values of tokenizer_class that mean this same tokenizer; transformers 5 writes BertTokenizer.
 SAME_CLASSES = (
     TOKENIZER_CLASS,
     "LxmertTokenizerFast",
@@ -33,7 +33,7 @@ SAME_CLASSES = (
     "PreTrainedTokenizerFast",
     "TokenizersBackend",
 )
-# What else a tokenizer_config.json may ask for, with the only value that is supported.
+# Other options of a tokenizer_config.json, each with the only value that is supported.
 FIXED_OPTIONS: dict[str, Any] = {"padding_side": "right", "truncation_side": "right", "do_basic_tokenize": True}
 EMPTY_OPTIONS = ("never_split", "additional_special_tokens", "extra_special_tokens")
 
@@ -41,10 +41,11 @@ EMPTY_OPTIONS = ("never_split", "additional_special_tokens", "extra_special_toke
 def read_tokenizer(
     name_or_path: str | Path, *, revision: str | None = None, keywords: Mapping[str, Any]
 ) -> tuple[dict[str, int], TokenizerSettings]:
-    """Vocabulary and options of a directory, a vocab.txt or tokenizer.json file, or a hub name.
+    """Reads the vocabulary (token: id) and the options of a directory, a vocab.txt or tokenizer.json, or a hub name.
 
-    Options beside the vocabulary count; of two files, tokenizer_config.json wins over special_tokens_map.json and that over
-    tokenizer.json, and ``keywords`` over all. ``CheckpointError``: whatever is missing, contradictory, or not BERT's kind.
+    Options come from the folder of the vocabulary. If several places state an option, the first of these counts:
+    ``keywords``, tokenizer_config.json, special_tokens_map.json, tokenizer.json.
+    ``CheckpointError``: files are missing, damaged or contradict each other, or are not those of a BERT tokenizer.
     """
     place = locate_tokenizer(name_or_path, revision=revision)
     text_file, json_file = _vocabulary_files(place)
@@ -74,16 +75,19 @@ def read_tokenizer(
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Token: line number, counted from zero; ``CheckpointError`` where a line would not mean what it seems to."""
+    """Reads a vocab.txt as token: line number, counted from zero.
+
+    ``CheckpointError``: the file is empty or not UTF-8, or has a byte order mark, or blank, repeated or Windows lines.
+    """
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(
-            f"{path}: not a vocabulary in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
+            f"{path}: is not a vocabulary in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
         ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if lines[-1] == "":  # the end of the last line
+    if lines[-1] == "":  # the file ends with a line break
         lines.pop()
     if not lines:
         raise CheckpointError(f"{path}: the vocabulary is empty")
@@ -95,7 +99,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     for number, token in enumerate(lines):
         if "\r" in token:
             raise CheckpointError(
-                f"{path}: line {number + 1} holds a carriage return (Windows line ends?); save it with Unix line ends"
+                f"{path}: line {number + 1} has a carriage return (Windows line ends?); save it with Unix line ends"
             )
         if not token.strip():
             raise CheckpointError(f"{path}: line {number + 1} is blank, and would count as a token; remove it")
@@ -107,9 +111,9 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def write_tokenizer(
     directory: str | Path, vocabulary: Mapping[str, int], settings: TokenizerSettings
 ) -> tuple[str, ...]:
-    """Writes all four files into a directory, beside what else is there; returns their paths.
+    """Writes all four files into a directory and returns their paths; other files there are left alone.
 
-    Each file appears whole or not at all. On a failure the old ones are back: ``CheckpointError``.
+    Each file appears whole or not at all. ``CheckpointError``: a file cannot be written; the old files are restored.
     """
     place = Path(directory)
     tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
@@ -129,7 +133,7 @@ def write_tokenizer(
 
 
 def _vocabulary_files(place: Path) -> tuple[Path | None, Path | None]:
-    """The vocab.txt and the tokenizer.json; a file that is named by its own path counts alone."""
+    """Finds vocab.txt and tokenizer.json; a path to a .txt or .json file selects that file alone."""
     if place.is_file() and place.suffix == ".txt":
         return place, None
     if place.is_file() and place.suffix == ".json":
@@ -137,22 +141,22 @@ def _vocabulary_files(place: Path) -> tuple[Path | None, Path | None]:
     directory = place if place.is_dir() else place.parent
     text_file, json_file = (directory / name if (directory / name).is_file() else None for name in VOCABULARY_FILES)
     if text_file is None and json_file is None:
-        raise CheckpointError(f"{place}: there is no tokenizer with it ({' or '.join(VOCABULARY_FILES)})")
+        raise CheckpointError(f"{place}: there is no tokenizer here (no {' or '.join(VOCABULARY_FILES)})")
     return text_file, json_file
 
 
 def _stated_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """What one of the smaller files says of our options; ``CheckpointError`` for what it asks and we do not have."""
+    """Reads our options from one of the smaller files. ``CheckpointError``: it asks for something unsupported."""
     kind = content.get("tokenizer_class")
     if kind not in (None, *SAME_CLASSES):
-        raise CheckpointError(f"{path}: tokenizer_class is {kind!r}, not {TOKENIZER_CLASS!r} or its like")
+        raise CheckpointError(f"{path}: tokenizer_class is {kind!r}, not {TOKENIZER_CLASS!r} or another of BERT's")
     for name, wanted in FIXED_OPTIONS.items():
         if content.get(name, wanted) != wanted:
             raise CheckpointError(f"{path}: {name} is {content[name]!r}; only {wanted!r} is supported")
     for name in EMPTY_OPTIONS:
         if content.get(name):
             raise CheckpointError(
-                f"{path}: {name} is {content[name]!r}, which is not supported; only the five special tokens are"
+                f"{path}: {name} is {content[name]!r}, but only the five special tokens are supported"
             )
     stated = {name: content[name] for name in OPTIONS if name in content}
     for name in SPECIAL_TOKENS:
@@ -200,7 +204,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: a JSON object was expected, not {type(content).__name__}")
+        raise CheckpointError(f"{path}: expected a JSON object, not {type(content).__name__}")
     return content
 
 
@@ -210,6 +214,6 @@ def _json(content: Mapping[str, Any]) -> str:
 
 def _difference(text: Mapping[str, int], other: Mapping[str, int]) -> str:
     if len(text) != len(other):
-        return f"its vocabulary has {len(other)} tokens, {VOCABULARY_FILE} beside it {len(text)}"
+        return f"its vocabulary has {len(other)} tokens, {VOCABULARY_FILE} beside it has {len(text)}"
     token = next(token for token, index in text.items() if other.get(token) != index)
-    return f"its vocabulary gives {token!r} the id {other.get(token)}, {VOCABULARY_FILE} beside it {text[token]}"
+    return f"its vocabulary gives {token!r} the id {other.get(token)}, {VOCABULARY_FILE} beside it gives {text[token]}"

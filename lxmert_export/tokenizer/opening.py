@@ -1,4 +1,4 @@
-"""The tokenizer of a name or path, in Rust where that can be had."""
+"""Loads the tokenizer of a name or path, in Rust if the package ``tokenizers`` is installed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
 
 def load_tokenizer(name_or_path: str | Path, *, revision: str | None = None) -> PreTrainedLxmertTokenizer:
-    """The tokenizer of a directory (a checkpoint's or an artifact's), of its file, or of a hub name.
+    """Loads the tokenizer of a checkpoint or artifact directory, of a vocab.txt or tokenizer.json, or of a hub name.
 
-    ``LxmertTokenizerFast`` where the package ``tokenizers`` is installed, else ``LxmertTokenizer``; docs/tokenizers.md says
-    where they differ. ``CheckpointError``: there is none, or it is damaged.
+    Returns ``LxmertTokenizerFast`` if the package ``tokenizers`` is installed, else ``LxmertTokenizer``;
+    docs/tokenizers.md says where they differ. ``CheckpointError``: no tokenizer is there, or its files are damaged.
     """
     if find_spec("tokenizers") is not None:
         from lxmert_export.tokenizer.fast import LxmertTokenizerFast

@@ -1,4 +1,4 @@
-"""What both tokenizers share: the calls that Hugging Face users know, loading and saving."""
+"""What both tokenizers share: the methods that Hugging Face users know, loading and saving."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from lxmert_export.tokenizer.batching import (
 from lxmert_export.tokenizer.files import FIXED_OPTIONS, read_tokenizer, read_vocabulary, write_tokenizer
 from lxmert_export.tokenizer.settings import SPECIAL_TOKENS, SettingsKeywords, TokenizerSettings, check_vocabulary
 
-# What decode joins to the word before it, in this order. Source: transformers' clean_up_tokenization.
+# Where decode removes spaces, in this order. Source: transformers' clean_up_tokenization.
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class Habits(NamedTuple):
-    """Where transformers' fast and slow tokenizers differ in what a call does with the same pieces: each class keeps its own.
+    """How transformers' fast and slow tokenizers differ around the pieces; each of our classes follows its counterpart.
 
-    ``empty_pair_counts``: a single ``text_pair=""`` is a second text; ``second_type_without_special_tokens``: its token type
-    where [CLS] and [SEP] are left out; ``first_keeps_odd``: where both texts of a pair are cut, the odd token is the first's;
-    ``cleans_up``: ``decode`` removes the spaces before punctuation unless told otherwise.
+    - ``empty_pair_counts``: in a call for one example, ``text_pair=""`` counts as a second text.
+    - ``second_type_without_special_tokens``: the token type of a second text if [CLS] and [SEP] are left out.
+    - ``first_keeps_odd``: if both texts of a pair are cut and the room is odd, the first keeps one token more.
+    - ``cleans_up``: ``decode`` removes the spaces before punctuation by default.
     """
 
     is_fast: bool
@@ -43,7 +44,7 @@ class Habits(NamedTuple):
 
 
 class CallKeywords(TypedDict, total=False):
-    """The keywords of a call, for the methods that pass them on."""
+    """The keywords that other methods pass on to a call."""
 
     add_special_tokens: bool
     padding: bool | str
@@ -63,11 +64,11 @@ def _token_id(name: str) -> property:
 
 
 class PreTrainedLxmertTokenizer(ABC):
-    """The base of both tokenizers: texts in, ``BatchEncoding`` out; texts are padded and truncated on the right."""
+    """The base of both tokenizers: texts in, ``BatchEncoding`` out. Padding and truncation are on the right."""
 
     _habits: ClassVar[Habits]
     model_input_names: ClassVar[list[str]] = ["input_ids", "token_type_ids", "attention_mask"]
-    # Without setters: to assign one is an error, where a plain attribute would be set and then ignored.
+    # Properties without setters, so that assigning to them fails; a plain attribute would be set and then ignored.
     padding_side = property(lambda self: FIXED_OPTIONS["padding_side"])
     truncation_side = property(lambda self: FIXED_OPTIONS["truncation_side"])
     do_lower_case = _setting("do_lower_case")
@@ -93,23 +94,24 @@ class PreTrainedLxmertTokenizer(ABC):
 
     @abstractmethod
     def _prepare(self, vocabulary: dict[str, int], settings: TokenizerSettings) -> None:
-        """Makes whatever turns text into ids."""
+        """Builds what turns text into ids."""
 
     @abstractmethod
     def _rows(self, texts: Sequence[Text], split: bool) -> list[Row]:
-        """The ids of each text, without special tokens; ``split`` says that each is a list of words."""
+        """Returns the ids of each text, without special tokens; with ``split`` a text is a list of words."""
 
     @abstractmethod
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """One string of tokens."""
+        """Joins tokens into one string."""
 
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, *, revision: str | None = None, **settings: Unpack[SettingsKeywords]
     ) -> Self:
-        """Loads a directory, a vocab.txt or tokenizer.json, a hub name or ``demo``; keywords win over what the files say.
+        """Loads the tokenizer of a directory, a vocab.txt or tokenizer.json, a hub name or ``demo``.
 
-        ``CheckpointError``: whatever is missing or damaged, or asks for what a BERT tokenizer does not do.
+        Keywords override the options in the files. ``CheckpointError``: files are missing or damaged, an option is
+        invalid, or the files ask for something that a BERT tokenizer does not do.
         """
         tokenizer = cls.__new__(cls)
         vocabulary, read = read_tokenizer(name_or_path, revision=revision, keywords=settings)
@@ -117,9 +119,9 @@ class PreTrainedLxmertTokenizer(ABC):
         return tokenizer
 
     def save_pretrained(self, directory: str | Path) -> tuple[str, ...]:
-        """Writes vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json, beside what else is there.
+        """Writes vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json; other files stay.
 
-        Returns their paths. ``CheckpointError`` if one cannot be written; the old files are then as they were.
+        Returns their paths. ``CheckpointError``: a file cannot be written; the old files are then restored.
         """
         return write_tokenizer(directory, self._vocabulary, self.settings)
 
@@ -141,16 +143,22 @@ class PreTrainedLxmertTokenizer(ABC):
         return_offsets_mapping: bool = False,
         return_length: bool = False,
     ) -> BatchEncoding:
-        """One text, a pair, or a batch of either (a list of texts, of pairs, or two lists) → ids, token types and masks.
+        """Turns one text, a pair, or a batch of either into ids, token types and masks.
 
-        ``padding``: True or "longest", "max_length", False or "do_not_pad"; ``truncation``: True or "longest_first",
-        "only_first", "only_second", False or "do_not_truncate"; ``return_tensors``: None, "np", "pt". ``InputError``: no
-        text, not Unicode, or keywords that contradict each other; ``MissingExtra``: "pt" without PyTorch.
+        A batch is a list of texts, a list of pairs, or two lists of texts.
+
+        - ``padding``: True or "longest"; "max_length"; False or "do_not_pad".
+        - ``truncation``: True or "longest_first"; "only_first"; "only_second"; False or "do_not_truncate". None
+          truncates if ``max_length`` is given and ``padding`` is False.
+        - ``return_tensors``: None for lists, "np" or "pt" for int64 [batch, text].
+
+        ``InputError``: an input is no text or not Unicode, or keywords contradict each other.
+        ``MissingExtra``: "pt" without PyTorch.
         """
         if return_tensors is not None:
             check_tensor_kind(return_tensors)
         if return_offsets_mapping and not self._habits.is_fast:
-            raise InputError("return_offsets_mapping is known to LxmertTokenizerFast only")
+            raise InputError("return_offsets_mapping needs LxmertTokenizerFast")
         limits = read_limits(padding, truncation, max_length, pad_to_multiple_of, self.settings.model_max_length)
         firsts, seconds, batched = read_examples(text, text_pair, is_split_into_words)
         if not batched and not seconds[0] and not self._habits.empty_pair_counts:
@@ -179,20 +187,21 @@ class PreTrainedLxmertTokenizer(ABC):
         text_pair: Text | Sequence[Any] | None = None,
         **keywords: Unpack[CallKeywords],
     ) -> Any:
-        """The ``input_ids`` of a call."""
+        """Returns the ``input_ids`` of a call with the same arguments."""
         return self(text, text_pair, **keywords)["input_ids"]
 
     def tokenize(self, text: str, pair: str | None = None, *, add_special_tokens: bool = False) -> list[str]:
-        """The tokens of a text as strings."""
+        """Returns the tokens of a text, or of a pair of texts, as strings."""
         ids: list[int] = self.encode(text, pair, add_special_tokens=add_special_tokens)
         return self.convert_ids_to_tokens(ids)
 
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> str:
-        """The text of an id, or of a list, array or tensor of them.
+        """Returns the text of an id, or of a list, array or tensor of ids.
 
-        ``clean_up_tokenization_spaces`` None is what the tokenizer's files say, else the habit of the class.
+        ``clean_up_tokenization_spaces=None`` takes the value in the tokenizer's files, or the default of the class if
+        they have none. ``InputError``: an id is outside the vocabulary, or lists are nested.
         """
         ids = _plain(token_ids)
         listed = [ids] if isinstance(ids, int) else ids
@@ -208,7 +217,7 @@ class PreTrainedLxmertTokenizer(ABC):
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
-        """The text of each list of ids."""
+        """Returns the text of each list of ids, as ``decode`` does for one."""
         return [
             self.decode(
                 ids,
@@ -223,7 +232,7 @@ class PreTrainedLxmertTokenizer(ABC):
     @overload
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
-        """The id of a token, or of each of a list; that of the unknown token for what is not in the vocabulary."""
+        """Returns the id of a token, or of each token of a list; an unknown token has the id of [UNK]."""
         ids, unknown = self._vocabulary, self.unk_token_id
         return ids.get(tokens, unknown) if isinstance(tokens, str) else [ids.get(token, unknown) for token in tokens]
 
@@ -232,7 +241,10 @@ class PreTrainedLxmertTokenizer(ABC):
     @overload
     def convert_ids_to_tokens(self, ids: Sequence[int], skip_special_tokens: bool = False) -> list[str]: ...
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> str | list[str]:
-        """The token of an id, or of each of a list, array or tensor; ``InputError`` for an id outside the vocabulary."""
+        """Returns the token of an id, or of each id of a list, array or tensor.
+
+        ``InputError``: an id is outside the vocabulary, or lists are nested.
+        """
         ids = _plain(ids)
         if isinstance(ids, int):
             return self._token(ids)
@@ -242,16 +254,16 @@ class PreTrainedLxmertTokenizer(ABC):
     def build_inputs_with_special_tokens(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
     ) -> list[int]:
-        """[CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
+        """Returns [CLS] A [SEP], or [CLS] A [SEP] B [SEP], as ids."""
         around = (self.cls_token_id, self.sep_token_id, self.sep_token_id)
         return lay_out(token_ids_0, token_ids_1, around, self.pad_token_id, 0)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens a call puts around a text, or a pair."""
+        """Returns the number of special tokens that a call puts around a text, or around a pair."""
         return 3 if pair else 2
 
     def get_vocab(self) -> dict[str, int]:
-        """Token: id, a copy."""
+        """Returns a copy of the vocabulary, token: id."""
         return dict(self._vocabulary)
 
     def __len__(self) -> int:
@@ -265,17 +277,17 @@ class PreTrainedLxmertTokenizer(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are, the special ones included."""
+        """The number of tokens, special tokens included."""
         return len(self._vocabulary)
 
     @property
     def is_fast(self) -> bool:
-        """Whether it runs in Rust, and knows words and offsets."""
+        """Whether this tokenizer runs in Rust; only such a tokenizer knows words and offsets."""
         return self._habits.is_fast
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
-        """The five special tokens by what they are for."""
+        """The five special tokens by role: ``unk_token``, ``sep_token``, …"""
         return dict(zip(SPECIAL_TOKENS, self.settings.special_tokens, strict=True))
 
     @property
@@ -285,13 +297,13 @@ class PreTrainedLxmertTokenizer(ABC):
 
     @property
     def all_special_ids(self) -> list[int]:
-        """Their ids."""
+        """The ids of the five special tokens."""
         return self.convert_tokens_to_ids(self.all_special_tokens)
 
     def _cut_rows(
         self, firsts: Sequence[Text], seconds: Sequence[Text | None], limits: Limits, *, split: bool, special: bool
     ) -> list[Row]:
-        """A row for each example, second texts included, cut to length."""
+        """Returns a row for each example, with its second text, truncated."""
         rows = self._rows(firsts, split)
         paired = [(row, text) for row, text in zip(rows, seconds, strict=True) if text is not None]
         others = self._rows([text for _, text in paired], split) if paired else []
@@ -303,7 +315,7 @@ class PreTrainedLxmertTokenizer(ABC):
         return rows
 
     def _batch(self, rows: list[Row], limits: Limits, *, special: bool, wanted: dict[str, bool]) -> BatchEncoding:
-        """The fields of all rows, as lists of lists."""
+        """Returns the fields of all rows, as lists of lists."""
         cls, sep, pad = self.cls_token_id, self.sep_token_id, self.pad_token_id
         around, ones = ((cls, sep, sep), (1, 1, 1)) if special else (None, None)
         bare = [len(row.first) + len(row.second or ()) for row in rows]
@@ -332,7 +344,7 @@ class PreTrainedLxmertTokenizer(ABC):
         return batch
 
     def _types(self, row: Row, special: bool, length: int) -> list[int]:
-        """0 for the first text and what belongs to it, 1 for the second, 0 for padding."""
+        """Returns 0 for [CLS], the first text and its [SEP], 1 for the second text and its [SEP], 0 for padding."""
         if row.second is None:
             return [0] * length
         kind = 1 if special else self._habits.second_type_without_special_tokens
@@ -345,12 +357,14 @@ class PreTrainedLxmertTokenizer(ABC):
 
 
 def _plain(ids: Any) -> int | list[int]:
-    """Integers of whatever holds them; ``InputError`` for anything else, lists of lists too."""
+    """Turns an id, or a list, array or tensor of ids, into integers. ``InputError``: anything else."""
     ids = ids.tolist() if hasattr(ids, "tolist") else ids
     try:
-        return [as_integer(one) for one in ids] if isinstance(ids, Iterable) else as_integer(ids)
+        return [as_integer(index) for index in ids] if isinstance(ids, Iterable) else as_integer(ids)
     except TypeError as error:
-        raise InputError(f"token ids are an integer or one list of them ({error}); batch_decode takes lists") from error
+        raise InputError(
+            f"token ids must be an integer or a list of them ({error}); batch_decode takes lists"
+        ) from error
 
 
 def _cleaned_up(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The tokenizer in pure Python, for devices that have no wheel of ``tokenizers``; equal to transformers' slow one."""
+"""The tokenizer in pure Python, for devices without a wheel of ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from lxmert_export.tokenizer.word_pieces import WordPieces
 
 
 class LxmertTokenizer(PreTrainedLxmertTokenizer):
-    """BERT's WordPiece in pure Python: the ids of transformers' slow ``LxmertTokenizer`` (4.57.6).
+    """BERT's WordPiece in pure Python; gives the ids of transformers' slow ``LxmertTokenizer`` (4.57.6).
 
     ``vocab_file`` is a vocab.txt. Keywords are the options of ``tokenizer_config.json``: ``do_lower_case``,
     ``strip_accents``, ``tokenize_chinese_chars``, ``model_max_length``, ``clean_up_tokenization_spaces``, and the five
-    special tokens (``unk_token``, …).
+    special tokens (``unk_token``, …). ``CheckpointError``: the vocabulary cannot be read or is not BERT's.
+    ``ConfigError``: an option has a wrong type or range.
     """
 
     _habits = Habits(
@@ -35,5 +36,5 @@ class LxmertTokenizer(PreTrainedLxmertTokenizer):
         return [Row(to_ids([token for part in parts(text) for token in tokenize(part)])) for text in texts]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Joins tokens with spaces, continued words without."""
+        """Joins tokens with spaces; joins word continuations (``##``) without a space."""
         return " ".join(tokens).replace(f" {CONTINUATION}", "").strip()

@@ -1,4 +1,4 @@
-"""What a tokenizer is, whichever class runs it: a vocabulary and a handful of options, both checked."""
+"""The vocabulary and the options of a tokenizer, the same for both classes, and their checks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TypedDict
 
 from lxmert_export.errors import CheckpointError, ConfigError
 
-# What Hugging Face writes for "no limit": int(1e30). A vocab.txt alone says nothing of a length.
+# What Hugging Face writes for "no limit". A vocab.txt alone states no length.
 NO_LIMIT = int(1e30)
 # In the order in which Hugging Face lists them.
 SPECIAL_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 CONTINUATION = "##"
-LONGEST_WORD = 100  # characters; a longer word is unknown
+LONGEST_WORD = 100  # characters; a longer word becomes [UNK]
 
 
 class SettingsKeywords(TypedDict, total=False):
-    """The keywords that constructors and ``from_pretrained`` take; each wins over what the files say."""
+    """The keywords that constructors and ``from_pretrained`` take; each overrides the files."""
 
     do_lower_case: bool
     strip_accents: bool | None
@@ -35,8 +35,8 @@ class SettingsKeywords(TypedDict, total=False):
 class TokenizerSettings:
     """The options of a tokenizer, with BERT's defaults.
 
-    ``strip_accents`` None follows ``do_lower_case``; ``clean_up_tokenization_spaces`` None is the class's own habit.
-    Errors: ``ConfigError`` names the option of a wrong type or range.
+    ``strip_accents=None`` follows ``do_lower_case``; ``clean_up_tokenization_spaces=None`` is the default of the class.
+    ``ConfigError``: an option has a wrong type or range, or two special tokens are equal.
     Source: transformers ``BertTokenizer`` and the ``tokenizer_config.json`` it writes.
     """
 
@@ -64,7 +64,7 @@ class TokenizerSettings:
 
     @property
     def strips_accents(self) -> bool:
-        """What ``strip_accents`` comes to."""
+        """Whether accents are stripped: ``strip_accents``, or ``do_lower_case`` if that is None."""
         return self.do_lower_case if self.strip_accents is None else self.strip_accents
 
 
@@ -72,7 +72,10 @@ OPTIONS = tuple(field.name for field in fields(TokenizerSettings))
 
 
 def check_vocabulary(vocabulary: Mapping[str, int], settings: TokenizerSettings, source: object) -> None:
-    """``CheckpointError`` unless the ids are 0, 1, 2, … and the special tokens and nothing unwritable are among the tokens."""
+    """Checks that all special tokens are there, the ids are 0, 1, 2, … and each token fits on a line of UTF-8.
+
+    ``CheckpointError``: one of these is not so.
+    """
     if missing := [token for token in settings.special_tokens if token not in vocabulary]:
         raise CheckpointError(
             f"{source}: the vocabulary of {len(vocabulary)} tokens lacks {', '.join(missing)}; is it a BERT vocabulary?"
@@ -80,9 +83,11 @@ def check_vocabulary(vocabulary: Mapping[str, int], settings: TokenizerSettings,
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise CheckpointError(f"{source}: the {len(vocabulary)} tokens do not have the ids 0 to {len(vocabulary) - 1}")
     for token, index in vocabulary.items():
-        # Neither can be written as one line of UTF-8, and no text leads to it.
+        # Such a token cannot be written as one line of UTF-8, and no text contains it.
         if not token or "\n" in token or "\r" in token or not _is_unicode(token):
-            raise CheckpointError(f"{source}: token {index} is {token!r}: blank, of several lines, or no Unicode text")
+            raise CheckpointError(
+                f"{source}: token {index} is {token!r}; it must be one line of text, valid and not empty"
+            )
 
 
 def _is_unicode(token: str) -> bool:

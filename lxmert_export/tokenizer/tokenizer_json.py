@@ -1,7 +1,7 @@
-"""``tokenizer.json``: the file of the ``tokenizers`` library, which holds vocabulary, options and recipe in one.
+"""``tokenizer.json``: the file of the ``tokenizers`` library, which holds vocabulary, options and recipe together.
 
-The recipe that is written is transformers' own for BERT and LXMERT; a file that says anything else is refused when it is
-read, for its tokens would not be those that the model was trained on.
+The recipe is the normalizer, pre-tokenizer, model, post-processor and decoder. This module writes the recipe that
+transformers has for BERT and LXMERT. A file with any other recipe is refused: the model was trained on other tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lxmert_export.errors import CheckpointError
 from lxmert_export.tokenizer.settings import CONTINUATION, LONGEST_WORD, TokenizerSettings
 
 PLAIN_TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-# Names in BertNormalizer → ours.
+# Option of BertNormalizer → our option.
 NORMALIZER_OPTIONS = {
     "lowercase": "do_lower_case",
     "strip_accents": "strip_accents",
@@ -23,7 +23,7 @@ NORMALIZER_OPTIONS = {
 
 
 def to_tokenizer_json(vocabulary: Mapping[str, int], settings: TokenizerSettings) -> dict[str, Any]:
-    """The whole recipe, as ``tokenizers.Tokenizer.from_str`` takes it."""
+    """Returns the content of tokenizer.json; as JSON, ``tokenizers.Tokenizer.from_str`` takes it."""
     by_id = sorted(settings.special_tokens, key=lambda token: vocabulary[token])
     return {
         "version": "1.0",
@@ -51,9 +51,9 @@ def to_tokenizer_json(vocabulary: Mapping[str, int], settings: TokenizerSettings
 
 
 def from_tokenizer_json(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], dict[str, Any]]:
-    """The vocabulary and the options that the file states; ``CheckpointError`` where it is not BERT's recipe.
+    """Returns the vocabulary and the options of a tokenizer.json. ``CheckpointError``: it is not BERT's recipe.
 
-    Padding and truncation that a call of somebody's left behind in the file are ignored, as every call here says its own.
+    Padding and truncation in the file are ignored: a call left them there, and here each call states its own.
     """
     model = _part(content, "model", path)
     # Files older than tokenizers 0.14 do not name the type of their model.
@@ -63,14 +63,14 @@ def from_tokenizer_json(content: Mapping[str, Any], path: Path) -> tuple[dict[st
         )
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(type(index) is int for index in vocabulary.values()):
-        raise CheckpointError(f"{path}: there is no vocabulary (token: id) in its model")
+        raise CheckpointError(f"{path}: its model has no vocabulary (token: id)")
     normalizer = _part(content, "normalizer", path)
     stated: dict[str, Any] = {ours: normalizer[name] for name, ours in NORMALIZER_OPTIONS.items() if name in normalizer}
     if "unk_token" in model:
         stated["unk_token"] = model["unk_token"]
     for what, found, wanted in (
-        ("its prefix of a continued word", model.get("continuing_subword_prefix", CONTINUATION), CONTINUATION),
-        ("its longest word", model.get("max_input_chars_per_word", LONGEST_WORD), LONGEST_WORD),
+        ("its prefix for word continuations", model.get("continuing_subword_prefix", CONTINUATION), CONTINUATION),
+        ("its limit of characters per word", model.get("max_input_chars_per_word", LONGEST_WORD), LONGEST_WORD),
         ("its normalizer", normalizer.get("type"), "BertNormalizer"),
         ("its normalizer's clean_text", normalizer.get("clean_text", True), True),
         ("its pre-tokenizer", _part(content, "pre_tokenizer", path).get("type"), "BertPreTokenizer"),
@@ -83,7 +83,7 @@ def from_tokenizer_json(content: Mapping[str, Any], path: Path) -> tuple[dict[st
 def check_recipe(
     content: Mapping[str, Any], vocabulary: Mapping[str, int], settings: TokenizerSettings, path: Path
 ) -> None:
-    """``CheckpointError`` where the file's added tokens or its template are not the ones that the settings lead to."""
+    """Raises ``CheckpointError`` if the file's added tokens or its template do not match the settings."""
     added = content.get("added_tokens") or []
     if not isinstance(added, list):
         raise CheckpointError(f"{path}: added_tokens is not a list")
@@ -93,14 +93,14 @@ def check_recipe(
     older = {"type": "BertProcessing", "sep": [sep, vocabulary[sep]], "cls": [cls, vocabulary[cls]]}
     if content.get("post_processor") not in (None, older, _template(vocabulary, cls, sep)):
         raise CheckpointError(
-            f"{path}: its post-processor does not make {cls} A {sep} B {sep}: this is another model's"
+            f"{path}: its post-processor does not make {cls} A {sep} B {sep}: this is another model's tokenizer"
         )
 
 
 def check_added_token(
     token: object, index: object, vocabulary: Mapping[str, int], settings: TokenizerSettings, path: Path
 ) -> None:
-    """``CheckpointError`` unless an added token is one of the five special ones, plain, and has the vocabulary's id."""
+    """Raises ``CheckpointError`` unless an added token is a special token with the vocabulary's id and BERT's flags."""
     content = token.get("content") if isinstance(token, dict) else token
     if content not in settings.special_tokens:
         raise CheckpointError(f"{path}: adds the token {content!r}; only the five special tokens are supported")
@@ -115,14 +115,14 @@ def check_added_token(
     }
     if odd:
         raise CheckpointError(
-            f"{path}: {content} has {', '.join(sorted(odd))} set otherwise than BERT's, which is not supported"
+            f"{path}: {content} has {', '.join(sorted(odd))} set differently from BERT's, which is not supported"
         )
 
 
 def _part(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     part = content.get(name)
     if not isinstance(part, dict):
-        raise CheckpointError(f"{path}: there is no {name} in it: not a tokenizer of BERT's kind")
+        raise CheckpointError(f"{path}: it has no {name}, so it is not a BERT tokenizer")
     return part
 
 

@@ -1,6 +1,6 @@
-"""The pure algorithm: text → tokens, as transformers' slow BERT tokenizer does it (4.57.6), with the standard library alone.
+"""The algorithm in pure Python: text → tokens, as transformers' slow BERT tokenizer (4.57.6) makes them.
 
-Categories are those of Python's ``unicodedata``, so what counts as unassigned depends on the Python that runs it.
+Character categories come from ``unicodedata``, so which code points are unassigned depends on the version of Python.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ CHINESE = (
     (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
 REPLACEMENT = 0xFFFD
-CACHED_WORDS = 50_000  # their pieces are kept; questions repeat their words
+CACHED_WORDS = 50_000  # words whose pieces are kept, because questions repeat words
 
 
 class WordPieces:
-    """Splits text into the tokens of a vocabulary, special tokens in it left whole."""
+    """Splits text into tokens of a vocabulary; special tokens in the text stay whole."""
 
     def __init__(self, vocabulary: Mapping[str, int], settings: TokenizerSettings) -> None:
         self._vocabulary = vocabulary
@@ -35,10 +35,10 @@ class WordPieces:
         self._pieces: dict[str, list[str]] = {}
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of a text, without [CLS] and [SEP]."""
+        """Returns the tokens of a text, without adding [CLS] and [SEP]."""
         if self._settings.do_lower_case:
             parts = self._special_pattern.split(text)
-            # Every second part is a special token. A capital sigma is always lowered as if within a word.
+            # Every second part is a special token. Σ always becomes σ: lower() would make ς at the end of a word.
             text = "".join(part if i % 2 else part.replace("Σ", "σ").lower() for i, part in enumerate(parts))
         tokens: list[str] = []
         for i, part in enumerate(self._special_pattern.split(text)):
@@ -50,14 +50,14 @@ class WordPieces:
         return tokens
 
     def _words(self, text: str) -> list[str]:
-        """Cleaned, lowered, without accents, punctuation standing alone."""
+        """Cleans a text, lowers it and strips accents if so set, and splits it; each punctuation mark is a word."""
         words = []
         for word in unicodedata.normalize("NFC", text.translate(self._cleaning)).split():
             if word not in self._special:
                 word = word.lower() if self._settings.do_lower_case else word
                 if self._settings.strips_accents:
                     word = unicodedata.normalize("NFD", word).translate(self._accents)
-            # Cleaning and stripping can bring a special token about: "[MA\0SK]".
+            # Cleaning and stripping can create a special token: "[MA\0SK]".
             words += [word] if word in self._special else word.translate(self._punctuation).split()
         return words
 
@@ -70,7 +70,7 @@ class WordPieces:
         return pieces
 
     def _longest_matches(self, word: str) -> list[str]:
-        """The longest token that the word begins with, then the longest that continues it, and so on to its end."""
+        """Returns the longest token that the word begins with, then the longest that continues it, …; else [UNK]."""
         pieces: list[str] = []
         start = 0
         while start < len(word) <= LONGEST_WORD:
@@ -86,7 +86,7 @@ class WordPieces:
 
 
 class _Characters(dict[int, str | None], ABC):
-    """A table for ``str.translate`` that is filled when a character is first met; None removes it."""
+    """A table for ``str.translate`` that gets each character when it first occurs; None removes a character."""
 
     def __missing__(self, code: int) -> str | None:
         self[code] = replacement = self.replacement(chr(code), code)
@@ -94,11 +94,11 @@ class _Characters(dict[int, str | None], ABC):
 
     @abstractmethod
     def replacement(self, character: str, code: int) -> str | None:
-        """What stands for a character; None for nothing."""
+        """Returns what replaces a character; None removes it."""
 
 
 class _Cleaning(_Characters):
-    """Control characters go, Chinese characters get a space on either side; white space is left for ``str.split``."""
+    """Removes control characters, and puts spaces around Chinese characters; white space stays for ``str.split``."""
 
     def __init__(self, *, chinese: bool) -> None:
         super().__init__()
@@ -114,14 +114,14 @@ class _Cleaning(_Characters):
 
 
 class _Accents(_Characters):
-    """Combining marks without a width go."""
+    """Removes combining marks that take no width."""
 
     def replacement(self, character: str, code: int) -> str | None:
         return None if unicodedata.category(character) == "Mn" else character
 
 
 class _Punctuation(_Characters):
-    """Punctuation gets a space on either side; all of ASCII that is no letter, digit or space counts as such."""
+    """Puts spaces around punctuation; in ASCII, every sign that is not a letter or digit counts as punctuation."""
 
     def replacement(self, character: str, code: int) -> str | None:
         ascii_sign = "!" <= character <= "~" and not character.isalnum()

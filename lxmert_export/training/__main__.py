@@ -1,4 +1,4 @@
-"""`make train-demo`: draws the scenes, trains, measures, and writes the built-in checkpoint anew."""
+"""`make train-demo`: draws the scenes, trains, measures, and writes the built-in checkpoint again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from lxmert_export.training.data import look_at_scenes
 from lxmert_export.training.record import record
 from lxmert_export.training.train import Plan, train
 
-# Seeds of scenes. Nothing is trained on what accuracy is measured on.
+# Seeds of scenes. No scene on which accuracy is measured is trained on.
 HELD_OUT, VALIDATION, TRAINING = range(1000), range(1000, 2000), range(10_000, 40_000)
 BASELINE = Plan(pretraining_steps=0, answering_steps=1500, steps_per_shape=1, blind=True)
 
 
 def main() -> None:
-    """Trains the checkpoint and its language-only baseline; goes on where an earlier run was stopped."""
+    """Trains the checkpoint and its language-only baseline; continues where an earlier run stopped."""
     parser = argparse.ArgumentParser(prog="python -m lxmert_export.training", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/train-demo"), help="scenes and unfinished runs")
-    parser.add_argument("--output", type=Path, default=DEMO_DIRECTORY, help="where the checkpoint is written")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/train-demo"), help="folder of scenes and unfinished runs"
+    )
+    parser.add_argument("--output", type=Path, default=DEMO_DIRECTORY, help="folder of the checkpoint")
+    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     held_out, validation, training = (

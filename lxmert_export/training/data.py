@@ -1,4 +1,4 @@
-"""Scenes drawn and looked at, kept as arrays, and seeded batches of sentences about them."""
+"""Scenes and the objects in their pictures, as arrays, and seeded batches of sentences about them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ WORLD_DIRECTORY = Path(__file__).parent.parent / "demo"
 PAD, UNK, CLS, SEP, MASK = range(5)
 WORD_IDS = {word: number for number, word in enumerate(VOCABULARY)}
 ANSWER_IDS = {answer: number for number, answer in enumerate(ANSWERS)}
-# How often each family is asked in training: where two shapes lie was, in trials, the last thing to be learnt.
+# How often each family is asked in training. In trials, where two shapes lie was learnt last.
 WEIGHTS = {family: 3 if family in ("left-right", "above-below") else 1 for family in FAMILIES}
-MASKED_SHARE = 0.15  # of words and of objects, in a sentence that is masked at all
+MASKED_SHARE = 0.15  # of the words and objects of a masked sentence
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """What there is to see in each of many scenes; objects beyond the count are zero.
+    """Many scenes, and the objects that their pictures show.
 
-    ``pixels`` uint8 [scenes, MOST_SHAPES, FEATURE_WIDTH]; ``boxes`` float32 [scenes, MOST_SHAPES, 4]; ``kinds`` and ``colors``
-    int64 [scenes, MOST_SHAPES]; ``shapes`` int64 [scenes, MOST_SHAPES], which of the scene's shapes an object is.
+    - ``pixels`` uint8 [scenes, MOST_SHAPES, FEATURE_WIDTH]; ``boxes`` float32 [scenes, MOST_SHAPES, 4].
+    - ``kinds`` and ``colors`` int64 [scenes, MOST_SHAPES]: the classes of each object.
+    - ``shapes`` int64 [scenes, MOST_SHAPES]: which of the scene's shapes each object is.
+
+    Beyond a scene's last object, pixels and boxes are zero, and the others are -100.
     """
 
     scenes: tuple[Scene, ...]
@@ -50,27 +53,27 @@ class Scenes:
         return len(self.scenes)
 
     def first(self, count: int) -> Scenes:
-        """The first so many of them."""
+        """Returns the first ``count`` scenes."""
         arrays = {name: getattr(self, name)[:count] for name in ("pixels", "boxes", "kinds", "colors", "shapes")}
         return Scenes(self.scenes[:count], **arrays)
 
 
 def look_at_scenes(seeds: range, cache: Path) -> Scenes:
-    """Draws the scenes of the seeds and finds their shapes; read from ``cache`` where an earlier run left them."""
+    """Draws the scenes of the seeds and finds their objects, or reads them from ``cache`` if an earlier run did so."""
     file = cache / f"scenes-{seeds.start}-{seeds.stop}-{sources_hash()[:12]}.npz"
     if not file.is_file():
         with ProcessPoolExecutor(max_workers=2) as pool:
             found = list(pool.map(look_at_scene, seeds, chunksize=250))
         cache.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".part.npz")
-        np.savez(partial, allow_pickle=False, **{name: np.stack([one[name] for one in found]) for name in found[0]})
+        np.savez(partial, allow_pickle=False, **{name: np.stack([scene[name] for scene in found]) for name in found[0]})
         partial.rename(file)
     with np.load(file) as arrays:
         return Scenes(tuple(map(scene_of_seed, seeds)), **arrays)
 
 
 def sources_hash() -> str:
-    """The hash of this world's and its training's code: what an earlier run left is of use to the same code alone."""
+    """Returns the hash of the demo world's code; files of an earlier run are used only if they have the same hash."""
     digest = hashlib.sha256()
     for file in sorted(WORLD_DIRECTORY.rglob("*.py")):
         digest.update(file.read_bytes())
@@ -78,7 +81,10 @@ def sources_hash() -> str:
 
 
 def look_at_scene(seed: int) -> dict[str, NDArray[np.generic]]:
-    """The arrays of one scene: its objects as the picture shows them, with the class of the shape that lies there."""
+    """Returns the arrays of one scene: the objects that its picture shows, each with the classes of the nearest shape.
+
+    ``ValueError``: the picture shows more or fewer objects than the scene has shapes.
+    """
     scene = scene_of_seed(seed)
     objects = find_objects(draw_scene(scene))
     count = len(scene.shapes)
@@ -98,12 +104,12 @@ def look_at_scene(seed: int) -> dict[str, NDArray[np.generic]]:
 
 
 def word_ids(text: str) -> list[int]:
-    """The token ids of a sentence of this world, special tokens included."""
+    """Returns the token ids of a sentence of this world, special tokens included."""
     return [CLS, *(number for word in text.split() for number in _pieces(word)), SEP]
 
 
 def padded_ids(sentences: Sequence[str]) -> NDArray[np.int64]:
-    """[sentences, longest]: the token ids of sentences of this world, special tokens and padding included."""
+    """Returns the token ids of sentences of this world, special tokens and padding included: [sentences, longest]."""
     rows = [word_ids(sentence) for sentence in sentences]
     ids = np.full((len(rows), max(map(len, rows))), PAD)
     for number, row in enumerate(rows):
@@ -120,7 +126,7 @@ def _pieces(word: str) -> tuple[int, ...]:
 
 
 def question_batch(scenes: Scenes, rows: Sequence[int], questions: Sequence[Question]) -> dict[str, Tensor]:
-    """The model's inputs for questions about whole scenes."""
+    """Returns the model's inputs for questions about whole scenes."""
     seen = [range(len(scenes.scenes[row].shapes)) for row in rows]
     return _gathered(scenes, rows, seen, [question.text for question in questions])[0]
 
@@ -135,11 +141,12 @@ def training_batch(
     masked_questions: float,
     blind: bool = False,
 ) -> dict[str, object]:
-    """A seeded batch with the labels of all five objectives.
+    """Returns a seeded batch with the labels of all five objectives.
 
-    ``most_shapes``: of each scene a random part is taken, up to this many shapes; ``captions``: the share of sentences that are
-    captions, half of them of another scene; ``masked_questions``: the share of questions whose words are masked instead of
-    answered; ``blind``: nothing is seen of the picture.
+    - ``most_shapes``: the most shapes of a scene that are shown, picked at random.
+    - ``captions``: the share of sentences that are captions, half of them of another scene.
+    - ``masked_questions``: the share of questions that have masked words instead of an answer.
+    - ``blind``: hide the picture.
     """
     rows, seen, sentences, answers, matches, masked = [], [], [], [], [], []
     for _ in range(size):
@@ -150,7 +157,7 @@ def training_batch(
             text = draw_caption(scene, other, random, true=true)
             answers.append(IGNORE_INDEX)
             matches.append(int(true))
-            masked.append(true)  # words of a false caption cannot be told from the picture
+            masked.append(true)  # the picture does not show the words of a false caption
         else:
             question = _training_question(scene, random)
             text = question.text
@@ -158,14 +165,14 @@ def training_batch(
             answers.append(IGNORE_INDEX if masked[-1] else ANSWER_IDS[question.answer])
             matches.append(IGNORE_INDEX)
         if random.random() < 0.2:
-            text = text.removesuffix("?").removesuffix(".")  # people forget it
+            text = text.removesuffix("?").removesuffix(".")  # people forget the sign at the end
         rows.append(row)
         seen.append(objects)
         sentences.append(text)
     inputs, object_labels = _gathered(scenes, rows, seen, sentences)
     labels = _mask(inputs, np.array(masked), np.random.default_rng(random.getrandbits(64)))
     asked = {"labels": labels, "matched_label": torch.tensor(matches), "ans": torch.tensor(answers)}
-    # The mean over no labels at all would be NaN.
+    # Without any label the mean of a loss would be NaN.
     batch = {name: wanted for name, wanted in asked.items() if bool((wanted != IGNORE_INDEX).any())}
     if blind:
         return {**blindfolded(inputs), **batch}
@@ -176,18 +183,18 @@ def _training_question(scene: Scene, random: Random) -> Question:
     (family,) = random.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))
     try:
         return draw_question(scene, random, family)
-    except ValueError:  # this scene admits none of the family; every scene can be counted in
+    except ValueError:  # this scene allows none of the family; every scene allows counting
         return draw_question(scene, random)
 
 
 def blindfolded(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same sentences beside pictures of nothing: one empty box each."""
+    """Returns the same sentences, each with one empty box instead of its picture."""
     nothing = {name: torch.zeros_like(inputs[name][:, :1]) for name in ("visual_feats", "visual_pos")}
     return {**inputs, **nothing, "visual_attention_mask": torch.ones_like(inputs["visual_attention_mask"][:, :1])}
 
 
 def _part_of_scene(scenes: Scenes, random: Random, most: int) -> tuple[int, Scene, list[int]]:
-    """A scene, cut down to some of its shapes; with its row, and the objects that are those shapes."""
+    """Returns a random scene's row, the scene cut down to some of its shapes, and the objects that are those shapes."""
     row = random.randrange(len(scenes))
     scene = scenes.scenes[row]
     count = len(scene.shapes)
@@ -201,7 +208,7 @@ def _part_of_scene(scenes: Scenes, random: Random, most: int) -> tuple[int, Scen
 def _gathered(
     scenes: Scenes, rows: Sequence[int], seen: Sequence[Sequence[int]], sentences: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
-    """The model's inputs, padded to the longest sentence and the most objects, and the labels of the objects."""
+    """Returns the model's inputs, padded to the longest sentence and the most objects, and the objects' labels."""
     ids = padded_ids(sentences)
     objects = np.zeros((len(seen), max(map(len, seen))), np.int64)
     present = np.zeros(objects.shape, np.float32)
@@ -227,7 +234,7 @@ def _gathered(
 
 
 def _mask(inputs: dict[str, Tensor], rows: NDArray[np.bool_], generator: np.random.Generator) -> Tensor:
-    """Masks words and objects of some rows in place; the words' labels, -100 where nothing is masked."""
+    """Masks words and objects of some rows in place; returns the words' labels, -100 where no word is masked."""
     ids = inputs["input_ids"].numpy()
     words = (ids > MASK) & rows[:, None] & (generator.random(ids.shape) < MASKED_SHARE)
     labels = np.where(words, ids, IGNORE_INDEX)
@@ -238,7 +245,7 @@ def _mask(inputs: dict[str, Tensor], rows: NDArray[np.bool_], generator: np.rand
 
 
 def draw_questions(scenes: Scenes, each: int, seed: int) -> tuple[list[int], list[Question]]:
-    """``each`` questions of every family about the scenes in turn: rows of the scenes, and the questions."""
+    """Draws ``each`` questions of every family about random scenes; returns the scenes' rows, and the questions."""
     rows, questions = [], []
     for family in FAMILIES:
         random = Random(f"{seed} {family}")
@@ -247,7 +254,7 @@ def draw_questions(scenes: Scenes, each: int, seed: int) -> tuple[list[int], lis
             row = random.randrange(len(scenes))
             try:
                 question = draw_question(scenes.scenes[row], random, family)
-            except ValueError:  # this scene admits none
+            except ValueError:  # this scene allows none
                 continue
             rows.append(row)
             questions.append(question)

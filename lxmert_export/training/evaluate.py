@@ -20,7 +20,7 @@ Score = Callable[[dict[str, Tensor]], NDArray[np.floating]]
 def answer_scores(
     score: Score, scenes: Scenes, rows: Sequence[int], questions: Sequence[Question]
 ) -> NDArray[np.floating]:
-    """[questions, answers]: what ``score`` says of each batch."""
+    """Returns the scores that ``score`` gives to all answers of all questions: [questions, answers]."""
     places = range(0, len(questions), BATCH)
     return np.concatenate(
         [score(question_batch(scenes, rows[n : n + BATCH], questions[n : n + BATCH])) for n in places]
@@ -28,7 +28,7 @@ def answer_scores(
 
 
 def accuracy_by_family(scores: NDArray[np.floating], questions: Sequence[Question]) -> dict[str, float]:
-    """The accuracy of each family, and of ``all``, which is their mean: every family has as many questions."""
+    """Returns the accuracy of each family, and ``all``, their mean: every family has the same number of questions."""
     right = scores.argmax(axis=1) == np.array([ANSWER_IDS[question.answer] for question in questions])
     families = np.array([question.family for question in questions])
     found = {family: float(right[families == family].mean()) for family in FAMILIES}
@@ -36,7 +36,7 @@ def accuracy_by_family(scores: NDArray[np.floating], questions: Sequence[Questio
 
 
 def scores_of(model: LxmertForPreTraining, *, blind: bool = False) -> Score:
-    """The answer scores of a model in eval mode, in its own dtype; ``blind`` shows it nothing of the picture."""
+    """Returns what computes the answer scores of a model in its own dtype; ``blind`` hides the picture from it."""
     dtype = next(model.parameters()).dtype
 
     def score(inputs: dict[str, Tensor]) -> NDArray[np.floating]:

@@ -1,4 +1,4 @@
-"""Writes what the tool carries of a training run: weights, tokenizer, labels, held-out questions, and how good they are."""
+"""Writes the built-in checkpoint: weights, tokenizer, labels, held-out questions, accuracies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lxmert_export.training.report import training_report
 from lxmert_export.training.train import CONFIG, Progressed
 
 QUESTIONS_EACH = 500  # of every family, for the accuracies in training.json
-KEPT_SCENES, KEPT_EACH = 250, 143  # of the held-out scenes, in the file that artifacts are judged by
+KEPT_SCENES, KEPT_EACH = 250, 143  # scenes, and questions of a family, in the file that judges artifacts
 PRECISIONS = ("fp32", "fp16", "bf16")
 TRAINING_FILE, REPORT_FILE = "training.json", "README.md"
 
@@ -38,7 +38,7 @@ def record(
     held_out: Scenes,
     directory: Path,
 ) -> None:
-    """Replaces the files of the built-in checkpoint; its accuracy is that of the weights as they are stored, in float16."""
+    """Replaces the files of the built-in checkpoint; accuracy is that of the weights as stored, in float16."""
     rows, questions = draw_questions(held_out, QUESTIONS_EACH, seed=0)
     model.half().double()
     seeing = answer_scores(scores_of(model), held_out, rows, questions)
@@ -71,7 +71,7 @@ def _write_words(directory: Path) -> None:
 
 
 def _held_out(model: LxmertForPreTraining, scenes: Scenes, checkpoint_sha256: str) -> HeldOut:
-    """Questions about the first of the held-out scenes, with the float64 answers and the noise floor of every precision."""
+    """Returns questions about the first held-out scenes, with float64 answers and a noise floor for each precision."""
     kept = scenes.first(KEPT_SCENES)
     rows, questions = draw_questions(kept, KEPT_EACH, seed=0)
     families = list(FAMILIES)

@@ -1,4 +1,4 @@
-"""How the built-in checkpoint was trained and how good it is, as the page that lies beside it."""
+"""The page beside the built-in checkpoint: how it was trained, and how good it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def training_report(facts: Mapping[str, Any]) -> str:
-    """Markdown: what the checkpoint is, its accuracy by question family, and its training curve."""
+    """Returns Markdown: what the checkpoint is, its accuracy by question family, and its training curve."""
     accuracy, baseline = facts["accuracy"], facts["language_only"]
     families = [f"| {name} | {share:.1%} | {baseline[name]:.1%} |" for name, share in accuracy.items()]
     names = list(accuracy)
@@ -19,29 +19,30 @@ def training_report(facts: Mapping[str, Any]) -> str:
         [
             "# The built-in checkpoint",
             "",
-            "What `lxmert-export` converts when it is given no checkpoint, or the name `demo`: a small LXMERT "
-            f"({facts['parameters']:,} parameters, stored in float16),",
-            "pre-trained with all five objectives on scenes of 3 to 10 coloured shapes, then on answering questions about them. "
-            "It looks at pictures:",
-            "a box is a connected component, its feature the resized crop. `make train-demo` wrote every file here that is no "
-            "Python.",
+            "`lxmert-export` converts this checkpoint if you give no checkpoint, or the name `demo`. It is a small",
+            f"LXMERT ({facts['parameters']:,} parameters, stored in float16). It was pre-trained with all five objectives on",
+            "scenes of 3 to 10 coloured shapes, then trained to answer questions about them. The model looks at pictures:",
+            "each connected shape gets a box, and the feature of the box is its resized crop. `make train-demo` wrote",
+            "every file here except the Python files.",
             "",
             "## Accuracy",
             "",
-            f"On {facts['questions']:,} questions about 1,000 held-out scenes, in float64 over the stored weights; beside it a "
-            "model of the same size that",
-            "was trained on the questions without the pictures.",
+            f"The accuracies are on {facts['questions']:,} questions about 1,000 held-out scenes, in float64 over the",
+            'stored weights. "Language only" is a model of the same size that was trained on the questions without the',
+            "pictures.",
             "",
             "| family | accuracy | language only |",
             "|---|---|---|",
             *families,
             "",
-            f"## Training: {facts['minutes']:.0f} minutes of steps on 2 cores, and {facts['language_only_minutes']:.0f} for the "
-            "baseline",
+            "## Training",
             "",
-            "Drawing the scenes, evaluating and recording come on top.",
+            f"The steps took {facts['minutes']:.0f} minutes on 2 cores, and {facts['language_only_minutes']:.0f} minutes for "
+            "the language-only model.",
+            "Drawing the scenes, evaluating and recording took more time.",
             "",
-            "The loss is the mean since the line before, of all five objectives; the accuracies are on other held-out scenes.",
+            "The loss covers all five objectives. It is the mean over the steps since the row before. The accuracies are",
+            "on other held-out scenes.",
             "",
             f"| step | loss | {' | '.join(names)} |",
             f"|---|---|{'---|' * len(names)}",

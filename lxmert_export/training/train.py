@@ -1,4 +1,4 @@
-"""Trains the built-in checkpoint: first all five objectives, then answering; resumable, the same whenever it is run anew."""
+"""Trains the built-in checkpoint: all five objectives first, then answering. Resumable; a new run repeats it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CONFIG = LxmertConfig(
     vocab_size=len(VOCABULARY), hidden_size=96, num_attention_heads=6, intermediate_size=384,
     max_position_embeddings=32, l_layers=2, r_layers=1, x_layers=3, num_qa_labels=len(ANSWERS),
     num_object_labels=len(SHAPES), num_attr_labels=len(COLORS), visual_feat_dim=FEATURE_WIDTH,
-    # Every batch is new: nothing is seen twice often enough to be learnt by heart.
+    # No dropout: every batch is new, so no example is seen often enough to be memorised.
     hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    # Upstream's 6.67 makes up for masking 15 % of the objects; here all of them have labels.
+    # Upstream's 6.67 compensates for masking only 15 % of the objects; here all objects have labels.
     visual_loss_normalizer=1.0,
     initializer_range=0.1,  # 1 / √hidden_size; upstream's 0.02 is for 768
 )  # fmt: skip
@@ -38,20 +38,21 @@ CONFIG = LxmertConfig(
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a model is trained, and on what share of which sentences."""
+    """How long a model is trained, and on which shares of captions and masked questions."""
 
     pretraining_steps: int = 3250
     answering_steps: int = 2500
-    # Scenes begin with one shape and gain one every so many steps: what the words mean is learnt from pictures with little in
-    # them. Trials with full scenes alone were no better than guessing after 750 steps, where they were given up.
+    # Scenes begin with one shape and gain one after every so many steps, because words are learnt from simple pictures.
+    # Trials with full scenes alone were no better than guessing after 750 steps, and were stopped there.
     steps_per_shape: int = 300
     batch: int = 128
-    # Muon's, for the matrices inside the layers, where it led AdamW alone clearly in short trials; and AdamW's, for all else.
+    # Muon's rate is for the matrices inside the layers: in short trials it was clearly better than AdamW alone. AdamW's
+    # rate is for all other parameters.
     matrix_learning_rate: float = 2e-3
     learning_rate: float = 1e-3
     warm_up: int = 300
-    decay_steps: int = 8000  # here the slow decay of pre-training would end
-    captions: tuple[float, float] = (0.3, 0.08)  # in pre-training, in answering: the other heads stay trained
+    decay_steps: int = 8000  # the step at which the slow decay of pre-training would reach zero
+    captions: tuple[float, float] = (0.3, 0.08)  # in pre-training; in answering, to keep the other heads trained
     masked_questions: tuple[float, float] = (0.1, 0.02)
     evaluate_every: int = 250
     blind: bool = False
@@ -59,13 +60,13 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """All steps."""
+        """The number of all steps."""
         return self.pretraining_steps + self.answering_steps
 
 
 @dataclass
 class Progressed:
-    """Where a run stands: steps done, seconds spent on them, and its curve."""
+    """The state of a run: steps done, seconds spent on them, and its curve of loss and accuracy."""
 
     step: int = 0
     seconds: float = 0.0
@@ -73,7 +74,7 @@ class Progressed:
 
 
 def train(plan: Plan, scenes: Scenes, validation: Scenes, directory: Path) -> tuple[LxmertForPreTraining, Progressed]:
-    """Trains a model, or goes on where an earlier run of the same plan was stopped."""
+    """Trains a model, or continues an earlier run of the same plan whose state is in ``directory``."""
     torch.manual_seed(plan.seed)
     model = LxmertForPreTraining(CONFIG).train()
     _centre_inputs(model, scenes)
@@ -104,9 +105,10 @@ def train(plan: Plan, scenes: Scenes, validation: Scenes, directory: Path) -> tu
 
 
 def _centre_inputs(model: LxmertForPreTraining, scenes: Scenes) -> None:
-    """Initial weights with which the first LayerNorm sees what differs between objects, instead of what is common to all.
+    """Sets initial weights so that the first LayerNorm sees the differences between objects.
 
-    Crops are mostly white, and the corners of a box lie close together: what is common to all would fill most of the vector.
+    Crops are mostly white, and the corners of a box are close together. Without this, most of a vector would be what
+    all objects have in common.
     """
     layer = model.lxmert.visual_embeddings
     crops = scenes.pixels[scenes.shapes >= 0].astype(np.float32) / PIXEL_SCALE
@@ -114,10 +116,8 @@ def _centre_inputs(model: LxmertForPreTraining, scenes: Scenes) -> None:
     with torch.no_grad():
         layer.features.weight.normal_(std=0.2)
         layer.features.bias.copy_(-layer.features.weight @ torch.from_numpy(crops.mean(axis=0)))
-        middle, extent = (
-            torch.randn(half, 2),
-            torch.randn(half, 2),
-        )  # of (x, y), around 1/2; of (width, height), around 1/8
+        # Weights of the middle (x, y), which is around 1/2, and of the extent (width, height), which is around 1/8.
+        middle, extent = torch.randn(half, 2), torch.randn(half, 2)
         layer.boxes.weight.copy_(torch.cat([torch.cat([middle, middle], 1) / 2, torch.cat([-extent, extent], 1) * 3]))
         layer.boxes.bias.copy_(-torch.cat([middle.sum(1) / 2, extent.sum(1) * 3 / 8]))
 
@@ -165,7 +165,7 @@ def _step(
 
 
 def _schedule(plan: Plan, step: int) -> float:
-    """The share of the learning rates: warm-up, a slow linear decay while pre-training, a quick one to a hundredth after it."""
+    """Returns the factor of the learning rates: warm-up, slow decay in pre-training, then fast decay to a hundredth."""
     if step < plan.warm_up:
         return (step + 1) / plan.warm_up
     slow = (plan.decay_steps - min(step, plan.pretraining_steps)) / (plan.decay_steps - plan.warm_up)
@@ -182,7 +182,7 @@ def _resume(
         return Progressed()
     state = torch.load(file, weights_only=True)
     if state["plan"] != _identity(plan):
-        return Progressed()  # another plan's, or of other code
+        return Progressed()  # the state of another plan or of other code
     model.load_state_dict(state["model"])
     model.tie_weights()
     for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
@@ -191,7 +191,7 @@ def _resume(
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    """What a run must have in common with the one that it goes on with."""
+    """Returns what must be equal for a run to continue an earlier one."""
     return {**json.loads(json.dumps(asdict(plan))), "sources": sources_hash()}
 
 
@@ -216,22 +216,22 @@ def _save(
 
 @contextmanager
 def _bar(plan: Plan, done: int) -> Iterator[Callable[[Progressed | None], None]]:
-    """A bar on a terminal; a line at each evaluation anywhere."""
+    """Shows a bar on a terminal, and prints a line at each evaluation everywhere."""
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         if done:
-            console.print(f"trained already: step {done} of {plan.steps}; remove its folder to begin anew")
+            console.print(f"continuing after step {done} of {plan.steps}; remove its folder to start again")
         task = bars.add_task("training", total=plan.steps, completed=done)
 
         def advance(progressed: Progressed | None) -> None:
             bars.advance(task)
             if progressed is not None:
                 last = progressed.curve[-1]
-                told = " ".join(f"{family} {share:.1%}" for family, share in last["accuracy"].items())
+                accuracies = " ".join(f"{family} {share:.1%}" for family, share in last["accuracy"].items())
                 console.print(
                     f"step {last['step']} of {plan.steps}, {progressed.seconds / 60:.1f} min, "
-                    f"loss {last['loss']:.3f}: {told}",
+                    f"loss {last['loss']:.3f}: {accuracies}",
                     highlight=False, soft_wrap=True,
                 )  # fmt: skip
 

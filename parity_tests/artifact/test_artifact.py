@@ -107,7 +107,7 @@ def test_damage_is_named_before_any_runtime_sees_a_byte(name: str, damage: str, 
         if damage == "link":
             (tmp_path / "elsewhere").write_bytes(content)
             file.symlink_to(tmp_path / "elsewhere")
-    told = {"changed": "has changed", "shorter": "bytes instead of", "missing": "missing", "link": "leaves"}
+    told = {"changed": "has changed", "shorter": "bytes instead of", "missing": "missing", "link": "leads out"}
     for use in (lx.load_artifact, lx.verify):
         with pytest.raises(ArtifactError, match=f"{name} .*{told[damage]}"):
             use(copy)
@@ -116,7 +116,7 @@ def test_damage_is_named_before_any_runtime_sees_a_byte(name: str, damage: str, 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "..", "a/../../b"])
 def test_a_manifest_cannot_name_files_outside(name: str, copy: Path) -> None:
     edit_manifest(copy, files={name: {"sha256": "0" * 64, "bytes": 1}})
-    with pytest.raises(ArtifactError, match="leaves the directory"):
+    with pytest.raises(ArtifactError, match="leads out of the directory"):
         lx.load_artifact(copy)
 
 
@@ -143,9 +143,9 @@ def test_external_data_cannot_lie_outside(copy: Path) -> None:
         ({"signature": {}}, "no field"),
         ({"config": {"hidden_size": "wide"}}, "hidden_size must be int"),
         ({"files": []}, "cannot be read as a manifest"),
-        ({"precision": "int4"}, "'int4' is no precision of this version"),
-        ({"precision": ["fp16"]}, "is no precision of this version"),
-        ({"target": "coreml"}, "no runner for target 'coreml'"),
+        ({"precision": "int4"}, "this version does not know the precision 'int4'"),
+        ({"precision": ["fp16"]}, "this version does not know the precision"),
+        ({"target": "coreml"}, "does not know its target 'coreml'"),
     ],
 )
 def test_odd_manifests(changes: dict[str, Any], message: str, copy: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_target_that_was_edited(changes: dict[str, Any], file: str, there: boo
         edit_manifest(copy, files={**json.loads((copy / MANIFEST_FILE).read_text())["files"], name: facts})
     for use in (inspect_artifact, lx.verify):
         with pytest.raises(
-            ArtifactError, match=f"{file}: cannot be read as {changes['target']}, which its manifest says"
+            ArtifactError, match=f"{file}: its manifest says {changes['target']}, but it cannot be read as such"
         ):
             use(copy)
 
@@ -185,14 +185,14 @@ def test_an_onnx_file_that_is_none(content: bytes | str, copy: Path) -> None:
     files = json.loads((copy / MANIFEST_FILE).read_text())["files"]
     files["model.onnx"] = {"sha256": sha256(copy / "model.onnx"), "bytes": (copy / "model.onnx").stat().st_size}
     edit_manifest(copy, files=files)
-    with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be read as onnx, which its manifest says"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx: its manifest says onnx, but it cannot be read as such"):
         inspect_artifact(copy)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_precision_that_was_edited(precision: str, copy: Path) -> None:
     edit_manifest(copy, precision=precision)
-    with pytest.raises(ArtifactError, match=f"called {precision} .* matmuls compute in {{'fp16'.*; export it again"):
+    with pytest.raises(ArtifactError, match=f"says {precision} weights .* matmuls compute in {{'fp16'.*; export it again"):
         lx.verify(copy)
 
 

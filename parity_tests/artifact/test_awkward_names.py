@@ -72,7 +72,7 @@ def test_no_link_is_made_where_none_is_needed_and_none_is_left(tmp_path: Path, m
 
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-MEND = r"this locale does not spell it in UTF-8: set PYTHONUTF8=1 \(or LC_ALL=C.UTF-8\), or name it in ASCII"
+MEND = r"this name is not UTF-8 in this locale: set PYTHONUTF8=1 \(or LC_ALL=C.UTF-8\), or use an ASCII name"
 
 
 def python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

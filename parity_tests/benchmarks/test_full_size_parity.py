@@ -118,22 +118,22 @@ def test_the_page_tells_what_failed_and_what_was_not_run() -> None:
     results = small_results()
     assert "| nlvr2 | tensorrt-fp32 | built-not-run | - | - | 2,000 | 60 | 45 | 1500 |" in page(results)
     assert "| nlvr2 | onnx-fp32 | FAIL | 11.00 | 0.50 | 1,000 | 60 | 45 | 1500 |" in page(results)
-    assert "In all 4.0 minutes by the clock. Of the processors the run itself took 3.0 CPU minutes" in page(results)
-    assert "on the machine meanwhile 0.4. Limits" in page(results)
+    assert "The run took 4.0 minutes of wall time and 3.0 CPU minutes." in page(results)
+    assert "took 0.4 CPU minutes meanwhile. Limits" in page(results)
     assert "Not finished yet: model, pretraining, question-answering." in page(results)
 
 
 def test_limits_are_kept_once_all_is_finished() -> None:
     results = small_results()
     results["tasks"] = [results["tasks"][0] | {"task": task} for task in TASKS]
-    assert "Both were kept." in page(results) and not missed_limits(results)
+    assert "Both limits were kept." in page(results) and not missed_limits(results)
 
 
 def test_limits_that_were_missed_are_told() -> None:
     results = small_results()
     results["tasks"][0]["judging"] |= {"together_mib": 6000.0, "seconds": 1200.0}
     assert missed_limits(results) == ["23.0 minutes instead of 20", "nlvr2: judging took 6000 MiB instead of 5722"]
-    assert "Missed: 23.0 minutes instead of 20." in page(results) and "Both were kept." not in page(results)
+    assert "Missed: 23.0 minutes instead of 20." in page(results) and "Both limits were kept." not in page(results)
     results = small_results()
     results["tasks"][0]["artifacts"][0]["export"] |= {"together_mib": 9000.0, "peak_mib": 9000.0}
     assert missed_limits(results) == ["nlvr2: onnx-fp32 took 9000 MiB instead of 5722"]

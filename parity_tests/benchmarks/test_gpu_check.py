@@ -321,7 +321,7 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path) -> None:
 def test_a_pytorch_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "find_gpus", lambda: (Gpu((8, 9), "Some GPU", "1"),))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="cannot use the GPU that is here: .*nothing written"):
+    with pytest.raises(SystemExit, match="cannot use the GPU of this machine: .*nothing written"):
         check.check_gpu()
 
 

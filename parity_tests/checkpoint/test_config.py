@@ -150,7 +150,7 @@ def test_the_old_revision_with_invalid_json_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[]", "3", '"lxmert"'])
 def test_json_must_be_an_object(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match="object was expected"):
+    with pytest.raises(ConfigError, match="must be a JSON object"):
         LxmertConfig.from_json_file(tmp_path / "config.json")
 
 

@@ -140,8 +140,8 @@ def test_a_small_file_that_claims_a_trillion_elements(tmp_path: Path) -> None:
     ("name", "content", "saying"),
     [
         ("empty.pth", b"", "is empty"),
-        ("noise.bin", bytes(range(256)) * 9, "is no PyTorch, safetensors or HDF5 file"),
-        ("text.pth", b"<html>Sign in</html>", "is no PyTorch"),
+        ("noise.bin", bytes(range(256)) * 9, "is not a PyTorch, safetensors or HDF5 file"),
+        ("text.pth", b"<html>Sign in</html>", "is not a PyTorch"),
         ("header.safetensors", struct.pack("<Q", 10**12) + b"{}", "damaged safetensors"),
         ("short.safetensors", struct.pack("<Q", 2) + b"{", "damaged safetensors"),
         ("cut.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "damaged HDF5"),
@@ -199,7 +199,7 @@ def test_a_head_that_is_not_there(state: dict[str, Tensor], tmp_path: Path) -> N
     save_file(state, tmp_path / "model.safetensors")
     SMALL.save_pretrained(tmp_path)
     message = refused(tmp_path, saying="lacks pair_head, which task 'nlvr2' needs", task="nlvr2")
-    assert "it can serve model, pretraining, question-answering" in message
+    assert "it can serve: model, pretraining, question-answering" in message
 
 
 def test_an_unknown_task(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_path_like_names_that_do_not_exist(name: str, tmp_path: Path, monkeypatc
     [
         ("~nobody-of-this-name/x", "cannot be looked up"),
         ("a" * 300, "cannot be looked up"),
-        ("a/b--c", "no legal name"),
+        ("a/b--c", "not a valid hub name"),
     ],
 )
 def test_names_that_cannot_be(name: str, reason: str) -> None:

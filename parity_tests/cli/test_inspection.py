@@ -51,7 +51,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_file_of_an_artifact_names_its_directory(name: str, place: Path) -> None:
     path = place / "artifact" / name
-    said = f"{path}: is {KINDS[name]}, not an artifact directory; name the one that it lies in: {place / 'artifact'}"
+    said = f"{path}: is {KINDS[name]}, not an artifact directory; name the directory that holds it: {place / 'artifact'}"
     for use in (refuse_converted, open_artifact):
         with pytest.raises(ArtifactError) as caught:
             use(path)
@@ -61,7 +61,7 @@ def test_a_file_of_an_artifact_names_its_directory(name: str, place: Path) -> No
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind != "a part of an artifact"])
 def test_a_converted_model_of_unknown_origin_is_told_from_a_checkpoint(name: str, place: Path) -> None:
     path = place / "foreign" / name
-    said = f"{path}: is {KINDS[name]}, not an artifact directory .no manifest.json came with it"
+    said = f"{path}: is {KINDS[name]}, not an artifact directory .there is no manifest.json with it"
     for use in (refuse_converted, open_artifact):
         with pytest.raises(ArtifactError, match=said):
             use(path)
@@ -110,7 +110,7 @@ def test_inspect_says_it_in_one_line_and_needs_no_framework(place: Path) -> None
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == (
-        "error: artifact/model.tflite: is a TFLite model, not an artifact directory; name the one that it lies in: artifact\n"
+        "error: artifact/model.tflite: is a TFLite model, not an artifact directory; name the directory that holds it: artifact\n"
     )
 
 

@@ -110,7 +110,7 @@ def test_nothing_of_the_user_s_is_drawn_over(place: Path, tmp_path: Path) -> Non
         "link.png": "is the picture that is asked about",
         "artifact/manifest.json": "lies inside the artifact",
         "artifact/new.png": "lies inside the artifact",
-        "photo.png": "is no PNG",
+        "photo.png": "is not a PNG",
         "artifact/..": "is a directory",
     }
     for name, saying in refusals.items():
@@ -177,10 +177,10 @@ def test_a_full_output_is_one_line(place: Path) -> None:
         ("  \n", "the question is empty"),
         ("???", "has no words"),
         ("[CLS] [MASK]", "has no words"),
-        ("how many elephants are there?", "no word 'elephants'"),
-        ("how many crcles are there?", "no word 'crcles'; did you mean circle"),
-        ("¿cuántos círculos hay?", "no word"),
-        ("is there a red circle " * 12, "takes 32 at most"),
+        ("how many elephants are there?", "does not know the word 'elephants'"),
+        ("how many crcles are there?", "does not know the word 'crcles'; did you mean circle"),
+        ("¿cuántos círculos hay?", "does not know the word"),
+        ("is there a red circle " * 12, "takes at most 32"),
         ("how many \udcff are there?", "UTF-8"),
     ],
     ids=["empty", "blank", "marks", "special tokens", "unknown", "misspelt", "Spanish", "long", "not UTF-8"],
@@ -201,7 +201,7 @@ def test_artifacts_that_cannot_be_asked(place: Path) -> None:
         ask("backbone")
     with pytest.raises(InputError, match="the artifact was exported for 4"):
         ask("tight")
-    with pytest.raises(InputError, match="tokens; .* takes 12 at most"):
+    with pytest.raises(InputError, match="tokens; .* takes at most 12"):
         ask("tight", "is the small red circle to the left of the large blue square ?")
     with pytest.raises(InputError, match="export it again with --attentions"):
         ask("fixed").attention_of("[CLS]")
@@ -218,7 +218,7 @@ def test_the_labels_of_an_artifact_must_be_its_own(labels: str, place: Path, tmp
     manifest["files"]["labels.json"] = {"sha256": sha256(artifact / "labels.json"), "bytes": len(labels)}
     (artifact / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
-        ArtifactError, match=r"labels\.json: (is no list of 40 answers|the answers' names cannot be read)"
+        ArtifactError, match=r"labels\.json: (is not a list of 40 different answers|the answers' names cannot be read)"
     ):
         ask_about_picture(artifact, "how many things are there?", place / "scene.png")
 
@@ -229,7 +229,7 @@ def test_a_tokenizer_that_did_not_come_with_the_artifact_is_not_read(place: Path
     manifest = json.loads((artifact / "manifest.json").read_text())
     del manifest["files"]["tokenizer.json"]
     (artifact / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match=r"tokenizer\.json did not come with it"):
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json is not listed in its manifest"):
         ask_about_picture(artifact, "how many things are there?", place / "scene.png")
 
 
@@ -250,7 +250,7 @@ def test_what_a_saved_model_leaves_behind_can_be_put_beside_it(place: Path, tmp_
 def test_the_command(place: Path, tmp_path: Path) -> None:
     artifact, scene = str(place / "fp16"), str(tmp_path / "scene.png")
     drawn = run("ask", artifact, "--draw-scene", "3", "--image", scene, cwd=tmp_path)
-    assert drawn.returncode == 0 and drawn.stdout == "" and "it has an answer to:" in drawn.stderr
+    assert drawn.returncode == 0 and drawn.stdout == "" and "questions about it, with their answers:" in drawn.stderr
     asked = run("ask", artifact, "how many things are there?", "--image", scene, "--top", "3", cwd=tmp_path)
     lines = asked.stdout.splitlines()
     assert asked.returncode == 0 and len(lines) == 3 and asked.stderr == ""
@@ -266,13 +266,13 @@ def test_the_command(place: Path, tmp_path: Path) -> None:
     ("arguments", "saying"),
     [
         (["fp16", "how many?", "--image", "gone.png"], "gone.png: no such picture file"),
-        (["fp16", "how many dogs?", "--image", "scene.png"], "no word 'dogs'"),
+        (["fp16", "how many dogs?", "--image", "scene.png"], "does not know the word 'dogs'"),
         (["other", "how many?", "--image", "scene.png"], "takes features, not pictures"),
         (["fp16", "--draw-scene", "8", "--image", "scene.png"], "scene.png: exists already"),
-        (["fp16", "--draw-scene", "-1", "--image", "new.png"], "the seed of a scene is zero or more"),
+        (["fp16", "--draw-scene", "-1", "--image", "new.png"], "the seed of a scene must be zero or more"),
         (["fp16", "--draw-scene", "1", "--image", "gone/new.png"], "cannot be written"),
         (["fixed", "how many?", "--image", "scene.png", "--save", "x.png"], "export it again with --attentions"),
-        (["fp16", "how many?", "--image", "scene.png", "--save", "x.png", "--word", "red"], "no word of the question"),
+        (["fp16", "how many?", "--image", "scene.png", "--save", "x.png", "--word", "red"], "not a word of the question"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

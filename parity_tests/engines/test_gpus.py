@@ -35,8 +35,8 @@ def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("script", "reason"),
     [("echo 'No devices were found'; exit 6", "No devices were found"), ("echo 'no driver' >&2; exit 9", "no driver"),
-     ("exit 12", "exit code 12"), ("true", "lists none"), ("echo '[N/A], Orin (nvgpu), N/A'", "no compute capability"),
-     ("echo garbage", "lists no GPU, but 'garbage'"), ("printf '\\377\\n'", "lists no GPU, but")],
+     ("exit 12", "exit code 12"), ("true", "lists none"), ("echo '[N/A], Orin (nvgpu), N/A'", "does not report the compute"),
+     ("echo garbage", "lists 'garbage', which is not a GPU"), ("printf '\\377\\n'", "which is not a GPU")],
 )  # fmt: skip
 def test_no_gpu(script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nvidia_smi(tmp_path, monkeypatch, script)
@@ -106,7 +106,7 @@ def test_what_nvidia_smi_leaves_untold_the_device_tree_tells(tmp_path: Path, mon
 
 @pytest.mark.parametrize(
     ("compatible", "device", "reason"),
-    [(ORIN_TREE, "dev/null", "no /dev/nvhost-gpu leads to it; .* --runtime nvidia"),
+    [(ORIN_TREE, "dev/null", "there is no /dev/nvhost-gpu; .* --runtime nvidia"),
      ("raspberrypi,5-model-b\0brcm,bcm2712\0", "dev/nvhost-gpu", "there is no nvidia-smi"),
      ("nvidia,tegra2340\0", "dev/nvhost-gpu", "there is no nvidia-smi")],
     ids=["not in the container", "another board", "another chip"],

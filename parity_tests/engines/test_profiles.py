@@ -74,7 +74,7 @@ def test_the_nth_of_each_makes_the_nth_profile_and_one_goes_into_all() -> None:
 
 def test_options_given_unequally_often() -> None:
     message = refused(batch=["1", "2", "3"], text=["20", "30"])
-    assert message == "--text is given 2 times for 3 profiles: give it once, for all, or 3 times"
+    assert message == "--text is given 2 times for 3 profiles: give it once for all of them, or 3 times"
 
 
 BAD = {
@@ -128,7 +128,7 @@ def test_text_beyond_the_position_table() -> None:
 
 
 def test_a_profile_given_twice() -> None:
-    assert "profile 2 is profile 0 again" in refused(batch=["1:2:4", "2", "1:2:4"])
+    assert "profile 2 repeats profile 0" in refused(batch=["1:2:4", "2", "1:2:4"])
 
 
 def test_axes_that_the_graph_fixes() -> None:
@@ -202,7 +202,7 @@ def test_a_call_outside_every_profile_is_refused_by_name() -> None:
     message = refusal(InputError, pick_profile, found, {"batch": 16, "text": 3, "objects": 36})
     assert message == (
         "batch 16, text 3, objects 36: outside every profile of this engine (profile 0 takes batch 1:1:8, text 4:20:64; "
-        "profile 1 takes text 4:20:64): cut the call, or build a wider engine"
+        "profile 1 takes text 4:20:64): make the call smaller, or build a wider engine"
     )
 
 

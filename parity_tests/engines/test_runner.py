@@ -140,14 +140,14 @@ def test_the_wheel_itself_refuses_what_is_no_engine(
     )
     foreign = tmp_path / "foreign.engine"
     foreign.write_bytes(b"no engine" * 1000)
-    with pytest.raises(ArtifactError, match="cannot be run by TensorRT-RTX here: it is no engine") as told:
+    with pytest.raises(ArtifactError, match="cannot be run by TensorRT-RTX here: it is not an engine") as told:
         TensorRtRunner(replace(found, file=foreign), SIGNATURE, InputLimits.of(SMALL), name="foreign")
     assert "\n" not in str(told.value)
 
 
 def test_a_manifest_of_an_unknown_runtime_is_one_line(engine: lx.Artifact) -> None:
     options = {**engine.manifest.options, "engine": {**engine.manifest.options["engine"], "runtime": "other"}}
-    with pytest.raises(LxmertExportError, match="describes no engine: its runtime is 'other'"):
+    with pytest.raises(LxmertExportError, match="describes no engine: unknown runtime 'other'"):
         find_engine(replace(engine, manifest=replace(engine.manifest, options=options)))
 
 

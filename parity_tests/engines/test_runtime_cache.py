@@ -77,11 +77,11 @@ def _older(file: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut": (_cut, "is damaged"),
     "flipped bit": (_flip, "is damaged"),
-    "no header": (lambda file: file.write_bytes(b"kernels"), "is damaged, or no runtime cache"),
-    "empty": (lambda file: file.write_bytes(b""), "is damaged, or no runtime cache"),
-    "another gpu": (_move, "is of another gpu"),
-    "another format": (_older, "is no runtime cache of this version"),
-    "no object": (lambda file: file.write_bytes(b"[]\n"), "is no runtime cache of this version"),
+    "no header": (lambda file: file.write_bytes(b"kernels"), "is damaged, or not a runtime cache"),
+    "empty": (lambda file: file.write_bytes(b""), "is damaged, or not a runtime cache"),
+    "another gpu": (_move, "belongs to another gpu"),
+    "another format": (_older, "is not a runtime cache of this version"),
+    "no object": (lambda file: file.write_bytes(b"[]\n"), "is not a runtime cache of this version"),
 }
 
 
@@ -97,7 +97,7 @@ def test_a_damaged_or_foreign_cache_is_ignored_and_told(
     with opened(tmp_path) as runner:
         assert library.count("deserialize") == 0, "the runtime saw a byte of it"
         assert OUTPUT in runner.run(call())
-    assert [record.getMessage() for record in caplog.records] == [f"{file}: {reason}; kernels are compiled anew"]
+    assert [record.getMessage() for record in caplog.records] == [f"{file}: {reason}; kernels are compiled again"]
     assert file.read_bytes() == sound  # compiled anew, and kept
 
 
@@ -109,7 +109,7 @@ def test_what_the_runtime_does_not_take_is_told(
     library.takes_kernels = False
     with opened(tmp_path) as runner:
         runner.run(call(4))
-    assert "TensorRT-RTX does not take it" in caplog.text and caplog.records[0].levelno == logging.WARNING
+    assert "TensorRT-RTX rejects it" in caplog.text and caplog.records[0].levelno == logging.WARNING
     assert kept(tmp_path)[0].read_bytes().endswith(b"\nkernel 1")
 
 

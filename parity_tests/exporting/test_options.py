@@ -22,15 +22,15 @@ SIGNATURE = task_signature(TINY, "model")
     [
         ({"target": "coreml"}, "unknown target 'coreml'; choose from onnx, tensorflow, tflite"),
         ({"target": "tensorrt"}, "unknown target 'tensorrt'"),  # which lx.build_engine builds
-        ({"target": "tflite", "precision": "bf16"}, "unknown precision of target tflite 'bf16'"),
+        ({"target": "tflite", "precision": "bf16"}, "target tflite has no precision 'bf16'"),
         ({"target": "onnx", "io_dtype": "float64"}, "unknown io_dtype 'float64'; choose from float32, float16"),
         ({"target": "tflite", "opset": 20, "io_dtype": "float16"}, "io_dtype, opset: not an option of fp32 tflite"),
         ({"target": "onnx", "fp32_islands": "auto"}, "fp32_islands: not an option of fp32 onnx"),
         ({"target": "tflite", "precision": "fp16", "full_integer": True}, "full_integer: not an option of fp16 tflite"),
-        ({"target": "tflite", "precision": "int8", "calibration": "x.npz"}, "calibration: is for full_integer"),
+        ({"target": "tflite", "precision": "int8", "calibration": "x.npz"}, "calibration: only full_integer uses it"),
         ({"target": "onnx", "precision": "fp16", "fp32_islands": "auto", "parity": False}, "leave the gate on"),
         ({"target": "onnx", "attention": "operator", "opset": 22}, "needs opset 23 or later"),
-        ({"target": "onnx", "signature": SIGNATURE, "hidden_states": True}, "hidden_states: the signature that was"),
+        ({"target": "onnx", "signature": SIGNATURE, "hidden_states": True}, "hidden_states: the given signature contains"),
         ({"target": "onnx", "signature": SIGNATURE, "fixed": {"batch": 1}, "io_dtype": "float16"}, "fixed, io_dtype: "),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
@@ -52,15 +52,19 @@ class Own(nn.Module):
 @pytest.mark.parametrize(
     ("checkpoint", "options", "message"),
     [
-        ("demo", {"config": TINY}, "config: demo is a checkpoint, which has its own; leave it out"),
-        (lively_model("model", TINY), {"revision": "main"}, "revision: a module in memory has its own; leave it out"),
+        ("demo", {"config": TINY}, "config: demo is a checkpoint, which has its own config; leave it out"),
+        (
+            lively_model("model", TINY),
+            {"revision": "main"},
+            "revision: only for a checkpoint, not for a module in memory; leave it out",
+        ),
         (
             lively_model("model", TINY),
             {"num_attention_heads": 2},
-            "num_attention_heads: a module in memory has its own",
+            "num_attention_heads: only for a checkpoint",
         ),
-        (lively_model("model", TINY), {"task": "pretraining"}, "task pretraining: LxmertModel is of task model"),
-        (Own(), {"task": "model", "signature": SIGNATURE}, "task model: Own is of task its own"),
+        (lively_model("model", TINY), {"task": "pretraining"}, "task pretraining: the task of LxmertModel is model"),
+        (Own(), {"task": "model", "signature": SIGNATURE}, "task model: the task of Own is none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else type(value).__name__,
 )

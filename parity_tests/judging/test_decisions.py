@@ -59,7 +59,7 @@ def test_one_confident_flip_fails() -> None:
     scores = REFERENCE.copy()
     scores[0] = -scores[0]
     found = decided(scores)
-    assert not found.passed and found.total.flips == 1 and "1 of 20 answers are not float64's" in str(found.reason)
+    assert not found.passed and found.total.flips == 1 and "1 of 20 answers differ from float64's" in str(found.reason)
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,9 @@ def test_what_cannot_be_looked_into(onnx_artifact: Artifact, module: Any, tmp_pa
         ArtifactError, match="a .keras file has no graph to look into: export it with --format saved-model"
     ):
         locate(replace(onnx_artifact, manifest=keras), module)
-    with pytest.raises(ArtifactError, match="an engine does not show what flows inside it"):
+    with pytest.raises(ArtifactError, match="an engine does not show its intermediate values"):
         locate(replace(onnx_artifact, manifest=replace(manifest, target="tensorrt")), module)
-    with pytest.raises(ArtifactError, match="task 'mine' is of a module of your own"):
+    with pytest.raises(ArtifactError, match="task 'mine' belongs to a module of your own"):
         locate(replace(onnx_artifact, manifest=replace(manifest, task="mine")), module)
     model = ir.load(onnx_artifact.file(ONNX_FILE))
     for number, node in enumerate(model.graph):

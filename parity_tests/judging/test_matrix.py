@@ -82,7 +82,7 @@ def test_recorded_outputs_that_are_others_fail(place: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arrays", "saying"),
     [
-        ({"input_ids": np.ones((2, 4), np.int64), "nonsense": np.ones(3)}, "neither input nor output"),
+        ({"input_ids": np.ones((2, 4), np.int64), "nonsense": np.ones(3)}, "neither an input nor an output"),
         ({"input_ids": np.ones((2, 4), np.int64)}, "missing input visual_feats"),
         ({"visual_feats": np.full((1, 2, 16), np.nan, np.float32)}, "NaN or infinity"),
     ],
@@ -154,7 +154,7 @@ def test_one_that_cannot_be_run_does_not_keep_the_rest_from_it(
 
 
 def test_require_names_targets(place: Path) -> None:
-    with pytest.raises(InputError, match="no target is called keras; they are onnx"):
+    with pytest.raises(InputError, match="unknown target keras; choose from onnx"):
         check_here([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["keras"])
 
 
@@ -173,7 +173,7 @@ class OnArrival:
     [
         (OnArrival(os.abort), "its runtime crashed .SIGABRT."),
         (OnArrival(os._exit, 7), "ended its process with exit code 7"),
-        (OnArrival(time.sleep, 60), "ran for 3 s without an end; --time-limit"),
+        (OnArrival(time.sleep, 60), "did not end within 3 s; --time-limit"),
         (OnArrival(os.write, 1, b"\xff\xfe of a runtime"), "ended its process with exit code 1"),
     ],
     ids=["crash", "exit", "hang", "bytes"],
@@ -229,7 +229,7 @@ def test_the_command_line(place: Path) -> None:
 def test_a_runner_of_which_nothing_was_compared_is_no_pass(place: Path) -> None:
     report = check_here([place / "fp32"], checkpoint=place / "checkpoint")
     silent = replace(report, runners=(*report.runners, RunnerFacts("engine", "artifact", "tensorrt", "fp16")))
-    assert report.passed and not silent.passed and "nothing was compared of engine" in silent.summary()
+    assert report.passed and not silent.passed and "engine: nothing was compared" in silent.summary()
 
 
 def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
     for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
         with pytest.raises(InputError, match="named twice"):
             check_here(names, checkpoint=checkpoint)
-    with pytest.raises(InputError, match="no outputs of them: give it as --inputs"):
+    with pytest.raises(InputError, match="but no outputs: give it as --inputs"):
         check_here([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
     with pytest.raises(InputError, match="name it beside the artifacts"):
         check_here([place / "fp32"], checkpoint=checkpoint, inputs=recorded)

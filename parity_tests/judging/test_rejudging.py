@@ -61,10 +61,10 @@ def test_a_report_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "saying"),
     [
-        ({"score": None}, "its status is pass, and its score none of 8"),
-        ({"status": "FAIL"}, "its status is FAIL, and its score 2"),
-        ({"score": 9.0}, "its status is pass, and its score 9 of 8"),
-        ({"error_rms": 5.0}, "its score 2 is not its error over its floor"),
+        ({"score": None}, "its status is pass, but its score is none, its limit 8"),
+        ({"status": "FAIL"}, "its status is FAIL, but its score is 2"),
+        ({"score": 9.0}, "its status is pass, but its score is 9, its limit 8"),
+        ({"error_rms": 5.0}, "its score 2 is not its error ÷ its floor"),
     ],
 )
 def test_a_report_that_contradicts_itself(edit: dict[str, Any], saying: str, tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_other_thresholds_need_no_run(tmp_path: Path) -> None:
     ("worse", "saying"),
     [
         (lambda r: replace(r, cells=(cell(0.6), *r.cells[1:])), "score 6 is worse than the baseline's 2 .limit 3"),
-        (lambda r: replace(r, cells=r.cells[1:]), "not run, and the baseline was"),
+        (lambda r: replace(r, cells=r.cells[1:]), "not run here, but run for the baseline"),
         (lambda r: replace(r, cells=(replace(r.cells[0], reason="NaN or infinity"), r.cells[1])), "NaN or infinity is worse"),
         (lambda r: replace(r, decisions=(replace(r.decisions[0], total=replace(TALLY, correct=7)),)), "accuracy 70 % is below"),
-        (lambda r: replace(r, decisions=()), "not asked"),
+        (lambda r: replace(r, decisions=()), "not asked here, but asked for the baseline"),
     ],
     ids=["score", "missing", "nan", "accuracy", "unasked"],
 )  # fmt: skip
@@ -138,7 +138,7 @@ def test_as_good_or_better_is_no_regression() -> None:
 @pytest.mark.parametrize(
     ("damage", "saying"),
     [
-        (lambda v: v.update(format=1), "no parity report of this version"),
+        (lambda v: v.update(format=1), "not a parity report of this version"),
         (lambda v: v.pop("cells"), "no field 'cells'"),
         (lambda v: v["cells"][0].update(colour="red"), "colour"),
         (lambda v: v["runners"][0].pop("target"), "target"),

@@ -168,8 +168,8 @@ def test_a_device_builds_it_from_a_bundle(graph: Artifact, tmp_path: Path) -> No
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "opset": ({"opset": 22}, "attention operator needs opset 23 or later, not 22"),
-    "attentions": ({"attentions": True}, "attention operator gives no attention probabilities"),
+    "opset": ({"opset": 22}, "attention operator: needs opset 23 or later, not 22"),
+    "attentions": ({"attentions": True}, "attention operator: gives no attention probabilities"),
     "islands": ({"fp32_islands": "auto", "precision": "fp16"}, "fp32_islands auto: an attention operator is one node"),
 }
 
@@ -200,7 +200,7 @@ def test_a_tensorrt_that_does_not_know_it_is_left_out() -> None:
     assert str(resolve("thor").versions).startswith(">=10.13,")
     assert str(resolve("thor", opset=23).versions).startswith(">=10.14,")
     with pytest.raises(
-        ConversionError, match=r"opset 20 at most, and the graph is of 23: .*the Attention operator is 23's"
+        ConversionError, match=r"at most opset 20, and the graph has opset 23: .*the Attention operator needs opset 23"
     ):
         resolve("orin-jp6", opset=23)
 

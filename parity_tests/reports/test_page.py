@@ -100,7 +100,7 @@ def test_text_of_a_report_stays_text(opened: Opened) -> None:
 def test_why_a_report_without_a_failed_cell_failed_is_told(browser: Browser, tmp_path: Path) -> None:
     shown = Opened(browser, tmp_path, REPORTS["unproven"])
     expect(shown.page.locator("#failures li")).to_have_text(
-        "no proof for onnx-fp16: a CPU's float32 arithmetic never passes alone"
+        "no proof for onnx-fp16: computed only in float32 by a CPU, which does not count alone"
     )
     shown.page.close()
     shown = Opened(browser, tmp_path, REPORTS["pass"])

@@ -96,7 +96,7 @@ def test_the_command_writes_all_forms_of_one_report(
     assert stopped.value.code == PARITY_FAILED  # a report that does not pass is written as well
     report = json.loads(forms["json"].read_text("utf-8"))
     validate(report)
-    assert report["missing"] == ["tensorrt is required, and no runner of it was named"]
+    assert report["missing"] == ["tensorrt is required, but no runner of this target was named"]
     assert forms["junit"].read_text("utf-8") == junit_xml(report)
     assert forms["markdown"].read_text("utf-8") == markdown_page(report)
     assert forms["html"].read_text("utf-8") == html_page(report)
@@ -227,9 +227,9 @@ def test_a_long_markdown_is_cut_and_says_so() -> None:
     report["cells"] = [{**cell, "output": f"{cell['output']}.{n}"} for n in range(2000) for cell in report["cells"]]
     page = markdown_page(report)
     assert 0.9 * MOST_BYTES < len(page.encode()) <= MOST_BYTES
-    assert re.search(r"\*\*Cut, for it does not fit here: .*lines of “Worst cells”", page)
+    assert re.search(r"\*\*Cut, because they do not fit: .*lines of “Worst cells”", page)
     assert page.startswith("## ❌ Parity FAILED")
-    assert "Cut, for" not in markdown_page(full_report().to_dict())
+    assert "Cut, because" not in markdown_page(full_report().to_dict())
 
 
 # Files

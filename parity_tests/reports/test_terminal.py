@@ -56,7 +56,7 @@ def test_what_is_not_proven_is_told_with_its_reason(width: int) -> None:
         "engine: built-not-run, so not proven (no GPU)",
         "skipped, so not proven (no TensorFlow:",
         "tflite-fp32: laws not run: thread counts (one thread alone)",
-        "tensorrt is required, and engine is built-not-run (no GPU)",
+        "tensorrt is required, but engine is built-not-run (no GPU)",
         "worse than the baseline: onnx-fp32, pooled_output: score 1.10",
         "parity FAILED: faulty, pooled_output, plain inputs: missing output",
     ):

@@ -37,10 +37,10 @@ def run(
 @pytest.mark.parametrize("backend", ["jax", "numpy", "nonsense"])
 def test_another_backend_is_refused_before_keras_is_imported(backend: str, tmp_path: Path) -> None:
     done = run(sys.executable, "-c", IMPORT, cwd=tmp_path, KERAS_BACKEND=backend)
-    assert done.stdout == f"ConversionError Keras is to run on {backend!r} (KERAS_BACKEND): {MEND}\nFalse\n"
+    assert done.stdout == f"ConversionError Keras uses the backend {backend!r} (KERAS_BACKEND): {MEND}\nFalse\n"
     (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
     done = run(sys.executable, "-c", IMPORT, cwd=tmp_path)
-    assert done.stdout == f"ConversionError Keras is to run on {backend!r} ({tmp_path / 'keras.json'}): {MEND}\nFalse\n"
+    assert done.stdout == f"ConversionError Keras uses the backend {backend!r} ({tmp_path / 'keras.json'}): {MEND}\nFalse\n"
 
 
 @pytest.mark.parametrize("target", ["tensorflow", "tflite"])
@@ -48,7 +48,7 @@ def test_the_command_line_says_so_in_one_line(target: str, tmp_path: Path) -> No
     home = tmp_path / "keras"
     done = run(*COMMAND, target, "demo", "-o", "out", cwd=tmp_path, keras_home=home, KERAS_BACKEND="jax")
     assert done.returncode == 1
-    assert done.stderr == f"error: Keras is to run on 'jax' (KERAS_BACKEND): {MEND}\n"
+    assert done.stderr == f"error: Keras uses the backend 'jax' (KERAS_BACKEND): {MEND}\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_keras_that_is_imported_already_is_asked(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # too late to matter to Keras
     check_keras_backend()
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    with pytest.raises(ConversionError, match=r"Keras is to run on 'jax' \(imported already\)"):
+    with pytest.raises(ConversionError, match=r"Keras uses the backend 'jax' \(imported already\)"):
         check_keras_backend()
 
 

@@ -144,7 +144,7 @@ def test_labels_that_no_class_has_are_refused(name: str) -> None:
         def one_of_them(labels: Any, value: int = value) -> Any:
             return np.where(np.arange(labels.size).reshape(labels.shape) == labels.size - 1, value, labels)
 
-        said = rf"^{told} holds {value}; it must be at least 0 and below {CLASSES[name]}, or -100, which counts for nothing$"
+        said = rf"^{told} holds {value}; it must be at least 0 and below {CLASSES[name]}, or -100, which is ignored$"
         with pytest.raises(InputError, match=said):
             twin(**as_numpy(inputs_for("pretraining", torch.float64)), **changed(name, one_of_them))
 
@@ -197,7 +197,7 @@ def test_lists_are_tensors() -> None:
     found = twin({**lists, **listed})
     assert float(found.loss) == float(wanted.loss)
     np.testing.assert_array_equal(found.prediction_logits, wanted.prediction_logits)
-    with pytest.raises(InputError, match=r"^ans is a list that is no tensor: [^\n]+$"):
+    with pytest.raises(InputError, match=r"^ans is a list that cannot become a tensor: [^\n]+$"):
         twin(**given, ans=[[1], [2, 3], 4])
 
 

@@ -48,7 +48,7 @@ def test_a_large_fixed_batch_is_judged_too() -> None:
 
 
 def test_full_integer_without_real_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs real inputs of yours"):
+    with pytest.raises(InputError, match="measures ranges on real inputs"):
         written("model", tmp_path / "out", precision="int8", full_integer=True)
 
 
@@ -64,16 +64,16 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_few, "has 8 rows; full-integer needs 64 or more"),
-        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs 64 or more"),
-        (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds other values than 0 and 1"),
+        (_few, "has 8 rows; full-integer needs at least 64"),
+        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs at least 64"),
+        (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds other values than 0"),
         (lambda rows: {**rows, "visual_attention_mask": rows["visual_attention_mask"] * 0.5}, "visual_attention_mask holds"),
         (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
-        (lambda rows: {**rows, "extra": rows["input_ids"]}, "unknown input extra"),
+        (lambda rows: {**rows, "extra": rows["input_ids"]}, "holds extra, which is neither an input nor an output"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"] * np.nan}, "visual_pos holds NaN or infinity"),
         (lambda rows: {**rows, "input_ids": rows["input_ids"] + 1000}, "it must be at least 0 and below vocab_size"),
-        (lambda rows: {**rows, "input_ids": rows["input_ids"] + 2**32}, "input_ids holds numbers beyond int32"),
-        (lambda rows: {**rows, "visual_feats": rows["visual_feats"] * np.float32(1e30)}, "real inputs stay below 1e.06"),
+        (lambda rows: {**rows, "input_ids": rows["input_ids"] + 2**32}, "input_ids holds .* to .*, which int32 cannot hold"),
+        (lambda rows: {**rows, "visual_feats": rows["visual_feats"] * np.float32(1e30)}, "values may be at most 1e.06"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:, :, :3]}, "visual_pos has shape"),
         (lambda rows: {**rows, "visual_pos": rows["visual_pos"][:9]}, "visual_pos has shape"),
     ],

@@ -35,13 +35,13 @@ BAD_VOCABULARIES: dict[str, tuple[bytes, str]] = {
     "a token is there twice": (GOOD + b"dog\n", r"lines \d+ and 2479 are the same token, 'dog'; keep one"),
     "Windows line ends": (
         GOOD.replace(b"\n", b"\r\n"),
-        r"line 1 holds a carriage return .*save it with Unix line ends",
+        r"line 1 has a carriage return .*save it with Unix line ends",
     ),
     "it is empty": (b"", r"the vocabulary is empty"),
     "a blank line at its end": (GOOD + b"\n", r"line 2479 is blank"),
     "it is in Latin-1": (
         GOOD.decode().replace("ñ", "n").encode("latin-1", "replace").replace(b"dog", b"d\xf6g"),
-        r"not .* UTF-8",
+        r"is not .* UTF-8",
     ),
     "it is in UTF-16": (GOOD.decode().encode("utf-16"), r"not a vocabulary in UTF-8: byte 0 is 0xff"),
     "a byte order mark": (b"\xef\xbb\xbf" + GOOD, r"begins with a byte order mark"),
@@ -75,24 +75,24 @@ def changed(*path: str, to: Any) -> Callable[[dict[str, Any]], Any]:
 
 # What is wrong with a tokenizer.json: (the change, what the error says).
 BAD_RECIPES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "it is a list": (lambda recipe: [recipe], "a JSON object was expected, not list"),
+    "it is a list": (lambda recipe: [recipe], "expected a JSON object, not list"),
     "a BPE model": (changed("model", "type", to="BPE"), "holds a BPE model; LXMERT's tokenizer is a WordPiece model"),
     "a BPE model without its type": (
         lambda recipe: {**recipe, "model": {"vocab": {"a": 0}, "merges": []}}, "holds a BPE model"
     ),
-    "no model": (changed("model", to=None), "there is no model in it"),
-    "no vocabulary": (changed("model", "vocab", to=None), "there is no vocabulary"),
+    "no model": (changed("model", to=None), "it has no model, so it is not a BERT tokenizer"),
+    "no vocabulary": (changed("model", "vocab", to=None), "its model has no vocabulary"),
     "an empty vocabulary": (changed("model", "vocab", to={}), "vocabulary of 0 tokens lacks"),
-    "a vocabulary of lists": (changed("model", "vocab", to=[["a", 0.0]]), "there is no vocabulary"),
-    "an id that is no integer": (changed("model", "vocab", "dog", to="7"), "there is no vocabulary"),
+    "a vocabulary of lists": (changed("model", "vocab", to=[["a", 0.0]]), "its model has no vocabulary"),
+    "an id that is no integer": (changed("model", "vocab", "dog", to="7"), "its model has no vocabulary"),
     "an id twice": (changed("model", "vocab", "dog", to=7), "do not have the ids 0 to 2477"),
     "an id too many": (changed("model", "vocab", "new", to=9999), "do not have the ids 0 to 2478"),
     "a token of two lines": (changed("model", "vocab", "a\nb", to=2478), "token 2478 is 'a\\\\nb'"),
-    "a lone surrogate": (changed("model", "vocab", "\ud800", to=2478), "token 2478 is '.ud800'.*no Unicode text"),
-    "another prefix": (changed("model", "continuing_subword_prefix", to="@@"), "its prefix of a continued word is '@@'"),
-    "longer words": (changed("model", "max_input_chars_per_word", to=200), "its longest word is 200, not 100"),
+    "a lone surrogate": (changed("model", "vocab", "\ud800", to=2478), "token 2478 is '.ud800'; it must be one line"),
+    "another prefix": (changed("model", "continuing_subword_prefix", to="@@"), "prefix for word continuations is '@@'"),
+    "longer words": (changed("model", "max_input_chars_per_word", to=200), "limit of characters per word is 200, not 100"),
     "another normalizer": (changed("normalizer", "type", to="NFC"), "its normalizer is 'NFC', not 'BertNormalizer'"),
-    "no normalizer": (changed("normalizer", to=None), "there is no normalizer in it"),
+    "no normalizer": (changed("normalizer", to=None), "it has no normalizer, so it is not a BERT tokenizer"),
     "an option of the wrong type": (changed("normalizer", "lowercase", to="yes"), "do_lower_case must be true or false"),
     "another pre-tokenizer": (changed("pre_tokenizer", "type", to="ByteLevel"), "its pre-tokenizer is 'ByteLevel'"),
     "another template": (changed("post_processor", "single", to=[]), "does not make .CLS. A .SEP. B .SEP."),
@@ -103,7 +103,7 @@ BAD_RECIPES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         changed("added_tokens", to=[{"id": 5, "content": "[MASK]"}]), r"\[MASK\] has the id 5 here and 103"
     ),
     "a special token that eats spaces": (
-        changed("added_tokens", to=[{"id": 103, "content": "[MASK]", "lstrip": True}]), r"\[MASK\] has lstrip set otherwise"
+        changed("added_tokens", to=[{"id": 103, "content": "[MASK]", "lstrip": True}]), r"\[MASK\] has lstrip set differently"
     ),
 }  # fmt: skip
 
@@ -142,7 +142,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "padding on the left": ({"padding_side": "left"}, "padding_side is 'left'; only 'right' is supported"),
     "truncation on the left": ({"truncation_side": "left"}, "truncation_side is 'left'"),
     "no basic tokenizer": ({"do_basic_tokenize": False}, "do_basic_tokenize is False"),
-    "words never split": ({"never_split": ["dog"]}, r"never_split is \['dog'\], which is not supported"),
+    "words never split": ({"never_split": ["dog"]}, r"never_split is \['dog'\], but only the five special tokens"),
     "more special tokens": ({"additional_special_tokens": ["<image>"]}, "additional_special_tokens is"),
     "more added tokens": ({"added_tokens_decoder": {"2478": {"content": "<image>"}}}, "adds the token '<image>'"),
     "an added token of another id": ({"added_tokens_decoder": {"7": {"content": "[MASK]"}}}, r"\[MASK\] has the id 7"),
@@ -166,10 +166,12 @@ def test_a_config_that_asks_for_something_else_is_one_line(fault: str, saved: Pa
 
 def test_two_files_that_contradict_each_other(saved: Path) -> None:
     (saved / "vocab.txt").write_bytes(GOOD.replace(b"\ndog\n", b"\nhound\n"))
-    with pytest.raises(CheckpointError, match="gives 'hound' the id None, vocab.txt beside it 1196; remove the file"):
+    with pytest.raises(
+        CheckpointError, match="gives 'hound' the id None, vocab.txt beside it gives 1196; remove the file"
+    ):
         LxmertTokenizer.from_pretrained(saved)
     (saved / "vocab.txt").write_bytes(GOOD + b"hound\n")
-    with pytest.raises(CheckpointError, match="has 2478 tokens, vocab.txt beside it 2479"):
+    with pytest.raises(CheckpointError, match="has 2478 tokens, vocab.txt beside it has 2479"):
         LxmertTokenizer.from_pretrained(saved)
     (saved / "added_tokens.json").write_text('{"<image>": 2478}')
     (saved / "vocab.txt").write_bytes(GOOD)
@@ -178,7 +180,7 @@ def test_two_files_that_contradict_each_other(saved: Path) -> None:
 
 
 def test_no_tokenizer_at_all(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no tokenizer with it .vocab.txt or tokenizer.json"):
+    with pytest.raises(CheckpointError, match="there is no tokenizer here .no vocab.txt or tokenizer.json"):
         LxmertTokenizer.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="no such file or directory"):
         LxmertTokenizer.from_pretrained(tmp_path / "missing")
@@ -193,7 +195,7 @@ BAD_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a number": ((3,), {}, "the text is int, not str"),
     "a number in a batch": ((["dog", 3],), {}, "text 1 is int, not str"),
     "None in a batch": (([None],), {}, "text 0 is None, not str"),
-    "a pair of three": (([("a", "b", "c")],), {}, "text 0 is a tuple of 3; a text is a str, a pair has two"),
+    "a pair of three": (([("a", "b", "c")],), {}, "text 0 is a tuple of 3; give a str, or a pair of exactly two"),
     "a pair with a number": (([("a", 3)],), {}, "text 0, second is int, not str"),
     "an empty batch": (([],), {}, "the batch is empty"),
     "one text_pair for a batch": (
@@ -205,10 +207,10 @@ BAD_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a text_pair that is no text": (("a", 3), {}, "text_pair is int, not str"),
     "a text for words": (("dog",), {"is_split_into_words": True}, "the text is str, not a list of words"),
     "a number for a word": ((["dog", 3],), {"is_split_into_words": True}, "the text, word 1 is int, not str"),
-    "a lone surrogate": (("dog\ud800",), {}, r"'dog.ud800' holds a lone surrogate at 3"),
-    "one in a batch": ((["cat", "\udfff"],), {}, "holds a lone surrogate at 0"),
-    "one in a pair": (("cat", "\udfff"), {}, "holds a lone surrogate"),
-    "one in a word": ((["cat", "\udfff"],), {"is_split_into_words": True}, "holds a lone surrogate"),
+    "a lone surrogate": (("dog\ud800",), {}, r"'dog.ud800' has a lone surrogate at 3"),
+    "one in a batch": ((["cat", "\udfff"],), {}, "has a lone surrogate at 0"),
+    "one in a pair": (("cat", "\udfff"), {}, "has a lone surrogate"),
+    "one in a word": ((["cat", "\udfff"],), {"is_split_into_words": True}, "has a lone surrogate"),
     "an unknown padding": (("a",), {"padding": "left"}, "padding must be True, False or one of longest, max_length"),
     "an unknown truncation": (
         ("a",),
@@ -256,9 +258,9 @@ def test_nothing_is_ignored(ours: Ours) -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"max_length": 4, "padding": True}, "max_length=4 has no effect: truncation=True cuts to it"),
+        ({"max_length": 4, "padding": True}, "max_length=4 has no effect: set truncation=True to cut to it"),
         ({"max_length": 4, "truncation": False}, "max_length=4 has no effect"),
-        ({"pad_to_multiple_of": 4}, "pad_to_multiple_of=4 has no effect: padding=True pads"),
+        ({"pad_to_multiple_of": 4}, "pad_to_multiple_of=4 has no effect: set padding=True"),
         ({"truncation": "only_first"}, "truncation='only_first' has no effect: give max_length"),
         ({"padding": "max_length"}, "padding='max_length' has no effect: give max_length"),
     ],
@@ -277,7 +279,7 @@ def test_ids_outside_the_vocabulary(ours: Ours) -> None:
         with pytest.raises(InputError, match=r"token id -?\d+ is outside the vocabulary of 2478 tokens"):
             tokenizer.decode(bad)
     for bad in ([[1, 2], [3]], "dog", [1.5], None):
-        with pytest.raises(InputError, match="token ids are an integer or one list of them"):
+        with pytest.raises(InputError, match="token ids must be an integer or a list of them"):
             tokenizer.decode(bad)
 
 

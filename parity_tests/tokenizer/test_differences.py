@@ -109,10 +109,10 @@ def test_decoding_differs(fast: LxmertTokenizerFast, slow: LxmertTokenizer) -> N
 
 
 def test_what_the_pure_one_does_not_know(slow: LxmertTokenizer) -> None:
-    with pytest.raises(InputError, match="return_offsets_mapping is known to LxmertTokenizerFast only"):
+    with pytest.raises(InputError, match="return_offsets_mapping needs LxmertTokenizerFast"):
         slow("dog", return_offsets_mapping=True)
     for method in ("tokens", "word_ids", "offsets"):
-        with pytest.raises(InputError, match="known to LxmertTokenizerFast only"):
+        with pytest.raises(InputError, match="needs an encoding made by LxmertTokenizerFast"):
             getattr(slow("dog"), method)()
 
 

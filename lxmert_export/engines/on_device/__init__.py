@@ -1,1 +1,1 @@
-"""What goes into a bundle to run on a device: nothing there imports anything of ours."""
+"""The script that a bundle brings to a device. It imports nothing from lxmert_export."""

@@ -2,11 +2,11 @@
 
     python3 build_and_verify.py [-o DIR]
 
-Needs Python 3.8 or newer, numpy and the device's own TensorRT (`tensorrt`, or `tensorrt_rtx`), nothing else. GPU memory comes
-from the driver itself (libcuda), which is wherever a GPU is. Writes model.engine, outputs.npz (raw outputs) and report.json.
+Needs only Python 3.8 or newer, numpy and the device's own TensorRT (`tensorrt` or `tensorrt_rtx`). GPU memory is allocated by
+the driver (libcuda), which every machine with a GPU has. Writes model.engine, outputs.npz (raw outputs) and report.json.
 
-What is printed of the outputs is a first look. Send report.json and outputs.npz back: `lxmert-export parity BUNDLE
---device-report report.json` is the judge.
+The printed scores are only a first look. Copy report.json and outputs.npz back, and judge them with `lxmert-export parity
+BUNDLE --device-report report.json`.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ BUNDLE_FILE, GOLDEN_ARRAYS = "bundle.json", "golden.npz"
 ENGINE, OUTPUTS, REPORT = "model.engine", "outputs.npz", "report.json"
 RUN, NOT_RUN = "built and run", "built, not run (no GPU)"
 
-# TensorRT's names of types, and numpy's.
+# TensorRT's name of a type -> numpy's name, or the name of a precision.
 NUMPY_TYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
 PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
-# How many matmuls a layer is.
+# The number of matmuls in a layer, by the layer's type.
 MATMULS = {"MATRIX_MULTIPLY": 1, "ATTENTION_OUTPUT": 2}
-# Options of a build that are a flag of TensorRT's.
+# Build options that are flags of TensorRT.
 FLAGS = {"version_compatible": "VERSION_COMPATIBLE", "refit": "REFIT", "weight_streaming": "WEIGHT_STREAMING"}
 
 
-class Failure(Exception):  # noqa: N818  (it is shown to a user, as one line)
-    """What stops the script: one line."""
+class Failure(Exception):  # noqa: N818  (its message is shown to a user)
+    """Stops the script. The message is one line."""
 
 
 def main() -> None:
-    """Checks, builds, runs, reports; every failure is one line and exit code 1."""
+    """Builds and runs the engine and writes the report. Every failure prints one line and gives exit code 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write; default: the bundle")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write; default: beside this script")
     place = Path(__file__).resolve().parent
     output = parser.parse_args().output or place
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, OUTPUTS, ENGINE):  # those of an earlier run must not be taken for this one's
+        for name in (REPORT, OUTPUTS, ENGINE):  # files of an earlier run must not be taken for files of this run
             (output / name).unlink(missing_ok=True)
         report = build_and_verify(place, output)
     except (Failure, OSError, MemoryError, RuntimeError, TypeError, AttributeError) as failure:
-        said, kind = " ".join(str(failure).split()), type(failure).__name__
-        if isinstance(failure, (RuntimeError, TypeError, AttributeError)):  # as TensorRT's own functions raise
+        reason, kind = " ".join(str(failure).split()), type(failure).__name__
+        if isinstance(failure, (RuntimeError, TypeError, AttributeError)):  # raised by TensorRT's own functions
             frame = traceback.extract_tb(failure.__traceback__)[-1]
-            said = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {said}"
-        sys.exit(f"error: {said or kind}")
+            reason = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {reason}"
+        sys.exit(f"error: {reason or kind}")
     write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
     print("{}: {}".format(output / REPORT, report["status"]))
 
 
 def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
-    """The report on one bundle; its engine and outputs are written by then."""
+    """Builds a bundle's engine, runs it if there is a GPU, writes engine and outputs, and returns the report."""
     bundle = read_bundle(place)
     gpu, no_gpu = find_gpu()
     library = open_library(bundle)
@@ -104,13 +104,13 @@ def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
 
 
 def read_bundle(place: Path) -> dict[str, Any]:
-    """bundle.json, once every file that it lists is what it was."""
+    """Reads bundle.json, and checks the hash of every file that it lists."""
     try:
         bundle: dict[str, Any] = json.loads((place / BUNDLE_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         raise Failure(f"{BUNDLE_FILE}: damaged: {error}") from error
     if bundle.get("format") != BUNDLE_FORMAT:
-        raise Failure("{}: of another version than this script ({!r})".format(BUNDLE_FILE, bundle.get("format")))
+        raise Failure("{}: not for this script ({!r}): copy the bundle again".format(BUNDLE_FILE, bundle.get("format")))
     files = hashes(bundle)
     wrong = [name for name in files if not (place / name).is_file() or sha256(place / name) != files[name]]
     if wrong:
@@ -119,12 +119,12 @@ def read_bundle(place: Path) -> dict[str, Any]:
 
 
 def hashes(bundle: dict[str, Any]) -> dict[str, str]:
-    """The hash of every file of a bundle, as bundle.json has it."""
+    """Returns the hash of every file of a bundle, as listed in bundle.json."""
     return {name: facts["sha256"] for name, facts in bundle["files"].items()}
 
 
 def open_library(bundle: dict[str, Any]) -> Any:
-    """The device's TensorRT, of a version that the bundle is for."""
+    """Imports the device's TensorRT, and checks that the bundle is for its version."""
     try:
         library = importlib.import_module(bundle["module"])
     except ImportError as error:
@@ -137,13 +137,13 @@ def open_library(bundle: dict[str, Any]) -> Any:
 
 
 def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
-    """Whether the engine can be built here, and is for this GPU."""
+    """Checks that the engine can be built here, and that the bundle is for this GPU."""
     if gpu is None:
         if bundle["runtime"] == "tensorrt":
             raise Failure(f"TensorRT builds engines on the GPU that runs them, and {no_gpu}")
         return
     known, capability = bundle["compute_capabilities"], gpu.capability
-    numbers = [[int(n) for n in one.split(".")] for one in (capability, *known)]
+    numbers = [[int(number) for number in text.split(".")] for text in (capability, *known)]
     if capability not in known and not (bundle["and_later"] and numbers[0] > max(numbers[1:])):
         listed = ", ".join(known)
         raise Failure(f"{gpu.name} has compute capability {capability}, and this bundle is for {listed}")
@@ -153,16 +153,16 @@ def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
 
 
 def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dict[str, Any]]:
-    """The engine's bytes, strongly typed and without TF32; which flags were set, and what its matmuls compute in."""
+    """Builds the engine, strongly typed and without TF32. Returns its bytes, its flags and the precisions of its matmuls."""
     logger = library.Logger(library.Logger.ERROR)
     builder = library.Builder(logger)
-    # From TensorRT 11 on every network is strongly typed.
+    # TensorRT 11 and later have no such flag: every network is strongly typed.
     strongly_typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = library.OnnxParser(network, logger)
     if not parser.parse_from_file(str(place / bundle["onnx"])):
-        said = [str(parser.get_error(number)) for number in range(parser.num_errors)]
-        raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (said or ["no reason given"])[0]))
+        errors = [str(parser.get_error(number)) for number in range(parser.num_errors)]
+        raise Failure("{}: TensorRT cannot parse it: {}".format(bundle["onnx"], (errors or ["no reason given"])[0]))
     matmuls, wide = count_matmuls(network, bundle)
     allow_decomposition(library, network)
     config = builder.create_builder_config()
@@ -181,7 +181,7 @@ def build(library: Any, bundle: dict[str, Any], place: Path) -> tuple[bytes, dic
 
 
 def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
-    """What was asked for beside precision and profiles; TensorRT-RTX builds for the GPUs that were named."""
+    """Sets the bundle's build options and, for TensorRT-RTX, the compute capabilities to build for."""
     options = bundle["options"]
     for name, flag in FLAGS.items():
         if name in options:
@@ -201,7 +201,7 @@ def set_options(library: Any, config: Any, bundle: dict[str, Any]) -> None:
 
 
 def allow_decomposition(library: Any, network: Any) -> None:
-    """Lets TensorRT take an attention apart where it has no fused kernel for it."""
+    """Allows TensorRT to split an attention into several kernels if it has no fused kernel for it."""
     for number in range(network.num_layers):
         layer = network.get_layer(number)
         if layer.type.name == "ATTENTION_OUTPUT":
@@ -210,12 +210,12 @@ def allow_decomposition(library: Any, network: Any) -> None:
 
 
 def node_name(layer: str) -> str:
-    """The ONNX node that a layer came from: TensorRT adds to its name what it calls its metadata."""
+    """Returns the name of the ONNX node that a layer came from: TensorRT appends metadata to that name."""
     return re.sub(r"(_AttentionOutput)?( \[ONNX Layer: .*)?$", "", layer)
 
 
 def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
-    """How many matmuls compute in which precision, and those among the float32 islands; any other float32 one is refused."""
+    """Counts the matmuls by precision, and lists the float32 islands. All others must have the bundle's precision."""
     counts: dict[str, int] = {}
     islands: list[str] = []
     called = bundle["precision"]
@@ -229,7 +229,7 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int],
             continue
         name = node_name(layer.name)
         if precision != "fp32" or name not in bundle["islands"]:
-            raise Failure(f"{name} computes in {precision}, and this engine would be called {called}")
+            raise Failure(f"{name} computes in {precision}; every matmul but the float32 islands must be {called}")
         islands.append(name)
     if called not in counts:
         raise Failure(f"no matmul computes in {called}")
@@ -240,14 +240,14 @@ def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int],
 
 
 def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
-    """Of every golden batch `output/FAMILY/OUTPUT/BATCH`, cut to the golden file's positions where large, and `shape/…`."""
+    """Runs all golden batches. Returns `output/FAMILY/OUTPUT/BATCH` (only the golden positions if it is large) and `shape/…`."""
     runtime = library.Runtime(library.Logger(library.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         raise Failure(f"the engine cannot be loaded on {gpu.name}; TensorRT's log above says why")
     context = engine.create_execution_context()
     if context is None:
-        raise Failure(f"no room on {gpu.name} to run the engine")
+        raise Failure(f"not enough memory on {gpu.name} to run the engine")
     batches: dict[tuple[str, str], dict[str, Any]] = {}
     for name, array in golden.items():
         if name.startswith("input/"):
@@ -264,9 +264,9 @@ def run(library: Any, gpu: Gpu, serialized: bytes, bundle: dict[str, Any], golde
 
 
 def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """One call, through the first profile that takes it."""
+    """Runs one batch, with the first profile that takes it; returns the outputs by name."""
     if not context.set_optimization_profile_async(pick_profile(bundle, inputs), gpu.stream):
-        raise Failure("TensorRT does not take a profile of this bundle")
+        raise Failure("TensorRT refuses a profile of this bundle")
     gpu.synchronize()
     addresses = []
     try:
@@ -274,7 +274,7 @@ def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], input
             addresses.append(gpu.allocate(array.nbytes))
             gpu.upload(addresses[-1], array)
             if not (context.set_input_shape(name, array.shape) and context.set_tensor_address(name, addresses[-1])):
-                raise Failure(f"input {name} of shape {list(array.shape)} is not taken")
+                raise Failure(f"TensorRT refuses input {name} of shape {list(array.shape)}")
         outputs = {}
         for name in bundle["outputs"]:
             dtype = NUMPY_TYPES[engine.get_tensor_dtype(name).name]
@@ -294,7 +294,7 @@ def run_batch(gpu: Gpu, engine: Any, context: Any, bundle: dict[str, Any], input
 
 
 def pick_profile(bundle: dict[str, Any], inputs: dict[str, Any]) -> int:
-    """The number of the first profile that takes all inputs."""
+    """Returns the number of the first profile that takes all inputs."""
     for number, profile in enumerate(bundle["profiles"]):
         ends = [(profile["shapes"][name], array.shape) for name, array in inputs.items()]
         if all(np.all((np.array(low) <= shape) & (shape <= np.array(high))) for (low, _, high), shape in ends):
@@ -303,7 +303,7 @@ def pick_profile(bundle: dict[str, Any], inputs: dict[str, Any]) -> int:
 
 
 def show(found: dict[str, Any], golden: dict[str, Any]) -> None:
-    """A first look: the error of each output, in units of its noise floor."""
+    """Prints the score of each output and family: RMS error / noise floor."""
     for name in sorted(name for name in golden if name.startswith("floor/")):
         _, family, output = name.split("/", 2)
         squares, count = 0.0, 0
@@ -318,14 +318,14 @@ def show(found: dict[str, Any], golden: dict[str, Any]) -> None:
 
 
 class Gpu:
-    """The first GPU, through the driver: its name, compute capability, a stream, and memory."""
+    """The first GPU, through its driver: name, compute capability, one stream, and memory."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
         self.call("cuInit", 0)
         device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         self.call("cuDeviceGet", ctypes.byref(device), 0)
-        # The context that TensorRT uses too.
+        # The primary context, which TensorRT uses, too.
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self.call("cuCtxSetCurrent", context)
         self.call("cuStreamCreate", ctypes.byref(stream), 0)
@@ -339,13 +339,13 @@ class Gpu:
         self.capability = f"{major.value}.{minor.value}"
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Calls the driver; whatever it answers but 0 is a failure."""
+        """Calls a function of the driver; any result but 0 is a failure."""
         code = getattr(self.driver, function)(*arguments)
         if code:
             raise Failure(f"{function} of the NVIDIA driver failed with CUDA error {code}")
 
     def allocate(self, size: int) -> int:
-        """The address of so many bytes on the GPU."""
+        """Allocates memory of `size` bytes on the GPU, and returns its address."""
         address = ctypes.c_uint64()
         self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(size, 1)))
         return int(address.value)
@@ -361,12 +361,12 @@ class Gpu:
         self.call("cuMemcpyDtoH_v2", pointer, ctypes.c_uint64(address), ctypes.c_size_t(array.nbytes))
 
     def synchronize(self) -> None:
-        """Waits for all that was asked of the stream."""
+        """Waits until the stream has done all its work."""
         self.call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
 
 
 def find_gpu() -> tuple[Gpu | None, str]:
-    """The first GPU, or None and why there is none."""
+    """Returns the first GPU and "", or None and the reason."""
     name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
     try:
         return Gpu(ctypes.CDLL(name)), ""
@@ -380,20 +380,20 @@ def find_gpu() -> tuple[Gpu | None, str]:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's bytes, in hex."""
-    found = hashlib.sha256()
+    """Returns the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         for piece in iter(lambda: file.read(1 << 20), b""):
-            found.update(piece)
-    return found.hexdigest()
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there whole, or not at all."""
-    beside = path.with_name(path.name + ".writing")
-    with beside.open("wb") as file:
+    """Writes a file in such a way that it appears whole or not at all."""
+    temporary = path.with_name(path.name + ".writing")
+    with temporary.open("wb") as file:
         file.write(content)
-    beside.replace(path)
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

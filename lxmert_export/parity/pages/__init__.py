@@ -1,1 +1,1 @@
-"""A parity report for people and for CI: JUnit, Markdown and HTML, each made of the report's JSON and nothing else."""
+"""A parity report for people and for CI: terminal, JUnit, Markdown and HTML. The last three need only the report's JSON."""

@@ -1,6 +1,6 @@
-// Drawings: the histogram of a cell's errors, the drift from layer to layer, and size beside score or accuracy.
+// Charts: the histogram of a cell's errors, the drift from layer to layer, and score or accuracy by size.
 
-// Draws anew whenever the room for it changes, so that text keeps its size on a phone.
+// Redraws whenever the width changes, so that text keeps its size on a phone.
 function responsive(label, draw) {
   const frame = element("div", { class: "chart" });
   let drawnFor = 0;
@@ -40,9 +40,9 @@ function binName(bin, bins, [first]) {
 }
 
 function histogram(counts, powers) {
-  const total = counts.reduce((sum, one) => sum + one, 0);
+  const total = counts.reduce((sum, values) => sum + values, 0);
   const most = Math.max(...counts, 1);
-  return responsive("How many values err by how much: |error| over noise floor, on a scale of powers of two", (width) => {
+  return responsive("Number of values by |error| ÷ noise floor; each bar is a factor of two", (width) => {
     const [height, left, bottom, top] = [190, 8, 36, 18];
     const step = (width - 2 * left) / counts.length;
     const room = height - bottom - top;
@@ -67,7 +67,7 @@ function histogram(counts, powers) {
   });
 }
 
-// A logarithmic axis of scores from below the smallest to above the largest, the limit within; the infinite lie at its end.
+// A logarithmic axis that covers all scores and the limit. Infinite scores are placed at its end.
 function logarithmic(values, from, to) {
   const known = values.filter((value) => value > 0 && Number.isFinite(value));
   const low = Math.floor(Math.log10(Math.min(...known, 1)) - 0.05);
@@ -85,10 +85,10 @@ function plainTick(value) {
   return value >= 0.001 && value < 100000 ? count(value) : value.toExponential(0);
 }
 
-// Layers from the top down in the order in which they are computed, so that their names can be read.
+// One row per layer, in execution order from the top, so that the names can be read.
 function driftChart(divergence, limit) {
   const rows = divergence.curve;
-  return responsive("Score of every layer's output, in the order in which they are computed", (width) => {
+  return responsive("Score of every layer's output, in execution order", (width) => {
     const [step, top, bottom] = [20, 12, 26];
     const left = Math.min(Math.max(...rows.map((row) => row.layer.length)) * 6.6 + 12, width * 0.5);
     const height = top + step * rows.length + bottom;
@@ -124,7 +124,7 @@ function cross(x, y, half) {
   return `M${x - half} ${y - half}L${x + half} ${y + half}M${x - half} ${y + half}L${x + half} ${y - half}`;
 }
 
-// Points are {number, name, bytes, value, failed}; `limit` is where a score fails, absent of accuracies.
+// Points are {number, name, bytes, value, failed}. `limit` is the score above which a point fails; accuracies have none.
 function sizeChart(points, { title, limit, format, logarithmicValue }) {
   return responsive(title, (width) => {
     const [height, left, right, top, bottom] = [300, 52, 20, 18, 42];
@@ -167,7 +167,7 @@ function linear(values, from, to) {
   return { place, ticks: [0, 0.25, 0.5, 0.75, 1].map((share) => start + (end - start) * share) };
 }
 
-// Where a mark hides no other: its value stays exact, and a line leads to its size.
+// Moves a mark to the left until it hides no other. Its height still shows the exact value; a line leads to its exact size.
 function free(taken, x, y) {
   let beside = x;
   while (taken.some(([otherX, otherY]) => Math.hypot(otherX - beside, otherY - y) < 25)) beside -= 26;

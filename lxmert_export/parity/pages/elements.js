@@ -1,4 +1,4 @@
-// How figures are written, how elements are made, and tables that sort.
+// Writes figures, makes elements, and makes tables that can be sorted.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +20,7 @@ function drawn(tag, attributes, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-// A score or an error: three digits, or two and their power of ten.
+// A score or an error: three digits, or two digits and a power of ten.
 function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
@@ -32,7 +32,7 @@ function count(value) {
   return value === null || value === undefined ? "–" : value.toLocaleString("en");
 }
 
-// Cut and not rounded: only all of them are 100 %.
+// Rounded down, so that only a whole share is 100 %.
 function percent(share) {
   return share === null || share === undefined ? "–" : `${Math.floor(share * 1000 + 1e-9) / 10} %`;
 }
@@ -47,17 +47,17 @@ function size(bytes) {
 
 const SIGNS = { pass: "✓", FAIL: "✕", skipped: "»", "built-not-run": "○" };
 
-// A status is told by its sign and its word, its colour beside them.
+// A status is shown by a sign and a word, not by its colour alone.
 function chip(status) {
   return element("span", { class: `chip ${status}` }, `${SIGNS[status]} ${status.replaceAll("-", " ")}`);
 }
 
-// A table may be wider than a phone: it scrolls by itself, the page does not.
+// A table that is wider than a phone scrolls in its own box; the page does not scroll sideways.
 function scrolled(label, table, kind = "scroll") {
   return element("div", { class: kind, tabindex: 0, role: "region", "aria-label": label }, table);
 }
 
-// Columns are {title, value(row), show(row), figure, long}: sorted by what `value` gives, shown as `show` makes it of a row.
+// Columns are {title, value(row), show(row), figure, long}: rows are sorted by `value` and shown by `show`, or else `value`.
 function sortableTable(label, columns, rows, attributes) {
   const body = element("tbody");
   const headings = columns.map((column, place) =>
@@ -87,7 +87,7 @@ function sortableTable(label, columns, rows, attributes) {
     rows.length > 14 ? "scroll tall" : "scroll");
 }
 
-// What has no value comes last in either direction.
+// Rows without a value come last in both directions.
 function compared(one, other, ascending) {
   const absent = (value) => value === null || value === undefined;
   if (absent(one) || absent(other)) return absent(one) - absent(other);
@@ -95,7 +95,7 @@ function compared(one, other, ascending) {
   return ascending ? order : -order;
 }
 
-// Names and values, nested as they come.
+// A list of names and values; a value may be such a list.
 function facts(values, attributes) {
   const rows = Object.entries(values).map(([name, value]) =>
     element("div", null, element("dt", null, name.replaceAll("_", " ")), element("dd", null, fact(value))));

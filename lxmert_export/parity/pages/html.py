@@ -1,4 +1,4 @@
-"""A parity report as one HTML page that needs nothing but itself: no network, no other file."""
+"""A parity report as one HTML page that needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from lxmert_export.parity.figures import HISTOGRAM_POWERS
 from lxmert_export.parity.pages.overview import Facts
 
-SCRIPTS = ("elements.js", "charts.js", "matrix.js", "sections.js", "page.js")  # one after the other, as one script
+SCRIPTS = ("elements.js", "charts.js", "matrix.js", "sections.js", "page.js")  # joined in this order into one script
 
 
 def html_page(report: Facts) -> str:
-    """The page of a report, from its JSON alone."""
+    """Returns the page of a report, from its JSON form alone."""
     parts = {
         "title": html.escape(f"Parity {'passed' if report['passed'] else 'FAILED'}"),
         "summary": html.escape(report["summary"]),
@@ -23,7 +23,7 @@ def html_page(report: Facts) -> str:
         "constants": _embedded({"histogram_powers": HISTOGRAM_POWERS}),
         "script": "\n".join(_part(name) for name in SCRIPTS),
     }
-    # Split once: what a part holds is never taken for a place to fill.
+    # The template is split only once, so that braces inside a part are never taken for a placeholder.
     page = []
     for piece in _part("page.html").split("{{"):
         name, closed, rest = piece.partition("}}")
@@ -36,5 +36,5 @@ def _part(name: str) -> str:
 
 
 def _embedded(values: Any) -> str:
-    """JSON inside a script element, which no text in it can end."""
+    """JSON for a script element: ``<`` is escaped, so that no text in it can end the element."""
     return json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

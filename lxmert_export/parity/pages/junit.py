@@ -12,9 +12,9 @@ Element = ElementTree.Element
 
 
 def junit_xml(report: Facts) -> str:
-    """A suite for each runner and opponent, with a case for each output, input family and arithmetic.
+    """Returns a suite for each runner and opponent, with a case for each output, input family and arithmetic.
 
-    What was not run is skipped, never passed, and anything that keeps the report from passing is a failure of some case.
+    What was not run is a skipped case, not a passed one. Everything that makes the report fail is a failed case.
     """
     root = Element("testsuites", name="lxmert-export parity")
     for name, cases in (*_cell_suites(report), *_other_suites(report)):
@@ -61,7 +61,7 @@ def _figure(value: float | int | None) -> str:
 
 
 def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
-    """What is no cell: the verdict, answers, runners and laws that were not run."""
+    """Suites of everything but cells: answers, runners and laws that were not run, and the verdict."""
     verdict = _case("verdict")
     if not report["passed"]:
         _fail(verdict, report["summary"], "\n".join(failures_beside_cells(report)))
@@ -72,7 +72,7 @@ def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
     ]
     laws = [_skipped_case(f"{law['runner']}: {law['law']}", "not run", law["reason"]) for law in report["laws_not_run"]]
     return [
-        ("held-out questions", [_decisions_case(one) for one in report["decisions"]]),
+        ("held-out questions", [_decisions_case(decided) for decided in report["decisions"]]),
         ("runners that were not judged", skipped),
         ("laws that were not run", laws),
         ("the report", [verdict, *others]),

@@ -1,4 +1,4 @@
-"""A parity report as Markdown that fits the summary of a GitHub step: the verdict first, then what it rests on."""
+"""A parity report as Markdown, short enough for the summary of a GitHub step: the verdict first, then the tables behind it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lxmert_export.parity.pages.overview import (
     size,
 )
 
-# A step's summary may hold 1 MiB; what else the step writes into it needs some room.
+# The summary of a step may hold 1 MiB. The rest is room for other text of the step.
 MOST_BYTES = 1_000_000
 NOTICE_BYTES = 400
 SIGNS = {"pass": "✅ pass", "FAIL": "❌ FAIL", "skipped": "⏭️ skipped", "built-not-run": "⏸️ built, not run"}
-Section = tuple[str, list[str]]  # a heading, and lines of which any may be left out from the end
+Section = tuple[str, list[str]]  # a heading, and lines that may be cut from the end
 
 
 def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
-    """The whole report, cut at ``most_bytes`` of UTF-8 by a line that says what was cut."""
+    """Returns the report in at most ``most_bytes`` of UTF-8. If lines do not fit, the last line says which were cut."""
     verdict = "✅ Parity passed" if report["passed"] else "❌ Parity FAILED"
     head = [f"## {verdict}", "", _plain(report["summary"]), ""]
     sections = [
@@ -44,7 +44,7 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
 
 
 def _fitting(sections: Sequence[Section], room: int) -> list[str]:
-    """As many lines as there is room for, in order; then what was cut, by sections."""
+    """As many lines as fit into ``room`` bytes, in order, then a line that says how many were cut from each section."""
     kept: list[str] = []
     cut: list[str] = []
     for heading, lines in sections:
@@ -58,7 +58,7 @@ def _fitting(sections: Sequence[Section], room: int) -> list[str]:
         if fits < len(lines):
             cut.append(f"{len(lines) - fits:,} lines of “{heading}”")
     if cut:
-        kept += [f"**Cut, for it does not fit here: {', '.join(cut)}.** The JSON and HTML reports hold everything.", ""]
+        kept += [f"**Cut, because they do not fit: {', '.join(cut)}.** The JSON and HTML reports hold everything.", ""]
     return kept
 
 
@@ -68,7 +68,7 @@ def _bytes(lines: Iterable[str]) -> int:
 
 def _failures(report: Facts) -> list[str]:
     failed = [cell for cell in report["cells"] if cell["status"] != "pass"]
-    failed.sort(key=lambda cell: (cell["kind"] == "pair", -badness(cell)))  # what is wrong by itself comes first
+    failed.sort(key=lambda cell: (cell["kind"] == "pair", -badness(cell)))  # pairs last: they do not say who is wrong
     rows = [
         (
             f"{cell['runner']} against {cell['against']}",
@@ -98,7 +98,7 @@ def _matrix(report: Facts) -> list[str]:
     return [
         *_table(columns, rows),
         "",
-        "Worst score of each pair: error RMS over noise floor. A number heads the column of the runner in its row.",
+        "Worst score of each pair: RMS error ÷ noise floor. Column 1 is the runner of row 1, and so on.",
     ]
 
 
@@ -112,7 +112,7 @@ def _runners(report: Facts) -> list[str]:
 
 
 def _worst_cells(report: Facts) -> list[str]:
-    """For each runner, opponent and output, the family of inputs that fares worst."""
+    """For each runner, opponent, arithmetic and output, the family of inputs with the worst score."""
     worst: dict[tuple[str, ...], Facts] = {}
     for cell in report["cells"]:
         key = (cell["runner"], cell["against"], cell["arithmetic"], cell["output"])
@@ -134,11 +134,13 @@ def _worst_cells(report: Facts) -> list[str]:
 def _decisions(report: Facts) -> list[str]:
     rows = [
         (
-            f"{one['runner']}{_arithmetic(one)}", SIGNS[one["status"]],
-            percent(one["correct"], one["questions"]), percent(one["reference_correct"], one["questions"]),
-            percent(one["agreed"], one["questions"] - one["near_ties"]), f"{one['near_ties']:,}", f"{one['flips']:,}",
+            f"{decided['runner']}{_arithmetic(decided)}", SIGNS[decided["status"]],
+            percent(decided["correct"], decided["questions"]),
+            percent(decided["reference_correct"], decided["questions"]),
+            percent(decided["agreed"], decided["questions"] - decided["near_ties"]),
+            f"{decided['near_ties']:,}", f"{decided['flips']:,}",
         )
-        for one in report["decisions"]
+        for decided in report["decisions"]
     ]  # fmt: skip
     return _table(("runner", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
 
@@ -178,7 +180,7 @@ def _arithmetic(cell: Facts) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line, inside a table and out of it."""
+    """Text that Markdown shows unchanged and on one line, inside a table and outside."""
     return (
         re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(printable(text).split()))
         .replace("&", "&amp;")

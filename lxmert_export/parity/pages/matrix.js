@@ -1,4 +1,4 @@
-// The matrix of runners as a heat map, and what a square of it opens to.
+// The matrix of runners as a heat map, and the drawer that a square opens.
 
 const [REFERENCE, LAWS] = ["float64", "laws"];
 
@@ -35,14 +35,14 @@ function badness(cell) {
 }
 
 function found(cell) {
-  return cell.reason ?? (cell.score === null ? "its score is no finite number" : `above ${cell.threshold}`);
+  return cell.reason ?? (cell.score === null ? "its score is not a finite number" : `above ${cell.threshold}`);
 }
 
 function worstOf(cells) {
   return cells.reduce((worst, cell) => (badness(cell) > badness(worst) ? cell : worst));
 }
 
-// Five steps of a cell's share of its limit; the sixth is failure.
+// Four steps of score / limit, each with its colour; a failure has another one.
 const HEAT = [[1 / 8, "up to ⅛ of the limit"], [1 / 4, "¼"], [1 / 2, "½"], [1, "the limit"]];
 
 function heat(cells) {
@@ -58,8 +58,8 @@ function shownScore(cells) {
 function square(cells, name, attributes) {
   const worst = worstOf(cells);
   const bad = cells.some(failed);
-  const told = `${name}: ${bad ? "FAIL" : "pass"}, worst score ${number(worst.score)} (${worst.output}, ${worst.family} inputs)`;
-  return element("button", { type: "button", class: `square ${heat(cells)}`, title: told, "aria-label": told,
+  const title = `${name}: ${bad ? "FAIL" : "pass"}, worst score ${number(worst.score)} (${worst.output}, ${worst.family} inputs)`;
+  return element("button", { type: "button", class: `square ${heat(cells)}`, title, "aria-label": title,
     "data-score": worst.score ?? "none", ...attributes },
     element("b", null, shownScore(cells)), bad ? element("small", null, `✕ ${number(worst.score)}`) : null);
 }
@@ -92,7 +92,7 @@ function described(runner) {
 function squareOf(matrix, runner, against, byName, open) {
   const cells = matrix.squares.get(runner)?.get(against);
   if (cells) {
-    const name = runner === against ? `${runner}, its further signatures` : `${runner} against ${against}`;
+    const name = runner === against ? `${runner}, its other signatures` : `${runner} against ${against}`;
     return square(cells, name, { "data-runner": runner, "data-against": against, onclick: () => open(name, cells) });
   }
   if (runner === against) return element("span", { class: "square none" }, "—");
@@ -101,7 +101,7 @@ function squareOf(matrix, runner, against, byName, open) {
   return element("span", { class: "square not-run", title: why }, left ? left.not_judged.replaceAll("-", " ") : why);
 }
 
-// Arrow keys walk over the squares as they lie.
+// Arrow keys move the focus from square to square.
 function moveFocus(event) {
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   const from = event.target.closest("td");
@@ -125,7 +125,7 @@ function legend() {
     element("span", null, element("i", { class: "swatch not-run" }), "not run"));
 }
 
-// The drawer: outputs × families of one square, and every figure of the one that is chosen there.
+// The drawer: a table of outputs × families for one square, and all figures of the cell that is selected in it.
 function openDetails(name, cells, powers) {
   const dialog = document.getElementById("details");
   const chosen = element("section", { class: "cell", "aria-live": "polite" });
@@ -143,7 +143,7 @@ function openDetails(name, cells, powers) {
   dialog.replaceChildren(
     element("div", { class: "drawer-head" },
       element("h2", { id: "details-title" }, name), chip(cells.some(failed) ? "FAIL" : "pass"), close),
-    element("p", { class: "note" }, "Scores by output and family of inputs. Choose one for its figures; a heading sorts."),
+    element("p", { class: "note" }, "Scores by output and family of inputs. Select a score to see its figures, or a heading to sort."),
     ...grids, chosen);
   choose(worstOf(cells));
   dialog.showModal();
@@ -154,7 +154,7 @@ function openDetails(name, cells, powers) {
 const ARITHMETIC = {
   native: "computed in its own precision",
   emulated: "every operator's result rounded to its precision (emulated)",
-  "cpu-fp32-arithmetic": "computed in float32 by this CPU: proves nothing alone",
+  "cpu-fp32-arithmetic": "computed in float32 by this CPU, so this table alone does not count",
 };
 
 function cellGrid(own, cells, choose) {
@@ -212,7 +212,7 @@ function choices(cell) {
   const chosen = cell.figures?.choices;
   if (!chosen) return [];
   return [element("h4", null, "Choices"), facts({
-    rows: count(chosen.rows), agreed: count(chosen.agreed), flips: count(chosen.flips), "near-ties turned": count(chosen.tied_flips),
+    rows: count(chosen.rows), agreed: count(chosen.agreed), flips: count(chosen.flips), "near-ties swapped": count(chosen.tied_flips),
     "top-5 overlap": percent(chosen.top_k_overlap), "KL divergence": `${number(chosen.divergence)} nats`,
   }, { class: "facts measures" })];
 }

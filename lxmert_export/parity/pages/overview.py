@@ -1,4 +1,4 @@
-"""What every page of a report begins with: the matrix of its runners, and what stands behind each of its squares."""
+"""What all pages of a report share: the matrix of its runners, the cells behind each square, and how figures are written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from lxmert_export.parity.cells import REFERENCE
 
 LAWS = "laws"
-# What neither XML 1.0 nor a page can hold: a crashed runtime's last words may.
+# Characters that XML 1.0 and HTML cannot hold. The last output of a crashed runtime may contain some.
 NOT_PRINTABLE = re.compile("[^\t\n\r\u0020-\u007e\u0085\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Square:
-    """All cells of a runner against the reference, a runner or the laws; on the diagonal those of its further signatures."""
+    """All cells of a runner against one opponent: the reference, the laws or a runner. On the diagonal: its other signatures."""
 
     cells: tuple[Facts, ...]
 
@@ -28,12 +28,12 @@ class Square:
 
     @property
     def worst(self) -> Facts:
-        """The cell that is nearest to failing, or has failed furthest."""
+        """The cell with the largest ``badness``."""
         return max(self.cells, key=badness)
 
     @property
     def badness(self) -> float:
-        """How near the worst of its cells is to failing."""
+        """The ``badness`` of the worst cell."""
         return badness(self.worst)
 
     @property
@@ -44,7 +44,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Matrix:
-    """``runners`` are its rows, each with its status; ``opponents`` its columns: float64, the laws where tried, every runner."""
+    """The matrix. ``runners``: its rows, with their status. ``opponents``: its columns: float64, laws if tried, every runner."""
 
     runners: Mapping[str, str]
     opponents: tuple[str, ...]
@@ -52,7 +52,7 @@ class Matrix:
 
 
 def matrix_of(report: Facts) -> Matrix:
-    """The matrix of a report as JSON holds it; a pair's square stands on both sides of the diagonal."""
+    """Returns the matrix of a report in JSON form. The square of a pair appears on both sides of the diagonal."""
     runners = {facts["name"]: facts["status"] for facts in report["runners"]}
     cells: dict[tuple[str, str], list[Facts]] = {}
     for cell in report["cells"]:
@@ -76,20 +76,20 @@ def _places(cell: Facts) -> list[tuple[str, str]]:
 
 
 def badness(cell: Facts) -> float:
-    """How near a cell is to failing: 1 at its threshold, infinite where nothing could be compared."""
+    """Returns score / threshold, which is 1 at the threshold; infinity if there is no score."""
     score: float | None = cell["score"]
     return float("inf") if score is None or not cell["threshold"] else score / float(cell["threshold"])
 
 
 def found(cell: Facts) -> str:
-    """What a cell says: its reason, or its score beside the threshold."""
+    """Returns the reason of a cell or, if it has none, its score and its limit."""
     if cell["score"] is None:
-        return cell["reason"] or "its score is no finite number"
-    return cell["reason"] or f"score {number(cell['score'])} of at most {cell['threshold']:g}"
+        return cell["reason"] or "its score is not a finite number"
+    return cell["reason"] or f"score {number(cell['score'])}, limit {cell['threshold']:g}"
 
 
 def number(value: float | None) -> str:
-    """A score or an error for people: three digits, or two and their power of ten; a dash for none."""
+    """Formats a score or an error: three digits, or two digits and a power of ten; a dash for None."""
     if value is None:
         return "–"
     if value and not 0.01 <= value < 1000:
@@ -98,7 +98,7 @@ def number(value: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """A number of bytes for people."""
+    """Formats a number of bytes; a dash for None."""
     if count is None:
         return "–"
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -108,35 +108,35 @@ def size(count: int | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Text whose control characters are replaced."""
+    """Returns the text with control characters replaced."""
     return NOT_PRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def not_judged(report: Facts) -> list[Facts]:
-    """Runners of which nothing was run."""
+    """Returns the runners of which nothing was run."""
     return [facts for facts in report["runners"] if facts["not_judged"]]
 
 
 def failures_beside_cells(report: Facts) -> list[str]:
-    """Why a report did not pass, of what is no cell: missing proofs, targets and answers, and what is worse than a baseline."""
-    decided = [
-        f"{one['runner']}, held-out questions: {one['reason']}"
-        for one in report["decisions"]
-        if one["status"] != "pass"
+    """Returns a line for each failure that is not a cell: wrong answers, missing proofs, missing targets, regressions."""
+    answers = [
+        f"{decided['runner']}, held-out questions: {decided['reason']}"
+        for decided in report["decisions"]
+        if decided["status"] != "pass"
     ]
-    return [*decided, *unproven(report), *report["missing"], *report["regressions"]]
+    return [*answers, *unproven(report), *report["missing"], *report["regressions"]]
 
 
 def unproven(report: Facts) -> list[str]:
-    """A line for each runner that only a CPU's float32 arithmetic speaks for."""
-    speaking: dict[str, set[str]] = {}
+    """Returns a line for each half-precision runner that was computed only in float32 by a CPU."""
+    arithmetics: dict[str, set[str]] = {}
     for cell in report["cells"]:
         if cell["kind"] != "reference":
             continue
-        speaking.setdefault(cell["runner"], set()).add(cell["arithmetic"])
-    alone = [name for name, kinds in speaking.items() if kinds == {"cpu-fp32-arithmetic"}]
+        arithmetics.setdefault(cell["runner"], set()).add(cell["arithmetic"])
+    alone = [name for name, kinds in arithmetics.items() if kinds == {"cpu-fp32-arithmetic"}]
     return [
-        f"no proof for {name}: a CPU's float32 arithmetic never passes alone"
+        f"no proof for {name}: computed only in float32 by a CPU, which does not count alone"
         for name in alone
         if name not in report["vouched"]
     ]

@@ -1,11 +1,11 @@
-// Reads the report that the page carries, and lays it out.
+// Reads the report inside the page and lays it out.
 
 const report = JSON.parse(document.getElementById("report-json").textContent);
 const { histogram_powers: powers } = JSON.parse(document.getElementById("constants").textContent);
 const THEMES = ["auto", "light", "dark"];
 const KEPT = "lxmert-export-theme";
 
-// A page that is opened from a file may have nowhere to keep a choice; then it lasts as long as the page.
+// A page that is opened from a file may have no storage. The choice of a theme then lasts until the page is closed.
 function kept() {
   try {
     return localStorage.getItem(KEPT);
@@ -18,7 +18,7 @@ function keep(theme) {
   try {
     localStorage.setItem(KEPT, theme);
   } catch {
-    // as said above
+    // no storage
   }
 }
 
@@ -39,10 +39,10 @@ function themeButton() {
 }
 
 function header(matrix) {
-  const judged = report.runners.filter((one) => !one.not_judged).length || matrix.runners.size;
+  const judged = report.runners.filter((runner) => !runner.not_judged).length || matrix.runners.size;
   const scored = report.cells.filter((cell) => cell.score !== null);
   const figures = {
-    runners: count(judged), "not judged": count(report.runners.filter((one) => one.not_judged).length),
+    runners: count(judged), "not judged": count(report.runners.filter((runner) => runner.not_judged).length),
     comparisons: count(report.cells.length), failed: count(report.cells.filter(failed).length),
     "worst score": scored.length ? number(worstOf(scored).score) : "–",
   };
@@ -56,8 +56,8 @@ function header(matrix) {
 }
 
 function matrixSection(matrix) {
-  const note = "Worst score of each pair: error RMS over noise floor. A runner passes only if its whole row does. " +
-    "Choose a square for its figures.";
+  const note = "Worst score of each pair: RMS error ÷ noise floor. A failed pair does not count against a runner " +
+    "if only the other one also fails without pairs. Select a square to see its figures.";
   if (!matrix.squares.size) return section("matrix", "Every runner against every other", "Nothing was compared.");
   return section("matrix", "Every runner against every other", note,
     matrixTable(report, matrix, (name, cells) => openDetails(name, cells, powers)), legend());

@@ -1,4 +1,4 @@
-// The sections of the page below the matrix. Each gives null where the report has nothing to say of it.
+// The sections of the page below the matrix. Each is null if the report has nothing to show in it.
 
 function section(id, title, note, ...children) {
   return element("section", { class: "card", id, "aria-labelledby": `${id}-title` },
@@ -9,12 +9,12 @@ function bulletList(lines) {
   return element("ul", null, lines.map((text) => element("li", null, text)));
 }
 
-// A line for each runner that only a CPU's float32 arithmetic speaks for.
+// A line for each half-precision runner that was computed only in float32 by a CPU.
 function unproven(report) {
   const judged = report.cells.filter((cell) => cell.kind === "reference");
   const alone = [...Map.groupBy(judged, (cell) => cell.runner)].filter(([name, cells]) => 
     cells.every((cell) => cell.arithmetic === "cpu-fp32-arithmetic") && !report.vouched.includes(name));
-  return alone.map(([name]) => `no proof for ${name}: a CPU's float32 arithmetic never passes alone`);
+  return alone.map(([name]) => `no proof for ${name}: computed only in float32 by a CPU, which does not count alone`);
 }
 
 function failuresSection(report) {
@@ -37,7 +37,7 @@ function failuresSection(report) {
     rows.length ? sortableTable("Failures", columns, rows) : null);
 }
 
-// What a runner comes to: its worst score against float64 alone, and its accuracy where questions were asked.
+// One row per runner: its worst score against float64 and, if questions were asked, its lowest accuracy.
 function runnerRows(report, matrix) {
   const byName = new Map(report.runners.map((one) => [one.name, one]));
   return [...matrix.runners].map(([name, status], place) => {
@@ -71,7 +71,7 @@ function runnersSection(report, matrix) {
     { title: "accuracy", figure: true, value: (row) => row.accuracy, show: (row) => percent(row.accuracy) },
   ];
   return section("runners", "Size beside score and accuracy",
-    "Worst score against float64. The numbers are those of the table.", ...sizeCharts(report, rows),
+    "Worst score against float64. A number in a chart is the runner's number in the table.", ...sizeCharts(report, rows),
     sortableTable("Runners", columns, rows));
 }
 
@@ -90,7 +90,7 @@ function sizeCharts(report, rows) {
 function driftSection(report) {
   if (!report.divergences.length) return null;
   const limit = report.cells[0]?.threshold ?? 8;
-  return section("drift", "Where it diverges", "Score of each layer's output; the dashed line is the limit of an output.",
+  return section("drift", "Where it diverges", "Score of each layer's output. The dashed line is the limit for the outputs of the model.",
     report.divergences.map((one) => element("article", null,
       element("h3", null, one.artifact),
       element("p", null, one.layer
@@ -122,7 +122,7 @@ function lawsSection(report) {
     { title: "score", figure: true, value: (cell) => cell.score, show: (cell) => number(cell.score) },
     { title: "status", long: true, value: (cell) => cell.status, show: (cell) => [chip(cell.status), cell.reason ? ` ${cell.reason}` : ""] },
   ];
-  return section("laws", "Laws", "What holds whatever the weights are: no reference is needed.",
+  return section("laws", "Laws", "Rules that hold whatever the weights are, so that no reference is needed.",
     rows.length ? sortableTable("Laws", columns, rows) : null,
     report.laws_not_run.length ? [element("h3", null, "Laws not run"),
       bulletList(report.laws_not_run.map((law) => `${law.runner}: ${law.law} (${law.reason})`))] : null);
@@ -147,7 +147,7 @@ function decisionsSection(report) {
   ];
   const totals = rows.filter((row) => row.asked === "all");
   return section("decisions", "Held-out questions",
-    "Agreement: float64's answer, near-ties apart, which rounding may turn round. Accuracy: the true answer.",
+    "Agreement: share of answers equal to float64's, near-ties aside. Accuracy: share that is true.",
     sortableTable("Held-out questions", columns.filter((column) => column.title !== "asked"), totals),
     element("details", null, element("summary", null, "By family of questions"), sortableTable("By family of questions", columns, rows)));
 }

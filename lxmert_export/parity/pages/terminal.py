@@ -18,21 +18,21 @@ from lxmert_export.parity.report import ParityReport
 ARITHMETIC = {
     "native": "",
     "emulated": ", every operator's result rounded (emulated)",
-    "cpu-fp32-arithmetic": ", computed in float32 by this CPU (cpu-fp32-arithmetic: proves nothing alone)",
+    "cpu-fp32-arithmetic": ", computed in float32 by this CPU (cpu-fp32-arithmetic), so this table alone does not count",
 }
 
 
-# Narrower than this, a table shows only what the verdict rests on.
+# On a narrower terminal, a table shows only the columns that the verdict needs.
 WIDE = 110
-# Columns of the matrix, its lines included: a runner's name at its shortest, its status, a score.
+# Least widths of the matrix' columns, with their lines: a runner's name, its status, a score.
 NAME_WIDTH, STATUS_WIDTH, SCORE_WIDTH = 20, 16, 11
 STYLES = {"pass": "green", "FAIL": "red", "skipped": "yellow", "built-not-run": "yellow"}
 
 
 def print_report(report: ParityReport, console: Console, *, verdict: bool = True) -> None:
-    """One table per runner and opponent, one row per output, with the figures of the inputs that fare worst; then the matrix.
+    """Prints a report: per runner and opponent a table of the outputs on their worst inputs, then all other tables and notes.
 
-    ``verdict=False`` leaves out the last line, the summary, where something else says it.
+    ``verdict=False`` leaves out the last line, the summary.
     """
     worst = [cell for cell in report.worst_cells() if cell.kind != "law"]
     for (runner, against, arithmetic), cells in groupby(
@@ -42,12 +42,16 @@ def print_report(report: ParityReport, console: Console, *, verdict: bool = True
             f"{runner} against {against}{ARITHMETIC[arithmetic]}", style="bold", markup=False, highlight=False
         )
         console.print(_table(list(cells), wide=console.width >= WIDE))
-    console.print("score: error RMS over noise floor, of the inputs that fare worst", style="dim", highlight=False)
+    console.print(
+        "score = RMS error ÷ noise floor, shown for the worst inputs; above its limit fails",
+        style="dim",
+        highlight=False,
+    )
     if report.decisions:
         console.print("held-out questions about drawn scenes", style="bold", highlight=False)
         console.print(_decisions_table(report.decisions, wide=console.width >= WIDE))
         console.print(
-            "agreement: float64's answer, but for near-ties, which rounding may turn round; accuracy: the true answer",
+            "agreement: share of answers equal to float64's, near-ties aside; accuracy: share that is true",
             style="dim",
             highlight=False,
         )
@@ -70,7 +74,7 @@ def print_report(report: ParityReport, console: Console, *, verdict: bool = True
 
 
 def print_divergence(divergence: Divergence, console: Console) -> None:
-    """The first layer that goes wrong and the operator in it, above the drift of every layer."""
+    """Prints the drift of every layer, then the first layer that goes wrong and the operator in it."""
     table = Table()
     table.add_column("layer", overflow="fold")
     for heading in ("score", "error RMS", *(("noise floor", "reference RMS") if console.width >= WIDE else ())):
@@ -110,7 +114,7 @@ def _table(cells: list[Cell], *, wide: bool) -> Table:
 
 
 def _matrix_table(matrix: Matrix, width: int) -> Table:
-    """A row for each runner; where a column for each does not fit, one for the opponent against which it fares worst."""
+    """A row for each runner. If a column for each runner does not fit, one column shows the runner with the worst score."""
     fits = NAME_WIDTH + STATUS_WIDTH + SCORE_WIDTH * len(matrix.opponents) <= width
     others = [name for name in matrix.opponents if name not in matrix.runners]
     numbers = {name: str(place) for place, name in enumerate(matrix.runners, 1)}
@@ -134,7 +138,7 @@ def _score(matrix: Matrix, runner: str, against: str) -> str:
 
 
 def _worst_pair(matrix: Matrix, runner: str, numbers: Mapping[str, str]) -> str:
-    """The score against the runner from which one is furthest, and that one's number."""
+    """The runner's worst score against another runner, and the number of that runner."""
     against = [other for other in matrix.runners if other != runner and (runner, other) in matrix.squares]
     if not against:
         return "-"
@@ -143,7 +147,7 @@ def _worst_pair(matrix: Matrix, runner: str, numbers: Mapping[str, str]) -> str:
 
 
 def _laws_table(cells: list[Cell], *, wide: bool) -> Table:
-    """A row for each runner and law, with the output and inputs that fare worst."""
+    """A row for each runner and law, with the output and inputs of the worst score."""
     worst = {place: max(own, key=badness) for place, own in groupby(sorted(cells, key=_law), key=_law)}
     table = Table()
     for heading in ("runner", "law", *(("output", "inputs") if wide else ())):
@@ -163,7 +167,7 @@ def _law(cell: Cell) -> tuple[str, str]:
 
 
 def _not_proven(report: ParityReport) -> list[tuple[str, str]]:
-    """A styled line for each runner and law that was not run, and for what is missing or worse than it was."""
+    """A styled line for each runner and law that was not run, each missing target and each regression."""
     runners = [
         f"{facts.name}: {facts.not_judged}, so not proven ({facts.reason or 'no reason is known'})"
         for facts in report.runners
@@ -172,9 +176,9 @@ def _not_proven(report: ParityReport) -> list[tuple[str, str]]:
     laws: dict[tuple[str, str], list[str]] = {}
     for law in report.laws_not_run:
         laws.setdefault((law.runner, law.reason), []).append(law.law)
-    told = [f"{runner}: laws not run: {', '.join(names)} ({reason})" for (runner, reason), names in laws.items()]
+    skipped = [f"{runner}: laws not run: {', '.join(names)} ({reason})" for (runner, reason), names in laws.items()]
     worse = [*report.missing, *(f"worse than the baseline: {line}" for line in report.regressions)]
-    return [*(("yellow", line) for line in (*runners, *told)), *(("red", line) for line in worse)]
+    return [*(("yellow", line) for line in (*runners, *skipped)), *(("red", line) for line in worse)]
 
 
 def _decisions_table(decided: Sequence[Decisions], *, wide: bool) -> Table:
@@ -184,7 +188,7 @@ def _decisions_table(decided: Sequence[Decisions], *, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for decisions in decided:
-        # The arithmetic is the last thing to be squeezed out: a column of its own would be empty more often than not.
+        # The arithmetic stands beside the name, because a column for it would mostly be empty.
         name = escape(decisions.runner) + (f" ({decisions.arithmetic})" if decisions.arithmetic != "native" else "")
         verdict = "[green]pass[/]" if decisions.passed else f"[red]FAIL[/] {escape(decisions.reason or '')}"
         table.add_row(name, *_counts(decisions.total, wide=wide), verdict)
@@ -194,31 +198,36 @@ def _decisions_table(decided: Sequence[Decisions], *, wide: bool) -> Table:
 
 
 def _counts(tally: Tally, *, wide: bool) -> tuple[str, ...]:
-    turned = f" ({tally.tied_flips} turned)" if tally.tied_flips else ""
+    swapped = f" ({tally.tied_flips} swapped)" if tally.tied_flips else ""
     return (
         *((f"{tally.questions:,}",) if wide else ()),
         percent(tally.correct, tally.questions),
         percent(tally.reference_correct, tally.questions),
         percent(tally.agreed, tally.clear),
-        f"{tally.near_ties:,}{turned}",
+        f"{tally.near_ties:,}{swapped}",
         f"{tally.flips:,}",
     )
 
 
 def _not_run(report: ParityReport) -> list[str]:
-    """A line for each set of families, which names the runners where these are not all."""
-    reason = (
-        "no room in the fixed axes or an engine's profiles, other inputs than it was calibrated for, held-out questions "
-        "of other weights or that no device is asked, or rows that transformers masks otherwise"
+    """A line for each set of families that was not run, with its runners unless these are all, and the possible reasons."""
+    reasons = (
+        "no room in the fixed axes or an engine's profiles; inputs unlike those of the calibration; "
+        "held-out questions about other weights, or on a device"
     )
+    masks_differently = {facts.name for facts in report.runners if facts.kind == "transformers"}
     runners: dict[tuple[str, ...], list[str]] = {}
+    lines = []
     for runner, families in report.not_run.items():
+        if runner in masks_differently and "masked-row" in families:
+            lines.append(f"not run by {runner}: masked-row inputs (it masks such rows differently)")
+            families = tuple(family for family in families if family != "masked-row")
         runners.setdefault(families, []).append(runner)
     if len(runners) < 2:
-        names = ", ".join(report.families_not_run)
-        return [f"not run: {names} inputs ({reason})"] if names else []
-    return [
-        f"not run by {', '.join(by)}: {', '.join(families)} inputs ({reason})"
+        names = ", ".join(next(iter(runners), report.families_not_run))
+        return [*lines, *([f"not run: {names} inputs ({reasons})"] if names else [])]
+    return lines + [
+        f"not run by {', '.join(by)}: {', '.join(families)} inputs ({reasons})"
         for families, by in runners.items()
         if families
     ]

@@ -1,4 +1,4 @@
-"""Reports into files: each appears whole or not at all, and a path that cannot be written is told before anything is run."""
+"""Writes reports to files. Each file appears whole or not at all, and all paths are checked before anything is run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ReportPath = str | os.PathLike[str] | None
 
 
 def json_text(report: Report) -> str:
-    """The report as JSON, for people's eyes too."""
+    """Returns the report as indented JSON."""
     return json.dumps(report, indent=2, allow_nan=False) + "\n"
 
 
@@ -31,9 +31,9 @@ def write_reports(
     markdown: ReportPath = None,
     html: ReportPath = None,
 ) -> None:
-    """Writes a report, as ``ParityReport.to_dict`` gives it, in every form that has a path.
+    """Writes a report, as ``ParityReport.to_dict`` returns it, in every form that has a path.
 
-    All are made before the first is written. ``ArtifactError``: a path cannot be written.
+    All texts are made before the first file is written. ``ArtifactError``: a path cannot be written.
     """
     writers: list[tuple[ReportPath, Callable[[Report], str]]] = [
         (json, json_text),
@@ -48,7 +48,7 @@ def write_reports(
 
 
 def check_report_paths(paths: Iterable[ReportPath]) -> None:
-    """``ArtifactError`` where a report could not be written, or two would overwrite one another: asked before hours of work."""
+    """Raises ``ArtifactError`` if a report cannot be written or two have the same path. Call this before the work starts."""
     chosen = [Path(path) for path in paths if path is not None]
     for place, path in enumerate(chosen):
         folder = path.absolute().parent
@@ -59,7 +59,7 @@ def check_report_paths(paths: Iterable[ReportPath]) -> None:
         if not os.access(path if _is_special(path) else folder, os.W_OK):
             raise ArtifactError(f"{path}: the report cannot be written: permission denied; name another place")
         if path.absolute() in [other.absolute() for other in chosen[:place]]:
-            raise ArtifactError(f"{path}: two reports cannot go into one file: give each a name of its own")
+            raise ArtifactError(f"{path}: two reports cannot go into one file: give each its own name")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -67,12 +67,12 @@ def _write(path: Path, content: bytes) -> None:
         if _is_special(path):
             path.write_bytes(content)
         else:
-            target = path.resolve()  # what a link leads to is replaced, not the link
+            target = path.resolve()  # of a link, the file that it leads to is replaced
             replace_files(target.parent, {target.name: content})
     except OSError as error:
         raise ArtifactError(f"{path}: the report cannot be written: {error.strerror}") from error
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a pipe or a device, such as /dev/stdout, into which one writes as it is."""
+    """Whether the path is a pipe or a device, such as /dev/stdout, which cannot be replaced but only written to."""
     return path.exists() and not path.is_file()

@@ -1,1 +1,1 @@
-"""ONNX files in onnxruntime: as they are, emulated in half precision, and with their insides showing."""
+"""ONNX files in onnxruntime: as they are, emulated in half precision, and with their intermediate values."""

@@ -1,9 +1,8 @@
-"""Emulates half precision on a CPU: the same ONNX graph in float32, every operator's result rounded to the precision.
+"""Emulates half precision on a CPU: the same ONNX graph in float32, with every operator's result rounded.
 
-onnxruntime's CPU provider computes fp16 graphs in float32 and so returns finite values where a GPU overflows; it has no
-bf16 kernels at all. Here every tensor that the artifact holds in fp16 or bf16 is a float32 one that went through a cast
-to that precision and back. A LayerNormalization or an Attention that computes in the precision is rounded at each of its
-steps.
+onnxruntime's CPU provider computes fp16 graphs in float32, so it returns finite values where a GPU overflows. It has no
+bf16 kernels. Here every tensor that is fp16 or bf16 in the artifact is a float32 tensor that was cast to that precision
+and back. A LayerNormalization or an Attention in half precision is rounded at each of its steps.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ EMULATED_FILE = "emulated.onnx"
 
 
 class EmulatedOnnxRunner(Runner):
-    """An artifact's own graph, run by onnxruntime on the CPU with every half-precision result rounded.
+    """Runs an artifact's own graph with onnxruntime on the CPU, with every half-precision result rounded.
 
-    ``exposed`` names values that are given beside the outputs.
+    ``exposed``: names of values to return beside the outputs. ``ArtifactError``: the graph cannot be emulated.
     """
 
     failures = FAILURES
@@ -50,11 +49,11 @@ class EmulatedOnnxRunner(Runner):
         exposed: Collection[str] = (),
     ) -> None:
         super().__init__(name, signature, limits)
-        # A file, not bytes in memory: onnxruntime maps it, and so holds the weights once.
+        # A file, not bytes in memory: onnxruntime maps the file, and so holds the weights once.
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-emulation-")
         file = Path(self._directory.name) / EMULATED_FILE
-        with ExitStack() as undone:
-            undone.callback(self._directory.cleanup)
+        with ExitStack() as cleanup:
+            cleanup.callback(self._directory.cleanup)
             try:
                 write_emulated(path, file, precision, exposed)
                 self._runner = OnnxRuntimeRunner(
@@ -63,10 +62,10 @@ class EmulatedOnnxRunner(Runner):
             except ArtifactError as error:
                 reason = first_line(error).replace(str(file), path.name)
                 raise ArtifactError(f"{path}: cannot be emulated: {reason}") from error
-            undone.pop_all()
+            cleanup.pop_all()
 
     def compute(self, inputs: Arrays) -> Arrays:
-        # The emulated graph takes and gives float32 where the artifact's own has a half-precision input or output.
+        # Half-precision inputs and outputs of the artifact are float32 in the emulated graph.
         wide = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in inputs.items()}
         outputs = self._runner.compute(wide)
         dtypes = {spec.name: spec.dtype for spec in self.signature.outputs}
@@ -78,7 +77,7 @@ class EmulatedOnnxRunner(Runner):
 
 
 def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
-    """The emulating runner of an ONNX artifact."""
+    """Opens the emulating runner of an ONNX artifact."""
     manifest = artifact.manifest
     return EmulatedOnnxRunner(
         artifact.file(ONNX_FILE),
@@ -91,10 +90,10 @@ def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
 
 
 def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
-    """Writes the float32 graph that rounds to ``precision`` wherever the source graph holds it; weights beside it.
+    """Writes the emulated graph and its weights: float32, but rounded to ``precision`` where the source graph has it.
 
-    ``exposed`` names values that become outputs too, rounded as whoever reads them gets them. ``ArtifactError``: a file that is
-    damaged, or not of our exporter's form.
+    ``exposed`` names values that become outputs too, rounded as their readers get them. ``ArtifactError``: the file is
+    damaged, or has an attention that our exporter did not write.
     """
     half = HALF_TYPES[precision]
     model = load_decomposed(source)
@@ -113,7 +112,7 @@ def write_emulated(source: Path, target: Path, precision: str, exposed: Collecti
 
 
 def widen(graph: ir.Graph, half: ir.DataType) -> list[tuple[ir.Node, ir.Value]]:
-    """Makes every value that a graph holds in a half precision a float32 one; returns what nodes computed in it."""
+    """Makes every ``half`` value of a graph float32; returns the nodes that computed in ``half`` and their outputs."""
     for value in graph.initializers.values():
         if value.dtype == half and value.const_value is not None:
             _widen_initializer(value)
@@ -143,7 +142,7 @@ def _widen_initializer(value: ir.Value) -> None:
 
 
 def _widen_constant(node: ir.Node, half: ir.DataType) -> None:
-    """Constants become float32 ones of the same value; casts to the precision become casts to float32, rounded after."""
+    """Makes a ``half`` constant float32, and a cast to ``half`` a cast to float32, whose result is rounded later."""
     if node.op_type == "Cast" and node.attributes["to"].as_int() == half:
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
     tensor = node.attributes["value"].as_tensor() if node.op_type == "Constant" and "value" in node.attributes else None
@@ -152,13 +151,13 @@ def _widen_constant(node: ir.Node, half: ir.DataType) -> None:
 
 
 def _round_after(graph: ir.Graph, node: ir.Node, output: ir.Value, half: ir.DataType) -> None:
-    """Puts a cast to the precision and back behind an output, and lets every reader read the rounded value."""
+    """Inserts a cast to ``half`` and back after an output; all its readers read the rounded value."""
     readers = [(use.node, use.idx) for use in output.uses()]
     _read_instead(graph, output, rounded(graph, output, half, after=node), readers)
 
 
 def _round_each_step(graph: ir.Graph, norm: ir.Node, half: ir.DataType) -> None:
-    """Puts a LayerNorm that rounds at every step in place of one that computes in the precision."""
+    """Replaces a LayerNorm that computes in ``half`` by steps that are rounded one by one."""
     output = norm.outputs[0]
     result = stepwise_layer_norm(graph, norm, half)
     _read_instead(graph, output, result, [(use.node, use.idx) for use in output.uses()])

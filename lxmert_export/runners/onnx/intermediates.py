@@ -1,4 +1,4 @@
-"""An ONNX file's own intermediates: its graph with further outputs, given to onnxruntime; the file itself stays as it is."""
+"""Reads intermediate values of an ONNX file: onnxruntime gets its graph with more outputs; the file does not change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-# Which operator of a module gives what the module gives, the last in its execution first.
+# The operators that can compute a module's result, by family; the one that is executed last comes first.
 LINEAR_OPERATORS = ("Add", "Gemm", "MatMul")
 OPERATORS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(LINEAR, LINEAR_OPERATORS),
@@ -34,7 +34,7 @@ READERS = ("MatMul", "Gemm", "LayerNormalization")
 
 
 def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
-    """A runner of what flows at the points."""
+    """Opens a runner that outputs the values at the points, by point name."""
     manifest = artifact.manifest
     return OnnxIntermediates(
         artifact.file(ONNX_FILE),
@@ -47,9 +47,10 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
 
 
 class OnnxIntermediates(Runner):
-    """Gives, by the points' names, what flows there; ``tensors`` tells which value of the file each is.
+    """Outputs the values at the points, by point name; ``tensors`` names the file's value of each point.
 
-    Half precision is emulated, as by the gate: every operator's result is rounded. ``ArtifactError``: a file that cannot be read.
+    Half precision is emulated as in the gate: every operator's result is rounded.
+    ``ArtifactError``: the file cannot be read.
     """
 
     failures = FAILURES
@@ -82,7 +83,7 @@ class OnnxIntermediates(Runner):
 
 
 class _ExposedRunner(Runner):
-    """A float32 graph with further outputs; its weights are read from where they lie."""
+    """Runs a float32 graph with more outputs; onnxruntime reads the weights from the original file."""
 
     failures = FAILURES
 
@@ -112,9 +113,9 @@ class _ExposedRunner(Runner):
 
 
 def find_values(graph: ir.Graph, points: Sequence[Point]) -> dict[Point, str]:
-    """The value of the graph that each point is, by its nodes' names ``module.path/Operator``; none of what it has not.
+    """Finds the graph's value of each point by the node names ``module.path/Operator``; leaves out points without one.
 
-    A file's output is known by its own name, whoever computes it.
+    A point that is an output of the file is found by the output's name.
     """
     nodes: defaultdict[tuple[str, str], list[ir.Node]] = defaultdict(list)
     for node in graph:
@@ -129,7 +130,7 @@ def find_values(graph: ir.Graph, points: Sequence[Point]) -> dict[Point, str]:
 
 
 def _value_name(point: Point, nodes: Mapping[tuple[str, str], Sequence[ir.Node]]) -> str | None:
-    """What the operator gives, or what the one that reads it is given."""
+    """Returns the name of the operator's output or, for a point with ``read_by``, of the reading operator's input."""
     reads = point.read_by is not None and point.family != "mask"
     module, operators = (point.read_by, READERS) if reads else (point.module, OPERATORS[point.family])
     for operator in operators:

@@ -1,4 +1,4 @@
-"""Runs an ONNX file with onnxruntime, and nothing else."""
+"""Runs an ONNX file with onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lxmert_export.spec.signature import Signature
 FAILURES: tuple[type[Exception], ...] = (
     Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
 )  # fmt: skip
-# Where a graph that comes as bytes finds its weights.
+# The folder in which a graph that is given as bytes finds its weights.
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeRunner(Runner):
-    """An onnxruntime session under a signature.
+    """Runs an ONNX file under a signature, in an onnxruntime session.
 
-    ``ArtifactError``: a file that onnxruntime cannot load, a provider that is not there, bf16 where no provider has kernels.
+    ``ArtifactError``: onnxruntime cannot load the file, lacks a provider, or has no bf16 kernels in the first provider.
     """
 
     failures = FAILURES
@@ -70,7 +70,7 @@ class OnnxRuntimeRunner(Runner):
 
 
 def check_providers(providers: Sequence[str]) -> None:
-    """``ArtifactError`` where this onnxruntime has not got one of the providers."""
+    """Checks that this onnxruntime has the providers. ``ArtifactError``: it lacks one."""
     available = onnxruntime.get_available_providers()
     if missing := [provider for provider in providers if provider not in available]:
         raise ArtifactError(f"onnxruntime here has no {', '.join(missing)}; it has {', '.join(available)}")
@@ -84,14 +84,17 @@ def open_session(
     *,
     content: bytes | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A session on a file, or on another graph over the weights that lie beside it; ``ArtifactError``: it cannot be loaded."""
+    """Opens a session on a file, or on the graph ``content`` with the weights beside that file.
+
+    ``ArtifactError``: onnxruntime cannot load it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: one for each core
     if content is not None:
         options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Prepacking would hold every weight twice, for a graph that is run a few times only.
+        # Prepacking would hold every weight twice, and this graph is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
@@ -100,7 +103,7 @@ def open_session(
 
 
 def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """The runner of an ONNX artifact."""
+    """Opens the runner of an ONNX artifact."""
     manifest = artifact.manifest
     return OnnxRuntimeRunner(
         artifact.file(ONNX_FILE),

@@ -1,8 +1,11 @@
-"""One emulated graph for every choice of float32 islands: which of its nodes are islands is an input, not a rewrite.
+"""One emulated graph for every choice of float32 islands: an input of the graph says which nodes are islands.
 
-A node that computes in fp16 reads rounded values and its result is rounded; an island reads what other islands, inputs and
-weights hold in float32, and passes it on unrounded to other islands. Both are here side by side, and a switch picks. It gives
-the very numbers that ``EmulatedOnnxRunner`` gives for the file with these islands, thousands of times without writing one.
+A node in fp16 reads rounded values, and its result is rounded. An island reads the float32 values of other islands,
+inputs and weights, and passes its result to other islands unrounded. The graph holds both variants, and a switch
+selects one.
+
+The outputs equal, bit for bit, those of ``EmulatedOnnxRunner`` for the file with these islands. So thousands of choices
+can be tried without writing a file for each.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ HALF = HALF_TYPES["fp16"]
 
 
 class SwitchedOnnxRunner(Runner):
-    """A float32 graph as it computes in fp16, but for ``islands``: a subset of ``candidates``, to be set before a run."""
+    """Emulates a float32 graph in fp16 except for ``islands``, a subset of ``candidates`` that is set before a run."""
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, candidates: Sequence[str]) -> None:
         super().__init__("fp16 with islands", signature, limits)
@@ -58,15 +61,15 @@ class SwitchedOnnxRunner(Runner):
 
 
 def write_switched(source: Path, target: Path, candidates: Sequence[str], half_outputs: Collection[str]) -> None:
-    """Writes the graph of a float32 file in which every other node computes in fp16, and each candidate as its switch says."""
+    """Writes the emulated graph of a float32 file: candidates compute as their switches say, others in fp16."""
     model = load_typed(source)
     _Switched(model.graph, candidates).rewrite(half_outputs)
-    RemoveUnusedNodesPass()(model)  # with the weights that only rounded twins were made of
+    RemoveUnusedNodesPass()(model)  # also the weights that are read only as rounded copies
     ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
 
 
 class _Switched:
-    """A graph in the course of being rewritten; ``half`` has the rounded twin of each value that has one by now."""
+    """Rewrites a graph in place; ``half`` holds the rounded copies of values that were made so far."""
 
     def __init__(self, graph: ir.Graph, candidates: Sequence[str]) -> None:
         self.graph = graph
@@ -77,7 +80,6 @@ class _Switched:
 
     def rewrite(self, half_outputs: Collection[str]) -> None:
         for node in self.nodes:
-            # Readers are noted before anything is added that reads the same.
             self._read_by_switch(node)
             self._round_by_switch(node)
         for place, output in enumerate(list(self.graph.outputs)):
@@ -99,20 +101,20 @@ class _Switched:
             self.switches[name] = pick.outputs[0]
 
     def _read_by_switch(self, node: ir.Node) -> None:
-        """Lets a node read rounded values, unless it is switched to be an island."""
+        """Makes a node read rounded values, unless its switch makes it an island."""
         for place, value in enumerate(node.inputs):
             if value is not None and is_float(value):
-                node.replace_input_with(place, self._chosen(node, value, self._rounded(value), behind=False))
+                node.replace_input_with(place, self._choose(node, value, self._rounded(value), behind=False))
 
     def _round_by_switch(self, node: ir.Node) -> None:
-        """Rounds what a node computes, unless it is switched to be an island; what it reads is chosen by now."""
+        """Rounds a node's result, unless its switch makes it an island; its inputs must be switched already."""
         (output,) = node.outputs
-        readers = list(output.uses())
+        readers = list(output.uses())  # without the readers that are added below
         half = rounded(self.graph, output, HALF, after=node)
         if node.op_type == "LayerNormalization":  # rounded once as an island, and at every step otherwise
             stepwise = stepwise_layer_norm(self.graph, node, HALF, after=half.producer())
-            half = self._chosen(node, half, stepwise)
-        chosen = self._chosen(node, output, half)
+            half = self._choose(node, half, stepwise)
+        chosen = self._choose(node, output, half)
         self.half[chosen] = half
         for use in readers:
             use.node.replace_input_with(use.idx, chosen)
@@ -120,8 +122,8 @@ class _Switched:
             chosen.name, output.name = output.name, f"{output.name}/exact"
             self.graph.outputs[list(self.graph.outputs).index(output)] = chosen
 
-    def _chosen(self, node: ir.Node, wide: ir.Value, half: ir.Value, *, behind: bool = True) -> ir.Value:
-        """One of two values by a node's switch: behind ``half``, or before the node."""
+    def _choose(self, node: ir.Node, wide: ir.Value, half: ir.Value, *, behind: bool = True) -> ir.Value:
+        """Selects ``wide`` or ``half`` by a node's switch; inserted after ``half`` or, without ``behind``, before the node."""
         switch = self.switches.get(node.name or "")
         if switch is None:
             return half
@@ -134,7 +136,7 @@ class _Switched:
         return choice.outputs[0]
 
     def _rounded(self, value: ir.Value) -> ir.Value:
-        """The fp16 twin of a value, as float32 holds it."""
+        """Returns a copy of a value that is rounded to fp16 and held in float32."""
         if value not in self.half:
             self.half[value] = (
                 self._stored(value)
@@ -144,7 +146,7 @@ class _Switched:
         return self.half[value]
 
     def _stored(self, value: ir.Value) -> ir.Value:
-        """A weight that is rounded once, when the file is written, and not at every run."""
+        """Returns a rounded copy of a weight; it is rounded when the file is written, not at every run."""
         stored = value.const_value
         assert stored is not None and value.shape is not None, "weights are in the file"
         twin = ir.Value(name=f"{value.name}/half", type=value.type, shape=value.shape)
@@ -156,5 +158,5 @@ class _Switched:
 
 
 def _through_half(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what overflows is to be infinite, as in the file
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, as in the fp16 file
         return array.astype(np.float16).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A SavedModel's own intermediates: the function that its signature calls, with the tensors that are asked for as outputs."""
+"""Reads intermediate values of a SavedModel: the function that its signature calls, with other tensors as outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.keras_names import read_names
 from lxmert_export.spec.signature import Signature
 
-# What the operator that gives a point is called within its module.
+# The names, within a module, that the operator of a point can have, by family.
 KINDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(LINEAR, ("BiasAdd", "MatMul")),
     "embedding": ("GatherV2",),
@@ -29,13 +29,13 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "mean": ("truediv",),
     "tanh": ("Tanh",),
 }
-MASK_KINDS = ("mul", "mul_1")  # the language's, then the vision's
+MASK_KINDS = ("mul", "mul_1")  # of the language mask, of the vision mask
 READERS = ("MatMul", "Mean")
 CALLS = ("StatefulPartitionedCall", "PartitionedCall")
 
 
 def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
-    """A runner of what flows at the points."""
+    """Opens a runner that outputs the values at the points, by point name."""
     manifest, file = artifact.manifest, artifact.file(SAVED_MODEL)
     return SavedModelIntermediates(
         file, manifest.signature, manifest.limits, points, manifest.config, name=artifact.name
@@ -43,7 +43,7 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
 
 
 class SavedModelIntermediates(SavedModelRunner):
-    """Gives, by the points' names, what flows there; ``tensors`` tells which tensor of the graph each is."""
+    """Outputs the values at the points, by point name; ``tensors`` names the graph's tensor of each point."""
 
     def __init__(
         self, path: Path, signature: Signature, limits: InputLimits, points: Sequence[Point], config: LxmertConfig, *, name: str
@@ -54,7 +54,7 @@ class SavedModelIntermediates(SavedModelRunner):
         for name, tensor in _outputs(self._serve, call, body).items():
             found |= {point: tensor for point in points if point.output == name}
         self.tensors = {point: found[point].name for point in points if point in found}
-        self._function = _opened(body, [found[point] for point in self.tensors])
+        self._function = _function_of(body, [found[point] for point in self.tensors])
         self._names = [placeholder.op.name for placeholder in self._serve.inputs]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -69,15 +69,20 @@ class SavedModelIntermediates(SavedModelRunner):
 
 
 def _called(graph: Any) -> tuple[Any, Any]:
-    """The one function that a signature's graph calls, and its body; ``ArtifactError``: there is none, or another number."""
+    """Returns the call of the one function that a signature's graph calls, and the body of that function.
+
+    ``ArtifactError``: the graph does not call exactly one function.
+    """
     calls = [operation for operation in graph.get_operations() if operation.type in CALLS]
     if len(calls) != 1:
-        raise ArtifactError(f"the signature calls {len(calls)} functions, not one: it is no SavedModel of this tool")
+        raise ArtifactError(
+            f"the signature calls {len(calls)} functions, not one: this tool did not write the SavedModel"
+        )
     return calls[0], graph._get_function(calls[0].get_attr("f").name).graph
 
 
 def _find_tensors(body: Any, points: Sequence[Point], config: LxmertConfig) -> dict[Point, Any]:
-    """The tensor that each point is, by its operator's name; none of what the graph has not."""
+    """Finds the tensor of each point by its operator's name; leaves out points that the graph lacks."""
     operations = {operation.name: operation for operation in body.get_operations()}
     places: defaultdict[tuple[str, int, str], list[Any]] = defaultdict(list)
     for name, place in read_names(operations, config).items():
@@ -95,7 +100,7 @@ def _find_tensors(body: Any, points: Sequence[Point], config: LxmertConfig) -> d
 
 
 def _outputs(serve: Any, call: Any, body: Any) -> dict[str, Any]:
-    """The body's tensor behind each of a signature's outputs."""
+    """Returns the body's tensor for each output of a signature."""
     found = {}
     for name, tensor in zip(sorted(serve.structured_outputs), serve.outputs, strict=True):
         while tensor.op.type == "Identity":
@@ -105,8 +110,8 @@ def _outputs(serve: Any, call: Any, body: Any) -> dict[str, Any]:
     return found
 
 
-def _opened(body: Any, tensors: Sequence[Any]) -> Any:
-    """A function of the body's inputs, weights last, that gives tensors of it: the very same operators, with other outputs."""
+def _function_of(body: Any, tensors: Sequence[Any]) -> Any:
+    """Returns a function of the body's inputs (weights last) that runs the same operators and returns ``tensors``."""
     definition, names = body.as_graph_def(), [tensor.name for tensor in tensors]
 
     def compute(*inputs: Any) -> Any:

@@ -18,14 +18,14 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-# What Keras raises on a file that is no model of ours, or a damaged one.
+# What Keras raises on a file that is damaged, or does not hold one of our models.
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, LxmertExportError,
 )  # fmt: skip
 
 
 class KerasRunner(Runner):
-    """A Keras model under a signature, in one compiled function. ``ArtifactError``: a file that is none of our models."""
+    """Runs a Keras model as one compiled function. ``ArtifactError``: the file does not hold one of our models."""
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
 

@@ -10,7 +10,7 @@ from lxmert_export.runners.runner import Runner
 
 
 def open_tensorflow(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """The runner of a TensorFlow artifact, under the first of its signatures."""
+    """Opens the runner of a TensorFlow artifact; a SavedModel is run under ``serving_default``."""
     manifest = artifact.manifest
     if artifact.is_keras:
         check_keras_backend()

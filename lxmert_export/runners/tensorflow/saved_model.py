@@ -1,4 +1,4 @@
-"""Runs a SavedModel with TensorFlow, and nothing else."""
+"""Runs a SavedModel with TensorFlow alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SERVED = "serving_default"
 
 
 class SavedModelRunner(Runner):
-    """One of a SavedModel's signatures, given as much of the inputs as it takes, in its own dtypes.
+    """Runs one signature of a SavedModel; the signature gets the inputs that it takes, in its own dtypes.
 
-    ``ArtifactError``: a SavedModel that TensorFlow cannot load, or that has no such signature.
+    ``ArtifactError``: TensorFlow cannot load the SavedModel, or it has no such signature.
     """
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
@@ -30,7 +30,7 @@ class SavedModelRunner(Runner):
     ) -> None:
         super().__init__(name, signature, limits)
         try:
-            # The functions live only as long as what was loaded is held.
+            # The signatures work only as long as the loaded object exists.
             with glob_free(path) as plain:
                 self._loaded: Any = tf.saved_model.load(str(plain))
             self._serve: Any = self._loaded.signatures[serve]

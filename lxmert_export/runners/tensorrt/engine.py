@@ -1,4 +1,4 @@
-"""Runs a TensorRT engine on an NVIDIA GPU through Polygraphy. No run of ours has executed it yet: no GPU was at hand."""
+"""Runs a TensorRT engine on an NVIDIA GPU through Polygraphy. Never run by us yet: no GPU was available."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from lxmert_export.spec.signature import Signature
 
 LOGGER = logging.getLogger(__name__)
 
-# Why a runtime says that an engine is not for it, in words: members of EngineInvalidityDiagnostics, which are bits.
+# Why a runtime cannot run an engine: members of EngineInvalidityDiagnostics, which are bits, in words.
 REASONS = {
-    "VERSION_MISMATCH": "it is of another version of TensorRT-RTX",
+    "VERSION_MISMATCH": "another version of TensorRT-RTX built it",
     "UNSUPPORTED_CC": "this runtime does not support this GPU, or the engine was not built for it",
     "OLD_CUDA_DRIVER": "the GPU's driver is too old",
     "OLD_CUDA_RUNTIME": "the CUDA runtime is too old",
     "INSUFFICIENT_GPU_MEMORY": "the GPU has not enough memory",
-    "MALFORMED_ENGINE": "it is no engine",
+    "MALFORMED_ENGINE": "it is not an engine",
     "CUDA_ERROR": "CUDA or the driver is not installed properly",
 }
 
 
 class TensorRtRunner(Runner):
-    """An engine on the GPU: one context for each optimisation profile, made when it is first needed, and kept.
+    """Runs an engine on the GPU, with one execution context per optimisation profile, made when first needed and kept.
 
-    Threads may share it: calls take turns, as contexts and their buffers serve one call at a time. Kernels that TensorRT-RTX
-    compiles meanwhile are kept for the next runner of this engine.
+    Threads may share a runner: calls take turns, because a context and its buffers serve one call at a time. Kernels
+    that TensorRT-RTX compiles are kept for the next runner of this engine. ``ArtifactError``: another version of the
+    runtime is installed, or it cannot load or run the engine. ``MissingExtra``: the runtime is not installed.
     """
 
     def __init__(self, engine: Engine, signature: Signature, limits: InputLimits, *, name: str) -> None:
@@ -47,17 +48,17 @@ class TensorRtRunner(Runner):
         if (installed := library_version(library)) != engine.version:
             raise ArtifactError(
                 f"{engine.file}: was built by {engine.runtime} {engine.version}, and {installed} is installed: "
-                "install that version, or build it again"
+                f"install {engine.version}, or build the engine again"
             )
         from polygraphy.backend.trt import EngineFromBytes
 
         serialized = engine.file.read_bytes()
-        with as_one_error(f"{engine.file}: cannot be loaded here", ArtifactError) as said:
-            _check_header(library, serialized, engine.file, said)
+        with as_one_error(f"{engine.file}: cannot be loaded here", ArtifactError) as logged:
+            _check_header(library, serialized, engine.file, logged)
             self._engine = EngineFromBytes(serialized)()
             self._cache = _open_cache(self._engine, engine)
         if self._cache is not None and self._cache.ignored:
-            LOGGER.warning("%s; kernels are compiled anew", self._cache.ignored)
+            LOGGER.warning("%s; kernels are compiled again", self._cache.ignored)
         self._contexts: dict[int, Any] = {}
         self._turn = threading.Lock()
 
@@ -69,12 +70,12 @@ class TensorRtRunner(Runner):
         number = pick_profile(self.profiles, sizes)
         failed, new = f"{self.name}: failed while it ran", number not in self._contexts
         with self._turn, as_one_error(failed, ArtifactError, quiet=new):
-            found = self.context(number).infer(inputs, check_inputs=False)
-            # What infer() returns lies in buffers that the next call writes to.
-            return {spec.name: np.array(found[spec.name]) for spec in self.signature.outputs}
+            outputs = self.context(number).infer(inputs, check_inputs=False)
+            # infer() returns buffers that the next call overwrites.
+            return {spec.name: np.array(outputs[spec.name]) for spec in self.signature.outputs}
 
     def context(self, number: int) -> Any:
-        """Polygraphy's runner of one profile, with buffers of its own that all calls use; one thread at a time may have it."""
+        """Returns Polygraphy's runner of one profile. Calls share its buffers, so one thread at a time may use it."""
         from polygraphy.backend.trt import TrtRunner
 
         if number not in self._contexts:
@@ -96,20 +97,20 @@ class TensorRtRunner(Runner):
             if self._cache is not None and kernels is not None:
                 try:
                     self._cache.keep(kernels)
-                except ArtifactError as error:  # what was computed stands without it
+                except ArtifactError as error:  # the computed outputs are valid without the cache
                     LOGGER.warning("%s", error)
             self._cache = self._engine = None
 
 
 def _open_cache(engine: Any, facts: Engine) -> RuntimeCache | None:
-    """The cache of compiled kernels, where TensorRT-RTX runs the engine and the user has not turned it off."""
+    """Opens the cache of compiled kernels; None for classic TensorRT, or if there is no directory for the cache."""
     if facts.runtime != "tensorrt-rtx" or (directory := cache_directory()) is None:
         return None
     return RuntimeCache(engine, CacheFile(directory, engine=facts.sha256, runtime=facts.version, gpu=facts.gpu))
 
 
-def _check_header(library: ModuleType, engine: bytes, path: Path, said: LoggedErrors) -> None:
-    """``ArtifactError`` where the runtime can tell from the header that it cannot run the engine; classic TensorRT cannot."""
+def _check_header(library: ModuleType, engine: bytes, path: Path, logged: LoggedErrors) -> None:
+    """Asks TensorRT-RTX whether it can run an engine; classic TensorRT cannot tell. ``ArtifactError``: it cannot."""
     if not hasattr(library, "EngineValidity"):
         return
     from polygraphy.backend.trt import get_trt_logger
@@ -118,8 +119,8 @@ def _check_header(library: ModuleType, engine: bytes, path: Path, said: LoggedEr
     validity, bits = runtime.get_engine_validity(engine)
     if validity == library.EngineValidity.INVALID:
         members = library.EngineInvalidityDiagnostics.__members__
-        found = [words for name, words in REASONS.items() if name in members and int(members[name]) & int(bits)]
-        reason = ", and ".join(found) or said.first("the runtime gives no reason")
+        reasons = [words for name, words in REASONS.items() if name in members and int(members[name]) & int(bits)]
+        reason = ", and ".join(reasons) or logged.first("the runtime gives no reason")
         raise ArtifactError(
-            f"{path}: cannot be run by TensorRT-RTX here: {reason}; build it with this version, for this GPU"
+            f"{path}: cannot be run by TensorRT-RTX here: {reason}; build it again with this version, for this GPU"
         )

@@ -1,4 +1,4 @@
-"""Finds what an engine needs to be run: its facts in the manifest, a GPU, the runtime that built it. Imports no TensorRT."""
+"""Finds what an engine needs to run: its facts in the manifest, a GPU, its runtime. Imports no TensorRT."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lxmert_export.runners.runner import Runner
 
 
 def open_engine(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """The engine in the runtime that built it."""
-    found = find_engine(artifact)
+    """Opens an engine in the runtime that built it."""
+    engine = find_engine(artifact)
     from lxmert_export.runners.tensorrt.engine import TensorRtRunner
 
-    return TensorRtRunner(found, artifact.manifest.signature, artifact.manifest.limits, name=artifact.name)
+    return TensorRtRunner(engine, artifact.manifest.signature, artifact.manifest.limits, name=artifact.name)
 
 
 def find_engine(artifact: Artifact) -> Engine:
-    """An engine's file and what its manifest says of it, where there is a GPU, and the runtime is installed.
+    """Returns an engine's file and its facts from the manifest, if there is a GPU and the runtime is installed.
 
-    ``BuiltNotRun``: there is no GPU, or the engine holds no weights. ``ArtifactError``: the manifest describes no engine.
-    ``MissingExtra``: no runtime.
+    ``BuiltNotRun``: there is no GPU, or the engine holds no weights. ``ArtifactError``: the manifest describes no
+    engine. ``MissingExtra``: the runtime is not installed.
     """
     manifest = artifact.manifest
     try:
@@ -34,7 +34,7 @@ def find_engine(artifact: Artifact) -> Engine:
         install, target, weightless = str(engine["install"]), str(engine["target"]), "strip" in engine["options"]
         runtime, digest = engine["runtime"], manifest.files[ENGINE_FILE]["sha256"]
         if runtime not in LIBRARIES:
-            raise ConfigError(f"its runtime is {runtime!r}")
+            raise ConfigError(f"unknown runtime {runtime!r}")
     except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"{artifact.path}: its manifest describes no engine: {error}; build it again") from error
     if weightless:

@@ -1,7 +1,7 @@
-"""TensorRT-RTX compiles an engine's kernels for the GPU when they are first needed; here they are kept for the next time.
+"""Keeps the kernels that TensorRT-RTX compiles when a GPU first needs them, so that the next run need not compile them.
 
-They lie in a directory of the user's, one file for each engine, version of TensorRT-RTX and GPU; never in the artifact, whose
-hashes are checked. Any file may be deleted at any time. No run of ours has executed this on a GPU yet.
+Each engine, version of TensorRT-RTX and GPU has a file in a directory of the user; nothing is written to the artifact,
+whose hashes are checked. Any file may be deleted at any time. Never run by us on a GPU yet.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.atomic_files import replace_files
 
-SETTING = "LXMERT_EXPORT_RUNTIME_CACHE"  # another directory; empty: kernels are not kept
+SETTING = "LXMERT_EXPORT_RUNTIME_CACHE"  # environment variable: another directory; empty: kernels are not kept
 FORMAT = "lxmert-export runtime cache 1"
 
 
 def cache_directory() -> Path | None:
-    """Where compiled kernels are kept; None where the user wants that, or has no home."""
+    """Returns the directory for compiled kernels; None if the user turned the cache off, or has no home directory."""
     if (named := os.environ.get(SETTING)) is not None:
         return Path(named).absolute() if named else None
     home = Path(os.path.expanduser("~"), ".cache")  # noqa: PTH111  (Path.home() raises where there is none)
@@ -30,17 +30,20 @@ def cache_directory() -> Path | None:
 
 
 class CacheFile:
-    """The compiled kernels of one engine, TensorRT-RTX and GPU: a line that says whose they are, then what the runtime wrote."""
+    """The kernels of one engine, TensorRT-RTX version and GPU in a file: a line of JSON names these, the kernels follow."""
 
     def __init__(self, directory: Path, *, engine: str, runtime: str, gpu: str) -> None:
         self.directory = directory
         self._key = {"engine": engine, "runtime": runtime, "gpu": gpu}
         digest = hashlib.sha256("\n".join(self._key.values()).encode()).hexdigest()
         self.path = directory / f"{digest[:32]}.kernels"
-        self._known = ""  # the hash of what lies there
+        self._known = ""  # the hash of the kernels in the file, once known
 
     def read(self) -> bytes | None:
-        """What was kept, or None; ``ArtifactError`` says why it cannot be used: damaged, or of something else."""
+        """Returns the kept kernels, or None if there are none.
+
+        ``ArtifactError``: the file is unreadable, damaged, or belongs to another engine, runtime or GPU.
+        """
         try:
             line, _, kernels = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -50,33 +53,33 @@ class CacheFile:
         try:
             found = json.loads(line)
         except ValueError as error:
-            raise ArtifactError(f"{self.path}: is damaged, or no runtime cache") from error
+            raise ArtifactError(f"{self.path}: is damaged, or not a runtime cache") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise ArtifactError(f"{self.path}: is no runtime cache of this version")
+            raise ArtifactError(f"{self.path}: is not a runtime cache of this version")
         if other := [name for name, value in self._key.items() if found.get(name) != value]:
-            raise ArtifactError(f"{self.path}: is of another {', '.join(other)}")
+            raise ArtifactError(f"{self.path}: belongs to another {', '.join(other)}")
         if found.get("sha256") != _digest(kernels):
             raise ArtifactError(f"{self.path}: is damaged")
         self._known = _digest(kernels)
         return kernels
 
     def write(self, kernels: bytes) -> None:
-        """Keeps kernels, whole or not at all, where they are others than before; ``ArtifactError``: they cannot be written."""
+        """Writes kernels, whole or not at all, if they have changed. ``ArtifactError``: they cannot be written."""
         if (digest := _digest(kernels)) == self._known:
             return
         line = json.dumps({"format": FORMAT, **self._key, "sha256": digest}).encode()
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies there is executed
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # kernels in this directory are executed
             replace_files(self.directory, {self.path.name: line + b"\n" + kernels})
         except OSError as error:
             raise ArtifactError(
-                f"{self.directory}: compiled kernels are not kept: {error}; name another directory by {SETTING}"
+                f"{self.directory}: compiled kernels are not kept: {error}; set {SETTING} to another directory"
             ) from error
         self._known = digest
 
 
 class RuntimeCache:
-    """What makes an engine's contexts, with the kernels that were kept; ``ignored`` says why those were not used."""
+    """Makes an engine's contexts with the kernels that were kept; ``ignored`` says why kept kernels were not used."""
 
     def __init__(self, engine: Any, file: CacheFile) -> None:
         self._engine, self._file = engine, file
@@ -87,21 +90,21 @@ class RuntimeCache:
             kernels = file.read()
         except ArtifactError as error:
             kernels, self.ignored = None, str(error)
-        # The runtime compares version, GPU and driver itself, and takes nothing of others.
+        # The runtime itself compares version, GPU and driver, and rejects kernels that were made for others.
         if kernels is not None and not self._cache.deserialize(kernels):
-            self.ignored = f"{file.path}: TensorRT-RTX does not take it: it is of another environment"
+            self.ignored = f"{file.path}: TensorRT-RTX rejects it: it was made in another environment"
         self._config.set_runtime_cache(self._cache)
 
     def create_context(self) -> Any:
-        """A context whose kernels come from the cache, and go there; None where there is no room for one."""
+        """Returns a context that takes its kernels from the cache and adds new ones; None if memory is short."""
         return self._engine.create_execution_context(self._config)
 
     def serialized(self) -> bytes:
-        """All kernels that were compiled by now."""
+        """Returns all kernels that were compiled so far."""
         return bytes(self._cache.serialize())
 
     def keep(self, kernels: bytes) -> None:
-        """Writes them where the next run finds them; ``ArtifactError``: it cannot."""
+        """Writes kernels for the next run. ``ArtifactError``: they cannot be written."""
         self._file.write(kernels)
 
 

@@ -1,4 +1,4 @@
-"""A TFLite file's own intermediates: the interpreter keeps every tensor, and no delegate hides what it computes."""
+"""Reads intermediate values of a TFLite file: the interpreter keeps every tensor, and runs without delegates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.keras_names import Operation, read_names
 from lxmert_export.spec.signature import Signature
 
-# Which operator gives a point, and what it was called in the Keras graph, where that tells it from others.
+# The operators that can compute a point, by family, and their name in the Keras graph if the type is ambiguous.
 GIVERS: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     **dict.fromkeys(LINEAR, (("FULLY_CONNECTED", "BATCH_MATMUL"), None)),
     "embedding": (("GATHER",), None),
@@ -31,20 +31,21 @@ GIVERS: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     "mean": (("MUL", "DIV"), "truediv"),
     "tanh": (("TANH",), None),
 }
-MASK_KINDS = ("mul", "mul_1")  # the language's, then the vision's
+MASK_KINDS = ("mul", "mul_1")  # of the language mask, of the vision mask
 READERS = ("FULLY_CONNECTED", "MEAN")
 
 
 def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
-    """A runner of what flows at the points."""
+    """Opens a runner that outputs the values at the points, by point name."""
     manifest, file = artifact.manifest, artifact.file(TFLITE_FILE)
     return LiteRtIntermediates(file, manifest.signature, manifest.limits, points, manifest.config, name=artifact.name)
 
 
 class LiteRtIntermediates(Runner):
-    """Gives, by the points' names, what flows there; ``tensors`` tells which tensor of the file each is.
+    """Outputs the values at the points, by point name; ``tensors`` names the file's tensor of each point.
 
-    Of a norm whose gain the converter folded into its only readers the file has the normalisation alone.
+    The converter may fold a norm's gain into its readers. The file then has only the norm's
+    normalisation.
     """
 
     failures = (ValueError, RuntimeError, KeyError)
@@ -94,7 +95,7 @@ class LiteRtIntermediates(Runner):
 
 
 class _Graph:
-    """The operators of a file, by what they were in the Keras graph that it was converted from."""
+    """The operators of a file, by their modules in the Keras graph that the file was converted from."""
 
     def __init__(self, interpreter: Any, config: LxmertConfig) -> None:
         self.tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
@@ -103,41 +104,43 @@ class _Graph:
         self._read = read_names(names, config)
         self._operators: defaultdict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
         for operator in operators:
-            for module, call in {(was.module, was.call) for was in self._was(operator)}:
+            for module, call in {(origin.module, origin.call) for origin in self._origins(operator)}:
                 self._operators[operator["op_name"], module, call].append(operator)
 
     def place(self, point: Point) -> int | None:
-        """The index of the tensor that a point is; None where the file has none."""
+        """Returns the index of a point's tensor; None if the file has none."""
         if point.family == "mask":
-            return self._given(point.module, 1, ("MUL",), MASK_KINDS[point.call - 1])
+            return self._output_of(point.module, 1, ("MUL",), MASK_KINDS[point.call - 1])
         if point.read_by is None:
-            return self._given(point.module, point.call, *GIVERS[point.family])
+            return self._output_of(point.module, point.call, *GIVERS[point.family])
         for name in READERS:
             for operator in self._operators.get((name, point.read_by, point.call), ()):
                 return int(operator["inputs"][0])
         return None
 
     def is_scaled(self, point: Point, place: int) -> bool:
-        """Whether the converter folded an attention's scale into its query projection."""
+        """Returns whether the converter folded the attention's scale into this query projection."""
         attention = point.module.rpartition(".")[0]
         pieces = _pieces(self.tensors[place]["name"])
-        kinds = {(was.module, was.kind) for piece in pieces if (was := self._read.get(piece))}
+        kinds = {(origin.module, origin.kind) for piece in pieces if (origin := self._read.get(piece))}
         return point.family == "query projection" and (attention, "mul") in kinds
 
-    def _given(self, module: str, call: int, operators: Sequence[str], kind: str | None) -> int | None:
+    def _output_of(self, module: str, call: int, operators: Sequence[str], kind: str | None) -> int | None:
         for name in operators:
             for operator in self._operators.get((name, module, call), ()):
-                if kind is None or kind in {was.kind for was in self._was(operator) if was.module == module}:
+                if kind is None or kind in {
+                    origin.kind for origin in self._origins(operator) if origin.module == module
+                }:
                     return int(operator["outputs"][0])
         return None
 
-    def _was(self, operator: Mapping[str, Any]) -> list[Operation]:
-        """What one operator does the work of: more than one where the converter fused them."""
+    def _origins(self, operator: Mapping[str, Any]) -> list[Operation]:
+        """Returns the Keras operations that an operator computes; more than one if the converter fused them."""
         outputs = [int(place) for place in operator["outputs"] if int(place) in self.tensors]
         pieces = [piece for place in outputs[:1] for piece in _pieces(self.tensors[place]["name"])]
         return [self._read[piece] for piece in pieces if piece in self._read]
 
 
 def _pieces(name: str) -> list[str]:
-    """The names that the converter joined."""
+    """Splits a tensor's name into the names that the converter joined."""
     return [piece for piece in name.split(";") if piece]

@@ -1,4 +1,4 @@
-"""Runs a TFLite file with ai-edge-litert, XNNPACK on, and nothing else: no TensorFlow."""
+"""Runs a TFLite file with ai-edge-litert and XNNPACK; needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVED = "serving_default"
 
 
 class LiteRtRunner(Runner):
-    """The signature ``serving_default`` of a TFLite file. ``ArtifactError``: one that the interpreter cannot load."""
+    """Runs the signature ``serving_default`` of a TFLite file. ``ArtifactError``: LiteRT cannot load the file."""
 
     failures = (ValueError, RuntimeError, KeyError)
 
@@ -37,14 +37,14 @@ class LiteRtRunner(Runner):
         super().__init__(name, signature, limits)
         self._called = False
         try:
-            # Bytes are checked and hashed before; memory-mapped, the weights are in memory once.
+            # From the path, not from bytes: the file is memory-mapped, and its weights are in memory once.
             interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
             self._serve: Any = interpreter.get_signature_runner(SERVED)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
 
     def compute(self, inputs: Arrays) -> Arrays:
-        # XNNPACK announces itself when tensors are first allocated, which the first call does.
+        # The first call allocates the tensors; XNNPACK then logs a line.
         with nullcontext() if self._called else quiet_native_logs():
             outputs = self._serve(**inputs)
         self._called = True
@@ -55,7 +55,7 @@ class LiteRtRunner(Runner):
 
 
 def open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """The runner of a TFLite artifact."""
+    """Opens the runner of a TFLite artifact."""
     manifest = artifact.manifest
     file = artifact.file(TFLITE_FILE)
     return LiteRtRunner(file, manifest.signature, manifest.limits, threads=threads, name=artifact.name)
