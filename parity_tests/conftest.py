@@ -21,6 +21,20 @@ prepare_polygraphy()
 torch.set_num_threads(1)
 
 
+# What the tests of a folder need, and those that use a fixture; other tests say it themselves.
+FOLDERS = {"tensorflow": "tensorflow"}
+FIXTURES = {"oracle_python": "oracle", "browser": "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with what it needs."""
+    for item in items:
+        folder = item.path.parent.name
+        needs = {FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURES}
+        for need in {*needs, *([FOLDERS[folder]] if folder in FOLDERS else [])}:
+            item.add_marker(need)
+
+
 def pytest_collection_finish() -> None:
     """Takes what all test modules have imported out of garbage collection, which would go through it again and again."""
     gc.collect()

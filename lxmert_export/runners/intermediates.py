@@ -12,7 +12,7 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.points import Point
 from lxmert_export.runners.runner import Runner
 
-MOST_UNKNOWN = 0.5  # the least share of a network's points that a file must name, or faults cannot be located in it
+LEAST_KNOWN = 0.5  # the least share of a network's points that a file must name, or faults cannot be located in it
 
 
 class Located(Protocol):
@@ -33,7 +33,7 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> tuple[Run
     with quiet_native_logs():
         runner: Runner = part.load()(artifact, points)
     tensors = cast(Located, runner).tensors
-    if len(tensors) < MOST_UNKNOWN * len(points):
+    if len(tensors) < LEAST_KNOWN * len(points):
         runner.close()
         raise ArtifactError(
             f"{artifact.path}: its operators do not have the names that this tool gives them "

@@ -22,7 +22,8 @@ from lxmert_export.demo.scenes import CANVAS, Scene, scene_of_seed
 from lxmert_export.demo.words import ANSWERS, COLORS, MOST_SHAPES, SHAPES, VOCABULARY
 from lxmert_export.model.losses import IGNORE_INDEX
 
-WORLD_DIRECTORY = Path(__file__).parent.parent / "demo"
+ROOMS = Path(__file__).parent.parent
+SOURCES = (ROOMS / "demo", ROOMS / "training")
 PAD, UNK, CLS, SEP, MASK = range(5)
 WORD_IDS = {word: number for number, word in enumerate(VOCABULARY)}
 ANSWER_IDS = {answer: number for number, answer in enumerate(ANSWERS)}
@@ -73,10 +74,11 @@ def look_at_scenes(seeds: range, cache: Path) -> Scenes:
 
 
 def sources_hash() -> str:
-    """Returns the hash of the demo world's code; files of an earlier run are used only if they have the same hash."""
+    """Returns the hash of the demo world's and the training's code: files of an earlier run with another hash are stale."""
     digest = hashlib.sha256()
-    for file in sorted(WORLD_DIRECTORY.rglob("*.py")):
-        digest.update(file.read_bytes())
+    for room in SOURCES:
+        for file in sorted(room.rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

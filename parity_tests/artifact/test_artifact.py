@@ -192,7 +192,9 @@ def test_an_onnx_file_that_is_none(content: bytes | str, copy: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_precision_that_was_edited(precision: str, copy: Path) -> None:
     edit_manifest(copy, precision=precision)
-    with pytest.raises(ArtifactError, match=f"says {precision} weights .* matmuls compute in {{'fp16'.*; export it again"):
+    with pytest.raises(
+        ArtifactError, match=f"says {precision} weights .* matmuls compute in {{'fp16'.*; export it again"
+    ):
         lx.verify(copy)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.parity.rejudging import read_report
 from parity_tests.fixtures.checking import check_here
@@ -40,7 +41,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_an_artifact_is_verified_and_inspected(name: str, written: Path) -> None:
     assert lx.verify(written / name).passed
-    facts = lx.inspect(written / name)
+    facts = inspect_artifact(written / name)
     assert facts["manifest"]["task"] == "question-answering"
     assert facts["graph"]["matmuls"]
 

@@ -51,7 +51,9 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_file_of_an_artifact_names_its_directory(name: str, place: Path) -> None:
     path = place / "artifact" / name
-    said = f"{path}: is {KINDS[name]}, not an artifact directory; name the directory that holds it: {place / 'artifact'}"
+    said = (
+        f"{path}: is {KINDS[name]}, not an artifact directory; name the directory that holds it: {place / 'artifact'}"
+    )
     for use in (refuse_converted, open_artifact):
         with pytest.raises(ArtifactError) as caught:
             use(path)

@@ -272,7 +272,10 @@ def test_the_command(place: Path, tmp_path: Path) -> None:
         (["fp16", "--draw-scene", "-1", "--image", "new.png"], "the seed of a scene must be zero or more"),
         (["fp16", "--draw-scene", "1", "--image", "gone/new.png"], "cannot be written"),
         (["fixed", "how many?", "--image", "scene.png", "--save", "x.png"], "export it again with --attentions"),
-        (["fp16", "how many?", "--image", "scene.png", "--save", "x.png", "--word", "red"], "not a word of the question"),
+        (
+            ["fp16", "how many?", "--image", "scene.png", "--save", "x.png", "--word", "red"],
+            "not a word of the question",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

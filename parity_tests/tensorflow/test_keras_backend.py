@@ -40,7 +40,10 @@ def test_another_backend_is_refused_before_keras_is_imported(backend: str, tmp_p
     assert done.stdout == f"ConversionError Keras uses the backend {backend!r} (KERAS_BACKEND): {MEND}\nFalse\n"
     (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
     done = run(sys.executable, "-c", IMPORT, cwd=tmp_path)
-    assert done.stdout == f"ConversionError Keras uses the backend {backend!r} ({tmp_path / 'keras.json'}): {MEND}\nFalse\n"
+    assert (
+        done.stdout
+        == f"ConversionError Keras uses the backend {backend!r} ({tmp_path / 'keras.json'}): {MEND}\nFalse\n"
+    )
 
 
 @pytest.mark.parametrize("target", ["tensorflow", "tflite"])

@@ -123,17 +123,17 @@ def test_a_forgotten_special_token_is_seen(fast: LxmertTokenizerFast, theirs: An
 # What is done with the pieces of a text is Python in both classes: (module, name, what takes its place).
 LAYOUT_FAULTS: dict[str, tuple[str, Any]] = {
     "the wrong text of two is cut first": (
-        "_longest_cut_first", lambda n, m, room, first_keeps_odd: (max(room - m, 0), min(m, room))
+        "_longest_first_lengths", lambda n, m, room, first_keeps_odd: (max(room - m, 0), min(m, room))
     ),
     "the odd token goes to the other text": (
-        "_longest_cut_first",
+        "_longest_first_lengths",
         lambda n, m, room, first_keeps_odd: TRUE_CUT(n, m, room, first_keeps_odd=not first_keeps_odd),
     ),
     "one token too many is cut": (
-        "_longest_cut_first", lambda n, m, room, first_keeps_odd: TRUE_CUT(n, m, room - 1, first_keeps_odd=first_keeps_odd)
+        "_longest_first_lengths", lambda n, m, room, first_keeps_odd: TRUE_CUT(n, m, room - 1, first_keeps_odd=first_keeps_odd)
     ),
 }  # fmt: skip
-TRUE_CUT = batching._longest_cut_first
+TRUE_CUT = batching._longest_first_lengths
 
 
 @pytest.mark.parametrize("fault", LAYOUT_FAULTS)
