@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import lxmert_export
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parent
 
 def main() -> None:
     """Writes both files, or compares them."""
-    pages = {"api.md": api_page(), "cli.md": cli_page()}
+    pages = {"api.md": api_page(), "cli.md": cli_page(), "glossary.md": glossary_page()}
     stale = [name for name, text in pages.items() if not _is_current(DOCS / name, text)]
     if "--check" in sys.argv[1:]:
         if stale:
@@ -45,6 +46,11 @@ def cli_page() -> str:
     for arguments in ((), *((command,) for command in _commands())):
         parts.append(f"## `{' '.join(('lxmert-export', *arguments))}`\n\n```\n{_help(arguments)}\n```\n")
     return "\n".join(parts)
+
+
+def glossary_page() -> str:
+    """The words of a report, as the reports themselves hold them."""
+    return files("lxmert_export.parity.pages").joinpath("glossary.md").read_text(encoding="utf-8")
 
 
 def _section(name: str, thing: object) -> str:

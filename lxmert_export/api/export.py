@@ -83,26 +83,11 @@ def export(
     written. ``MissingExtra``: a framework is not installed.
     """
     options = ExportOptions(
-        target,
-        precision,
-        task=task,
-        signature=signature,
-        config=config,
-        fixed=fixed,
-        hidden_states=hidden_states,
-        attentions=attentions,
-        object_heads=object_heads,
-        io_dtype=io_dtype,
-        opset=opset,
-        fp32_islands=fp32_islands,
-        attention=attention,
-        file_format=file_format,
-        full_integer=full_integer,
-        calibration=calibration,
-        revision=revision,
-        num_attention_heads=num_attention_heads,
-        parity=parity,
-    )
+        target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
+        attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
+        attention=attention, file_format=file_format, full_integer=full_integer, calibration=calibration,
+        revision=revision, num_attention_heads=num_attention_heads, parity=parity,
+    )  # fmt: skip
     check_convertible(options)
     from lxmert_export.exporting.conversion import plan_conversion
     from lxmert_export.exporting.model_to_export import read_model

@@ -88,12 +88,7 @@ def check_parity(
     check_providers(opened, providers)
     _check_targets(require_targets)
     if checkpoint is None:
-        if find_divergence:
-            raise InputError("--locate compares each layer with the checkpoint's: give --checkpoint")
-        if inputs is not None or beside:
-            raise InputError(
-                "your own inputs, recorded outputs and named models are judged by a checkpoint: give --checkpoint"
-            )
+        _check_needs_no_checkpoint(find_divergence, own=inputs is not None or bool(beside))
         devices = _judge_devices(device_reports, opened)
         report = check_against_golden(opened, providers, progress, laws=laws, time_limit=time_limit, devices=devices)
         provenance = _provenance(reference="golden files")
@@ -122,6 +117,15 @@ def check_parity(
         required=tuple(require_targets),
         provenance=_provenance(reference=source.name, **source.checkpoint),
     )
+
+
+def _check_needs_no_checkpoint(find_divergence: bool, *, own: bool) -> None:
+    if find_divergence:
+        raise InputError("--locate compares each layer with the checkpoint's: give --checkpoint")
+    if own:
+        raise InputError(
+            "your own inputs, recorded outputs and named models are judged by a checkpoint: give --checkpoint"
+        )
 
 
 def _provenance(**judged_by: Any) -> dict[str, Any]:

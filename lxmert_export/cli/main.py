@@ -17,6 +17,7 @@ from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_repo
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.native_logs import show_native_logs
+from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.report import ParityError
 
 app = typer.Typer(
@@ -74,7 +75,7 @@ def convert(
     typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
 
 
-app.command()(parity)
+app.command(epilog="\n\n".join(f"{word}: {meaning}" for word, meaning in read_glossary().items()))(parity)
 app.command()(verify)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import Manifest, sha256
-from lxmert_export.judging.artifact import judge_artifact
+from lxmert_export.judging.artifact import JudgingRequest, judge_artifact
 from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport
@@ -61,7 +61,7 @@ def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def judged(sound: Sound, directory: Path) -> ParityReport:
     manifest = Manifest("onnx", sound.precision, "pretraining", CONFIG, SIGNATURE, checkpoint={})
     artifact = Artifact(directory, manifest, name="planted")
-    cells = judge_artifact(artifact, sound.samples, sound.reference, sound.floors, (CPU,)).cells
+    cells = judge_artifact(JudgingRequest(artifact, sound.samples, sound.reference, sound.floors, (CPU,))).cells
     return ParityReport(tuple(cells))
 
 

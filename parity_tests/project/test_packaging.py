@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,33 +16,17 @@ import pytest
 
 import lxmert_export
 from lxmert_export.api.export import export
+from parity_tests.fixtures.command import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-# All that a build may read: a file that is needed and not listed here would be missing from a checkout's build as well.
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "lxmert_export", "converters")
 EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers", "PIL", "scipy")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it."""
-    source = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(source / "dist"), cwd=source)
-    return source / "dist"
-
-
-@pytest.fixture(scope="module")
-def bare(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` of an environment that holds the wheel and the core dependencies."""
     environment = tmp_path_factory.mktemp("bare") / "environment"
     venv.create(environment, with_pip=False)
     commands = environment / ("Scripts" if os.name == "nt" else "bin")
-    (wheel,) = built.glob("*.whl")
     run(
         sys.executable, "-m", "pip", "--python", str(commands / "python"), "install", "--quiet",
         "-c", str(ROOT / "constraints.txt"), str(wheel), cwd=environment,
@@ -64,8 +47,7 @@ def run(*command: str, cwd: Path, expected: int = 0) -> subprocess.CompletedProc
     return done
 
 
-def test_what_the_wheel_holds(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
+def test_what_the_wheel_holds(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for package in ("lxmert_export", "converters"):
         files = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*") if path.is_file()}

@@ -77,8 +77,8 @@ def test_nothing_public_is_lost_in_the_wheel(tmp_path: Path, wheel: Path) -> Non
         (lambda s: s["names"]["lxmert_export.export"]["parameters"].reverse(), "the order"),
         (lambda s: s["names"]["lxmert_export.export"].update(kind="value"), "a function is a value"),
         (lambda s: s["names"]["lxmert_export.verify"]["parameters"].append(["new", "KEYWORD_ONLY", False]), "new is"),
-        (lambda s: s["commands"].pop("onnx"), "onnx precision"),
-        (lambda s: s["commands"]["parity"]["laws"].clear(), "parity laws"),
+        (lambda s: s["commands"].pop("onnx"), "onnx checkpoint"),
+        (lambda s: s["commands"]["parity"]["no_laws"].clear(), "parity no_laws"),
     ],
 )
 def test_what_would_break_a_user_is_told(change: Any, told: str) -> None:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from lxmert_export.parity.figures import HISTOGRAM_POWERS
+from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.pages.overview import Facts
 
 SCRIPTS = ("elements.js", "charts.js", "matrix.js", "sections.js", "page.js")  # joined in this order into one script
@@ -20,7 +21,7 @@ def html_page(report: Facts) -> str:
         "summary": html.escape(report["summary"]),
         "style": _part("page.css"),
         "report": _embedded(report),
-        "constants": _embedded({"histogram_powers": HISTOGRAM_POWERS}),
+        "constants": _embedded({"histogram_powers": HISTOGRAM_POWERS, "glossary": read_glossary()}),
         "script": "\n".join(_part(name) for name in SCRIPTS),
     }
     # The template is split only once, so that braces inside a part are never taken for a placeholder.

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
+from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number, printable
 
 Element = ElementTree.Element
@@ -20,6 +21,7 @@ def junit_xml(report: Facts) -> str:
     for name, cases in (*_cell_suites(report), *_other_suites(report)):
         if cases:
             _add_suite(root, name, cases)
+    _add_glossary(root[-1])
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, 0)) for suite in root)))
     root.set("time", "0")
@@ -27,6 +29,14 @@ def junit_xml(report: Facts) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False).join(
         ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
     )
+
+
+def _add_glossary(suite: Element) -> None:
+    """Puts the words of a report beside its verdict, as properties."""
+    properties = Element("properties")
+    for word, meaning in read_glossary().items():
+        ElementTree.SubElement(properties, "property", name=f"glossary: {word}", value=meaning)
+    suite.insert(0, properties)
 
 
 def _cell_suites(report: Facts) -> list[tuple[str, list[Element]]]:

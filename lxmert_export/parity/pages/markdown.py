@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from lxmert_export.parity.cells import REFERENCE
 from lxmert_export.parity.decisions import percent
+from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.pages.overview import (
     Facts,
     badness,
@@ -29,7 +30,7 @@ Section = tuple[str, list[str]]  # a heading, and lines that may be cut from the
 def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
     """Returns the report in at most ``most_bytes`` of UTF-8. If lines do not fit, the last line says which were cut."""
     verdict = "✅ Parity passed" if report["passed"] else "❌ Parity FAILED"
-    head = [f"## {verdict}", "", _plain(report["summary"]), ""]
+    head = [f"## {verdict}", "", _plain(report["summary"]), "", "[What the words mean](#words-of-this-report)", ""]
     sections = [
         ("Every runner against every other", _matrix(report)),
         ("Runners", _runners(report)),
@@ -39,6 +40,7 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
         ("Where it diverges", _divergences(report)),
         ("Not run", _not_run(report)),
         ("Notes", [f"- {_plain(line)}" for line in report["notes"]]),
+        ("Words of this report", [f"- **{word}**: {_plain(meaning)}" for word, meaning in read_glossary().items()]),
     ]
     return "\n".join([*head, *_fitting(sections, most_bytes - _bytes(head) - NOTICE_BYTES)])
 

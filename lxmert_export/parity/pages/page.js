@@ -1,7 +1,7 @@
 // Reads the report inside the page and lays it out.
 
 const report = JSON.parse(document.getElementById("report-json").textContent);
-const { histogram_powers: powers } = JSON.parse(document.getElementById("constants").textContent);
+const { histogram_powers: powers, glossary } = JSON.parse(document.getElementById("constants").textContent);
 const THEMES = ["auto", "light", "dark"];
 const KEPT = "lxmert-export-theme";
 
@@ -52,6 +52,7 @@ function header(matrix) {
     element("p", { class: `verdict ${report.passed ? "pass" : "FAIL"}`, role: "status" },
       element("strong", null, verdict), element("span", null, says)),
     facts(figures, { class: "facts headline" }),
+    element("p", { class: "note" }, element("a", { href: "#glossary" }, "What the words of this report mean")),
   ];
 }
 
@@ -68,6 +69,7 @@ document.getElementById("top").append(...header(matrix));
 document.getElementById("report-page").replaceChildren(...[
   matrixSection(matrix), failuresSection(report), runnersSection(report, matrix), driftSection(report), lawsSection(report),
   decisionsSection(report), notRunSection(report), provenanceSection(report),
+  glossarySection(glossary),
 ].filter(Boolean));
 const dialog = document.getElementById("details");
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside the drawer

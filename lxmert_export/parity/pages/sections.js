@@ -171,3 +171,8 @@ function provenanceSection(report) {
     made.map((one) => element("details", null, element("summary", null, one.name),
       facts({ kind: one.kind, source: one.source, tools: one.tools }))));
 }
+
+function glossarySection(glossary) {
+  const entries = Object.entries(glossary).flatMap(([word, meaning]) => [element("dt", null, word), element("dd", null, meaning)]);
+  return section("glossary", "Words of this report", null, element("dl", { class: "glossary" }, entries));
+}

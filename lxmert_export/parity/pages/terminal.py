@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lxmert_export.errors import PACKAGE
 from lxmert_export.parity.cells import Cell, badness
 from lxmert_export.parity.decisions import Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence
@@ -66,6 +67,7 @@ def print_report(report: ParityReport, console: Console, *, verdict: bool = True
         print_divergence(divergence, console)
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
+    console.print(f"what the words mean: {PACKAGE} parity --help", style="dim", highlight=False)
     for style, line in _not_proven(report):
         console.print(line, style=style, highlight=False, markup=False)
     if verdict:
