@@ -31,7 +31,7 @@ from lxmert_export.spec.signature import Task
 
 HERE = Path(__file__).parent
 SOURCES = ("lxmert_export", "converters", *(f"benchmarks/{name}.py" for name in (
-    "full_size_checkpoint", "full_size_parity", "full_size_plan", "measuring", "process_memory", "resumable"
+    "full_size_checkpoint", "full_size_parity", "full_size_plan", "launching", "measuring", "process_memory", "resumable"
 )))  # fmt: skip
 DISTRIBUTIONS = (
     "torch", "onnx", "onnxruntime", "tensorflow-cpu", "tensorflow", "ai-edge-litert", "tensorrt-rtx", "numpy"

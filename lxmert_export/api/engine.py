@@ -76,7 +76,7 @@ def build_engine(
     | ``compute_capability`` | GPUs to build for, such as ``"8.6,8.9"``; default: the target's |
     | ``options`` | further options of the build |
     | ``batch``, ``text``, ``objects`` | ranges min:opt:max such as ``"1:4:8"``, one for each optimisation profile |
-    | ``calibration`` | a file of real inputs for the fp16 linter (``.npz`` or ``.safetensors``); default: random inputs |
+    | ``calibration`` | a .npz, .safetensors or Polygraphy JSON of real inputs for the fp16 linter; default: random inputs |
     | ``bundle`` | build no engine; write a directory and a ``.tar.gz`` from which the device builds and verifies it |
     | ``progress`` | called with a step's name, the number of its parts that are done, and their number |
     | ``onnx_options`` | further options of ``export`` for the graph; not for an ONNX artifact |

@@ -235,8 +235,8 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Real inputs for --full-integer, .npz or .safetensors. Only the built-in checkpoint has a default: its demo "
-        "scenes.",
+        help="Real inputs for --full-integer: .npz, .safetensors, or Polygraphy's JSON. Only the built-in checkpoint has a "
+        "default: its demo scenes.",
     ),
 ]
 SourceArgument = Annotated[
@@ -261,7 +261,7 @@ LintCalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="With --fp16: real inputs for the fp16 linter, .npz or .safetensors. Default: random inputs.",
+        help="With --fp16: real inputs for the fp16 linter: .npz, .safetensors, or Polygraphy's JSON. Default: random ones.",
     ),
 ]
 EngineIoDtypeOption = Annotated[

@@ -82,7 +82,7 @@ def _calibration(model: ModelToExport, signature: Signature, options: ExportOpti
         return read_calibration(options.calibration, signature, InputLimits.of(model.config))
     if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
         raise InputError(
-            "full-integer measures ranges on real inputs: give yours with --calibration FILE (.npz or .safetensors)"
+            "full-integer measures ranges on real inputs: give yours with --calibration FILE (.npz, .safetensors or .json)"
         )
     require("drawing scenes to calibrate on", *PICTURES)
     return demo_calibration(signature)

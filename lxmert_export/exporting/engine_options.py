@@ -78,7 +78,9 @@ class EngineOptions:
                     f"calibration: only the fp16 linter uses it, and this engine is {device.precision}: leave it out"
                 )
             if not Path(file).is_file():
-                raise InputError(f"{file}: no such file; calibration inputs are a .npz or .safetensors file")
+                raise InputError(
+                    f"{file}: no such file; calibration inputs are a .npz, .safetensors or Polygraphy .json file"
+                )
         if (cache := self.build.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
             raise InputError(
                 f"--timing-cache {cache}: must be a file in an existing directory; the file itself may be new"

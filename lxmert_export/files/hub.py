@@ -87,6 +87,8 @@ def locate_tokenizer(name_or_path: str | Path, *, revision: str | None = None) -
 
 
 def _on_disk(name_or_path: str | Path) -> Path | None:
+    if not str(name_or_path):
+        raise CheckpointError("the name is empty: give a file, a directory, a hub name, or demo")
     try:
         path = Path(name_or_path).expanduser()
         if path.exists():

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.cells import Cell, Floors
@@ -123,9 +124,15 @@ def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[A
         reason = "nothing was compared"
     elif not (np.isfinite(wanted).all() and np.isfinite(got).all()):
         reason = "NaN or infinity"
-    elif trial.to_the_bit and wanted.tobytes() != got.tobytes():
-        reason = f"{int((wanted != got).sum())} of {wanted.size} values are not bit for bit those of the first call"
+    elif trial.to_the_bit and (moved := int(differ_in_bits(wanted, got).sum())):
+        reason = f"{moved} of {wanted.size} values are not bit for bit those of the first call"
     return law_cell(examined, trial, name, reason, errors([wanted], [got]))
+
+
+def differ_in_bits(wanted: NDArray[np.generic], got: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Tells which values differ, zeros of different signs among them."""
+    bits = f"u{wanted.itemsize}"
+    return np.not_equal(wanted.view(bits), got.view(bits))
 
 
 def _structural_fault(examined: Examined, trial: Trial, name: str, found: Sequence[Arrays]) -> str | None:

@@ -5,7 +5,8 @@
 | ``.npz``, ``.safetensors``                    | one batch: an array [rows, …] for each input         |
 | ``.json`` of ``polygraphy run --save-inputs`` | a batch for each feed dict; their sizes may differ   |
 
-Masks and token types may be left out. Every number must be finite and at most 1e6 in size. Masks hold only 0 and 1.
+Masks and token types may be left out. Every number must be finite. Features and boxes are
+at most 1e6 in size; masks hold only 0 and 1.
 """
 
 from __future__ import annotations

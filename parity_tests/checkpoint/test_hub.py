@@ -12,7 +12,7 @@ import pytest
 
 from lxmert_export.api.checkpoint import save_checkpoint
 from lxmert_export.errors import CheckpointError
-from lxmert_export.files.hub import DEMO_DIRECTORY, locate_checkpoint, locate_file
+from lxmert_export.files.hub import DEMO_DIRECTORY, locate_checkpoint, locate_file, locate_tokenizer
 from parity_tests.checkpoint.hub_server import COMMIT, Hub, serve
 from parity_tests.fixtures.random_models import lively_model
 
@@ -228,14 +228,11 @@ def test_the_built_in_one() -> None:
     assert locate_file("demo", "config.json") == DEMO_DIRECTORY / "config.json"
 
 
-@pytest.mark.parametrize(
-    "name", ["gone.pth", "./gone", "/gone/gone", "~/gone", "a/b/c", "weights/gone.bin", "gone", ""]
-)
+@pytest.mark.parametrize("name", ["gone.pth", "./gone", "/gone/gone", "~/gone", "a/b/c", "weights/gone.bin", "gone"])
 def test_path_like_names_that_do_not_exist(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if name:
-        with pytest.raises(CheckpointError, match="no such file or directory"):
-            locate_checkpoint(name)
+    with pytest.raises(CheckpointError, match="no such file or directory"):
+        locate_checkpoint(name)
 
 
 @pytest.mark.parametrize(
@@ -244,11 +241,13 @@ def test_path_like_names_that_do_not_exist(name: str, tmp_path: Path, monkeypatc
         ("~nobody-of-this-name/x", "cannot be looked up"),
         ("a" * 300, "cannot be looked up"),
         ("a/b--c", "not a valid hub name"),
+        ("", "the name is empty"),
     ],
 )
 def test_names_that_cannot_be(name: str, reason: str) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        locate_checkpoint(name)
+    for find in (locate_checkpoint, locate_tokenizer):
+        with pytest.raises(CheckpointError, match=reason):
+            find(name)
 
 
 def test_a_missing_file_beside_a_checkpoint(tmp_path: Path) -> None:

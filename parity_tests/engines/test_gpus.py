@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,10 @@ def test_no_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hanging_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_nvidia_smi(tmp_path, monkeypatch, "exec sleep 30")
-    began = time.monotonic()
-    with pytest.raises(ConversionError, match="no answer within 0.2 seconds"):
-        find_gpus(timeout=0.2)
-    assert time.monotonic() - began < 10
+    write_nvidia_smi(tmp_path, monkeypatch, f"echo $$ > {tmp_path / 'pid'}; exec sleep 600")
+    with pytest.raises(ConversionError, match="no answer within 1 seconds"):
+        find_gpus(timeout=1.0)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists(), "nobody waits for it any more"
 
 
 def write_jetson(root: Path, compatible: str, *, model: str = "", device: str = "dev/nvhost-gpu") -> Path:

@@ -20,7 +20,7 @@ from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.judging.by_laws import judge_laws
 from lxmert_export.parity.cells import Cell
-from lxmert_export.parity.law_scores import Examined, judge_trial, law_floors
+from lxmert_export.parity.law_scores import Examined, differ_in_bits, judge_trial, law_floors
 from lxmert_export.parity.laws import VARIATIONS, NotRun, Subject, Trial, draw_subject, make_trials
 from lxmert_export.parity.recording import Run
 from lxmert_export.reference.torch_runner import TorchRunner
@@ -228,6 +228,11 @@ def test_a_runner_that_remembers_is_not_deterministic() -> None:
         cells, _ = laws_of(Forgetful(runner.run, 1e-6), draw_subject(signature, CONFIG))
     assert {AGAIN, LATER} <= broken(cells) <= {AGAIN, LATER}
     assert all("not bit for bit those of the first call" in str(cell.reason) for cell in cells if cell.status != "pass")
+
+
+def test_a_zero_of_the_other_sign_is_not_bit_for_bit_the_same() -> None:
+    zeros = np.zeros(3, np.float32)
+    assert differ_in_bits(zeros, -zeros).sum() == 3 and not differ_in_bits(zeros, zeros).any()
 
 
 @pytest.mark.parametrize(("drift", "caught"), [(1e-7, set()), (1e-3, {FOUR_THREADS})])

@@ -95,7 +95,7 @@ function driftSection(report) {
       element("h3", null, one.artifact),
       element("p", null, one.layer
         ? ["First layer that jumps: ", element("b", null, one.layer), one.family ? `, in its ${one.family}` : "",
-          one.module ? ` (${one.module})` : "", one.score ? `, score ${number(one.score)}` : ""]
+          one.module ? ` (${one.module})` : "", one.score !== null ? `, score ${number(one.score)}` : ""]
         : "No layer's score jumps."),
       driftChart(one, limit),
       element("details", null, element("summary", null, "The figures of every layer"), driftTable(one)))));
