@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
+import converters.to_onnx
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.engines.library import prepare_polygraphy
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY
+from parity_tests.fixtures.traces import SharedTraces
 
 # Polygraphy decides as it is first imported, by whichever test comes first, which TensorRT it speaks to.
 prepare_polygraphy()
@@ -42,12 +46,28 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """Artifacts that are made once for all tests."""
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this run that all worker processes share."""
     base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def exports(shared_place: Path) -> Exports:
+    """Artifacts that are made once for all tests."""
+    place = shared_place / "exports"
     place.mkdir(exist_ok=True)
     return Exports(place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_traces(shared_place: Path) -> Iterator[SharedTraces]:
+    """Graphs that are traced once for all tests."""
+    place = shared_place / "traces"
+    place.mkdir(exist_ok=True)
+    traces = SharedTraces(converters.to_onnx.trace, place)
+    with mock.patch.object(converters.to_onnx, "trace", traces):
+        yield traces
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,8 @@ def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[A
 def differ_in_bits(wanted: NDArray[np.generic], got: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Tells which values differ, zeros of different signs among them."""
     bits = f"u{wanted.itemsize}"
-    return np.not_equal(wanted.view(bits), got.view(bits))
+    differ: NDArray[np.bool_] = wanted.view(bits) != got.view(bits)
+    return differ
 
 
 def _structural_fault(examined: Examined, trial: Trial, name: str, found: Sequence[Arrays]) -> str | None:

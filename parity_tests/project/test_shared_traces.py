@@ -1,0 +1,51 @@
+"""Tests that share a traced graph test what they would test with a graph of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import converters.to_onnx
+from converters.to_onnx import convert_to_onnx
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.signature import Precision, Task, task_signature
+from parity_tests.faults import torch_faults
+from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.fixtures.traces import SharedTraces, describe
+
+
+@pytest.mark.parametrize(("task", "precision"), [("nlvr2", "fp32"), ("pretraining", "bf16")])
+def test_a_shared_trace_gives_the_same_file(
+    task: Task, precision: Precision, shared_traces: SharedTraces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = task_signature(TINY, task)
+    files = []
+    for name, trace in (("shared", shared_traces), ("again", shared_traces), ("own", shared_traces.trace)):
+        monkeypatch.setattr(converters.to_onnx, "trace", trace)
+        (tmp_path / name).mkdir()
+        model = lively_model(task, TINY, seed=3)
+        paths = convert_to_onnx(model, signature, InputLimits.of(TINY), tmp_path / name, precision=precision)
+        files.append([path.read_bytes() for path in paths])
+    assert files[0] == files[1] == files[2]
+
+
+def give_it_a_hook(model: nn.Module) -> None:
+    model.register_forward_hook(lambda module, inputs, output: output)
+
+
+CHANGES = {**torch_faults.FAULTS, "a hook": give_it_a_hook}
+WEIGHTS_ALONE = {
+    "one_weight_changed", "transposed_weight", "swapped_query_and_key", "dropped_token_types", "positions_off_by_one",
+    "fp16_overflow",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_module_never_gets_the_trace_of_the_sound_one(change: str) -> None:
+    sound, faulty = lively_model("pretraining", TINY), lively_model("pretraining", TINY)
+    apply: Callable[[nn.Module], None] = CHANGES[change]
+    apply(faulty)
+    assert (describe(faulty) == describe(sound)) == (change in WEIGHTS_ALONE)
