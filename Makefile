@@ -6,7 +6,7 @@ ORACLE := .venv-tf
 BIN := $(VENV)/bin
 DEMO := build/demo-pretraining-onnx-fp16
 QUESTION := how many circles are there?
-TEST_ARGS ?= -n 2
+TEST_ARGS ?= -n 2 --dist worksteal
 GPU_ARGS ?=
 
 export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
@@ -27,8 +27,11 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 train-demo: $(VENV)/.ready ## Train the built-in checkpoint again (under 45 minutes on 2 cores); continues where it stopped
 	$(BIN)/python -m lxmert_export.training
 
-test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite
-	$(BIN)/python -m pytest $(TEST_ARGS)
+test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite; its ten slowest tests are listed at the end
+	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10
+
+quick: $(VENV)/.ready ## Run what to run between commits: one export a target, the golden files, the command line
+	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10 -m quick
 
 check: $(VENV)/.ready ## Check lint, format, types, import contracts, generated docs, and that every test can be collected
 	$(BIN)/ruff check .
@@ -80,4 +83,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test check map docs parity study benchmark gpu clean
+.PHONY: help demo train-demo test quick check map docs parity study benchmark gpu clean

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,9 +43,12 @@ aten = torch.ops.aten
 TRANSLATED_AS_THEY_ARE = frozenset((
     aten._assert_tensor_metadata.default, aten.add.Tensor, aten.arange.default, aten.div.Tensor, aten.embedding.default,
     aten.expand.default, aten.gelu.default, aten.layer_norm.default, aten.linear.default, aten.matmul.default,
-    aten.mul.Tensor, aten.reshape.default, aten.select.int, aten.softmax.int, aten.sub.Tensor, aten.sym_size.int,
-    aten.tanh.default, aten.to.dtype, aten.transpose.int, aten.unsqueeze.default, aten.view.default,
+    aten.mul.Tensor, aten.ones.default, aten.reshape.default, aten.select.int, aten.softmax.int, aten.sub.Tensor,
+    aten.sym_size.int, aten.tanh.default, aten.to.dtype, aten.transpose.int, aten.unsqueeze.default, aten.view.default,
+    aten.zeros.default,
+    operator.mul,  # of sizes
 ))  # fmt: skip
+PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
 WRAPPER = "model"  # the attribute of SignatureModule that holds the user's module
 PRODUCER = "lxmert-export"
 
@@ -129,7 +133,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     try:
         with _quiet_exporter(), torch.no_grad():
             program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
-            _skip_decomposition(program)
+            _skip_passes(program)
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -153,10 +157,13 @@ def _remove_dropout(module: nn.Module) -> None:
                 setattr(part, name, nn.Identity())
 
 
-def _skip_decomposition(program: torch.export.ExportedProgram) -> None:
-    """Skips the exporter's decomposition, half of the time, if every operator of the graph can be translated directly.
+def _skip_passes(program: torch.export.ExportedProgram) -> None:
+    """Skips two of the exporter's passes, which take most of its time, for a graph that they would leave as it is.
 
-    None of these operators writes to its inputs, so nothing needs to be functionalised. Other graphs are decomposed.
+    | pass           | skipped if                                                                               |
+    |----------------|------------------------------------------------------------------------------------------|
+    | decomposition  | every operator can be translated directly; none of these writes to its inputs            |
+    | type promotion | besides, operators that mix dtypes (an integer tensor and a fraction) are not among them |
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     if not all(node.target in TRANSLATED_AS_THEY_ARE for node in nodes):
@@ -165,6 +172,14 @@ def _skip_decomposition(program: torch.export.ExportedProgram) -> None:
         if node.target is aten._assert_tensor_metadata.default:  # a check that tracing adds to a cast; computes nothing
             program.graph.erase_node(node)
     program.run_decompositions = lambda *table, **options: program
+    if not any(_mixes_dtypes(node) for node in nodes):
+        program.graph_module.modules = lambda *options: iter(())  # those that type promotion goes through
+
+
+def _mixes_dtypes(node: torch.fx.Node) -> bool:
+    operands = [arg.meta["val"] for arg in node.args if isinstance(arg, torch.fx.Node)]
+    dtypes = {value.dtype for value in (*operands, node.meta.get("val")) if isinstance(value, Tensor)}
+    return node.target in PROMOTING and len(dtypes) > 1
 
 
 def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = "") -> Any:

@@ -21,6 +21,8 @@ from parity_tests.fixtures.traces import SharedTraces
 
 # Polygraphy decides as it is first imported, by whichever test comes first, which TensorRT it speaks to.
 prepare_polygraphy()
+# torch remembers what each operator does to each shape. Small networks repeat few of them: it costs a third of a trace.
+torch._dynamo.config.fake_tensor_cache_enabled = False
 # Tests run two at a time on two cores: more threads in each would only wait for one another.
 torch.set_num_threads(1)
 

@@ -303,7 +303,7 @@ class LxmertForNLVR2(PreTrainedLxmert):
             _flat_pairs(visual_attention_mask), _twice(token_type_ids), _twice(inputs_embeds),
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        pairs = body.pooled_output.unflatten(0, (-1, IMAGES_PER_SENTENCE)).flatten(1)  # [2B, H] → [B, 2H]
+        pairs = body.pooled_output.reshape(-1, IMAGES_PER_SENTENCE * self.config.hidden_size)  # [2B, H] → [B, 2H]
         logits = self.pair_head(pairs)
         output = LxmertForNLVR2Output(
             loss=None if labels is None else classification_loss(logits, labels),
@@ -317,12 +317,12 @@ def _twice(tensor: Tensor | None) -> Tensor | None:
     """[B, L, …] → [2B, L, …]: each sentence once for each of its two pictures."""
     if tensor is None:
         return None
-    return tensor.unsqueeze(1).expand(-1, IMAGES_PER_SENTENCE, *tensor.shape[1:]).flatten(0, 1)
+    return tensor.unsqueeze(1).expand(-1, IMAGES_PER_SENTENCE, *tensor.shape[1:]).reshape(-1, *tensor.shape[1:])
 
 
 def _flat_pairs(tensor: Tensor | None) -> Tensor | None:
     """[B, 2, O, …] → [2B, O, …]."""
-    return None if tensor is None else tensor.flatten(0, 1)
+    return None if tensor is None else tensor.reshape(-1, *tensor.shape[2:])
 
 
 class LanguageEmbeddings(nn.Module):

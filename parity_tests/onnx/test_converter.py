@@ -177,7 +177,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from parity_tests.onnx.test_converter import export
-export("nlvr2", Path(sys.argv[1]), precision="fp16")
+export("model", Path(sys.argv[1]), precision="fp16")
 """
 
 
@@ -260,27 +260,43 @@ class Retrieval(nn.Module):
         return {"match": self.score(pooled) / self.temperature + prior, "embedding": pooled}
 
 
+RETRIEVAL = Signature(
+    "retrieval",
+    inputs=(
+        TensorSpec("input_ids", "int64", ("batch", "text")),
+        TensorSpec("visual_feats", "float32", ("batch", "objects", 16)),
+        TensorSpec("visual_pos", "float32", ("batch", "objects", 4)),
+        TensorSpec("prior", "float32", ("batch", 1)),
+    ),
+    outputs=(TensorSpec("embedding", "float32", ("batch", 32)), TensorSpec("match", "float32", ("batch", 1))),
+)
+
+
 def test_a_users_own_module(tmp_path: Path) -> None:
-    signature = Signature(
-        "retrieval",
-        inputs=(
-            TensorSpec("input_ids", "int64", ("batch", "text")),
-            TensorSpec("visual_feats", "float32", ("batch", "objects", 16)),
-            TensorSpec("visual_pos", "float32", ("batch", "objects", 4)),
-            TensorSpec("prior", "float32", ("batch", 1)),
-        ),
-        outputs=(TensorSpec("embedding", "float32", ("batch", 32)), TensorSpec("match", "float32", ("batch", 1))),
-    )
     torch.manual_seed(0)
     module = Retrieval().eval()
     for precision in ("fp32", "fp16"):
-        artifact = lx.export("onnx", module, tmp_path / precision, precision=precision, signature=signature)
+        artifact = lx.export("onnx", module, tmp_path / precision, precision=precision, signature=RETRIEVAL)
         assert artifact.report is not None and artifact.report.passed
         assert lx.verify(artifact.path).passed
         names = {t.name for t in onnx.load(artifact.path / ONNX_FILE, load_external_data=False).graph.initializer}
         assert {"body.pooler.weight", "score.weight", "temperature"} <= names
     assert check_here([tmp_path / "fp32", tmp_path / "fp16"], checkpoint=module).passed
     assert module.body.config.output_attentions is False
+
+
+class MixedDtypes(Retrieval):
+    """Multiplies whole numbers by a fraction, which PyTorch computes in floating point."""
+
+    def forward(self, input_ids: Tensor, visual_feats: Tensor, visual_pos: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        first = input_ids.select(1, 0).unsqueeze(-1) * 0.5
+        return super().forward(input_ids, visual_feats, visual_pos, prior + first)
+
+
+def test_whole_numbers_times_a_fraction_stay_fractions(tmp_path: Path) -> None:
+    signature = Signature("mixed", RETRIEVAL.inputs, RETRIEVAL.outputs)
+    artifact = lx.export("onnx", MixedDtypes().eval(), tmp_path / "out", signature=signature)
+    assert artifact.report is not None and artifact.report.passed
 
 
 def test_a_users_module_needs_a_signature_and_a_backbone(tmp_path: Path) -> None:
@@ -300,13 +316,7 @@ class Branching(Retrieval):
 
 
 def test_what_cannot_be_traced_is_one_line(tmp_path: Path) -> None:
-    signature = Signature(
-        "branching",
-        (TensorSpec("input_ids", "int64", ("batch", "text")), TensorSpec("visual_feats", "float32", ("batch", "objects", 16)),
-         TensorSpec("visual_pos", "float32", ("batch", "objects", 4)), TensorSpec("prior", "float32", ("batch", 1))),
-        (TensorSpec("match", "float32", ("batch", 1)),),
-    )  # fmt: skip
     with pytest.raises(ConversionError, match="Branching cannot be traced to ONNX") as caught:
-        lx.export("onnx", Branching(), tmp_path / "out", signature=signature)
+        lx.export("onnx", Branching(), tmp_path / "out", signature=RETRIEVAL)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
