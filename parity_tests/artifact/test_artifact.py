@@ -317,7 +317,7 @@ def test_what_cannot_be_compared(exported: Artifact, tmp_path: Path) -> None:
         check_here([exported.path, fixed.path])
     with pytest.raises(ArtifactError, match="no artifact"):
         check_here([])
-    with pytest.raises((ArtifactError, CheckpointError), match="config is not that of"):
+    with pytest.raises((ArtifactError, CheckpointError), match="config differs from that of"):
         check_here([exported.path], checkpoint=lively_model("question-answering", SMALL))
 
 

@@ -19,8 +19,10 @@ from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.files.hub import DEMO_DIRECTORY
-from parity_tests.fixtures.random_models import lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_model
 
+NAME = r"a[1]*b? back\slash"
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("tensorflow", {}),
     ("tensorflow", {"file_format": "keras"}),
@@ -30,34 +32,34 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("target", "options"), CASES)
-@pytest.mark.parametrize("name", ["a[1]*b? out", r"back\slash"])
-def test_a_name_that_reads_as_a_pattern_is_a_name(
-    target: str, options: dict[str, Any], name: str, tmp_path: Path
-) -> None:
-    artifact = export(target, lively_model("question-answering"), tmp_path / name, **options)
-    assert artifact.path == tmp_path / name and [entry.name for entry in tmp_path.iterdir()] == [name]
+def test_a_name_that_reads_as_a_pattern_is_a_name(target: str, options: dict[str, Any], tmp_path: Path) -> None:
+    artifact = export(target, lively_model("question-answering", TINY), tmp_path / NAME, **options)
+    assert artifact.path == tmp_path / NAME and [entry.name for entry in tmp_path.iterdir()] == [NAME]
     assert lx.verify(artifact.path).passed
     assert inspect_artifact(artifact.path)["graph"]["matmuls"]
 
 
-def test_a_copy_below_such_a_name_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = export("tensorflow", lively_model("question-answering"), tmp_path / "out")
-    (tmp_path / "b[1]").mkdir()
-    shutil.copytree(written.path, tmp_path / "b[1]" / "copy")
+@pytest.fixture
+def copied(exports: Exports, tmp_path: Path) -> Path:
+    """A SavedModel below a name that reads as a pattern."""
+    return Path(
+        shutil.copytree(exports.lively("tensorflow", "question-answering", TINY).path, tmp_path / "b[1]" / "copy")
+    )
+
+
+def test_a_copy_below_such_a_name_verifies(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lx.verify(tmp_path / "b[1]" / "copy").passed
     monkeypatch.chdir(tmp_path / "b[1]")
     assert lx.verify("copy").passed
 
 
-def test_what_tensorflow_says_of_such_a_file_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = export("tensorflow", lively_model("question-answering"), tmp_path / "b[1]")
-
+def test_what_tensorflow_says_of_such_a_file_names_it(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: str) -> None:
         raise OSError(f"SavedModel file does not exist at: {path}")
 
     monkeypatch.setattr(tf.saved_model, "load", fails)
-    with pytest.raises(ArtifactError, match=r"b\[1\]/saved_model: TensorFlow cannot serve it"):
-        lx.load_artifact(written.path)
+    with pytest.raises(ArtifactError, match=r"b\[1\]/copy/saved_model: TensorFlow cannot serve it"):
+        lx.load_artifact(copied)
 
 
 def test_no_link_is_made_where_none_is_needed_and_none_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.manifest import sha256
+from lxmert_export.cli.printing import PARITY_FAILED
 from lxmert_export.parity.rejudging import read_report
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run
@@ -57,7 +58,7 @@ def test_a_report_is_read_whole_and_judged_again(written: Path, tmp_path: Path) 
     report = read_report(written / "report.json")
     assert report.to_dict() == json.loads((written / "report.json").read_text())
     worst = max(cell.score for cell in report.cells if cell.score is not None)
-    for threshold, code in ((8.0, 0), (worst / 2, 1)):
+    for threshold, code in ((8.0, 0), (worst / 2, PARITY_FAILED)):
         done = run("parity", "--from", str(written / "report.json"), "--threshold", str(threshold), cwd=tmp_path)
         assert done.returncode == code, done.stdout + done.stderr
 

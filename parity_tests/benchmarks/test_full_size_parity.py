@@ -19,7 +19,7 @@ from benchmarks.measuring import Run, run_process
 from benchmarks.resumable import Steps, source_key
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.spec.signature import TASKS
-from parity_tests.fixtures.random_models import lively_model
+from parity_tests.fixtures.random_models import TINY, lively_model
 
 RUN = Run(seconds=60.0, peak_mib=1500.0, cpu_seconds=45.0, together_mib=2000.0, others_cpu_seconds=6.0)
 
@@ -61,7 +61,7 @@ def test_an_artifact_of_other_weights_fails_the_run(tmp_path: Path) -> None:
     steps = small_checkpoint(tmp_path)
     place = steps.place / "question-answering"
     # of a module in memory, an artifact names no checkpoint that it could be seen to differ from
-    lx.export("onnx", lively_model("question-answering", seed=1), place / "onnx-fp32", parity=False)
+    lx.export("onnx", lively_model("question-answering", TINY, seed=1), place / "onnx-fp32", parity=False)
     steps.once("question-answering/onnx-fp32", lambda: asdict(RUN))
     with Shown(3) as shown:
         outcome = FullSize("question-answering", kinds_named("onnx-fp32"), steps, shown).outcome()
@@ -176,7 +176,7 @@ def test_a_process_is_measured_with_those_it_started() -> None:
 def small_checkpoint(directory: Path) -> Steps:
     """A state in which the checkpoint is finished: a small one."""
     steps = Steps(directory, "a-key")
-    lx.save_checkpoint(lively_model("question-answering"), steps.place / "question-answering" / "checkpoint")
+    lx.save_checkpoint(lively_model("question-answering", TINY), steps.place / "question-answering" / "checkpoint")
     steps.once("question-answering/checkpoint", lambda: asdict(RUN))
     return steps
 

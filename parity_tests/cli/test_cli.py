@@ -54,8 +54,8 @@ def test_islands_that_are_needed_are_named(place: Path) -> None:
 def test_default_names(place: Path) -> None:
     assert run("onnx", "checkpoint", "--no-parity", cwd=place).returncode == 0
     assert (place / "checkpoint-pretraining-onnx-fp32" / "model.onnx").is_file()
-    assert run("onnx", "--no-parity", "--bf16", cwd=place).returncode == 0
-    assert (place / "demo-pretraining-onnx-bf16" / "model.onnx").is_file()
+    assert run("onnx", "--no-parity", "--fp16", cwd=place).returncode == 0
+    assert (place / "demo-pretraining-onnx-fp16" / "model.onnx").is_file()
 
 
 def test_verify_inspect_and_parity(place: Path) -> None:

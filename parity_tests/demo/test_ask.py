@@ -82,7 +82,7 @@ def test_attention_is_of_the_word_that_was_chosen(place: Path) -> None:
     pieces = ask_about_picture(place / "fp32", "how many circles are there ?", place / "scene.png")
     assert pieces.attention is not None and pieces.tokens[3:5] == ("circle", "##s")
     assert np.allclose(pieces.attention_of("circles"), pieces.attention[3:5].mean(axis=0))
-    with pytest.raises(InputError, match="'tiny' is no word of the question; choose from \\[CLS\\] what"):
+    with pytest.raises(InputError, match="'tiny' is not a word of the question; choose from \\[CLS\\] what"):
         answered.attention_of("tiny")
 
 

@@ -37,6 +37,7 @@ from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
 from parity_tests.fixtures.stand_ins import open_with
 from parity_tests.fixtures.stress_models import outlier_model, rescale_residual_stream
+from parity_tests.onnx.test_converter import every_output
 
 FIXED = {"batch": ("2",), "text": ("6",), "objects": ("5",)}
 
@@ -54,8 +55,8 @@ def test_every_task_and_precision_parses_and_builds(
     """With fixed axes the graph is exported anew, and not judged; with dynamic ones it is the one of onnx/test_converter."""
     judged = not ranges
     if judged:
-        options = {"hidden_states": True, "attentions": True}
-        artifact = built(exports.lively("onnx", task, TINY, precision=precision, **options).path, tmp_path / "out")
+        graph = exports.lively("onnx", task, TINY, precision=precision, **every_output(task, precision))
+        artifact = built(graph.path, tmp_path / "out")
     else:
         artifact = built(lively_model(task, TINY), tmp_path / "out", precision=precision, parity=False, **ranges)
     manifest = lx.Manifest.from_dict(json.loads((tmp_path / "out" / "manifest.json").read_text()))

@@ -94,7 +94,8 @@ def test_labels_where_they_are_not_looked_for_are_told_of() -> None:
     name, inputs = "question_answering_score", with_labels("model")
     twin = compiled("question-answering", loss={name: answer_loss()}, run_eagerly=True)
     with pytest.raises(
-        InputError, match="^the loss was given to compile.. by name: give y by name too, question_answer"
+        InputError,
+        match=r"^compile\(\) was given losses by output name: give y as a dictionary too, with question_answer",
     ):
         twin.evaluate(inputs, ANSWERS, verbose=0)
     twin = compiled("question-answering", metrics=["accuracy"], run_eagerly=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from parity_tests.faults.keras_faults import FAULTS
 from parity_tests.fixtures.random_models import SMALL, lively_model
 
 # One layer of each kind more than the least: a fault in one of two layers must show as well.
-CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1)
+CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1, num_attention_heads=2)
 DETECTABLE = 20.0
 KERAS_TWIN = converters.to_tensorflow.keras_twin
+SAVE = converters.to_tensorflow.convert_to_saved_model
+SERVED = converters.to_tensorflow.SIGNATURES[:1]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,9 @@ def planted(yardstick: Yardstick, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return model
 
         monkeypatch.setattr(converters.to_tensorflow, "keras_twin", faulty_twin)
+        # The one signature that is judged against float64 will do; the others are functions of it.
+        monkeypatch.setattr(converters.to_tensorflow, "SIGNATURES", SERVED)
+        monkeypatch.setattr(converters.to_tensorflow, "convert_to_saved_model", partial(SAVE, served=SERVED))
         out = tmp_path / f"{target} {options}"
         artifact = export(target, yardstick.module, out, object_heads=True, parity=False, **options)
         samples = sample_inputs(artifact.manifest.signature, CONFIG)
