@@ -49,6 +49,9 @@ TRANSLATED_AS_THEY_ARE = frozenset((
     operator.mul,  # of sizes
 ))  # fmt: skip
 PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
+RANDOM_OPERATORS = frozenset((
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+))  # fmt: skip
 WRAPPER = "model"  # the attribute of SignatureModule that holds the user's module
 PRODUCER = "lxmert-export"
 
@@ -86,6 +89,7 @@ def lean_graph(
     if opset not in OPSETS:
         raise ConversionError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
     model = trace(module, signature, limits, precision, opset)
+    _refuse_random_operators(model.graph, type(module).__name__)
     make_lean(
         model,
         axis_names=_axis_names(model, signature),
@@ -147,6 +151,15 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     assert exported is not None
     model: ir.Model = exported.model
     return model
+
+
+def _refuse_random_operators(graph: ir.Graph, name: str) -> None:
+    """``ConversionError``: the graph draws random numbers; dropout in eval mode is not in it."""
+    if random := sorted({node.op_type for node in graph.all_nodes() if node.op_type in RANDOM_OPERATORS}):
+        raise ConversionError(
+            f"{name} is random in eval mode: its graph holds {', '.join(random)}; pass training=self.training to functional "
+            "dropout, and draw no random numbers in forward"
+        )
 
 
 def _remove_dropout(module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 
 from converters.tensorflow_model.layers import MASK_BIAS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from converters.tflite.half_weights import store_weights_in_half
 from converters.to_tensorflow import DEFAULT, convert_to_saved_model
 from lxmert_export.artifact.directory import TFLITE_FILE
 from lxmert_export.errors import ConversionError, first_line
@@ -42,8 +43,8 @@ def convert_to_tflite(
     """Writes ``model.tflite`` with the signature ``serving_default``, and returns its path.
 
     ``make_model`` is called here, so that the model can be freed before TFLite's converter needs the memory.
-    ``calibration``: batches of real inputs by name, for full-integer. ``ConversionError``: TFLite lacks an operator, or
-    a shape would be known only at run time.
+    ``calibration``: batches of real inputs by name, for full-integer. ``ConversionError``: TFLite lacks an operator, a
+    shape would be known only at run time, or a weight does not fit float16.
     """
     with (
         glob_free(directory) as plain,
@@ -61,7 +62,7 @@ def convert_to_tflite(
         except (ConverterError, ValueError, RuntimeError) as error:
             raise ConversionError(f"the model cannot be converted to TFLite: {first_line(error)}") from error
     path = directory / TFLITE_FILE
-    path.write_bytes(content)
+    path.write_bytes(store_weights_in_half(content) if quantization == "float16" else content)
     return path
 
 
@@ -89,11 +90,9 @@ def _make_shapes_static(model: PreTrainedTFLxmert, signature: Signature) -> None
 
 def _quantize(converter: Any, quantization: Quantization, calibration: Sequence[Arrays]) -> None:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantization == "none":
+    if quantization in ("none", "float16"):  # the weights are stored in half afterwards
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantization == "float16":
-        converter.target_spec.supported_types = [tf.float16]
     if quantization == "full-integer":
 
         def batches() -> Iterator[tuple[str, Arrays]]:

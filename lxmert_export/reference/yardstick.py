@@ -17,6 +17,7 @@ from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.scores import EPS, int8_floor, measure_floor
 from lxmert_export.progress import Progress, silent
+from lxmert_export.reference.determinism import check_deterministic
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
@@ -84,8 +85,10 @@ def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
 def run_reference(
     module: nn.Module, signature: Signature, config: LxmertConfig, samples: SampleInputs, progress: Progress = silent
 ) -> Recording:
-    """Returns the float64 outputs of a module."""
+    """Returns the float64 outputs of a module. ``ConversionError``: the module is random."""
     limits = InputLimits.of(config)
+    if samples.families:
+        check_deterministic(module, signature, limits, samples.families[0].batches[0])
     return record_runner(lambda: TorchRunner(module, signature, limits, "fp64"), samples, signature, progress)
 
 

@@ -27,15 +27,16 @@ class Runner(ABC):
         self.limits = limits
         self._closed = False
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], *, allow_nonfinite: bool = False) -> Arrays:
         """Returns outputs by name, in the signature's order; fills in optional inputs that are left out.
 
         ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position
-        table. ``ArtifactError``: the runner is closed, or its runtime fails.
+        table, a mask that holds other values than 0 and 1, or NaN and infinity, unless ``allow_nonfinite``.
+        ``ArtifactError``: the runner is closed, or its runtime fails. Warns of boxes outside of the picture.
         """
         if self._closed:
             raise ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
-        prepared = prepare_inputs(inputs, self.signature, self.limits)
+        prepared = prepare_inputs(inputs, self.signature, self.limits, allow_nonfinite=allow_nonfinite)
         try:
             return self.compute(prepared)
         except self.failures as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,9 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Signature, TensorSpec
 
 Arrays = dict[str, NDArray[np.generic]]
+MASK, BOXES = "attention_mask", "visual_pos"
+# Detectors round: a corner may lie a little outside of the picture.
+BOX_RANGE = (-0.01, 1.01)
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,18 @@ class InputLimits:
         return cls(config.vocab_size, config.type_vocab_size, config.max_position_embeddings)
 
 
-def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signature, limits: InputLimits) -> Arrays:
+def prepare_inputs(
+    inputs: Mapping[str, NDArray[np.generic]],
+    signature: Signature,
+    limits: InputLimits,
+    *,
+    allow_nonfinite: bool = False,
+) -> Arrays:
     """Returns inputs as the signature has them, in its order and dtypes.
 
     Optional inputs that are left out are filled in: masks with ones, token types with zeros. ``InputError``: a name is unknown or
-    missing, or a shape, a dtype or an id does not fit.
+    missing; a shape, a dtype or an id does not fit; a mask holds other values than 0 and 1; or, unless ``allow_nonfinite``, a
+    number is NaN or infinite. Warns of boxes that are not shares of the picture's size.
     """
     known = {spec.name for spec in signature.inputs}
     if unknown := sorted(set(inputs) - known):
@@ -47,8 +58,14 @@ def prepare_inputs(inputs: Mapping[str, NDArray[np.generic]], signature: Signatu
     prepared = {}
     for spec in signature.inputs:
         array = _default(spec, sizes) if spec.name not in inputs else np.asarray(inputs[spec.name])
+        if not allow_nonfinite:
+            _check_finite(array, spec.name)
         prepared[spec.name] = _cast(array, spec)
         _check_ids(prepared[spec.name], spec.name, limits)
+        if spec.name.endswith(MASK):
+            _check_mask(prepared[spec.name], spec.name)
+        elif spec.name == BOXES:
+            _check_boxes(prepared[spec.name])
     return prepared
 
 
@@ -70,7 +87,7 @@ def _axis_sizes(inputs: Mapping[str, NDArray[np.generic]], signature: Signature)
 
 
 def _default(spec: TensorSpec, sizes: Mapping[str, int]) -> NDArray[np.generic]:
-    fill = np.ones if spec.name.endswith("attention_mask") else np.zeros
+    fill = np.ones if spec.name.endswith(MASK) else np.zeros
     return fill(spec.shape(sizes), dtype=spec.dtype)
 
 
@@ -90,6 +107,33 @@ def _cast(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic]:
         largest = np.abs(array[np.isfinite(array)]).max()
         raise InputError(f"{spec.name} reaches {largest:.3g}, which {wanted} cannot hold")
     return cast
+
+
+def _check_finite(array: NDArray[np.generic], name: str) -> None:
+    """``InputError``: a number is NaN or infinite. An int8 model would answer such inputs like any others."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(
+            f"{name} holds NaN or infinity: mend the features, or call run(…, allow_nonfinite=True) to see what comes out"
+        )
+
+
+def _check_mask(array: NDArray[np.generic], name: str) -> None:
+    other = array[(array != 0) & (array != 1)]
+    if other.size:
+        raise InputError(
+            f"{name} holds {other.flat[0]:g}; a mask holds 1 for what is seen and 0 for what is masked: give (mask > 0) "
+            "if yours holds other positive numbers, (mask == 0) if it is to be added to scores"
+        )
+
+
+def _check_boxes(array: NDArray[np.generic]) -> None:
+    low, high = BOX_RANGE
+    if array.shape[-1] == 4 and ((array < low) | (array > high)).any():
+        warnings.warn(
+            f"{BOXES} holds {array.min():g} to {array.max():g}; boxes are shares of the picture's size, from 0 to 1: divide x by "
+            "the picture's width and y by its height",
+            stacklevel=4,
+        )
 
 
 def _check_ids(array: NDArray[np.generic], name: str, limits: InputLimits) -> None:

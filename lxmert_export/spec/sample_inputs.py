@@ -36,6 +36,7 @@ class FamilyKind:
     | ``ragged`` | each row masks another number of words and objects |
     | ``masked_row`` | even rows mask all their words, odd rows all their objects |
     | ``token_types`` | a second segment begins somewhere in each row |
+    | ``zero_padded`` | ragged, with zeros for all numbers of the rest; odd rows mask the rest, even rows see it |
     """
 
     text: int | None = None
@@ -43,6 +44,7 @@ class FamilyKind:
     ragged: bool = False
     masked_row: bool = False
     token_types: bool = True
+    zero_padded: bool = False
 
     def fits(self, fixed: Mapping[str, int]) -> bool:
         """Whether the fixed axes are large enough for the family."""
@@ -57,6 +59,7 @@ FAMILY_KINDS = {
     "one-object": FamilyKind(objects=1),
     "two-tokens": FamilyKind(text=2),
     "masked-row": FamilyKind(masked_row=True),
+    "zero-padded": FamilyKind(ragged=True, zero_padded=True),
 }
 
 
@@ -150,6 +153,11 @@ def draw_batch(
         "visual_attention_mask": objects,
     }
     drawn["input_ids"] = np.where(words | kind.masked_row, drawn["input_ids"], 0)  # masked words are [PAD]
+    if kind.zero_padded:
+        for name in ("visual_feats", "visual_pos"):
+            drawn[name] = np.where(objects[..., None], drawn[name], 0)
+        drawn["attention_mask"], drawn["visual_attention_mask"] = words.copy(), objects.copy()
+        drawn["attention_mask"][::2] = drawn["visual_attention_mask"][::2] = True
     for spec in signature.inputs:
         if spec.name not in drawn:  # an input of a user's own module
             normal = generator.standard_normal(shapes[spec.name])

@@ -90,16 +90,10 @@ def read_user_rows(path: str | Path, signature: Signature, limits: InputLimits) 
 
 
 def _check_numbers(path: str | Path, inputs: Arrays) -> None:
-    numbers = {name: array for name, array in inputs.items() if array.dtype.kind in "fiub"}
-    if wrong := [
-        name for name, array in numbers.items() if array.dtype.kind == "f" and _largest(array) > LARGEST_MAGNITUDE
-    ]:
+    if wrong := [n for n, array in inputs.items() if array.dtype.kind == "f" and _largest(array) > LARGEST_MAGNITUDE]:
         raise InputError(
             f"{path}: {wrong[0]} reaches {_largest(inputs[wrong[0]]):.3g}; values may be at most {LARGEST_MAGNITUDE:g}"
         )
-    masks = {name: array for name, array in numbers.items() if name.endswith("attention_mask")}
-    if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
-        raise InputError(f"{path}: {', '.join(wrong)} holds other values than 0 (masked) and 1 (seen)")
 
 
 def _is_finite(array: NDArray[np.generic]) -> bool:

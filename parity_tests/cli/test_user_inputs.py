@@ -62,7 +62,7 @@ def with_value(name: str, value: float) -> Callable[[Rows], Rows]:
         (lambda given: {**given, "words": given["input_ids"]}, "holds words, which is neither an input nor an output"),
         (with_value("visual_feats", float("nan")), "visual_feats holds NaN or infinity"),
         (with_value("visual_feats", 3e6), r"visual_feats reaches 3e\+06; values may be at most 1e\+06"),
-        (with_value("attention_mask", 2), r"attention_mask holds other values than 0 \(masked\) and 1 \(seen\)"),
+        (with_value("attention_mask", 2), r"attention_mask holds 2; a mask holds 1 for what is seen and 0"),
         (with_value("input_ids", TINY.vocab_size), f"input_ids holds {TINY.vocab_size}; it must be"),
         (lambda given: {name: array for name, array in given.items() if name != "visual_pos"}, "visual_pos"),
         (lambda given: {**given, "visual_pos": given["visual_pos"][:2]}, r"visual_pos has shape .2, 5, 4.; expected"),

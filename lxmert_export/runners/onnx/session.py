@@ -18,7 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.errors import ArtifactError, first_line
-from lxmert_export.runners.onnx.providers import CPU, computes_in
+from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
@@ -97,7 +97,8 @@ def open_session(
         # Prepacking would hold every weight twice, and this graph is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
+        given = [(provider, PROVIDER_OPTIONS.get(provider, {})) for provider in providers]
+        return onnxruntime.InferenceSession(content or str(path), options, providers=given)
     except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
 

@@ -1,0 +1,76 @@
+"""Inputs that a model would answer plausibly, and wrongly: every runner refuses them, or warns of them, by name."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lxmert_export as lx
+from lxmert_export.errors import InputError
+from lxmert_export.spec.inputs import InputLimits, prepare_inputs
+from lxmert_export.spec.signature import task_signature
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_inputs
+
+SIGNATURE, LIMITS = task_signature(TINY, "question-answering"), InputLimits.of(TINY)
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in lively_inputs(TINY).items()} | changes
+
+
+def filled(name: str, value: float) -> dict[str, Any]:
+    array = given()[name].astype(np.float64 if name.startswith("visual") else np.int64)
+    array[1, 1] = value
+    return given(**{name: array})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (filled("visual_feats", np.nan), "visual_feats holds NaN or infinity: .*allow_nonfinite=True"),
+        (filled("visual_pos", -np.inf), "visual_pos holds NaN or infinity"),
+        (filled("visual_attention_mask", np.nan), "visual_attention_mask holds NaN or infinity"),
+        (filled("attention_mask", 255), r"attention_mask holds 255; a mask holds 1 .* give \(mask > 0\)"),
+        (filled("attention_mask", 2), "attention_mask holds 2; a mask"),
+        (filled("attention_mask", -1), "attention_mask holds -1; a mask"),
+        (
+            filled("visual_attention_mask", -10000.0),
+            r"visual_attention_mask holds -10000; .*\(mask == 0\) if it is to be",
+        ),
+        (filled("visual_attention_mask", 0.5), "visual_attention_mask holds 0.5; a mask"),
+    ],
+)
+def test_it_is_refused_by_name(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare_inputs(inputs, SIGNATURE, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [("onnx", "fp32"), pytest.param("tensorflow", "fp32", marks=pytest.mark.tensorflow),
+     pytest.param("tflite", "int8", marks=pytest.mark.tensorflow)],
+)  # fmt: skip
+def test_every_runtime_refuses_what_is_not_finite_unless_it_is_meant(
+    target: str, precision: str, exports: Exports
+) -> None:
+    artifact = exports.lively(target, "question-answering", TINY, precision=precision)
+    with lx.load_artifact(artifact.path) as runner:
+        with pytest.raises(InputError, match="visual_feats holds NaN or infinity"):
+            runner.run(filled("visual_feats", np.nan))
+        answers = runner.run(filled("visual_feats", np.nan), allow_nonfinite=True)
+    assert answers["question_answering_score"].shape == (3, TINY.num_qa_labels)
+
+
+def test_boxes_in_pixels_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="visual_pos holds 0.* to 640; boxes are shares of the picture's size"):
+        prepare_inputs(filled("visual_pos", 640), SIGNATURE, LIMITS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare_inputs(filled("visual_pos", 1.005), SIGNATURE, LIMITS)
+        wide = TINY.replace(visual_pos_dim=6)
+        boxes = np.full((3, 5, 6), 640.0)
+        prepare_inputs(given(visual_pos=boxes), task_signature(wide, "question-answering"), LIMITS)

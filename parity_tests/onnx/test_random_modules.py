@@ -1,0 +1,69 @@
+"""A module that is random in eval mode has no reference: it is refused, and what makes it random is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lxmert_export as lx
+from lxmert_export.errors import ConversionError
+from lxmert_export.reference.determinism import check_deterministic
+from lxmert_export.spec.inputs import InputLimits
+from lxmert_export.spec.sample_inputs import sample_inputs
+from parity_tests.fixtures.random_models import TINY
+from parity_tests.onnx.test_converter import RETRIEVAL, Retrieval
+
+BATCH = sample_inputs(RETRIEVAL, TINY).families[0].batches[0]
+
+
+class FunctionalDropout(Retrieval):
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        output = super().forward(**inputs)
+        return {**output, "match": functional.dropout(output["match"], 0.1)}
+
+
+class FaintNoise(Retrieval):
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        output = super().forward(**inputs)
+        return {**output, "embedding": output["embedding"] + 1e-7 * torch.rand_like(output["embedding"])}
+
+
+class SoundDropout(Retrieval):
+    """Dropout as it should be: off in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        output = super().forward(**inputs)
+        return {**output, "match": functional.dropout(self.drop(output["match"]), 0.5, training=self.training)}
+
+
+@pytest.mark.parametrize(
+    ("module", "output", "operator"), [(FunctionalDropout, "match", "dropout"), (FaintNoise, "embedding", "rand_like")]
+)
+def test_the_reference_names_the_output_and_the_operator(module: Any, output: str, operator: str) -> None:
+    message = rf"{module.__name__} is random in eval mode: .* differ in {output} \(it calls {operator}\)"
+    with pytest.raises(ConversionError, match=message):
+        check_deterministic(module().eval(), RETRIEVAL, InputLimits.of(TINY), BATCH)
+
+
+@pytest.mark.parametrize(("module", "operator"), [(FunctionalDropout, "Dropout"), (FaintNoise, "RandomUniformLike")])
+@pytest.mark.parametrize("parity", [True, False])
+def test_no_export_holds_a_random_operator(module: Any, operator: str, parity: bool, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=f"its graph holds {operator}"):
+        lx.export("onnx", module().eval(), tmp_path / "out", signature=RETRIEVAL, parity=parity)
+    assert not any(tmp_path.iterdir())
+
+
+def test_dropout_that_is_off_in_eval_mode_is_no_fault(tmp_path: Path) -> None:
+    module = SoundDropout().eval()
+    check_deterministic(module, RETRIEVAL, InputLimits.of(TINY), BATCH)
+    artifact = lx.export("onnx", module, tmp_path / "out", signature=RETRIEVAL)
+    assert artifact.report is not None and artifact.report.passed
