@@ -15,6 +15,8 @@ from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.onnx.test_converter import RETRIEVAL, Retrieval
 
+pytestmark = pytest.mark.quick
+
 SIGNATURE = task_signature(TINY, "model")
 
 
