@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import Signature, TensorSpec
+from lxmert_export.spec.signature import TASKS, Signature, TensorSpec
 
 Arrays = dict[str, NDArray[np.generic]]
 MASK, BOXES = "attention_mask", "visual_pos"
@@ -62,10 +62,8 @@ def prepare_inputs(
             _check_finite(array, spec.name)
         prepared[spec.name] = _cast(array, spec)
         _check_ids(prepared[spec.name], spec.name, limits)
-        if spec.name.endswith(MASK):
-            _check_mask(prepared[spec.name], spec.name)
-        elif spec.name == BOXES:
-            _check_boxes(prepared[spec.name])
+        if signature.task in TASKS:  # a user's own module may mean something else by these names
+            _check_meaning(prepared[spec.name], spec.name)
     return prepared
 
 
@@ -117,6 +115,13 @@ def _check_finite(array: NDArray[np.generic], name: str) -> None:
         )
 
 
+def _check_meaning(array: NDArray[np.generic], name: str) -> None:
+    if name.endswith(MASK):
+        _check_mask(array, name)
+    elif name == BOXES:
+        _check_boxes(array)
+
+
 def _check_mask(array: NDArray[np.generic], name: str) -> None:
     other = array[(array != 0) & (array != 1)]
     if other.size:
@@ -132,7 +137,7 @@ def _check_boxes(array: NDArray[np.generic]) -> None:
         warnings.warn(
             f"{BOXES} holds {array.min():g} to {array.max():g}; boxes are shares of the picture's size, from 0 to 1: divide x by "
             "the picture's width and y by its height",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

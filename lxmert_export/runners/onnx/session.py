@@ -98,9 +98,14 @@ def open_session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         given = [(provider, PROVIDER_OPTIONS.get(provider, {})) for provider in providers]
-        return onnxruntime.InferenceSession(content or str(path), options, providers=given)
+        session = onnxruntime.InferenceSession(content or str(path), options, providers=given)
     except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
+    if (used := session.get_providers()[0]) != providers[0]:
+        raise ArtifactError(
+            f"{path}: onnxruntime could not start {providers[0]} and fell back to {used}; what it wrote above says why"
+        )
+    return session
 
 
 def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
