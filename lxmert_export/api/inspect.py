@@ -63,6 +63,7 @@ def inspect_checkpoint(
         "parameters": sum(tensor.numel() for tensor in counted.values()),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted.values()}),
         "unused": list(checkpoint.unused),
+        "guessed_attention_heads": checkpoint.config.num_attention_heads if checkpoint.guessed_heads else None,
         "config": checkpoint.config.to_dict(),
     }
 

@@ -32,6 +32,7 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST_HEADER = 100_000_000  # safetensors' own limit
 
 H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+LFS_POINTER = b"version https://"  # and the address of its specification
 ZIP_SIGNATURE = b"PK\x03\x04"
 PICKLE_SIGNATURE = b"\x80"
 
@@ -113,6 +114,8 @@ def _read_file(path: Path) -> RawWeights:
         return _read_h5(path)
     if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
         return _read_pickle(path, zipped=start.startswith(ZIP_SIGNATURE))
+    if start == LFS_POINTER:
+        raise CheckpointError(f"{path}: is a Git LFS pointer, not the weights: run 'git lfs pull' where it lies")
     if start[8:9] == b"{":
         return _read_safetensors(path)
     raise CheckpointError(f"{path}: is not a PyTorch, safetensors or HDF5 file; copy or download it again")

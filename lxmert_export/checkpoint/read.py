@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from lxmert_export.files import hub
 from lxmert_export.spec.config import CONFIG_FILE, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Checkpoint:
     """Checked weights by our names (the backbone's begin with ``lxmert.``), in the stored dtypes, memory-mapped if possible.
 
     ``unused`` are the heads that the file holds and the task does not use. ``fresh`` are the parameters of missing heads, which
-    ``fresh_heads`` allows. A tied decoder is the same tensor as the word embedding.
+    ``fresh_heads`` allows. A tied decoder is the same tensor as the word embedding. ``guessed_heads``: nothing says how many
+    attention heads there are, so hidden_size / 64 was taken.
     """
 
     config: LxmertConfig
@@ -54,6 +58,7 @@ class Checkpoint:
     unused: tuple[str, ...]
     fresh: tuple[str, ...]
     source: Source
+    guessed_heads: bool = False
 
 
 def read_checkpoint(
@@ -77,7 +82,8 @@ def read_checkpoint(
         raw = read_weights(path)
         named = upstream_names(raw)
         inferred = infer_config(named, num_attention_heads)
-        config = _written_config(path, num_attention_heads) or inferred
+        written = _written_config(path, num_attention_heads)
+        config = written or inferred
         ours, unexpected = _under_our_names(named, config)
         chosen = task or held_task(ours)
         _check_heads(ours, config, chosen, fresh_heads)
@@ -86,7 +92,13 @@ def read_checkpoint(
         if str(error).startswith(str(path)) or str(path.parent) in str(error):
             raise
         raise CheckpointError(f"{path}: {error}") from error
-    return Checkpoint(config, chosen, tensors, unused, fresh, Source(named.dialect, str(name_or_path), raw.paths))
+    source = Source(named.dialect, str(name_or_path), raw.paths)
+    guessed = written is None and num_attention_heads is None
+    if guessed:
+        heads = config.num_attention_heads
+        counted = f"{heads} attention head{'s' * (heads > 1)}"
+        LOGGER.warning("%s: %s, guessed from hidden size / 64; --num-attention-heads sets it", name_or_path, counted)
+    return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed)
 
 
 def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig | None:

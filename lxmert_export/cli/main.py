@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,13 +34,22 @@ app = typer.Typer(
 ERROR = 1
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lxmert-export {metadata.version('lxmert-export')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere in the command.")
     ] = False,
 ) -> None:
-    """Lists --debug in the help, and nothing else: ``main`` removes it from the arguments."""
+    """Lists --debug in the help: ``main`` removes it from the arguments."""
 
 
 for conversion in (onnx, tensorflow, tflite, tensorrt):
@@ -94,7 +104,10 @@ def inspect(
     ] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Real inputs for --lint, .npz or .safetensors. Default: random inputs."),
+        typer.Option(
+            metavar="FILE",
+            help="Real inputs for --lint: .npz, .safetensors, or Polygraphy's JSON. Default: random ones.",
+        ),
     ] = None,
     as_json: options.JsonFlag = False,
     revision: options.RevisionOption = None,

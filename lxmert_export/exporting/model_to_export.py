@@ -72,6 +72,7 @@ def model_of_checkpoint(
             "name": origin.name,
             "sha256": origin.sha256,
             "unused_heads": list(checkpoint.unused),
+            **({"guessed_attention_heads": checkpoint.config.num_attention_heads} if checkpoint.guessed_heads else {}),
         },
         companions=tuple(directory / name for name in COMPANION_FILES if (directory / name).is_file()),
     )

@@ -39,11 +39,11 @@ def check_deterministic(module: nn.Module, signature: Signature, limits: InputLi
         )
 
 
-class RandomOperators(TorchDispatchMode):
+class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's own
     """Notes which operators draw random numbers while it is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
         self.called: set[str] = set()
 
     def __torch_dispatch__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ class Runner(ABC):
         self.limits = limits
         self._closed = False
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]], *, allow_nonfinite: bool = False) -> Arrays:
-        """Returns outputs by name, in the signature's order; fills in optional inputs that are left out.
+    def run(self, inputs: Mapping[str, Any], *, allow_nonfinite: bool = False) -> Arrays:
+        """Returns outputs by name, in the signature's order; fills in optional inputs that are left out, or None.
+
+        ``inputs`` are arrays, nested lists or PyTorch tensors by name.
 
         ``InputError``: an unknown, missing or mis-shaped input, ids outside the vocabulary, text beyond the position
         table, a mask that holds other values than 0 and 1, or NaN and infinity, unless ``allow_nonfinite``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class InputLimits:
 
 
 def prepare_inputs(
-    inputs: Mapping[str, NDArray[np.generic]],
+    inputs: Mapping[str, Any],
     signature: Signature,
     limits: InputLimits,
     *,
@@ -43,21 +43,25 @@ def prepare_inputs(
 ) -> Arrays:
     """Returns inputs as the signature has them, in its order and dtypes.
 
-    Optional inputs that are left out are filled in: masks with ones, token types with zeros. ``InputError``: a name is unknown or
-    missing; a shape, a dtype or an id does not fit; a mask holds other values than 0 and 1; or, unless ``allow_nonfinite``, a
-    number is NaN or infinite. Warns of boxes that are not shares of the picture's size.
+    ``inputs`` are arrays, nested lists or PyTorch tensors by name. Optional inputs that are left out, or None, are filled in:
+    masks with ones, token types with zeros. Warns of boxes that are not shares of the picture's size. ``InputError``:
+
+    - a name is unknown or missing, a value is no array, or a shape, a dtype or an id does not fit,
+    - a mask of one of LXMERT's tasks holds other values than 0 and 1,
+    - unless ``allow_nonfinite``, a number is NaN or infinite.
     """
+    given = {name: _as_array(value, name) for name, value in inputs.items() if value is not None}
     known = {spec.name for spec in signature.inputs}
-    if unknown := sorted(set(inputs) - known):
+    if unknown := sorted(set(given) - known):
         raise InputError(
             f"unknown input {', '.join(unknown)}; the inputs are {', '.join(s.name for s in signature.inputs)}"
         )
-    if missing := [s.name for s in signature.inputs if s.name not in inputs and not s.optional]:
+    if missing := [s.name for s in signature.inputs if s.name not in given and not s.optional]:
         raise InputError(f"missing input {', '.join(missing)}")
-    sizes = _axis_sizes(inputs, signature)
+    sizes = _axis_sizes(given, signature)
     prepared = {}
     for spec in signature.inputs:
-        array = _default(spec, sizes) if spec.name not in inputs else np.asarray(inputs[spec.name])
+        array = given[spec.name] if spec.name in given else _default(spec, sizes)
         if not allow_nonfinite:
             _check_finite(array, spec.name)
         prepared[spec.name] = _cast(array, spec)
@@ -65,6 +69,23 @@ def prepare_inputs(
         if signature.task in TASKS:  # a user's own module may mean something else by these names
             _check_meaning(prepared[spec.name], spec.name)
     return prepared
+
+
+def _as_array(value: Any, name: str) -> NDArray[np.generic]:
+    """Returns an array, a nested list or a PyTorch tensor of any device as an array. PyTorch is not imported for it."""
+    if hasattr(value, "detach"):
+        if value.is_meta or str(value.layout) != "torch.strided":
+            raise InputError(
+                f"{name} is a {'meta' if value.is_meta else 'sparse'} tensor: give one that holds its numbers"
+            )
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value  # which numpy lacks
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputError(
+            f"{name} holds lists of different lengths: pad them to one length, and mask the padding"
+        ) from error
 
 
 def _axis_sizes(inputs: Mapping[str, NDArray[np.generic]], signature: Signature) -> dict[str, int]:
@@ -132,10 +153,10 @@ def _check_mask(array: NDArray[np.generic], name: str) -> None:
 
 
 def _check_boxes(array: NDArray[np.generic]) -> None:
-    low, high = BOX_RANGE
-    if array.shape[-1] == 4 and ((array < low) | (array > high)).any():
+    least, largest = float(array.min()), float(array.max())
+    if array.shape[-1] == 4 and (least < BOX_RANGE[0] or largest > BOX_RANGE[1]):
         warnings.warn(
-            f"{BOXES} holds {array.min():g} to {array.max():g}; boxes are shares of the picture's size, from 0 to 1: divide x by "
+            f"{BOXES} holds {least:g} to {largest:g}; boxes are shares of the picture's size, from 0 to 1: divide x by "
             "the picture's width and y by its height",
             stacklevel=5,
         )

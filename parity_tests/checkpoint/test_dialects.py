@@ -11,7 +11,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import lxmert_export as lx
 from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
+from lxmert_export.api.inspect import inspect_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import CheckpointError
@@ -19,7 +21,7 @@ from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, weight_names
 from parity_tests.checkpoint.checkpoint_spellings import CONFIG, DIALECTS, SPELLINGS, same, save_bin, upstream_state
 from parity_tests.fixtures.golden_files import ORIGINALS, TRANSFORMERS, original
-from parity_tests.fixtures.random_models import lively_inputs, lively_model, lively_state
+from parity_tests.fixtures.random_models import TINY, lively_inputs, lively_model, lively_state
 
 GOLDEN_TASKS: dict[str, tuple[Task, Dialect]] = {
     "pretraining": ("pretraining", "original"),
@@ -212,3 +214,21 @@ def test_number_of_heads_can_be_given(tmp_path: Path) -> None:
     torch.save(upstream_state("model"), tmp_path / "x_LXRT.pth")
     assert read_checkpoint(tmp_path / "x_LXRT.pth").config.num_attention_heads == 1
     assert read_checkpoint(tmp_path / "x_LXRT.pth", num_attention_heads=8).config.num_attention_heads == 8
+
+
+def test_a_guessed_number_of_heads_is_told_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lx.save_checkpoint(lively_model("question-answering", TINY), tmp_path / "original", dialect="original")
+    (tmp_path / "original" / "config.json").unlink()
+    (file,) = (tmp_path / "original").glob("*.pth")
+    artifact = lx.export("onnx", file, tmp_path / "out", parity=False)
+    told = f"{file}: 1 attention head, guessed from hidden size / 64; --num-attention-heads sets it"
+    assert told in caplog.messages
+    assert artifact.manifest.checkpoint["guessed_attention_heads"] == 1
+    assert inspect_checkpoint(file)["guessed_attention_heads"] == 1
+    caplog.clear()
+    given = lx.export("onnx", file, tmp_path / "given", parity=False, num_attention_heads=4)
+    assert (
+        not any("guessed" in message for message in caplog.messages)
+        and "guessed_attention_heads" not in given.manifest.checkpoint
+    )
+    assert inspect_checkpoint(file, num_attention_heads=4)["guessed_attention_heads"] is None

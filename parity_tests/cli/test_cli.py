@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "checkpoint checkpoint (hf dialect, sha256 " in done.stderr
     assert "not used by task question-answering: masked_language_head, match_head, object_head" in done.stderr
-    assert "parity passed: 12 cells" in done.stderr and "emulated" in done.stderr
+    assert "parity passed: 14 cells" in done.stderr and "emulated" in done.stderr
     assert done.stdout.startswith("wrote artifact (")
     return place
 
@@ -217,3 +218,8 @@ def test_help_imports_little(place: Path) -> None:
     _, _, loaded = done.stdout.partition("LOADED ")
     number, *frameworks = loaded.split()
     assert not frameworks and int(number) < MOST_MODULES
+
+
+def test_the_version(place: Path) -> None:
+    done = run("--version", cwd=place)
+    assert done.returncode == 0 and done.stdout == f"lxmert-export {metadata.version('lxmert-export')}\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import lxmert_export as lx
 from lxmert_export.errors import InputError
@@ -63,6 +64,42 @@ def test_every_runtime_refuses_what_is_not_finite_unless_it_is_meant(
             runner.run(filled("visual_feats", np.nan))
         answers = runner.run(filled("visual_feats", np.nan), allow_nonfinite=True)
     assert answers["question_answering_score"].shape == (3, TINY.num_qa_labels)
+
+
+@pytest.mark.parametrize("change", [
+    lambda tensor: tensor.requires_grad_() if tensor.is_floating_point() else tensor,
+    lambda tensor: tensor.bfloat16() if tensor.is_floating_point() else tensor.int(),
+    lambda tensor: tensor.tolist(),
+    lambda tensor: tensor.transpose(0, 1).contiguous().transpose(0, 1),
+], ids=["grad", "bfloat16", "lists", "strides"])  # fmt: skip
+def test_tensors_and_lists_are_taken_as_they_are(change: Any) -> None:
+    tensors = lively_inputs(TINY)
+    wanted = prepare_inputs(tensors, SIGNATURE, LIMITS)
+    found = prepare_inputs({name: change(tensor.clone()) for name, tensor in tensors.items()}, SIGNATURE, LIMITS)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=0.01)
+
+
+def test_none_is_left_out() -> None:
+    bare = {name: value for name, value in given().items() if "mask" not in name and "type" not in name}
+    wanted = prepare_inputs(bare, SIGNATURE, LIMITS)
+    found = prepare_inputs({**bare, "attention_mask": None, "token_type_ids": None}, SIGNATURE, LIMITS)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    with pytest.raises(InputError, match="missing input visual_feats"):
+        prepare_inputs({**bare, "visual_feats": None}, SIGNATURE, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(3, 7, dtype=torch.long, device="meta"), "input_ids is a meta tensor"),
+        (torch.zeros(3, 7, dtype=torch.long).to_sparse(), "input_ids is a sparse tensor"),
+        ([[1, 2, 3], [4, 5]], "input_ids holds lists of different lengths: pad them"),
+    ],
+)
+def test_what_is_no_array_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare_inputs(given(input_ids=value), SIGNATURE, LIMITS)
 
 
 def test_boxes_in_pixels_are_warned_of() -> None:
