@@ -16,11 +16,6 @@ Each message says in one line what is wrong, where, and how to mend it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 PACKAGE = "lxmert-export"
 
 

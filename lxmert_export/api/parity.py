@@ -109,7 +109,9 @@ def check_parity(
         None if inputs is None else read_own_inputs(inputs, first.signature),
     )
     report = check_against_module(contest, source.module, providers, progress, laws=laws, time_limit=time_limit)
-    divergences, hidden = _divergences(opened, source, progress, time_limit=time_limit) if find_divergence else ([], [])
+    # A module in memory may be of a class that another process cannot import.
+    limit = time_limit if isinstance(checkpoint, str | Path) else None
+    divergences, hidden = _divergences(opened, source, progress, time_limit=limit) if find_divergence else ([], [])
     return replace(
         report,
         divergences=tuple(divergences),

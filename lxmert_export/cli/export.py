@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,9 +12,6 @@ from lxmert_export.cli.options import chosen_precision
 from lxmert_export.cli.printing import say_origin, show_report, shown_progress
 from lxmert_export.files.hub import DEMO
 from lxmert_export.spec.signature import Precision
-
-if TYPE_CHECKING:
-    pass
 
 
 def onnx(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.exporting.calibration import Calibration, demo_calibration, read_calibration
@@ -37,20 +38,23 @@ class Conversion:
 
     @property
     def lxmert_task(self) -> Task:
-        """The task of one of our models. Raises ``ConversionError`` for a user's own module, which has no task."""
-        if self.model.task is None:
-            raise ConversionError(
-                f"{self.model.name} is a module of your own: only the onnx target takes such a module; tensorflow and tflite "
-                "take the classes of lxmert_export"
-            )
+        """The task of one of our models, which the converters of targets without ``own_modules`` need."""
+        assert self.model.task is not None, "plan_conversion refuses modules of others for such a target"
         return self.model.task
 
 
 def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
     """Returns the conversion of a model with these options.
 
-    Raises ``InputError`` if calibration inputs are needed, and are missing or do not fit.
+    Raises ``InputError`` if calibration inputs are needed, and are missing or do not fit, and ``ConversionError`` for a
+    user's own module if the target does not take one.
     """
+    if model.task is None and not options.row.own_modules:
+        takers = ", ".join(row.name for row in TARGETS.values() if row.own_modules)
+        raise ConversionError(
+            f"{model.name} is a module of your own: target {options.target} takes the classes of lxmert_export; export yours to "
+            f"{takers}"
+        )
     signature = options.signature or signature_of(model, options)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)

@@ -68,7 +68,7 @@ class EngineOptions:
     def of_graph(self, device: EngineDevice) -> ExportOptions:
         """Returns the options for exporting the ONNX graph of a device's engine."""
         given = {name: value for name, value in self.onnx.items() if name != "providers"}
-        fixed = None if given.get("signature") is not None else self.fixed or None
+        fixed = None if given.get("signature") is not None else self.fixed
         return ExportOptions("onnx", device.precision, fixed=fixed, **given)
 
     def _check_files(self, device: EngineDevice) -> None:

@@ -9,7 +9,9 @@ from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.exporting.activation_ranges import Batches, lint_artifact
 from lxmert_export.graphs.fp16_linter import Finding
-from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batches
+from lxmert_export.spec.user_inputs import read_user_pieces
+
+BATCH = 16  # rows of a run: every tensor of the graph is kept until its range is measured
 
 
 def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Finding]:
@@ -29,12 +31,7 @@ def lint(artifact: Artifact, calibration: str | Path | None = None) -> list[Find
         )
     batches = None
     if calibration is not None:
-        signature, limits = manifest.signature, manifest.limits
-        batches = [
-            part
-            for batch in read_user_batches(calibration, signature)
-            for part in prepare_user_inputs(calibration, batch.inputs, signature, limits)
-        ]
+        batches = read_user_pieces(calibration, manifest.signature, manifest.limits, BATCH)
     return lint_artifact(artifact, batches=batches) if manifest.precision == "fp16" else _as_fp16(artifact, batches)
 
 

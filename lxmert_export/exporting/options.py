@@ -52,6 +52,8 @@ class ExportOptions:
     parity: bool = True
 
     def __post_init__(self) -> None:
+        if not self.fixed:
+            object.__setattr__(self, "fixed", None)
         self._check_choices()
         if wrong := list(self._misplaced()):
             names = ", ".join("format" if name == "file_format" else name for name in wrong)
@@ -73,10 +75,6 @@ class ExportOptions:
     def variant(self) -> str:
         """The last part of the output's default name: ``-full-integer``, ``-keras`` or nothing."""
         return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
-
-    def given(self) -> list[str]:
-        """Returns the names of the options that differ from their defaults, target and precision aside."""
-        return [field.name for field in fields(self)[2:] if self._is_given(field.name)]
 
     def _is_given(self, name: str) -> bool:
         default = next(field.default for field in fields(self) if field.name == name)

@@ -36,7 +36,7 @@ def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
             return dict(load_file(file))
     except (OSError, ValueError, TypeError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
-    raise InputError(f"{file}: cannot be read as {what}: give a .npz or .safetensors file")
+    raise InputError(f"{file}: cannot be read as {what}: give a .npz or .safetensors file, or Polygraphy's .json")
 
 
 def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.generic]]]:

@@ -20,7 +20,9 @@ from lxmert_export.errors import LxmertExportError, RuntimeFailed
 from lxmert_export.progress import Progress, silent
 
 AnswerT = TypeVar("AnswerT", covariant=True)
+ROOT = Path(__file__).resolve().parents[2]  # where this package lies
 TIME_LIMIT = 1800  # the default, in seconds
+IN_THIS_PROCESS = "judge in this process, with time_limit=None (or save the model as a checkpoint)"
 MARK = "lxmert-export-progress"  # begins a line of progress on the child's stdout; other lines are ignored
 
 
@@ -44,9 +46,7 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
         return request.run(progress)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-judging-") as place:
         asked, answered = Path(place) / "request", Path(place) / "answer"
-        with asked.open("wb") as file:
-            # With the target's row: it may come from a module that the child does not import.
-            pickle.dump((request.artifact.target, request), file, protocol=pickle.HIGHEST_PROTOCOL)
+        _write_request(request, asked)
         with _child(asked, answered) as child:
             try:
                 in_time = _wait(child, time.monotonic() + time_limit, progress)
@@ -65,11 +65,23 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
     return answer
 
 
+def _write_request(request: Runnable[AnswerT], asked: Path) -> None:
+    """Writes a request with its target's row: that may come from a module that the child does not import.
+
+    ``RuntimeFailed``: it cannot be pickled, such as a module with a hook.
+    """
+    try:
+        with asked.open("wb") as file:
+            pickle.dump((request.artifact.target, request), file, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise RuntimeFailed(f"{IN_THIS_PROCESS}: this model cannot be sent to another: {error}") from error
+
+
 def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
     """Starts the child. It finds modules where this process does, but not in its working directory (-P)."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "lxmert_export.judging.own_process", str(asked), str(answered)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*(place for place in sys.path if place), str(ROOT)])},
         stdout=subprocess.PIPE,
         text=True,
         errors="replace",
@@ -120,17 +132,27 @@ def _report(step: str, done: int, total: int) -> None:
 def main() -> None:
     """Runs in the child: reads a request, runs it, and writes its answer or the error of this package that it raised."""
     asked, answered = map(Path, sys.argv[1:])
-    with asked.open("rb") as file:
-        target, request = pickle.load(file)
-    TARGETS.setdefault(target.name, target)
     answer: object
     try:
+        request = _read_request(asked)
         answer = request.run(_report)
     except LxmertExportError as error:
         answer = error
     unfinished = answered.with_suffix(".unfinished")
     unfinished.write_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
     unfinished.rename(answered)
+
+
+def _read_request(asked: Path) -> Runnable[object]:
+    """Reads a request, and enters its target. ``RuntimeFailed``: it holds an object of a module that is not found here."""
+    try:
+        with asked.open("rb") as file:
+            target, request = pickle.load(file)
+    except (AttributeError, ImportError) as error:
+        raise RuntimeFailed(f"{IN_THIS_PROCESS}: another process cannot read the request: {error}") from error
+    TARGETS[target.name] = target
+    loaded: Runnable[object] = request
+    return loaded
 
 
 if __name__ == "__main__":

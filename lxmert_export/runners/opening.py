@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.extras import require
-from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.runners.onnx.providers import CPU, computes_in
 from lxmert_export.runners.runner import Runner
@@ -48,9 +47,8 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), thread
         raise ArtifactError(
             f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave the number out"
         )
-    check_runnable(artifact)
-    with quiet_native_logs():
-        runner: Runner = target.runtime.opens.load()(artifact, providers, threads)
+    require(f"running {target.title} artifacts", *target.runtime.opens.needs)
+    runner: Runner = target.runtime.opens.load()(artifact, providers, threads)
     return runner
 
 

@@ -11,7 +11,7 @@ at most 1e6 in size; masks hold only 0 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lxmert_export.errors import InputError
 from lxmert_export.files.array_files import read_batches
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
-from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.signature import TASKS, Signature
 
 # No real feature or box is larger. TensorFlow's calibrator kills the process if values are near float32's largest.
 LARGEST_MAGNITUDE = 1e6
@@ -51,7 +51,6 @@ def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]
         inputs, outputs = _named(arrays, input_names), _named(arrays, output_names)
         if wrong := [name for name, array in arrays.items() if not _is_finite(array)]:
             raise InputError(f"{path}: {', '.join(wrong)} holds NaN or infinity")
-        _check_numbers(path, inputs)
         batches.append(UserBatch(inputs, outputs))
     return batches
 
@@ -65,6 +64,7 @@ def prepare_user_inputs(path: str | Path, inputs: Arrays, signature: Signature, 
         prepared = prepare_inputs(inputs, signature.of_any_batch(), limits)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    _check_numbers(path, prepared, signature)
     size, rows = signature.fixed_sizes.get("batch"), len(next(iter(prepared.values())))
     if size is None:
         return [prepared]
@@ -73,41 +73,57 @@ def prepare_user_inputs(path: str | Path, inputs: Arrays, signature: Signature, 
     return [{name: array[n : n + size] for name, array in prepared.items()} for n in range(0, rows, size)]
 
 
-def read_user_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
-    """Reads all rows of a file of inputs as one batch, even if the signature's batch axis is fixed.
+def read_user_pieces(path: str | Path, signature: Signature, limits: InputLimits, rows: int) -> list[Arrays]:
+    """Reads a file of inputs in batches of at most ``rows`` rows; if the batch axis is fixed, in whole ones of its size.
 
-    ``InputError``: as of the two functions above, or the file holds outputs, or its batches differ in length.
+    Rows that fill no fixed batch are left out. ``InputError``: as above, the file holds outputs, or it fills no batch.
     """
+    fixed = signature.fixed_sizes.get("batch")
+    size, pieces, seen = fixed or rows, [], 0
+    for batch in _inputs_alone(path, signature, limits):
+        count = len(next(iter(batch.values())))
+        seen += count
+        firsts = range(0, count - size + 1 if fixed else count, size)
+        pieces += [{name: array[n : n + size] for name, array in batch.items()} for n in firsts]
+    if not pieces:
+        raise InputError(f"{path}: has {seen} rows; the batch axis is fixed to {size}")
+    return pieces
+
+
+def _inputs_alone(path: str | Path, signature: Signature, limits: InputLimits) -> Iterator[Arrays]:
     batches = read_user_batches(path, signature)
     if any(batch.outputs for batch in batches):
         raise InputError(f"{path}: holds outputs, too: give a file that holds only inputs")
-    free = signature.of_any_batch()
-    parts = [part for batch in batches for part in prepare_user_inputs(path, batch.inputs, free, limits)]
+    for batch in batches:
+        yield from prepare_user_inputs(path, batch.inputs, signature.of_any_batch(), limits)
+
+
+def read_user_rows(path: str | Path, signature: Signature, limits: InputLimits) -> Arrays:
+    """Reads all rows of a file of inputs as one batch, even if the signature's batch axis is fixed.
+
+    ``InputError``: as of the functions above, or its batches differ in length.
+    """
+    parts = list(_inputs_alone(path, signature, limits))
     lengths = {tuple(array.shape[1:] for array in part.values()) for part in parts}
     if len(lengths) > 1:
         raise InputError(f"{path}: its batches have different numbers of words or objects: pad them to one length")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _check_numbers(path: str | Path, inputs: Arrays) -> None:
-    numbers = {name: array for name, array in inputs.items() if array.dtype.kind in "fiub"}
-    if wrong := [
-        name for name, array in numbers.items() if array.dtype.kind == "f" and _largest(array) > LARGEST_MAGNITUDE
-    ]:
-        raise InputError(
-            f"{path}: {wrong[0]} reaches {_largest(inputs[wrong[0]]):.3g}; values may be at most {LARGEST_MAGNITUDE:g}"
-        )
-    masks = {name: array for name, array in numbers.items() if name.endswith("attention_mask")}
+def _check_numbers(path: str | Path, inputs: Arrays, signature: Signature) -> None:
+    """Holds the inputs of LXMERT's own tasks to the rules above. Those of a user's own module may mean something else."""
+    if signature.task not in TASKS:
+        return
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and (largest := float(np.abs(array).max())) > LARGEST_MAGNITUDE:
+            raise InputError(f"{path}: {name} reaches {largest:.3g}; values may be at most {LARGEST_MAGNITUDE:g}")
+    masks = {name: array for name, array in inputs.items() if name.endswith("attention_mask")}
     if wrong := [name for name, mask in masks.items() if not np.isin(mask, (0, 1)).all()]:
         raise InputError(f"{path}: {', '.join(wrong)} holds other values than 0 (masked) and 1 (seen)")
 
 
 def _is_finite(array: NDArray[np.generic]) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _largest(array: NDArray[np.generic]) -> float:
-    return float(np.abs(array).max(initial=0))
 
 
 def _named(arrays: Mapping[str, NDArray[np.generic]], names: Sequence[str]) -> Arrays:

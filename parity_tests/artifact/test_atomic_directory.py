@@ -15,6 +15,8 @@ import pytest
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.atomic_directory import atomic_directory, refuse_existing, refuse_source
 
+pytestmark = pytest.mark.quick
+
 
 def write(final: Path, text: str, *, overwrite: bool = False) -> None:
     with atomic_directory(final, overwrite=overwrite) as temporary:

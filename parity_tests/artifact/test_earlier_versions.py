@@ -20,6 +20,8 @@ from lxmert_export.parity.rejudging import read_report
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run
 
+pytestmark = pytest.mark.quick
+
 ARCHIVES = Path(__file__).parent.parent / "fixtures" / "earlier_versions"
 VERSIONS = {"9dbe590": "35db714de34660e57a817423407c7a366b6be44cbf3decb8c78dff663fd59466"}
 OF_ONNX = ("onnx-fp32", "onnx-fp16", "bundle")

@@ -14,6 +14,8 @@ import transformers
 from lxmert_export.errors import ConfigError
 from lxmert_export.spec.config import FIELD_TYPES, LxmertConfig
 
+pytestmark = pytest.mark.quick
+
 COMMON = {
     "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
     "initializer_range": 0.02, "intermediate_size": 3072, "l_layers": 9, "layer_norm_eps": 1e-12,

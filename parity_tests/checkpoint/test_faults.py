@@ -21,6 +21,8 @@ from lxmert_export.spec.weight_names import weight_names
 from parity_tests.fixtures.golden_files import TRANSFORMERS
 from parity_tests.fixtures.random_models import SMALL, lively_state
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def state() -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ from parity_tests.fixtures.golden_files import TRANSFORMERS
 from parity_tests.fixtures.random_models import SMALL
 from parity_tests.fixtures.their_models import their_model
 
+pytestmark = pytest.mark.quick
+
 COUNTS: dict[Task, int] = {"model": 449, "pretraining": 473, "question-answering": 455, "nlvr2": 455}
 
 

@@ -18,6 +18,8 @@ from parity_tests.faults.torch_faults import FAULTS
 from parity_tests.fixtures.command import ROOT, refused, run, run_apart
 from parity_tests.fixtures.random_models import TINY, lively_model
 
+pytestmark = pytest.mark.quick
+
 MOST_MODULES = 600  # as many as `--help` may import
 
 

@@ -14,6 +14,8 @@ from lxmert_export.cli.export import onnx, tensorflow, tflite
 from lxmert_export.cli.parity import parity, verify
 from lxmert_export.runners.onnx.providers import CPU
 
+pytestmark = pytest.mark.quick
+
 # Where a command spells something another way than Python: name of the option, what its default means there.
 SPELLED: dict[str, Callable[[Any], dict[str, Any]]] = {
     "no_parity": lambda value: {"parity": not value},

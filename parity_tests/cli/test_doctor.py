@@ -16,6 +16,8 @@ from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Capability as ComputeCapability
 from lxmert_export.engines.gpus import Gpu, find_gpus
 
+pytestmark = pytest.mark.quick
+
 RTX, CLASSIC = "run TensorRT-RTX engines", "build and run TensorRT engines"
 
 

@@ -17,6 +17,8 @@ from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ArtifactError, CheckpointError
 from lxmert_export.files.hub import DEMO_DIRECTORY
 
+pytestmark = pytest.mark.quick
+
 KINDS = {
     "model.tflite": "a TFLite model",
     "model.keras": "a Keras model",

@@ -12,6 +12,8 @@ from lxmert_export.engines.gpus import Gpu, find_gpus
 from lxmert_export.errors import ConversionError
 from parity_tests.engines.test_targets import refused
 
+pytestmark = pytest.mark.quick
+
 
 def write_nvidia_smi(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     program = place / "nvidia-smi"

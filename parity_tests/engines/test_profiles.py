@@ -23,6 +23,8 @@ from lxmert_export.errors import ConfigError, InputError
 from lxmert_export.spec.signature import DYNAMIC_AXES, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import SMALL
 
+pytestmark = pytest.mark.quick
+
 FULL = SMALL.replace(max_position_embeddings=512)
 SIGNATURE = task_signature(FULL, "question-answering")
 

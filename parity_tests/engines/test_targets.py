@@ -20,6 +20,8 @@ from lxmert_export.engines.options import OPTIONS, BuildOptions
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.signature import Precision
 
+pytestmark = pytest.mark.quick
+
 NAMED = tuple(target for target in DEVICES if target != "this-gpu")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 # Written out rather than read from the module: what may be asked for, by target.

@@ -13,6 +13,9 @@ from lxmert_export.errors import ConversionError
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.onnx.test_converter import RETRIEVAL, Retrieval
+
+pytestmark = pytest.mark.quick
 
 SIGNATURE = task_signature(TINY, "model")
 
@@ -81,6 +84,16 @@ def test_what_is_said_twice_and_is_the_same_is_heeded(tmp_path: Path) -> None:
     assert lx.export("onnx", model, tmp_path / "out", task="model", parity=False).manifest.task == "model"
 
 
-def test_the_options_that_were_given_are_told() -> None:
-    assert ExportOptions("onnx").given() == []
-    assert ExportOptions("onnx", "fp16", hidden_states=True, opset=20).given() == ["hidden_states", "opset"]
+def test_no_fixed_axes_are_as_good_as_none() -> None:
+    options = ExportOptions("onnx", signature=task_signature(TINY, "model"), fixed={})
+    assert options.fixed is None and options == ExportOptions("onnx", signature=task_signature(TINY, "model"))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("target", ["tensorflow", "tflite"])
+def test_a_module_of_your_own_is_refused_by_targets_that_take_none(target: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConversionError, match=f"module of your own: target {target} takes the classes .* export yours to onnx"
+    ):
+        lx.export(target, Retrieval().eval(), tmp_path / "out", signature=RETRIEVAL)
+    assert not any(tmp_path.iterdir())

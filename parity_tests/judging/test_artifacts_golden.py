@@ -13,6 +13,8 @@ from lxmert_export.api.export import export
 from parity_tests.fixtures.golden_comparison import LARGEST_SCORE, LEAST_FLOOR, rms
 from parity_tests.fixtures.golden_files import CHECKPOINTS, model_inputs, recorded
 
+pytestmark = pytest.mark.quick
+
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
     "saved-model": ("tensorflow", {}),

@@ -7,6 +7,8 @@ import pytest
 
 from lxmert_export.parity.figures import HISTOGRAM_EDGES, Choices, WorstInput, measure_figures
 
+pytestmark = pytest.mark.quick
+
 ONE = np.array([[1.0, 2.0], [4.0, -8.0]])
 
 

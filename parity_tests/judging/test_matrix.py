@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,23 @@ def test_a_runtime_that_crashes_or_hangs_takes_nothing_with_it(place: Path, arri
     request = JudgingRequest(open_artifact(place / "fp32"), arrival, {}, {}, ())  # type: ignore[arg-type]
     with pytest.raises(RuntimeFailed, match=saying):
         run_within(request, 3)
+
+
+class Unfindable:
+    """Of a module that no other process finds, as the classes of a notebook are."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return attrgetter("no_such_name"), (None,)
+
+
+@pytest.mark.parametrize(
+    ("samples", "saying"),
+    [(lambda: None, "this model cannot be sent to another"), (Unfindable(), "another process cannot read the request")],
+)
+def test_what_another_process_cannot_have_is_said(place: Path, samples: Any, saying: str) -> None:
+    request = JudgingRequest(open_artifact(place / "fp32"), samples, {}, {}, ())
+    with pytest.raises(RuntimeFailed, match=f"judge in this process, with time_limit=None.*: {saying}"):
+        run_within(request, 60)
 
 
 def test_a_runtime_that_fails_alone_is_a_failure_as_among_others(place: Path) -> None:

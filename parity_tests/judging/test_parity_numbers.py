@@ -35,6 +35,8 @@ from lxmert_export.spec.sample_inputs import (
 from lxmert_export.spec.signature import ANSWER_OUTPUT, TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import SMALL
 
+pytestmark = pytest.mark.quick
+
 SIGNATURE = Signature("custom", (), (TensorSpec("out", "float32", ("batch", 4)),))
 NO_SAMPLES = SampleInputs((Family("plain", ()),), ())
 MIXED = ("fp32", "fp16")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from lxmert_export.api.artifact import load_artifact
@@ -18,12 +22,13 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.runners.onnx import emulator
+from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.exports import Exports
-from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_model
+from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_inputs, lively_model
 
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
@@ -152,3 +157,45 @@ def test_a_fault_of_ours_is_not_taken_for_a_damaged_file(
     with pytest.raises(type(error)) as raised:
         open_emulator(artifact)
     assert raised.value is error
+
+
+def test_a_full_disk_under_the_emulator_is_told_as_it_is(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    artifact = written("emulated", exports)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ir, "save", full)
+    with pytest.raises(ArtifactError, match=f"its float32 copy does not fit in {tmp_path}: set TMPDIR"):
+        open_emulator(artifact)
+
+
+def test_a_provider_that_does_not_start_is_not_believed(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime itself goes on with the CPU, whose float32 arithmetic would count as fp16's."""
+    artifact = written("onnx", exports)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FellBack)
+    with pytest.raises(
+        ArtifactError, match="could not start CUDAExecutionProvider and fell back to CPUExecutionProvider"
+    ):
+        load_artifact(artifact.path, providers=["CUDAExecutionProvider"])
+
+
+class FellBack:
+    def __init__(self, *arguments: object, **options: object) -> None:
+        pass
+
+    def get_providers(self) -> list[str]:
+        return [CPU]
+
+
+@pytest.mark.tensorflow
+def test_a_runner_under_another_signature_closes_with_the_first(exports: Exports) -> None:
+    artifact = exports.lively("tensorflow", "question-answering", TINY)
+    with load_artifact(artifact.path) as runner:
+        other = runner.under("serving_int64")
+    inputs = {name: tensor.numpy() for name, tensor in lively_inputs(TINY).items()}
+    with pytest.raises(ArtifactError, match="this runner is closed"):
+        other.run(inputs)

@@ -11,6 +11,8 @@ from lxmert_export.model.lxmert import MODELS, LxmertForPreTraining, LxmertModel
 from lxmert_export.spec.signature import TASKS, Task
 from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_inputs, lively_labels, lively_model
 
+pytestmark = pytest.mark.quick
+
 F64 = torch.float64
 
 

@@ -8,6 +8,8 @@ from safetensors import safe_open
 from parity_tests.fixtures.golden_comparison import LARGEST_SCORE, scores
 from parity_tests.fixtures.golden_files import CHECKPOINTS, GOLDEN
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_every_recorded_tensor(name: str) -> None:

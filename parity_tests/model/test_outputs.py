@@ -11,6 +11,8 @@ from transformers.models.lxmert import modeling_lxmert as theirs
 from lxmert_export.model import outputs as ours
 from lxmert_export.model.outputs import LxmertForPreTrainingOutput, LxmertForQuestionAnsweringOutput
 
+pytestmark = pytest.mark.quick
+
 THEIR_NAMES = ("LxmertModelOutput", "LxmertForPreTrainingOutput", "LxmertForQuestionAnsweringOutput")
 
 

@@ -12,6 +12,8 @@ from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import INPUT_NAMES, SMALL, lively_inputs, lively_model
 
+pytestmark = pytest.mark.quick
+
 OUTPUTS: dict[Task, list[str]] = {
     "model": ["language_output", "vision_output", "pooled_output"],
     "pretraining": ["prediction_logits", "cross_relationship_score", "question_answering_score"],

@@ -292,7 +292,7 @@ def test_a_users_own_module(tmp_path: Path) -> None:
     assert module.body.config.output_attentions is False
 
 
-class MixedDtypes(Retrieval):
+class WholeTimesFraction(Retrieval):
     """Multiplies whole numbers by a fraction, which PyTorch computes in floating point."""
 
     def forward(self, input_ids: Tensor, visual_feats: Tensor, visual_pos: Tensor, prior: Tensor) -> dict[str, Tensor]:
@@ -300,9 +300,16 @@ class MixedDtypes(Retrieval):
         return super().forward(input_ids, visual_feats, visual_pos, prior + first)
 
 
-def test_whole_numbers_times_a_fraction_stay_fractions(tmp_path: Path) -> None:
-    signature = Signature("mixed", RETRIEVAL.inputs, RETRIEVAL.outputs)
-    artifact = lx.export("onnx", MixedDtypes().eval(), tmp_path / "out", signature=signature)
+class OverWords(Retrieval):
+    """Divides by the number of words, which is an integer of the graph."""
+
+    def forward(self, input_ids: Tensor, visual_feats: Tensor, visual_pos: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        return super().forward(input_ids, visual_feats, visual_pos, prior / input_ids.shape[1])
+
+
+@pytest.mark.parametrize("module", [WholeTimesFraction, OverWords])
+def test_operators_that_mix_dtypes_compute_as_in_pytorch(module: type[Retrieval], tmp_path: Path) -> None:
+    artifact = lx.export("onnx", module().eval(), tmp_path / "out", signature=RETRIEVAL)
     assert artifact.report is not None and artifact.report.passed
 
 

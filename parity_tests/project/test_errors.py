@@ -11,6 +11,8 @@ import lxmert_export as lx
 from lxmert_export import errors
 from lxmert_export.errors import first_line
 
+pytestmark = pytest.mark.quick
+
 
 def below(kind: type[Exception]) -> Iterator[type[Exception]]:
     for child in kind.__subclasses__():

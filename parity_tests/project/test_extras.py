@@ -15,6 +15,8 @@ from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 
+pytestmark = pytest.mark.quick
+
 
 def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """From now on these modules are not installed."""

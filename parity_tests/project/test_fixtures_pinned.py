@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lxmert_export.artifact.manifest import sha256
 from parity_tests.fixtures.golden_files import GOLDEN
+
+pytestmark = pytest.mark.quick
 
 PINNED = {
     "original/nlvr2/BEST.pth": "382219afb87eabb78270a8cb3132ed1cf8e8003be15186c14c569170dd293764",

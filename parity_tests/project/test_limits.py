@@ -11,6 +11,8 @@ import pytest
 from docs.map import circles_of, floors_of, read_rooms
 from parity_tests.fixtures.command import ROOT
 
+pytestmark = pytest.mark.quick
+
 LONGEST_FUNCTION, LONGEST_FILE = 80, 400
 EXCEPTIONS = {"lxmert_export/model/lxmert.py"}  # the arithmetic reads in one piece
 FILES = sorted(

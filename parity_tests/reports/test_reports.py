@@ -30,6 +30,8 @@ from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.sample_reports import NASTY, full_report, nothing_compared, passing_report, unproven_report
 
+pytestmark = pytest.mark.quick
+
 SCHEMA = json.loads(files("lxmert_export").joinpath("parity/report.schema.json").read_text("utf-8"))
 KINDS: dict[str, Callable[[], ParityReport]] = {
     "pass": passing_report,

@@ -13,6 +13,8 @@ from lxmert_export.parity.pages.terminal import print_report
 from lxmert_export.parity.report import ParityReport
 from parity_tests.fixtures.sample_reports import NASTY, full_report, nothing_compared, passing_report
 
+pytestmark = pytest.mark.quick
+
 
 def printed(report: ParityReport, width: int) -> str:
     console = Console(file=io.StringIO(), width=width)

@@ -16,6 +16,8 @@ from parity_tests.fixtures.golden_comparison import LARGEST_SCORE, scores
 from parity_tests.fixtures.golden_files import CHECKPOINTS
 from parity_tests.fixtures.keras_models import CalledAsInPytorch
 
+pytestmark = pytest.mark.quick
+
 # The faults that move the recordings least, and the recording that each is looked for in: transformers' TensorFlow model could
 # not take a visual mask at all, and nothing of its object head was recorded. Measured: 132 floors or more.
 LEAST = {

@@ -17,6 +17,8 @@ from lxmert_export.tokenizer.fast import LxmertTokenizerFast
 from lxmert_export.tokenizer.pure import LxmertTokenizer
 from parity_tests.tokenizer.tokenizer_recording import VOCABULARY
 
+pytestmark = pytest.mark.quick
+
 OURS = (LxmertTokenizerFast, LxmertTokenizer)
 Ours = type[LxmertTokenizerFast] | type[LxmertTokenizer]
 GOOD = VOCABULARY.read_bytes()

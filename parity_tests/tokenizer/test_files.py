@@ -23,6 +23,8 @@ from lxmert_export.tokenizer.pure import LxmertTokenizer
 from lxmert_export.tokenizer.settings import NO_LIMIT
 from parity_tests.tokenizer.tokenizer_recording import VOCABULARY
 
+pytestmark = pytest.mark.quick
+
 OURS = (LxmertTokenizerFast, LxmertTokenizer)
 Ours = type[LxmertTokenizerFast] | type[LxmertTokenizer]
 FOUR_FILES = {"vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}

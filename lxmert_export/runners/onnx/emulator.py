@@ -7,6 +7,7 @@ and back. A LayerNormalization or an Attention in half precision is rounded at e
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from lxmert_export.spec.signature import Signature
 
 HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 EMULATED_FILE = "emulated.onnx"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EmulatedOnnxRunner(Runner):
@@ -108,6 +110,10 @@ def write_emulated(source: Path, target: Path, precision: str, exposed: Collecti
     try:  # only now are weights read
         ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise ArtifactError(
+                f"{source}: its float32 copy does not fit in {target.parent.parent}: set TMPDIR to a directory with more room"
+            ) from error
         raise ArtifactError(f"{source}: its weights cannot be read: {first_line(error)}") from error
 
 

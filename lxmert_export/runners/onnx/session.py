@@ -97,9 +97,14 @@ def open_session(
         # Prepacking would hold every weight twice, and this graph is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
+        session = onnxruntime.InferenceSession(content or str(path), options, providers=list(providers))
     except FAILURES as error:
         raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
+    if (used := session.get_providers()[0]) != providers[0]:
+        raise ArtifactError(
+            f"{path}: onnxruntime could not start {providers[0]} and fell back to {used}; what it wrote above says why"
+        )
+    return session
 
 
 def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:

@@ -25,20 +25,20 @@ class SavedModelRunner(Runner):
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
 
-    def __init__(
-        self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow", serve: str = SERVED
-    ) -> None:
+    def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow") -> None:
         super().__init__(name, signature, limits)
+        self._others: list[Runner] = []  # under other signatures
         try:
             # The signatures work only as long as the loaded object exists.
             with glob_free(path) as plain:
                 self._loaded: Any = tf.saved_model.load(str(plain))
-            self._serve: Any = self._loaded.signatures[serve]
+            self._serve: Any = self._loaded.signatures[SERVED]
         except (OSError, KeyError, IndexError, ValueError, TypeError, tf.errors.OpError) as error:
             raise ArtifactError(f"{path}: TensorFlow cannot serve it: {first_line(error)}") from error
 
     def under(self, signature: str) -> Runner:
         other = copy(self)
+        self._others.append(other)
         other.name = f"{self.name} {signature}"
         try:
             other._serve = self._loaded.signatures[signature]
@@ -54,4 +54,6 @@ class SavedModelRunner(Runner):
         return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs if spec.name in outputs}
 
     def release(self) -> None:
+        for other in self._others:
+            other.close()
         self._loaded = self._serve = None

@@ -58,4 +58,5 @@ def open_tflite(artifact: Artifact, providers: Sequence[str], threads: int | Non
     """Opens the runner of a TFLite artifact."""
     manifest = artifact.manifest
     file = artifact.file(TFLITE_FILE)
-    return LiteRtRunner(file, manifest.signature, manifest.limits, threads=threads, name=artifact.name)
+    with quiet_native_logs():
+        return LiteRtRunner(file, manifest.signature, manifest.limits, threads=threads, name=artifact.name)
