@@ -31,7 +31,7 @@ test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite; it
 	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10
 
 quick: $(VENV)/.ready ## Run what to run between commits: one export a target, the golden files, the command line
-	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10 -m quick
+	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10 -m "quick and not oracle and not browser"
 
 check: $(VENV)/.ready ## Check lint, format, types, import contracts, generated docs, and that every test can be collected
 	$(BIN)/ruff check .

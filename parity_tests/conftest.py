@@ -27,22 +27,49 @@ torch._dynamo.config.fake_tensor_cache_enabled = False
 torch.set_num_threads(1)
 
 
-# What the tests of a folder need, and those that use a fixture; other tests say it themselves.
-FOLDERS = {"tensorflow": "tensorflow"}
+# What the tests of a folder or a file need, those that use a fixture, and those of a parameter whose name begins so. Other
+# tests say it themselves.
+FOLDERS = {"tensorflow": "tensorflow", "tflite": "tensorflow"}
+FILES = {
+    "artifact/test_awkward_names": "tensorflow",
+    "artifact/test_damaged_models": "tensorflow",
+    "benchmarks/test_study_slice": "tensorflow",
+    "engines/test_before_a_build": "tensorrt",
+    "engines/test_converter": "tensorrt",
+    "engines/test_refusals": "tensorrt",
+    "engines/test_runner": "tensorrt",
+    "judging/test_artifacts_golden": "tensorflow",
+    "judging/test_runners": "tensorflow",
+    "project/test_errors": "tensorflow",
+}
+PARAMETERS = {"tensorflow": "tensorflow", "tflite": "tensorflow", "saved": "tensorflow", "keras": "tensorflow"}
 FIXTURES = {"oracle_python": "oracle", "browser": "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test with what it needs."""
     for item in items:
-        folder = item.path.parent.name
-        needs = {FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURES}
-        for need in {*needs, *([FOLDERS[folder]] if folder in FOLDERS else [])}:
-            item.add_marker(need)
+        folder, file = item.path.parent.name, f"{item.path.parent.name}/{item.path.stem}"
+        given = getattr(getattr(item, "callspec", None), "params", {}).values()
+        needs = {FIXTURES.get(name) for name in getattr(item, "fixturenames", ())} | {
+            FOLDERS.get(folder),
+            FILES.get(file),
+        }
+        needs |= {need for value in given for start, need in PARAMETERS.items() if str(value).startswith(start)}
+        for need in needs - {None}:
+            item.add_marker(str(need))
 
 
 def pytest_collection_finish() -> None:
     """Takes what all test modules have imported out of garbage collection, which would go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_collection() -> Iterator[None]:
+    """Takes what a module's tests leave behind out of garbage collection; TFLite's conversions collect each time."""
+    yield
     gc.collect()
     gc.freeze()
 

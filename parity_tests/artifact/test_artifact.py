@@ -154,6 +154,7 @@ def test_odd_manifests(changes: dict[str, Any], message: str, copy: Path) -> Non
         lx.load_artifact(copy)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("changes", "file"),
     [

@@ -134,6 +134,7 @@ def test_an_attention_of_another_form_is_not_emulated(exports: Exports, tmp_path
 BUILT: list[tuple[Precision, lx.LxmertConfig]] = [("fp32", TINY), ("fp16", TINY), ("fp16", WIDE), ("bf16", WIDE)]
 
 
+@pytest.mark.tensorrt
 @pytest.mark.parametrize(("precision", "config"), BUILT, ids=["fp32", "fp16", "fp16-fused", "bf16-fused"])
 def test_tensorrt_builds_it(precision: Precision, config: lx.LxmertConfig, exports: Exports, tmp_path: Path) -> None:
     """Heads of 64 in half precision have a fused kernel; all others are built as TensorRT takes the attention apart."""
