@@ -83,7 +83,8 @@ class ExportOptions:
     def _check_choices(self) -> None:
         convertible = tuple(name for name, row in TARGETS.items() if row.converter is not None)
         if self.target not in convertible:
-            raise ConversionError(f"unknown target {self.target!r}; choose from {', '.join(convertible)}")
+            engines = "; lx.build_engine builds engines" if self.target in TARGETS else ""
+            raise ConversionError(f"unknown target {self.target!r}; choose from {', '.join(convertible)}{engines}")
         if self.precision not in self.row.precisions:
             raise ConversionError(
                 f"target {self.target} has no precision {self.precision!r}; choose from {', '.join(self.row.precisions)}"

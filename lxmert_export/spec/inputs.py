@@ -50,6 +50,8 @@ def prepare_inputs(
     - a mask of one of LXMERT's tasks holds other values than 0 and 1,
     - unless ``allow_nonfinite``, a number is NaN or infinite.
     """
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"inputs are a dictionary of arrays by name, not {type(inputs).__name__}")
     given = {name: _as_array(value, name) for name, value in inputs.items() if value is not None}
     known = {spec.name for spec in signature.inputs}
     if unknown := sorted(set(given) - known):
@@ -132,7 +134,7 @@ def _check_finite(array: NDArray[np.generic], name: str) -> None:
     """``InputError``: a number is NaN or infinite. An int8 model would answer such inputs like any others."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(
-            f"{name} holds NaN or infinity: mend the features, or call run(…, allow_nonfinite=True) to see what comes out"
+            f"{name} holds NaN or infinity: mend its numbers, or call run(…, allow_nonfinite=True) to see what comes out"
         )
 
 

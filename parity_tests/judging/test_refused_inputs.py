@@ -80,6 +80,12 @@ def test_tensors_and_lists_are_taken_as_they_are(change: Any) -> None:
         np.testing.assert_allclose(found[name], array, rtol=0.01)
 
 
+@pytest.mark.parametrize("inputs", [None, [1], np.zeros(3)])
+def test_what_is_no_dictionary_is_refused(inputs: Any) -> None:
+    with pytest.raises(InputError, match="inputs are a dictionary of arrays by name, not"):
+        prepare_inputs(inputs, SIGNATURE, LIMITS)
+
+
 def test_none_is_left_out() -> None:
     bare = {name: value for name, value in given().items() if "mask" not in name and "type" not in name}
     wanted = prepare_inputs(bare, SIGNATURE, LIMITS)
