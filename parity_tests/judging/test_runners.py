@@ -183,6 +183,20 @@ def test_a_provider_that_does_not_start_is_not_believed(exports: Exports, monkey
         load_artifact(artifact.path, providers=["CUDAExecutionProvider"])
 
 
+def test_cuda_is_told_not_to_compute_float32_in_tf32(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact, asked = written("onnx", exports), []
+
+    class Noting(FellBack):
+        def __init__(self, *arguments: object, providers: object) -> None:
+            asked.append(providers)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Noting)
+    with pytest.raises(ArtifactError, match="could not start"):
+        load_artifact(artifact.path, providers=["CUDAExecutionProvider", CPU])
+    assert asked == [[("CUDAExecutionProvider", {"use_tf32": "0"}), (CPU, {})]]
+
+
 class FellBack:
     def __init__(self, *arguments: object, **options: object) -> None:
         pass
