@@ -28,10 +28,10 @@ train-demo: $(VENV)/.ready ## Train the built-in checkpoint again (under 45 minu
 	$(BIN)/python -m lxmert_export.training
 
 test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite; its ten slowest tests are listed at the end
-	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10
+	$(BIN)/python -m pytest --durations=10 $(TEST_ARGS)
 
 quick: $(VENV)/.ready ## Run what to run between commits: one export a target, the golden files, the command line
-	$(BIN)/python -m pytest $(TEST_ARGS) --durations=10 -m "quick and not oracle and not browser"
+	$(BIN)/python -m pytest --durations=10 $(TEST_ARGS) -m "quick and not oracle and not browser"
 
 check: $(VENV)/.ready ## Check lint, format, types, import contracts, generated docs, and that every test can be collected
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from benchmarks.measuring import machine
 
 PAGE = Path(__file__).with_name("suite.md")
 DURATION = re.compile(r"([\d.]+)s (?:call|setup|teardown) +parity_tests/(\w+)/(\w+)\.py::(.+)")
-SUMMARY = re.compile(r"(\d+ passed.*) in ([\d.]+)s")
+SUMMARY = re.compile(r"((?:\d+ failed, )?\d+ passed.*) in ([\d.]+)s")
 SLOWEST = 20
 BEFORE = "3,532 passed in 34.0 minutes, 64.4 minutes of both together"
 

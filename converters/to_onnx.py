@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18
 from torch import Tensor, nn
-from torch.onnx._internal.exporter import _fx_passes
 
 from converters.onnx.graph import TRANSPOSED, make_lean
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
@@ -191,15 +191,17 @@ def _skip_decomposition(program: torch.export.ExportedProgram) -> bool:
 @contextmanager
 def _no_type_promotion() -> Iterator[None]:
     """Skips the exporter's type promotion, a quarter of the time. A PyTorch that names the pass otherwise runs it."""
-    name, promote = "insert_type_promotion_nodes", getattr(_fx_passes, "insert_type_promotion_nodes", None)
-    if promote is None:
+    try:
+        passes: Any = import_module("torch.onnx._internal.exporter._fx_passes")
+        promote = passes.insert_type_promotion_nodes
+    except (ImportError, AttributeError):
         yield
         return
-    setattr(_fx_passes, name, lambda graph_module: None)
+    passes.insert_type_promotion_nodes = lambda graph_module: None
     try:
         yield
     finally:
-        setattr(_fx_passes, name, promote)
+        passes.insert_type_promotion_nodes = promote
 
 
 def _mixes_dtypes(node: torch.fx.Node) -> bool:

@@ -21,7 +21,7 @@ from parity_tests.faults.keras_faults import FAULTS
 from parity_tests.fixtures.random_models import SMALL, lively_model
 
 # One layer of each kind more than the least: a fault in one of two layers must show as well.
-CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1, num_attention_heads=2)
+CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1)
 DETECTABLE = 20.0
 KERAS_TWIN = converters.to_tensorflow.keras_twin
 SAVE = converters.to_tensorflow.convert_to_saved_model
