@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,3 +68,16 @@ def test_a_runner_needs_its_runtime_alone(exports: Exports, tmp_path: Path, monk
     without(monkeypatch, "onnxruntime")
     with pytest.raises(MissingExtra, match="running ONNX artifacts"):
         lx.load_artifact(graph.path)
+
+
+@pytest.mark.tensorflow
+def test_an_artifact_that_was_not_run_is_not_vouched_for(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = shutil.copytree(exports.lively("onnx", "question-answering", TINY, precision="fp16").path, tmp_path / "half")
+    lite = shutil.copytree(exports.lively("tflite", "question-answering", TINY).path, tmp_path / "lite")
+    without(monkeypatch, "onnx_ir")
+    assert check_here([half, lite]).vouched == ("half",)
+    without(monkeypatch, "onnxruntime")
+    report = check_here([half, lite])
+    assert report.vouched == () and not any("was emulated at export" in note for note in report.notes)
