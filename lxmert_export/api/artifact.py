@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.errors import InputError
+from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.runner import Runner
@@ -30,5 +31,5 @@ def check_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> 
     """``InputError``: ``providers`` were given, but none of the artifacts takes any. They must not be ignored silently."""
     if tuple(providers) != (CPU,) and not any(artifact.target.runtime.providers for artifact in artifacts):
         raise InputError(
-            f"{artifacts[0].path}: providers (--provider) are for ONNX artifacts, and this is not one: leave them out"
+            f"{artifacts[0].path}: {option('providers')} is for ONNX artifacts, and this is not one: leave it out"
         )

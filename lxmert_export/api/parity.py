@@ -25,6 +25,7 @@ from lxmert_export.judging.by_laws import law_not_run
 from lxmert_export.judging.own_inputs import RECORDINGS, read_own_inputs, read_recording
 from lxmert_export.judging.own_process import TIME_LIMIT, run_within
 from lxmert_export.judging.pairs import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
+from lxmert_export.option_names import option
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.rejudging import judge_again, read_report, regressions
 from lxmert_export.parity.report import ParityReport
@@ -94,7 +95,7 @@ def check_parity(
         provenance = _provenance(reference="golden files")
         return replace(report, required=tuple(require_targets), provenance=provenance)
     if device_reports:
-        raise InputError("device reports are judged by their bundles' golden files: leave --checkpoint out")
+        raise InputError(f"device reports are judged by their bundles' golden files: leave {option('checkpoint')} out")
     require("the reference", TORCH)
     check_own_converters()
     from lxmert_export.reference.by_checkpoint import Contest, check_against_module
@@ -123,10 +124,12 @@ def check_parity(
 
 def _check_needs_no_checkpoint(find_divergence: bool, *, own: bool) -> None:
     if find_divergence:
-        raise InputError("--locate compares each layer with the checkpoint's: give --checkpoint")
+        raise InputError(
+            f"{option('find_divergence')}: compares each layer with the checkpoint's: give {option('checkpoint')}"
+        )
     if own:
         raise InputError(
-            "your own inputs, recorded outputs and named models are judged by a checkpoint: give --checkpoint"
+            f"your own inputs, recorded outputs and named models are judged by a checkpoint: give {option('checkpoint')}"
         )
 
 
@@ -212,7 +215,9 @@ def _other_checkpoints(artifacts: Sequence[Artifact], source: ModelToExport, *, 
         if ours and (theirs := artifact.manifest.checkpoint.get("sha256")) and theirs != ours
     ]
     if lines and not allow:
-        raise ArtifactError(f"{lines[0]}; give --allow-other-checkpoint to judge it by that checkpoint all the same")
+        raise ArtifactError(
+            f"{lines[0]}; give {option('allow_other_checkpoint', True)} to judge it by that checkpoint all the same"
+        )
     return lines
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lxmert_export.checkpoint.files import RawWeights, shortened
 from lxmert_export.errors import CheckpointError
+from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, Weight, weight_names
@@ -139,12 +140,23 @@ def infer_config(named: Named, num_attention_heads: int | None) -> LxmertConfig:
             values[field] = shapes[name][axis]
     if missing := [SIZE_PLACES[field][0] for field in ("hidden_size", "visual_feat_dim") if field not in values]:
         raise CheckpointError(f"not a whole LXMERT checkpoint: {shortened(missing)} not found")
-    values["num_attention_heads"] = num_attention_heads or max(1, values["hidden_size"] // HEAD_SIZE)
+    values["num_attention_heads"] = _head_count(values["hidden_size"], num_attention_heads)
     heads = {name.split(".")[0] for name in shapes}
     values |= {"task_qa": "answer_head" in heads, "task_obj_predict": "object_head" in heads}
     for target in ("obj", "attr", "feat"):
         values[f"visual_{target}_loss"] = f"object_head.targets.{target}.weight" in shapes
     return LxmertConfig(**values)
+
+
+def _head_count(hidden_size: int, given: int | None) -> int:
+    """The number of attention heads that was given, or else the guess. ``CheckpointError``: it does not divide the width."""
+    count = given or max(1, hidden_size // HEAD_SIZE)
+    if hidden_size % count:
+        setter, guess = option("num_attention_heads"), "" if given else ", guessed from hidden size / 64,"
+        raise CheckpointError(
+            f"{setter}: {count}{guess} does not divide the hidden size {hidden_size}: give one that does"
+        )
+    return count
 
 
 def _shape(named: Named, name: str, row: Weight) -> tuple[int, ...]:

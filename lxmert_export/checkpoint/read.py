@@ -17,6 +17,7 @@ from lxmert_export.checkpoint.files import find_weight_file, read_weights, short
 from lxmert_export.checkpoint.mapped_memory import MappedFiles
 from lxmert_export.errors import CheckpointError, ConfigError
 from lxmert_export.files import hub
+from lxmert_export.option_names import option
 from lxmert_export.spec.config import CONFIG_FILE, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
@@ -97,7 +98,8 @@ def read_checkpoint(
     if guessed:
         heads = config.num_attention_heads
         counted = f"{heads} attention head{'s' * (heads > 1)}"
-        LOGGER.warning("%s: %s, guessed from hidden size / 64; --num-attention-heads sets it", name_or_path, counted)
+        setter = option("num_attention_heads")
+        LOGGER.warning("%s: %s, guessed from hidden size / 64; %s sets it", name_or_path, counted, setter)
     return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed)
 
 
@@ -111,7 +113,7 @@ def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig
     try:
         return config.replace(num_attention_heads=num_attention_heads)
     except ConfigError as error:
-        raise CheckpointError(f"num_attention_heads: {error}") from error
+        raise CheckpointError(f"{option('num_attention_heads')}: {error}") from error
 
 
 def _under_our_names(named: Named, config: LxmertConfig) -> tuple[dict[str, Tensor], list[str]]:

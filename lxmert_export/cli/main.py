@@ -18,6 +18,7 @@ from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_repo
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.native_logs import show_native_logs
+from lxmert_export.option_names import named_as_flags
 from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.report import ParityError
 
@@ -243,7 +244,8 @@ def main() -> None:
     try:
         for argument in arguments:
             check_spelling(argument)
-        app(args=[argument for argument in arguments if argument != "--debug"])
+        with named_as_flags():
+            app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
         show_report(error.report, verdict=False)  # the error's own line is the verdict
         _fail(error, PARITY_FAILED, debug)

@@ -35,6 +35,7 @@ from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
@@ -53,13 +54,18 @@ TRTEXEC = {
 
 def check_bundle(device: EngineDevice, *, parity: bool) -> None:
     """Raises ``ConversionError`` for options that a bundle cannot carry to a device, or that prevent verification there."""
+    bundle, strip, cache, no_parity = (
+        option("bundle"), option("strip"), option("timing_cache"), option("parity", False),
+    )  # fmt: skip
     if device.options.strip:
-        raise ConversionError("--bundle: an engine of --strip computes nothing until it is refitted: leave --strip out")
+        raise ConversionError(
+            f"{bundle}: an engine of {strip} computes nothing until it is refitted: leave {strip} out"
+        )
     if device.options.timing_cache is not None:
-        raise ConversionError("--bundle: a timing cache belongs to the device that wrote it: leave --timing-cache out")
+        raise ConversionError(f"{bundle}: a timing cache belongs to the device that wrote it: leave {cache} out")
     if not parity:
         raise ConversionError(
-            "--bundle: the device must run golden inputs, and --no-parity writes none: leave --no-parity out"
+            f"{bundle}: the device must run golden inputs, and {no_parity} writes none: leave {no_parity} out"
         )
 
 
@@ -212,8 +218,8 @@ def trtexec_line(
     for number, profile in enumerate(profiles):
         words += [f"--profile={number}"] if len(profiles) > 1 else []
         shapes = profile.shapes(signature)
-        for place, option in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
-            words.append(f"{option}=" + ",".join(f"{n}:{'x'.join(map(str, s[place]))}" for n, s in shapes.items()))
+        for place, flag in enumerate(("--minShapes", "--optShapes", "--maxShapes")):
+            words.append(f"{flag}=" + ",".join(f"{n}:{'x'.join(map(str, s[place]))}" for n, s in shapes.items()))
     return " \\\n  ".join(map(shlex.quote, words))
 
 
@@ -307,7 +313,7 @@ def check_archive(archive: Path, *, overwrite: bool) -> None:
         raise ArtifactError(f"{archive}: exists and is not a file; choose another output")
     if archive.exists() and not overwrite:
         raise ArtifactError(
-            f"{archive}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
+            f"{archive}: exists already; {option('overwrite', True)} replaces it, another name (-o) keeps it"
         )
 
 

@@ -13,6 +13,7 @@ from lxmert_export.exporting.calibration import Calibration, demo_calibration, r
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.extras import PICTURES, require
+from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Signature, Task, task_signature
 
@@ -86,7 +87,8 @@ def _calibration(model: ModelToExport, signature: Signature, options: ExportOpti
         return read_calibration(options.calibration, signature, InputLimits.of(model.config))
     if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
         raise InputError(
-            "full-integer measures ranges on real inputs: give yours with --calibration FILE (.npz, .safetensors or .json)"
+            f"{option('full_integer')}: measures ranges on real inputs: give yours as {option('calibration')} (.npz, "
+            ".safetensors or .json)"
         )
     require("drawing scenes to calibrate on", *PICTURES)
     return demo_calibration(signature)

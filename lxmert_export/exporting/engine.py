@@ -25,6 +25,7 @@ from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.fp16_lint import lint
+from lxmert_export.option_names import option
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.signature import Precision
@@ -44,12 +45,12 @@ def check_source(artifact: Artifact, precision: Precision | None, onnx_options: 
     if precision is not None and precision != manifest.precision:
         raise ConversionError(
             f"{artifact.path}: is {manifest.precision}, and an engine has its ONNX graph's precision: "
-            f"leave --{precision} out, or export the graph in {precision}"
+            f"leave {option('precision', precision)} out, or export the graph in {precision}"
         )
     if onnx_options:
         raise ConversionError(
-            f"{artifact.path}: {', '.join(onnx_options)} cannot be changed in an ONNX artifact: export it again, or give its "
-            "checkpoint"
+            f"{artifact.path}: {', '.join(map(option, onnx_options))} cannot be changed in an ONNX artifact: export it "
+            "again, or give its checkpoint"
         )
 
 

@@ -13,6 +13,7 @@ from lxmert_export.engines.options import BuildOptions
 from lxmert_export.engines.profiles import check_counts, parse_range
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.option_names import option
 from lxmert_export.spec.signature import ATTENTION_OPSET, Precision
 
 
@@ -37,12 +38,12 @@ class EngineOptions:
         check_counts(self.ranges)
         for axis, texts in self.ranges.items():
             for text in texts:
-                parse_range(text, f"--{axis}")
+                parse_range(text, option(axis))
 
     @property
     def fixed(self) -> dict[str, int]:
         """The size of each axis that has one size in all profiles: the ONNX graph is exported with that size."""
-        parsed = {axis: [parse_range(text, f"--{axis}") for text in texts] for axis, texts in self.ranges.items()}
+        parsed = {axis: [parse_range(text, option(axis)) for text in texts] for axis, texts in self.ranges.items()}
         return {
             axis: sizes[0].min for axis, sizes in parsed.items() if len(sizes) == 1 and sizes[0].min == sizes[0].max
         }
@@ -75,7 +76,7 @@ class EngineOptions:
         if (file := self.calibration) is not None:
             if device.precision != "fp16":
                 raise ConversionError(
-                    f"calibration: only the fp16 linter uses it, and this engine is {device.precision}: leave it out"
+                    f"{option('calibration')}: only the fp16 linter uses it, and this engine is {device.precision}: leave it out"
                 )
             if not Path(file).is_file():
                 raise InputError(
@@ -83,5 +84,5 @@ class EngineOptions:
                 )
         if (cache := self.build.timing_cache) is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
             raise InputError(
-                f"--timing-cache {cache}: must be a file in an existing directory; the file itself may be new"
+                f"{option('timing_cache')} {cache}: must be a file in an existing directory; the file itself may be new"
             )

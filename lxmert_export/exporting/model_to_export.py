@@ -15,6 +15,7 @@ from lxmert_export.errors import ConversionError
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.model.lxmert import MODELS, LxmertModel
 from lxmert_export.model.pretrained import PreTrainedLxmert
+from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 
@@ -50,7 +51,7 @@ def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> Mo
     model = model_of_module(checkpoint, options.config)
     if options.task not in (None, model.task):
         raise ConversionError(
-            f"task {options.task}: the task of {model.name} is {model.task or 'none'}; leave task out"
+            f"task {options.task}: the task of {model.name} is {model.task or 'none'}; leave {option('task')} out"
         )
     return model
 
@@ -99,4 +100,4 @@ def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> Mo
 
 def _refuse(options: ExportOptions, names: tuple[str, ...], reason: str) -> None:
     if given := [name for name in names if getattr(options, name) is not None]:
-        raise ConversionError(f"{', '.join(given)}: {reason}; leave it out")
+        raise ConversionError(f"{', '.join(map(option, given))}: {reason}; leave it out")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import ConversionError
+from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import ATTENTION_OPSET, ATTENTIONS, Attention, Precision, Signature, Task
 
@@ -56,15 +57,17 @@ class ExportOptions:
             object.__setattr__(self, "fixed", None)
         self._check_choices()
         if wrong := list(self._misplaced()):
-            names = ", ".join("format" if name == "file_format" else name for name in wrong)
-            raise ConversionError(f"{names}: not an option of {self.precision} {self.target}; leave it out")
+            raise ConversionError(f"{_names(wrong)}: not an option of {self.precision} {self.target}; leave it out")
         if self.calibration is not None and not self.full_integer:
-            raise ConversionError("calibration: only full_integer uses it; leave calibration out, or add full_integer")
+            given, needed = option("calibration"), option("full_integer")
+            raise ConversionError(f"{given}: only {needed} uses it; leave {given} out, or add {needed}")
         if self.fp32_islands == "auto" and not self.parity:
-            raise ConversionError("fp32_islands auto: searches what passes the parity gate; leave the gate on")
+            raise ConversionError(
+                f"{option('fp32_islands', 'auto')}: searches what passes the parity gate; leave {option('parity', False)} out"
+            )
         self._check_attention()
         if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
-            raise ConversionError(f"{', '.join(repeated)}: the given signature contains this already; leave it out")
+            raise ConversionError(f"{_names(repeated)}: the given signature contains this already; leave it out")
 
     @property
     def row(self) -> Target:
@@ -91,8 +94,7 @@ class ExportOptions:
             )
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                what = "format" if name == "file_format" else name
-                raise ConversionError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+                raise ConversionError(f"unknown {option(name)} {value!r}; choose from {', '.join(choices)}")
 
     def _misplaced(self) -> Iterator[str]:
         """Yields the given options that this target does not have, or not in this precision."""
@@ -105,16 +107,21 @@ class ExportOptions:
     def _check_attention(self) -> None:
         if self.attention == "decomposed":
             return
+        chosen, instead = option("attention", "operator"), option("attention", "decomposed")
         if self.opset is not None and self.opset < ATTENTION_OPSET:
             raise ConversionError(
-                f"attention operator: needs opset {ATTENTION_OPSET} or later, not {self.opset}; leave opset out"
+                f"{chosen}: needs opset {ATTENTION_OPSET} or later, not {self.opset}; leave {option('opset')} out"
             )
         if self.attentions:
             raise ConversionError(
-                "attention operator: gives no attention probabilities; leave attentions out, or choose attention decomposed"
+                f"{chosen}: gives no attention probabilities; leave {option('attentions')} out, or choose {instead}"
             )
         if self.fp32_islands == "auto":
             raise ConversionError(
-                "fp32_islands auto: an attention operator is one node, so no part of it can be an island; choose attention "
-                "decomposed"
+                f"{option('fp32_islands', 'auto')}: an attention operator is one node, so no part of it can be an island; "
+                f"choose {instead}"
             )
+
+
+def _names(keywords: Iterable[str]) -> str:
+    return ", ".join(map(option, keywords))

@@ -13,6 +13,7 @@ from pathlib import Path
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.path_spelling import check_spelling
+from lxmert_export.option_names import option
 
 # Two kinds of temporary directories. Both stand beside the final directory, so that no rename crosses a file system.
 #   .NAME.writing-PID-…    the new directory while it is filled
@@ -57,7 +58,7 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output (-o)")
     if final.exists() and not overwrite:
         raise ArtifactError(
-            f"{final}: exists already; overwrite=True (--overwrite) replaces it, another name (-o) keeps it"
+            f"{final}: exists already; {option('overwrite', True)} replaces it, another name (-o) keeps it"
         )
     if not final.exists():
         above = next(parent for parent in final.absolute().parents if parent.exists())
@@ -70,7 +71,7 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
     is_checkpoint = (final / "config.json").is_file() and any(entry.suffix in WEIGHT_SUFFIXES for entry in held)
     if held and not is_checkpoint and manifest_of(final) is None:
         raise ArtifactError(
-            f"{final}: holds no artifact and no checkpoint, so overwrite=True (--overwrite) does not replace it; "
+            f"{final}: holds no artifact and no checkpoint, so {option('overwrite', True)} does not replace it; "
             "choose another output (-o), or remove it yourself"
         )
 

@@ -12,6 +12,7 @@ from lxmert_export.errors import ArtifactError
 from lxmert_export.judging.artifact import Judged, JudgingRequest
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import judge_each, report_on, same_inputs
+from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.signature import CHOICE_OUTPUTS
@@ -50,7 +51,7 @@ def check_against_golden(
         first, its_families = drawn[0]
         if len(families) != len(its_families) or not all(map(same_inputs, families, its_families)):
             raise ArtifactError(
-                f"{artifact.path}: its golden inputs differ from those of {first.path}; judge both with --checkpoint"
+                f"{artifact.path}: its golden inputs differ from those of {first.path}; judge both by {option('checkpoint')}"
             )
     vouched = [artifact for artifact in artifacts if _emulated_at_export(artifact) and not _is_emulated_here(artifact)]
 

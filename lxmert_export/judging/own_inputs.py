@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lxmert_export.errors import InputError
+from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.sample_inputs import Family
 from lxmert_export.spec.signature import Signature
@@ -49,7 +50,7 @@ def read_recording(path: str | Path, signature: Signature) -> OwnInputs:
     """Reads a file of inputs, with outputs that some program computed for them. ``InputError``: it holds no outputs."""
     read = _read(path, signature)
     if not read.recorded:
-        raise InputError(f"{path}: holds inputs but no outputs: give it as --inputs")
+        raise InputError(f"{path}: holds inputs but no outputs: give it as {option('inputs')}")
     return read
 
 

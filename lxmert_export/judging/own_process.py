@@ -17,6 +17,7 @@ from typing import IO, Protocol, TypeVar
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import LxmertExportError, RuntimeFailed
+from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 
 AnswerT = TypeVar("AnswerT", covariant=True)
@@ -54,7 +55,7 @@ def run_within(request: Runnable[AnswerT], time_limit: float | None, progress: P
                 child.kill()
         if not in_time:
             raise RuntimeFailed(
-                f"{request.artifact.path}: did not end within {time_limit:g} s; --time-limit allows more"
+                f"{request.artifact.path}: did not end within {time_limit:g} s; {option('time_limit')} allows more"
             )
         if not answered.is_file():
             raise RuntimeFailed(f"{request.artifact.path}: its runtime {_end(child.returncode)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 from lxmert_export.errors import ConfigError
+from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 
 Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
@@ -135,7 +136,9 @@ def task_signature(
         TensorSpec("visual_attention_mask", float_dtype, visual, optional=True),
     )
     if object_heads and (task != "pretraining" or not config.visual_losses):
-        raise ConfigError(f"task {task!r} of this checkpoint has no object heads to export; leave --object-heads out")
+        raise ConfigError(
+            f"task {task!r} of this checkpoint has no object heads to export; leave {option('object_heads')} out"
+        )
     rows = "images" if pairs else "batch"
     outputs = [TensorSpec(name, float_dtype, axes) for name, axes in _head_outputs(config, task, object_heads)]
     if hidden_states:
@@ -201,10 +204,10 @@ def _fix_axes(signature: Signature, fixed: dict[str, int], config: LxmertConfig)
         if axis not in DYNAMIC_AXES:
             raise ConfigError(f"unknown axis {axis!r}; the axes are {', '.join(DYNAMIC_AXES)}")
         if size < 1:
-            raise ConfigError(f"--{axis} must be at least 1, not {size}")
+            raise ConfigError(f"{option(axis)} must be at least 1, not {size}")
     if fixed.get("text", 1) > config.max_position_embeddings:
         raise ConfigError(
-            f"--text {fixed['text']} is longer than the position table: give at most {config.max_position_embeddings}"
+            f"{option('text')} {fixed['text']} is longer than the position table: give at most {config.max_position_embeddings}"
         )
     sizes: dict[str, str | int] = {**fixed}
     if "batch" in fixed:

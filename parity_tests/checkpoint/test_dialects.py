@@ -221,7 +221,7 @@ def test_a_guessed_number_of_heads_is_told_and_recorded(tmp_path: Path, caplog: 
     (tmp_path / "original" / "config.json").unlink()
     (file,) = (tmp_path / "original").glob("*.pth")
     artifact = lx.export("onnx", file, tmp_path / "out", parity=False)
-    told = f"{file}: 1 attention head, guessed from hidden size / 64; --num-attention-heads sets it"
+    told = f"{file}: 1 attention head, guessed from hidden size / 64; num_attention_heads sets it"
     assert told in caplog.messages
     assert artifact.manifest.checkpoint["guessed_attention_heads"] == 1
     assert inspect_checkpoint(file)["guessed_attention_heads"] == 1
