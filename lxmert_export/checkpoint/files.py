@@ -6,20 +6,22 @@ import json
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lxmert_export.checkpoint.archives import check_archive
+from lxmert_export.checkpoint.formats import Format, format_of
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 
-Format = Literal["safetensors", "pickle", "h5"]
 # The first of these that a directory holds is read. A `.pth` file of any name comes after them.
 PREFERRED_FILES = (
     "model.safetensors",
@@ -29,12 +31,6 @@ PREFERRED_FILES = (
 )
 TENSORFLOW_FILE = "tf_model.h5"
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-LARGEST_HEADER = 100_000_000  # safetensors' own limit
-
-H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-LFS_POINTER = b"version https://"  # and the address of its specification
-ZIP_SIGNATURE = b"PK\x03\x04"
-PICKLE_SIGNATURE = b"\x80"
 
 
 @dataclass(frozen=True)
@@ -103,22 +99,7 @@ def read_weights(path: Path) -> RawWeights:
 
 
 def _read_file(path: Path) -> RawWeights:
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if not start:
-        raise CheckpointError(f"{path}: is empty; copy or download it again")
-    if start.startswith(H5_SIGNATURE):
-        return _read_h5(path)
-    if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
-        return _read_pickle(path, zipped=start.startswith(ZIP_SIGNATURE))
-    if start == LFS_POINTER:
-        raise CheckpointError(f"{path}: is a Git LFS pointer, not the weights: run 'git lfs pull' where it lies")
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
-    raise CheckpointError(f"{path}: is not a PyTorch, safetensors or HDF5 file; copy or download it again")
+    return READERS[format_of(path)](path)
 
 
 def _read_shards(index: Path) -> RawWeights:
@@ -167,7 +148,7 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
     seen: list[str] = []
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        if length > min(LARGEST_HEADER, path.stat().st_size):
+        if length > path.stat().st_size - 8:
             raise CheckpointError(f"{path}: damaged safetensors file: its header claims {length} bytes")
         header = file.read(length)
 
@@ -180,16 +161,25 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
         json.loads(header, object_pairs_hook=note)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged safetensors file: {first_line(error)}") from error
-    return {key: False for key in seen if seen.count(key) > 1} if len(seen) != len(set(seen)) else {}
+    return {key: False for key, count in Counter(seen).items() if count > 1}
 
 
-def _read_pickle(path: Path, *, zipped: bool) -> RawWeights:
+def _read_archive(path: Path) -> RawWeights:
+    """Reads PyTorch's archive. It is memory-mapped if all of its members are stored as they are."""
+    return _load(path, mapped=check_archive(path))
+
+
+def _read_pickle(path: Path) -> RawWeights:
+    return _load(path, mapped=False)
+
+
+def _load(path: Path, *, mapped: bool) -> RawWeights:
     try:
         with warnings.catch_warnings():
             # torch warns of pickle protocols that it may not support: a file that it cannot read is refused below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            # weights_only: nothing is unpickled that could run code. Only the zip layout can be memory-mapped.
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+            # weights_only: nothing is unpickled that could run code.
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors, and loading it could run code"
         if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):
@@ -209,6 +199,14 @@ def _read_h5(path: Path) -> RawWeights:
 
     tensors, repeated = read_h5(path)
     return RawWeights((path,), "h5", _checked(path, tensors), repeated, {"format": "tf"})
+
+
+READERS: Mapping[Format, Callable[[Path], RawWeights]] = {
+    "safetensors": _read_safetensors,
+    "zip": _read_archive,
+    "pickle": _read_pickle,
+    "h5": _read_h5,
+}
 
 
 def _checked(path: Path, tensors: Mapping[str, object]) -> dict[str, Tensor]:

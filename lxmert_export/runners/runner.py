@@ -11,21 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.errors import ArtifactError, first_line
+from lxmert_export.runners.turns import Turns
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
 from lxmert_export.spec.signature import Signature
 
 
 class Runner(ABC):
-    """Runs a model or an artifact. A context manager; ``with`` is optional for a runner that holds nothing open."""
+    """Runs a model or an artifact. A context manager; ``with`` is optional for a runner that holds nothing open.
+
+    Threads may share a runner. Their calls take turns, unless its class is ``parallel``.
+    """
 
     # What ``compute`` may raise if the runtime cannot run the artifact; ``run`` raises ``ArtifactError`` instead.
     failures: ClassVar[tuple[type[Exception], ...]] = ()
+    # Whether ``compute`` is right when several threads are in it at the same time.
+    parallel: ClassVar[bool] = False
 
     def __init__(self, name: str, signature: Signature, limits: InputLimits) -> None:
         self.name = name
         self.signature = signature
         self.limits = limits
-        self._closed = False
+        self._turns = Turns(parallel=self.parallel)
 
     def run(self, inputs: Mapping[str, Any], *, allow_nonfinite: bool = False) -> Arrays:
         """Returns outputs by name, in the signature's order; fills in optional inputs that are left out, or None.
@@ -36,13 +42,17 @@ class Runner(ABC):
         table, a mask that holds other values than 0 and 1, or NaN and infinity, unless ``allow_nonfinite``.
         ``ArtifactError``: the runner is closed, or its runtime fails. Warns of boxes outside of the picture.
         """
-        if self._closed:
-            raise ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
+        closed = ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
+        if self._turns.closed:
+            raise closed
         prepared = prepare_inputs(inputs, self.signature, self.limits, allow_nonfinite=allow_nonfinite)
-        try:
-            return self.compute(prepared)
-        except self.failures as error:
-            raise ArtifactError(f"{self.name}: failed while it ran: {first_line(error)}") from error
+        with self._turns.turn() as admitted:
+            if not admitted:  # another thread closed it meanwhile
+                raise closed
+            try:
+                return self.compute(prepared)
+            except self.failures as error:
+                raise ArtifactError(f"{self.name}: failed while it ran: {first_line(error)}") from error
 
     def run_in_pieces(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
         """Runs a call as ``run`` does, but in parts if it has more rows than the runtime takes at a time."""
@@ -75,9 +85,11 @@ class Runner(ABC):
         """Runs prepared inputs: complete, with the dtypes and shapes of the signature."""
 
     def close(self) -> None:
-        """Releases what the runtime holds; nothing can be run afterwards. Closing twice is not an error."""
-        if not self._closed:
-            self._closed = True
+        """Releases what the runtime holds, after the calls that run; nothing can be run afterwards.
+
+        Closing twice is not an error.
+        """
+        if self._turns.close():
             self.release()
 
     def release(self) -> None:

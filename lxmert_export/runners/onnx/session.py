@@ -38,6 +38,7 @@ class OnnxRuntimeRunner(Runner):
     """
 
     failures = FAILURES
+    parallel = True
 
     def __init__(
         self,

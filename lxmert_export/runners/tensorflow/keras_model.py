@@ -28,6 +28,7 @@ class KerasRunner(Runner):
     """Runs a Keras model as one compiled function. ``ArtifactError``: the file does not hold one of our models."""
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+    parallel = True  # a new shape is traced under tf.function's own lock
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
         super().__init__(name, signature, limits)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.runners.runner import Runner
+from lxmert_export.runners.turns import Turns
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
@@ -24,6 +25,7 @@ class SavedModelRunner(Runner):
     """
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
+    parallel = True
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "TensorFlow") -> None:
         super().__init__(name, signature, limits)
@@ -38,6 +40,7 @@ class SavedModelRunner(Runner):
 
     def under(self, signature: str) -> Runner:
         other = copy(self)
+        other._turns = Turns(parallel=self.parallel)  # closing the other does not close this one
         self._others.append(other)
         other.name = f"{self.name} {signature}"
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +35,8 @@ REASONS = {
 class TensorRtRunner(Runner):
     """Runs an engine on the GPU, with one execution context per optimisation profile, made when first needed and kept.
 
-    Threads may share a runner: calls take turns, because a context and its buffers serve one call at a time. Kernels
-    that TensorRT-RTX compiles are kept for the next runner of this engine. ``ArtifactError``: another version of the
+    Calls of threads take turns, because a context and its buffers serve one call at a time. Kernels that TensorRT-RTX
+    compiles are kept for the next runner of this engine. ``ArtifactError``: another version of the
     runtime is installed, or it cannot load or run the engine. ``MissingExtra``: the runtime is not installed.
     """
 
@@ -60,7 +59,6 @@ class TensorRtRunner(Runner):
         if self._cache is not None and self._cache.ignored:
             LOGGER.warning("%s; kernels are compiled again", self._cache.ignored)
         self._contexts: dict[int, Any] = {}
-        self._turn = threading.Lock()
 
     def pieces(self, shapes: Mapping[str, tuple[int, ...]]) -> list[int] | None:
         return pieces(self.profiles, call_sizes(shapes, self.signature))
@@ -69,7 +67,7 @@ class TensorRtRunner(Runner):
         sizes = call_sizes({name: array.shape for name, array in inputs.items()}, self.signature)
         number = pick_profile(self.profiles, sizes)
         failed, new = f"{self.name}: failed while it ran", number not in self._contexts
-        with self._turn, as_one_error(failed, ArtifactError, quiet=new):
+        with as_one_error(failed, ArtifactError, quiet=new):
             outputs = self.context(number).infer(inputs, check_inputs=False)
             # infer() returns buffers that the next call overwrites.
             return {spec.name: np.array(outputs[spec.name]) for spec in self.signature.outputs}
@@ -86,20 +84,19 @@ class TensorRtRunner(Runner):
         return self._contexts[number]
 
     def release(self) -> None:
-        with self._turn:
-            kernels = None
-            with as_one_error(f"{self.name}: cannot be closed", ArtifactError):
-                used = bool(self._contexts)
-                while self._contexts:
-                    self._contexts.popitem()[1].deactivate()
-                if self._cache is not None and used:
-                    kernels = self._cache.serialized()
-            if self._cache is not None and kernels is not None:
-                try:
-                    self._cache.keep(kernels)
-                except ArtifactError as error:  # the computed outputs are valid without the cache
-                    LOGGER.warning("%s", error)
-            self._cache = self._engine = None
+        kernels = None
+        with as_one_error(f"{self.name}: cannot be closed", ArtifactError):
+            used = bool(self._contexts)
+            while self._contexts:
+                self._contexts.popitem()[1].deactivate()
+            if self._cache is not None and used:
+                kernels = self._cache.serialized()
+        if self._cache is not None and kernels is not None:
+            try:
+                self._cache.keep(kernels)
+            except ArtifactError as error:  # the computed outputs are valid without the cache
+                LOGGER.warning("%s", error)
+        self._cache = self._engine = None
 
 
 def _open_cache(engine: Any, facts: Engine) -> RuntimeCache | None:
