@@ -32,9 +32,8 @@ from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.spec.config import FIELD_TYPES, LxmertConfig
 from lxmert_export.spec.signature import TASKS
-from lxmert_export.spec.weight_names import same_network
+from lxmert_export.spec.weight_names import network_differences, same_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +65,7 @@ def check_parity(
     | ``checkpoint`` | a file, directory, hub name or model; default: each artifact's own golden file |
     | ``allow_other_checkpoint`` | accept artifacts that were made from other weights than ``checkpoint`` |
     | ``inputs`` | with ``checkpoint``: also judge on this file of your inputs (.npz, .safetensors, or Polygraphy's JSON) |
-    | ``require_targets`` | targets that must each have an artifact here that passes |
+    | ``require_targets`` | targets (``onnx``, or ``onnx:fp16`` in one precision) that must each have an artifact here and pass |
     | ``device_reports`` | without ``checkpoint``: report.json files that devices sent back for bundles among the artifacts |
     | ``laws`` | also check the laws, as ``check_laws`` does |
     | ``find_divergence`` | with ``checkpoint``: also find where each artifact goes wrong, as ``locate`` does |
@@ -87,7 +86,7 @@ def check_parity(
     opened = with_names_apart([open_artifact(path) for path in directories])
     check_comparable(opened)
     check_providers(opened, providers)
-    _check_targets(require_targets)
+    _check_required(require_targets)
     if checkpoint is None:
         _check_needs_no_checkpoint(find_divergence, own=inputs is not None or bool(beside))
         devices = _judge_devices(device_reports, opened)
@@ -144,9 +143,18 @@ def _provenance(**judged_by: Any) -> dict[str, Any]:
     }
 
 
-def _check_targets(names: Sequence[str]) -> None:
-    if unknown := [name for name in names if name not in TARGETS]:
-        raise InputError(f"unknown target {', '.join(unknown)}; choose from {', '.join(TARGETS)}")
+def _check_required(required: Sequence[str]) -> None:
+    """``InputError``: a target that does not exist, or that has no such precision."""
+    named = [name.partition(":") for name in required]
+    if unknown := [target for target, _, _ in named if target not in TARGETS]:
+        raise InputError(
+            f"{option('require_targets')}: unknown target {', '.join(unknown)}; choose from {', '.join(TARGETS)}"
+        )
+    for target, colon, precision in named:
+        if colon and precision not in (known := TARGETS[target].precisions):
+            raise InputError(
+                f"{option('require_targets')}: {target} has no precision {precision!r}; choose from {', '.join(known)}"
+            )
 
 
 def _divergences(
@@ -178,14 +186,10 @@ def _source_of(
     else:
         source = model_of_module(checkpoint)
     if not same_network(source.config, manifest.config, manifest.task):
-        differences = _config_differences(manifest.config, source.config)
-        raise ArtifactError(f"{artifact.path}: its config differs from that of {source.name}: {differences}")
+        differing = network_differences(manifest.config, source.config, manifest.task)
+        listed = "; ".join(f"{field} {here} here, {there} there" for field, here, there in differing)
+        raise ArtifactError(f"{artifact.path}: its config differs from that of {source.name}: {listed}")
     return source
-
-
-def _config_differences(here: LxmertConfig, there: LxmertConfig) -> str:
-    pairs = [(name, getattr(here, name), getattr(there, name)) for name in FIELD_TYPES]
-    return "; ".join(f"{name} {ours} here, {theirs} there" for name, ours, theirs in pairs if ours != theirs)
 
 
 def _check_named_once(names: Sequence[str | Path]) -> None:
@@ -268,7 +272,7 @@ def judge_report(
     ``threshold`` is the largest score that passes, ``pair_threshold`` the same for pairs of runners and for laws; default: the
     report's own. ``ArtifactError``: the file cannot be read as a report of this version.
     """
-    _check_targets(require_targets)
+    _check_required(require_targets)
     known = read_report(report)
     return replace(judge_again(known, threshold, pair_threshold), required=tuple(require_targets) or known.required)
 

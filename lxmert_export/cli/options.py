@@ -138,7 +138,8 @@ RequireOption = Annotated[
     str | None,
     typer.Option(
         metavar="TARGETS",
-        help="Targets, such as onnx,tensorrt: fail unless each has an artifact here that passes.",
+        help="Targets, such as onnx,tensorrt, or targets in one precision, such as onnx:fp16: fail unless each has an artifact "
+        "here, and all its artifacts pass.",
     ),
 ]
 DeviceReportOption = Annotated[

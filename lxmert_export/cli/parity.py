@@ -57,7 +57,7 @@ def parity(
     files = {"json": json_file, "junit": junit, "markdown": markdown, "html": html}
     check_report_paths(None if file == STDOUT else file for file in files.values())
     known = None if baseline is None else read_report(baseline)  # fails early: before anything is run
-    require_targets = [name.strip() for name in require.split(",")] if require else ()
+    require_targets = [name.strip() for name in require.split(",")] if require is not None else ()
     if from_file is not None:
         report = judge_report(
             from_file, threshold=threshold, pair_threshold=pair_threshold, require_targets=require_targets

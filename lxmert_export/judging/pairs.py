@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, MissingExtra, RuntimeFailed
 from lxmert_export.judging.artifact import Judged, artifact_facts
 from lxmert_export.parity.cells import REFERENCE, Cell, Status, judge_pair
@@ -17,7 +18,7 @@ from lxmert_export.parity.report import ParityReport, RunnerFacts
 from lxmert_export.parity.scores import THRESHOLD
 from lxmert_export.spec.sample_inputs import Family, SampleInputs
 from lxmert_export.spec.signature import Precision
-from lxmert_export.spec.weight_names import same_network
+from lxmert_export.spec.weight_names import network_differences, same_network
 
 TRANSFORMERS = "transformers"
 # The runners that can be named beside artifacts, and the precision in which each computes (None: float64).
@@ -146,7 +147,7 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
                 what
                 for what, same in {
                     f"task ({one.task} and {two.task})": one.task == two.task,
-                    "config": same_network(one.config, two.config, one.task),
+                    f"config ({_config_differences(one, two)})": same_network(one.config, two.config, one.task),
                     f"fixed axes ({one.signature.fixed_sizes or 'none'} and {two.signature.fixed_sizes or 'none'})": (
                         one.signature.fixed_sizes == two.signature.fixed_sizes
                     ),
@@ -158,3 +159,8 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
         )
         if difference:
             raise ArtifactError(f"{first.path} and {other.path} cannot be compared: they differ in {difference}")
+
+
+def _config_differences(one: Manifest, other: Manifest) -> str:
+    differing = network_differences(one.config, other.config, one.task)
+    return ", ".join(f"{field} {here} and {there}" for field, here, there in differing)

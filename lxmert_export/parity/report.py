@@ -53,7 +53,7 @@ class ParityReport:
 
     families_not_run    families that at least one runner was not run on; ``not_run`` lists them by runner
     decisions           answers to the built-in checkpoint's held-out questions, of runners made from that checkpoint
-    required            targets that need at least one runner, and whose runners must all pass
+    required            targets (``onnx``, or in one precision ``onnx:fp16``) that need a runner, and whose runners must all pass
     regressions         a line for each way in which the report is worse than its baseline
     divergences         where runners leave the reference, as ``--locate`` found
     provenance          the versions, the machine and the reference of the check
@@ -102,11 +102,13 @@ class ParityReport:
     def missing(self) -> list[str]:
         """A line for each required target without a runner, and for each runner of a required target that did not pass."""
         lines = []
-        for target in self.required:
-            runners = [facts for facts in self.runners if facts.target == target]
+        for required in self.required:
+            target, _, precision = required.partition(":")
+            runners = [f for f in self.runners if f.target == target and precision in ("", f.precision)]
             short = [facts for facts in runners if self.status_of(facts.name) != "pass"]
-            lines += [f"{target} is required, but no runner of this target was named"] if not runners else []
-            lines += [f"{target} is required, but {f.name} is {self.status_of(f.name)}{_because(f)}" for f in short]
+            what = "target and precision" if precision else "target"
+            lines += [f"{required} is required, but no runner of this {what} was named"] if not runners else []
+            lines += [f"{required} is required, but {f.name} is {self.status_of(f.name)}{_because(f)}" for f in short]
         return lines
 
     def status_of(self, runner: str) -> Status:

@@ -11,11 +11,12 @@ kind. The kind gives the TensorFlow name. No other module spells an upstream nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.errors import ConfigError
+from lxmert_export.spec.config import FIELD_TYPES, LxmertConfig
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, Task
 
 WeightKind = Literal["kernel", "vector", "embedding", "word_embedding", "gain", "shift"]
@@ -84,6 +85,19 @@ def same_network(one: LxmertConfig, other: LxmertConfig, task: str) -> bool:
     """
     arithmetic = [(config.num_attention_heads, config.layer_norm_eps) for config in (one, other)]
     return arithmetic[0] == arithmetic[1] and weight_names(one, task) == weight_names(other, task)
+
+
+def network_differences(one: LxmertConfig, other: LxmertConfig, task: str) -> list[tuple[str, Any, Any]]:
+    """Returns each config field by which two configs make different networks for a task: its name and both values."""
+    fields = [(name, getattr(one, name), getattr(other, name)) for name in FIELD_TYPES]
+    return [row for row in fields if row[1] != row[2] and _changes_network(one, task, {row[0]: row[2]})]
+
+
+def _changes_network(config: LxmertConfig, task: str, change: Mapping[str, Any]) -> bool:
+    try:
+        return not same_network(config, config.replace(**change), task)
+    except ConfigError:  # it fits no other field of this config, so another one differs with it
+        return True
 
 
 _Rows = Iterator[Weight]

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lxmert_export.artifact.golden import read_golden
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, CheckpointError, InputError
+from lxmert_export.judging.pairs import check_comparable
 from lxmert_export.parity.report import ParityError
 from parity_tests.faults.torch_faults import FAULTS
 from parity_tests.fixtures.checking import check_here
@@ -316,6 +318,19 @@ def test_what_cannot_be_compared(exported: Artifact, tmp_path: Path) -> None:
         check_here([exported.path, backbone.path])
     with pytest.raises(ArtifactError, match="differ in fixed axes"):
         check_here([exported.path, fixed.path])
+    for change, named in (
+        (
+            {"num_attention_heads": 2, "hidden_dropout_prob": 0.5},
+            f"num_attention_heads {TINY.num_attention_heads} and 2",
+        ),
+        ({"hidden_size": 40}, f"hidden_size {TINY.hidden_size} and 40"),
+    ):
+        config = exported.manifest.config.replace(**change)
+        other = replace(exported, manifest=replace(exported.manifest, config=config))
+        with pytest.raises(
+            ArtifactError, match=rf"differ in config \({named}\)$"
+        ):  # and in nothing that changes no output
+            check_comparable([exported, other])
     with pytest.raises(ArtifactError, match="no artifact"):
         check_here([])
     with pytest.raises((ArtifactError, CheckpointError), match="config differs from that of"):

@@ -157,6 +157,16 @@ def test_one_that_cannot_be_run_does_not_keep_the_rest_from_it(
 def test_require_names_targets(place: Path) -> None:
     with pytest.raises(InputError, match="unknown target keras; choose from onnx"):
         check_here([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["keras"])
+    with pytest.raises(InputError, match="require_targets: onnx has no precision 'int4'; choose from fp32, fp16, bf16"):
+        check_here([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["onnx:int4"])
+
+
+def test_require_tells_precisions_apart(place: Path) -> None:
+    report = check_here([place / "fp32"], checkpoint=place / "checkpoint", require_targets=["onnx", "onnx:fp32"])
+    assert report.passed
+    lacking = replace(report, required=("onnx:fp32", "onnx:fp16"))
+    assert not lacking.passed
+    assert lacking.missing == ["onnx:fp16 is required, but no runner of this target and precision was named"]
 
 
 class OnArrival:

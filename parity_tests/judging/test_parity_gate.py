@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 
@@ -20,7 +22,8 @@ import lxmert_export as lx
 from lxmert_export.artifact.directory import MANIFEST_FILE, ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.artifact.manifest import sha256
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.command import run
+from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model
 
 ROOT = Path(__file__).parent.parent.parent
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -118,6 +121,33 @@ def test_what_is_required_and_not_there_fails(place: Path) -> None:
     assert done.code == 3, done.printed
     check_reports(place / "required" / "report", done, passed=False)
     assert "tensorrt is required" in done.commands[0]
+
+
+def test_the_shell_gate_of_the_docs_runs_again_in_its_workspace(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lxmert_export.reference.gate.run_within", lambda request, limit, progress: request.run(progress)
+    )
+    shown = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(.*?)```", shown, re.DOTALL)
+    lines = script.replace("\\\n", " ").replace("$CHECKPOINT", str(place / "checkpoint")).splitlines()
+    assert lines[0] == "set -eu" and "$" not in script.replace("$CHECKPOINT", "")
+    for name in ("onnx", "onnx-fp16"):  # what an earlier run left
+        shutil.copytree(place / "sound", tmp_path / "artifacts" / name)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "last-release.json").write_text(json.dumps(lx.verify(tmp_path / "artifacts" / "onnx").to_dict()))
+    np.savez(tmp_path / "val.npz", **{name: tensor.numpy() for name, tensor in lively_inputs(SMALL).items()})
+    for line in lines[1:]:
+        program, *arguments = shlex.split(line)
+        if program == "mkdir":
+            (tmp_path / arguments[-1]).mkdir(exist_ok=arguments[0] == "-p")
+            continue
+        done = run(*arguments, cwd=tmp_path)
+        assert program == "lxmert-export" and done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report" / "parity.json").read_text())
+    assert report["required"] == ["onnx:fp32", "onnx:fp16"] and not report["regressions"]
+    assert {"own", "plain"} <= {cell["family"] for cell in report["cells"]}
 
 
 def check_reports(directory: Path, done: Step, *, passed: bool) -> dict[str, Any]:
