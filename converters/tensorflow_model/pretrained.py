@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra, first_line
+from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.outputs import ModelOutput
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
@@ -36,6 +37,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
     def __init__(self, config: LxmertConfig, **options: Any) -> None:
         super().__init__(autocast=False, **options)
         self.config = config
+        self.companions = Companions()
         self.built = True
 
     def __call__(self, inputs: Any = None, *arguments: Any, return_dict: bool | None = None, **keywords: Any) -> Any:
@@ -135,6 +137,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         """Builds the model of a checkpoint that was read; ``dtype`` is a Keras dtype policy."""
         model = cls(checkpoint.config, dtype=dtype)
         model.assign_weights(checkpoint.tensors, fresh=frozenset(checkpoint.fresh))
+        model.companions = checkpoint.companions
         return model
 
     def assign_weights(
@@ -180,8 +183,9 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         ]
 
     def save_pretrained(self, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False) -> None:
-        """Writes weights and config as a checkpoint in the dialect ``hf``, ``original`` or ``tf``.
+        """Writes a checkpoint in the dialect ``hf``, ``original`` or ``tf``: weights, config, tokenizer and labels.
 
+        Tokenizer and label files are those that lay beside the weights which ``from_pretrained`` read.
         ``MissingExtra``: PyTorch is not installed.
         """
         try:
@@ -199,7 +203,9 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             tensors[weight.ours] = tensor.t() if weight.kind == "kernel" else tensor
         if self.task == "pretraining" and self.config.tie_word_embeddings:
             tensors[TIED_DECODER] = tensors[WORD_EMBEDDING]
-        write_checkpoint(tensors, self.config, self.task, directory, dialect=dialect, overwrite=overwrite)
+        write_checkpoint(
+            tensors, self.config, self.task, directory, dialect=dialect, companions=self.companions, overwrite=overwrite
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns what a ``.keras`` file stores of the model beside its weights."""

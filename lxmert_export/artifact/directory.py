@@ -10,7 +10,6 @@ from lxmert_export.artifact.manifest import Manifest, sha256
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
-from lxmert_export.files.hub import TOKENIZER_FILES
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.parity.report import ParityReport
 
@@ -23,11 +22,8 @@ ENGINE_FILE = "model.engine"
 NOT_RUN = "built, not run"
 WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
-LABELS_FILE = "labels.json"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER = "full-integer"
-# Copied from the checkpoint's directory if they are there.
-COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lxmert_export.checkpoint.files import find_weight_file, read_weights, short
 from lxmert_export.checkpoint.mapped_memory import MappedFiles
 from lxmert_export.errors import CheckpointError, ConfigError
 from lxmert_export.files import hub
+from lxmert_export.files.beside_weights import Companions
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import CONFIG_FILE, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
@@ -60,6 +61,11 @@ class Checkpoint:
     fresh: tuple[str, ...]
     source: Source
     guessed_heads: bool = False
+
+    @property
+    def companions(self) -> Companions:
+        """The tokenizer and label files beside the weights."""
+        return Companions.beside(self.source.paths[0])
 
 
 def read_checkpoint(

@@ -17,6 +17,7 @@ from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import CheckpointError
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.files.beside_weights import Companions
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
@@ -39,11 +40,13 @@ def write_checkpoint(
     directory: str | Path,
     *,
     dialect: Dialect,
+    companions: Companions | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes weights and ``config.json`` to a new directory, with values and dtypes unchanged.
+    """Writes weights, ``config.json`` and ``companions`` to a new directory, with values and dtypes unchanged.
 
-    ``tensors`` are by our names (the backbone's begin with ``lxmert.``), with at least those of the task.
+    ``tensors`` are by our names (the backbone's begin with ``lxmert.``), with at least those of the task. ``companions``: what
+    lay beside the weights that the model was loaded from.
 
     | dialect | file |
     |---|---|
@@ -70,6 +73,8 @@ def write_checkpoint(
         else:
             _write_tensorflow(rows, tensors, config, task, temporary / TENSORFLOW_FILE)
         config.replace(extra={**config.extra, "architectures": [ARCHITECTURES[task]]}).save_pretrained(temporary)
+        if companions is not None:
+            companions.write(temporary)
         try:
             _compare(tensors, rows, task, temporary)
         except CheckpointError as error:  # the message names the temporary directory, which the user does not know

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lxmert_export.artifact.directory import COMPANION_FILES, GOLDEN_FILE, ONNX_DATA_FILE, ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import GOLDEN_FILE, ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.golden import Golden, is_whole, read_golden, sampled_positions
 from lxmert_export.artifact.manifest import sha256, write_manifest
 from lxmert_export.artifact.precision import check_precision
@@ -35,6 +35,7 @@ from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays

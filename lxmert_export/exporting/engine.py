@@ -10,7 +10,6 @@ from typing import Any
 
 from converters.to_tensorrt import BuiltEngine, convert_to_tensorrt
 from lxmert_export.artifact.directory import (
-    COMPANION_FILES,
     GOLDEN_FILE,
     NOT_RUN,
     ONNX_DATA_FILE,
@@ -25,6 +24,7 @@ from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.fp16_lint import lint
+from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.option_names import option
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.progress import Progress, silent

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from lxmert_export.artifact.directory import COMPANION_FILES
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ConversionError
 from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.lxmert import MODELS, LxmertModel
 from lxmert_export.model.pretrained import PreTrainedLxmert
 from lxmert_export.option_names import option
@@ -25,7 +25,7 @@ class ModelToExport:
     """A module, its config and task, and where it came from.
 
     ``task`` is None for a user's own module. ``checkpoint`` is {dialect, name, sha256, unused_heads}, as in the manifest.
-    ``companions`` are the tokenizer and label files beside the weights.
+    ``companions`` are the tokenizer and label files that lay beside the weights.
     """
 
     module: nn.Module
@@ -33,7 +33,7 @@ class ModelToExport:
     task: Task | None
     name: str
     checkpoint: Mapping[str, Any]
-    companions: tuple[Path, ...] = ()
+    companions: Companions
 
 
 def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> ModelToExport:
@@ -62,7 +62,6 @@ def model_of_checkpoint(
     """Reads a checkpoint as a model of ``task`` (by default of its fullest head), with its tokenizer and label files."""
     checkpoint = read_checkpoint(name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads)
     origin = checkpoint.source
-    directory = origin.paths[0].parent
     return ModelToExport(
         module=MODELS[checkpoint.task].from_checkpoint(checkpoint),
         config=checkpoint.config,
@@ -75,7 +74,7 @@ def model_of_checkpoint(
             "unused_heads": list(checkpoint.unused),
             **({"guessed_attention_heads": checkpoint.config.num_attention_heads} if checkpoint.guessed_heads else {}),
         },
-        companions=tuple(directory / name for name in COMPANION_FILES if (directory / name).is_file()),
+        companions=checkpoint.companions,
     )
 
 
@@ -95,7 +94,14 @@ def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> Mo
         task=module.task if isinstance(module, PreTrainedLxmert) else None,
         name=type(module).__name__,
         checkpoint={"dialect": None, "name": type(module).__name__, "sha256": None, "unused_heads": []},
+        companions=_companions_of(module),
     )
+
+
+def _companions_of(module: nn.Module) -> Companions:
+    """What lay beside the weights that one of our models in the module was loaded from."""
+    loaded = (part.companions for part in module.modules() if isinstance(part, PreTrainedLxmert))
+    return next((companions for companions in loaded if companions.files), Companions())
 
 
 def _refuse(options: ExportOptions, names: tuple[str, ...], reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
 from lxmert_export.runners.onnx.providers import CPU
+
+LOGGER = logging.getLogger(__name__)
 
 
 def write_artifact(
@@ -54,8 +56,11 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
     progress(step, 0, 1)
     chosen = converter.load()(conversion, directory, progress)
     progress(step, 1, 1)
-    for file in model.companions:
-        shutil.copyfile(file, directory / file.name)
+    model.companions.write(directory)
+    if model.checkpoint["sha256"] and not model.companions.have_tokenizer:
+        LOGGER.warning(
+            "%s: no tokenizer lies beside the weights, so the artifact has none; vocab.txt is enough", model.name
+        )
     return Manifest(
         target=options.target,
         precision=options.precision,

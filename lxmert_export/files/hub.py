@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
 
 DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
@@ -23,9 +24,6 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
     "tf_model.h5",
 )
-VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has at least one of them
-TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
-OPTIONAL_FILES = (*TOKENIZER_FILES, "labels.json")
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".h5", ".json")
@@ -55,7 +53,7 @@ def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) 
         for shard in _shards(weights):
             _download(repository, shard, commit)
     with suppress(_UnreachableError):  # without a connection, the cached ones have to do
-        for optional in OPTIONAL_FILES:
+        for optional in COMPANION_FILES:
             _download_if_there(repository, optional, commit)
     return directory
 

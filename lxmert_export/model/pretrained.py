@@ -11,6 +11,7 @@ from torch import nn
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import Checkpoint, read_checkpoint
 from lxmert_export.checkpoint.write import write_checkpoint
+from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.outputs import ModelOutput
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
@@ -27,6 +28,7 @@ class PreTrainedLxmert(nn.Module):
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
         self.config = config
+        self.companions = Companions()
 
     @classmethod
     def from_pretrained(
@@ -64,16 +66,21 @@ class PreTrainedLxmert(nn.Module):
         # read_checkpoint has matched every name and shape; only heads that are to be initialised may be missing.
         model.load_state_dict(state, assign=True, strict=not checkpoint.fresh)
         model.tie_weights()
+        model.companions = checkpoint.companions
         return (model if dtype is None else model.to(dtype)).eval()
 
     def save_pretrained(self, directory: str | Path, *, dialect: Dialect = "hf", overwrite: bool = False) -> None:
-        """Writes the weights and the config into a directory, in Hugging Face's, the original or TensorFlow's dialect.
+        """Writes a checkpoint in Hugging Face's, the original or TensorFlow's dialect: weights, config, tokenizer and labels.
+
+        Tokenizer and label files are those that lay beside the weights which the model was loaded from.
 
         ``ArtifactError``: the directory exists (unless ``overwrite``) or cannot be written.
         """
         prefix = BACKBONE if self.task == "model" else ""
         tensors = {prefix + name: tensor.detach() for name, tensor in self.state_dict().items()}
-        write_checkpoint(tensors, self.config, self.task, directory, dialect=dialect, overwrite=overwrite)
+        write_checkpoint(
+            tensors, self.config, self.task, directory, dialect=dialect, companions=self.companions, overwrite=overwrite
+        )
 
     def tie_weights(self) -> None:
         """Shares the parameters that the config ties; only the pre-training model has any."""

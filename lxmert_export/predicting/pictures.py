@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.artifact.directory import LABELS_FILE, Artifact, open_artifact
+from lxmert_export.artifact.companions import labels_of, tokenizer_of
+from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.demo.answer_picture import draw_answer
 from lxmert_export.demo.drawing import draw_scene
 from lxmert_export.demo.features import Objects, find_objects
@@ -24,21 +24,16 @@ from lxmert_export.demo.scenes import scene_of_seed
 from lxmert_export.demo.words import MOST_SHAPES, WORDS, is_demo_world
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.atomic_files import replace_files
-from lxmert_export.files.hub import TOKENIZER_FILES
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import judged_ways
+from lxmert_export.runners.runner import name_answers
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import ANSWER_OUTPUT, CROSS_ATTENTIONS, Signature
-from lxmert_export.tokenizer.opening import load_tokenizer
 from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_LEFT_BEHIND = (
-    ", because there was none beside the weights: save_pretrained writes only the model. Copy vocab.txt and labels.json from the "
-    "original checkpoint to the weights, and export that directory again"
-)
 NO_ATTENTIONS = "the artifact has no attention outputs: export it again with --attentions"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST_SIDE = 0.5  # largest side of a box ÷ the picture's side; in training at most a quarter
@@ -87,19 +82,14 @@ def ask_about_picture(
     """
     opened = open_artifact(artifact)
     _check_takes_pictures(opened)
-    labels = _labels(opened)
+    labels = labels_of(opened)
     objects = find_shapes(picture)
-    ids, tokens = _tokens(question, _tokenizer(opened), opened)
+    ids, tokens = _tokens(question, tokenizer_of(opened), opened)
     # The first way is the runtime itself, or the emulator if the CPU has no kernels for the precision (bf16).
     _, open_first = judged_ways(opened, providers)[0]
     with open_first() as runner:
         outputs = runner.run(_inputs(ids, objects, opened.manifest.signature))
-    scores = outputs[ANSWER_OUTPUT][0].astype(np.float64)
-    if not np.isfinite(scores).all():
-        raise ArtifactError(f"{opened.path}: answers NaN or infinity; check it with 'lxmert-export verify'")
-    probabilities = _softmax(scores)
-    order = np.argsort(-probabilities, kind="stable")
-    answers = tuple((labels[n], float(probabilities[n])) for n in order)
+    answers = tuple(name_answers(outputs[ANSWER_OUTPUT][:1], labels, str(opened.path), top=len(labels))[0])
     return Answered(question, answers, tokens, objects, _last_attention(outputs, len(tokens), len(objects.boxes)))
 
 
@@ -112,7 +102,7 @@ def check_request(artifact: str | Path, question: str | None, word: str | None) 
     _check_takes_pictures(opened)
     if question is None:
         return
-    _, tokens = _tokens(question, _tokenizer(opened), opened)
+    _, tokens = _tokens(question, tokenizer_of(opened), opened)
     if word is None:
         return
     if not any(spec.name.startswith(CROSS_ATTENTIONS) for spec in opened.manifest.signature.outputs):
@@ -212,24 +202,6 @@ def _check_takes_pictures(artifact: Artifact) -> None:
         )
 
 
-def _labels(artifact: Artifact) -> list[str]:
-    file = artifact.file(LABELS_FILE)
-    if LABELS_FILE not in artifact.manifest.files:
-        raise ArtifactError(f"{artifact.path}: has no {LABELS_FILE}{_LEFT_BEHIND}")
-    try:
-        labels = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
-    count = artifact.manifest.config.num_qa_labels
-    if (
-        not isinstance(labels, list)
-        or len({label for label in labels if isinstance(label, str)}) != count
-        or len(labels) != count
-    ):
-        raise ArtifactError(f"{file}: is not a list of {count} different answers; export it again")
-    return labels
-
-
 def _tokens(
     question: str, tokenizer: PreTrainedLxmertTokenizer, artifact: Artifact
 ) -> tuple[list[int], tuple[str, ...]]:
@@ -258,18 +230,6 @@ def _tokens(
     if not any(token.isalpha() for token in tokens):
         raise InputError("the question has no words; ask something, such as: how many circles are there?")
     return ids, tokens
-
-
-def _tokenizer(artifact: Artifact) -> PreTrainedLxmertTokenizer:
-    """Reads the artifact's tokenizer. ``ArtifactError``: it has none, or a tokenizer file is not listed in its manifest."""
-    strays = [n for n in TOKENIZER_FILES if artifact.file(n).exists() and n not in artifact.manifest.files]
-    if strays:
-        raise ArtifactError(
-            f"{artifact.path}: {', '.join(strays)} is not listed in its manifest; remove the file, or export again"
-        )
-    if not any(artifact.file(name).exists() for name in TOKENIZER_FILES):
-        raise ArtifactError(f"{artifact.path}: has no tokenizer{_LEFT_BEHIND}")
-    return load_tokenizer(artifact.path)
 
 
 def _pieces_of(word: str, tokens: Sequence[str]) -> list[int]:
@@ -309,11 +269,6 @@ def _inputs(ids: Sequence[int], objects: Objects, signature: Signature) -> Array
         "visual_attention_mask": np.pad(np.ones(found, np.float32), object_padding),
     }
     return {name: np.repeat(array[None], fixed.get("batch", 1), axis=0) for name, array in row.items()}
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(scores - scores.max())
-    return np.asarray(powers / powers.sum())
 
 
 def _last_attention(outputs: Arrays, tokens: int, objects: int) -> NDArray[np.float64] | None:

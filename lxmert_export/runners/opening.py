@@ -49,6 +49,7 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), thread
         )
     require(f"running {target.title} artifacts", *target.runtime.opens.needs)
     runner: Runner = target.runtime.opens.load()(artifact, providers, threads)
+    runner.artifact = artifact
     return runner
 
 

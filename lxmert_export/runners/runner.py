@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.errors import ArtifactError, first_line
+from lxmert_export.artifact.companions import labels_of, tokenizer_of
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.manifest import Manifest
+from lxmert_export.errors import ArtifactError, InputError, first_line
 from lxmert_export.runners.turns import Turns
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
-from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
+
+if TYPE_CHECKING:
+    from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
 
 class Runner(ABC):
@@ -31,7 +38,39 @@ class Runner(ABC):
         self.name = name
         self.signature = signature
         self.limits = limits
+        self.artifact: Artifact | None = None  # set where an artifact is opened; a model in memory has none
         self._turns = Turns(parallel=self.parallel)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself: config, signature, source, versions, and the figures of its gate."""
+        return self._opened.manifest
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedLxmertTokenizer:
+        """The tokenizer that lay beside the checkpoint's weights. ``ArtifactError``: there was none."""
+        return tokenizer_of(self._opened)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The names of the answers, in the order of their scores. ``ArtifactError``: there were none beside the weights."""
+        return labels_of(self._opened)
+
+    def answers(self, outputs: Mapping[str, NDArray[np.generic]], *, top: int = 5) -> list[list[tuple[str, float]]]:
+        """Returns, for each row of ``run``'s outputs, the ``top`` likeliest answers: their names and probabilities.
+
+        ``InputError``: the outputs hold no ``question_answering_score``. ``ArtifactError``: there are no names of answers, or
+        a score is NaN or infinite.
+        """
+        if ANSWER_OUTPUT not in outputs:
+            raise InputError(f"{self.name}: the outputs hold no {ANSWER_OUTPUT}; they hold {', '.join(outputs)}")
+        return name_answers(outputs[ANSWER_OUTPUT], self.labels, self.name, top=top)
+
+    @property
+    def _opened(self) -> Artifact:
+        if self.artifact is None:
+            raise ArtifactError(f"{self.name}: runs a model in memory, not an artifact, so it has no manifest")
+        return self.artifact
 
     def run(self, inputs: Mapping[str, Any], *, allow_nonfinite: bool = False) -> Arrays:
         """Returns outputs by name, in the signature's order; fills in optional inputs that are left out, or None.
@@ -102,3 +141,16 @@ class Runner(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def name_answers(
+    scores: NDArray[np.generic], labels: Sequence[str], name: str, *, top: int
+) -> list[list[tuple[str, float]]]:
+    """Returns the ``top`` likeliest answers of each row of scores [rows, answers], with probabilities; ``name`` is for errors."""
+    wide = scores.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ArtifactError(f"{name}: answers NaN or infinity; check it with 'lxmert-export verify'")
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
+    return [[(labels[n], float(row[n])) for n in best] for row, best in zip(shares, order, strict=True)]

@@ -10,7 +10,8 @@ from typing import Any
 
 from lxmert_export.errors import CheckpointError, ConfigError
 from lxmert_export.files.atomic_files import replace_files
-from lxmert_export.files.hub import VOCABULARY_FILES, locate_tokenizer
+from lxmert_export.files.beside_weights import VOCABULARY_FILES
+from lxmert_export.files.hub import locate_tokenizer
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
 from lxmert_export.tokenizer.tokenizer_json import (
     PLAIN_TOKEN,

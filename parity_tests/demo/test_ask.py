@@ -17,6 +17,7 @@ from PIL import Image
 import lxmert_export as lx
 from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
@@ -233,18 +234,57 @@ def test_a_tokenizer_that_did_not_come_with_the_artifact_is_not_read(place: Path
         ask_about_picture(artifact, "how many things are there?", place / "scene.png")
 
 
-def test_what_a_saved_model_leaves_behind_can_be_put_beside_it(place: Path, tmp_path: Path) -> None:
-    """save_pretrained writes the model alone, as Hugging Face's does; what ask needs beside it is named, and is enough."""
-    tuned, artifact = tmp_path / "tuned", tmp_path / "artifact"
-    lx.load_checkpoint("demo", task="question-answering").save_pretrained(tuned)
-    for copied, lacking in (((), "no labels.json"), (("labels.json",), "no tokenizer"), (("vocab.txt",), None)):
+def test_a_saved_model_keeps_its_tokenizer_and_its_answers(place: Path, tmp_path: Path) -> None:
+    """In every dialect, and an export of the model in memory, too; what was lost is told when it is exported."""
+    model = lx.load_checkpoint("demo", task="question-answering")
+    wanted = {name: (DEMO_DIRECTORY / name).read_bytes() for name in COMPANION_FILES}
+    for dialect in ("hf", "original", "tf"):
+        model.save_pretrained(tmp_path / dialect, dialect=dialect)
+        assert {name: (tmp_path / dialect / name).read_bytes() for name in COMPANION_FILES} == wanted
+    lx.export("onnx", model, tmp_path / "artifact", parity=False)
+    assert ask_about_picture(tmp_path / "artifact", "how many things are there?", place / "scene.png").answers
+
+
+def test_weights_without_a_tokenizer_are_told(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights, artifact = tmp_path / "weights", tmp_path / "artifact"
+    weights.mkdir()
+    told = f"{weights}: no tokenizer lies beside the weights, so the artifact has none; vocab.txt is enough"
+    for copied, lacking in (
+        (("config.json", "model.safetensors"), "no labels.json"),
+        (("labels.json",), "no tokenizer"),
+        (("vocab.txt",), None),
+    ):
         for name in copied:
-            shutil.copyfile(DEMO_DIRECTORY / name, tuned / name)
-        lx.export("onnx", tuned, artifact, parity=False, overwrite=True)
+            shutil.copyfile(DEMO_DIRECTORY / name, weights / name)
+        caplog.clear()
+        lx.export("onnx", weights, artifact, parity=False, task="question-answering", overwrite=True)
+        assert (told in caplog.messages) is (lacking is not None)
         if lacking:
-            with pytest.raises(ArtifactError, match=f"has {lacking}.*Copy vocab.txt and labels.json"):
+            with pytest.raises(ArtifactError, match=f"has {lacking}.*copy vocab.txt and labels.json"):
                 ask_about_picture(artifact, "how many things are there?", place / "scene.png")
     assert ask_about_picture(artifact, "how many things are there?", place / "scene.png").answers
+
+
+def test_a_runner_names_answers(place: Path) -> None:
+    question = "how many things are there?"
+    answered = ask_about_picture(place / "fp32", question, place / "scene.png")
+    with lx.load_artifact(place / "fp32") as runner:
+        ids = np.array(runner.tokenizer.encode(question))[None]
+        objects = answered.objects
+        inputs = {"input_ids": ids, "visual_feats": objects.features[None], "visual_pos": objects.boxes[None]}
+        outputs = runner.run({name: np.repeat(array, 2, axis=0) for name, array in inputs.items()})
+        named = runner.answers(outputs, top=3)
+        assert [[name for name, _ in row] for row in named] == [[name for name, _ in answered.answers[:3]]] * 2
+        assert named[0][0][1] == pytest.approx(answered.answers[0][1])
+        assert [len(row) for row in runner.answers(outputs)] == [5, 5]
+        assert runner.manifest.task == "question-answering" and len(runner.labels) == 40
+        with pytest.raises(InputError, match="the outputs hold no question_answering_score; they hold logits"):
+            runner.answers({"logits": outputs["question_answering_score"]})
+    with lx.load_artifact(place / "other") as runner:
+        with pytest.raises(ArtifactError, match=r"has no labels\.json"):
+            runner.answers(outputs)
+        with pytest.raises(ArtifactError, match="has no tokenizer"):
+            _ = runner.tokenizer
 
 
 def test_the_command(place: Path, tmp_path: Path) -> None:

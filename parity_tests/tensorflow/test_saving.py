@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from converters.tensorflow_model.model import MODELS
+from converters.tensorflow_model.model import MODELS, TFLxmertForQuestionAnswering
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from lxmert_export.files.beside_weights import COMPANION_FILES
+from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.spec.signature import TASKS, Task
 from parity_tests.faults.keras_faults import one_weight_changed
 from parity_tests.fixtures.keras_models import as_numpy, twin_of
@@ -105,3 +107,11 @@ def test_training_goes_on_from_a_file(tmp_path: Path) -> None:
     assert any(np.any(momentum) for momentum in momenta[0][2:])  # past the count of steps and the rate
     back.fit(given, verbose=0)
     assert back.optimizer.iterations == 2
+
+
+def test_the_tokenizer_travels(tmp_path: Path) -> None:
+    model = TFLxmertForQuestionAnswering.from_pretrained("demo")
+    model.save_pretrained(tmp_path / "saved")
+    TFLxmertForQuestionAnswering.from_pretrained(tmp_path / "saved").save_pretrained(tmp_path / "again", dialect="tf")
+    for name in COMPANION_FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (DEMO_DIRECTORY / name).read_bytes()

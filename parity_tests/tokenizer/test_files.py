@@ -13,9 +13,9 @@ import pytest
 import transformers
 
 import lxmert_export as lx
-from lxmert_export.artifact.directory import COMPANION_FILES
 from lxmert_export.errors import CheckpointError
 from lxmert_export.files import hub
+from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.tokenizer.fast import LxmertTokenizerFast
 from lxmert_export.tokenizer.files import TOKENIZER_CLASS
 from lxmert_export.tokenizer.opening import load_tokenizer

@@ -1,0 +1,36 @@
+"""The small files that lie beside a checkpoint's weights and travel with them: the tokenizer, and the answers' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has at least one of them
+TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
+LABELS_FILE = "labels.json"
+COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The contents of these files by name. They are kept in memory: a model may be saved when its checkpoint is gone."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, weights: Path) -> Self:
+        """Reads the files beside a file of weights; those that are not there are left out."""
+        found = [weights.with_name(name) for name in COMPANION_FILES]
+        return cls({file.name: file.read_bytes() for file in found if file.is_file()})
+
+    @property
+    def have_tokenizer(self) -> bool:
+        """Whether a tokenizer is among them."""
+        return any(name in self.files for name in VOCABULARY_FILES)
+
+    def write(self, directory: Path) -> None:
+        """Writes the files into a directory."""
+        for name, content in self.files.items():
+            (directory / name).write_bytes(content)
