@@ -49,6 +49,7 @@ def tensorrt(
     num_attention_heads: options.HeadsOption = None,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
+    verbose: options.VerboseFlag = False,
     provider: options.ProviderOption = None,
 ) -> None:
     """Build a TensorRT engine from a checkpoint or an ONNX artifact.
@@ -80,17 +81,17 @@ def tensorrt(
             objects=objects or (), calibration=calibration, bundle=bundle, overwrite=overwrite, progress=progress,
             **onnx_options,
         )  # fmt: skip
-    _say_built(artifact)
+    _say_built(artifact, verbose=verbose)
 
 
-def _say_built(artifact: Artifact) -> None:
+def _say_built(artifact: Artifact, *, verbose: bool) -> None:
     """Prints what was found before the build, what was built or bundled, and what was never executed."""
     from lxmert_export.api.inspect import predicted_errors
 
     say_origin(artifact)
     if artifact.report is not None:
         say("parity of the ONNX graph from which the engine is built:")
-    show_report(artifact.report)
+    show_report(artifact.report, verbose=verbose)
     described = artifact.manifest.options
     _say_findings(described["lint"])
     for predicted in predicted_errors(described):

@@ -34,6 +34,7 @@ def onnx(
     num_attention_heads: options.HeadsOption = None,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
+    verbose: options.VerboseFlag = False,
     provider: options.ProviderOption = None,
 ) -> None:
     """Convert a checkpoint to ONNX, and check the result.
@@ -53,7 +54,7 @@ def onnx(
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
-        overwrite=overwrite, providers=provider or (CPU,),
+        overwrite=overwrite, verbose=verbose, providers=provider or (CPU,),
     )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def tensorflow(
     num_attention_heads: options.HeadsOption = None,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
+    verbose: options.VerboseFlag = False,
 ) -> None:
     """Convert a checkpoint to TensorFlow, and check the result.
 
@@ -83,7 +85,7 @@ def tensorflow(
         "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
         task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, revision=revision, num_attention_heads=num_attention_heads,
-        parity=not no_parity, overwrite=overwrite,
+        parity=not no_parity, overwrite=overwrite, verbose=verbose,
     )  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def tflite(
     num_attention_heads: options.HeadsOption = None,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
+    verbose: options.VerboseFlag = False,
 ) -> None:
     """Convert a checkpoint to TFLite, and check the result.
 
@@ -119,18 +122,20 @@ def tflite(
         "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
-        num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite,
+        num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite, verbose=verbose,
     )  # fmt: skip
 
 
-def _export(target: str, checkpoint: str, output: Path | None, precision: Precision | None, **options: Any) -> None:
+def _export(
+    target: str, checkpoint: str, output: Path | None, precision: Precision | None, *, verbose: bool, **options: Any
+) -> None:
     """Exports, then prints which checkpoint was used, the parity report, and what was written."""
     from lxmert_export.api import export as api
 
     with shown_progress() as progress:
         artifact = api.export(target, checkpoint, output, precision=precision or "fp32", progress=progress, **options)
     say_origin(artifact)
-    show_report(artifact.report)
+    show_report(artifact.report, verbose=verbose)
     size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
 

@@ -247,7 +247,8 @@ def main() -> None:
         with named_as_flags():
             app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
-        show_report(error.report, verdict=False)  # the error's own line is the verdict
+        # The error's own line is the verdict.
+        show_report(error.report, verdict=False, verbose="--verbose" in arguments)
         _fail(error, PARITY_FAILED, debug)
     except LxmertExportError as error:
         _fail(error, ERROR, debug)

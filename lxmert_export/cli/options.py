@@ -103,6 +103,7 @@ NoParityFlag = Annotated[
         help='Skip the parity gate. The manifest then holds "parity": null, and `verify` has no golden file to compare with.',
     ),
 ]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Print every table, of what passes too.")]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 RunnersArgument = Annotated[

@@ -27,6 +27,7 @@ def parity(
     device_report: options.DeviceReportOption = None,
     no_laws: options.NoLawsFlag = False,
     locate: options.LocateFlag = False,
+    verbose: options.VerboseFlag = False,
     time_limit: options.TimeLimitOption = TIME_LIMIT,
     from_file: options.FromOption = None,
     threshold: options.ThresholdOption = None,
@@ -70,7 +71,7 @@ def parity(
                 device_reports=device_report or (), laws=not no_laws, find_divergence=locate, time_limit=time_limit,
                 providers=provider or (CPU,), progress=progress,
             )  # fmt: skip
-    _conclude_parity(report if known is None else compare_with_baseline(report, known), files)
+    _conclude_parity(report if known is None else compare_with_baseline(report, known), files, verbose=verbose)
 
 
 def _check_usage(
@@ -92,7 +93,7 @@ def _check_usage(
         )
 
 
-def _conclude_parity(report: ParityReport, files: Mapping[str, str | Path | None]) -> None:
+def _conclude_parity(report: ParityReport, files: Mapping[str, str | Path | None], *, verbose: bool) -> None:
     """Writes the requested report files, then ends with the verdict. With ``--json -`` stdout holds the JSON alone."""
     from lxmert_export.parity.pages.writing import write_reports
 
@@ -101,13 +102,14 @@ def _conclude_parity(report: ParityReport, files: Mapping[str, str | Path | None
     write_reports(values, **{kind: None if file == STDOUT else file for kind, file in files.items()})
     if quiet:
         print_json(values)
-    _conclude(report, quiet=quiet)
+    _conclude(report, quiet=quiet, verbose=verbose)
 
 
 def verify(
     artifact: options.ArtifactArgument,
     polygraphy: options.PolygraphyOption = None,
     provider: options.ProviderOption = None,
+    verbose: options.VerboseFlag = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Check an artifact's hashes, and run its golden inputs again.
@@ -129,11 +131,11 @@ def verify(
         say(f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{artifact}/{ONNX_FILE}')}")
     if as_json:
         print_json(report.to_dict())
-    _conclude(report, quiet=as_json)
+    _conclude(report, quiet=as_json, verbose=verbose)
 
 
-def _conclude(report: ParityReport, *, quiet: bool) -> None:
+def _conclude(report: ParityReport, *, quiet: bool, verbose: bool) -> None:
     if not quiet:
-        show_report(report)
+        show_report(report, verbose=verbose)
     if not report.passed:
         raise ParityError(report.summary(), report) if quiet else typer.Exit(PARITY_FAILED)

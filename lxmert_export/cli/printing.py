@@ -22,15 +22,18 @@ def say(message: str) -> None:
     typer.echo(message, err=True)
 
 
-def show_report(report: ParityReport | None, *, verdict: bool = True) -> None:
-    """Prints the tables of a parity report, and its verdict unless ``verdict`` is False. Prints nothing if there is no report."""
+def show_report(report: ParityReport | None, *, verdict: bool = True, verbose: bool = False) -> None:
+    """Prints a parity report: the tables of what fails (``verbose``: all tables), and its verdict unless ``verdict`` is False.
+
+    Prints nothing if there is no report.
+    """
     if report is None:
         return
     from rich.console import Console
 
     from lxmert_export.parity.pages.terminal import print_report
 
-    print_report(report, Console(stderr=True), verdict=verdict)
+    print_report(report, Console(stderr=True), verdict=verdict, verbose=verbose)
 
 
 @contextmanager

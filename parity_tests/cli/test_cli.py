@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overflowing = lively_model("question-answering", TINY)
     FAULTS["fp16_overflow"](overflowing)
     lx.save_checkpoint(overflowing, place / "overflowing")
-    done = run("onnx", "checkpoint", "--fp16", "--task", "question-answering", "-o", "artifact", cwd=place)
+    done = run("onnx", "checkpoint", "--fp16", "--task", "question-answering", "-o", "artifact", "--verbose", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "checkpoint checkpoint (hf dialect, sha256 " in done.stderr
     assert "not used by task question-answering: masked_language_head, match_head, object_head" in done.stderr

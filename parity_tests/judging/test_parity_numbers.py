@@ -210,7 +210,7 @@ def test_terminal_report(width: int) -> None:
     good = cells_of({("plain", "out"): chunks(0.3)})[0]
     bad = replace(cells_of({})[0], runner="y[bold]")
     written = io.StringIO()
-    print_report(ParityReport((good, bad), ("ragged",)), Console(file=written, width=width))
+    print_report(ParityReport((good, bad), ("ragged",)), Console(file=written, width=width), verbose=True)
     text = " ".join(written.getvalue().split())
     for part in (
         "x against float64",
@@ -222,6 +222,7 @@ def test_terminal_report(width: int) -> None:
         "ragged inputs",
     ):
         assert part in text
+    assert "noise floor" in text and ("limit ┃" in text) is (width == 200)
     assert all(len(line) <= width for line in written.getvalue().splitlines())
 
 

@@ -16,9 +16,9 @@ from parity_tests.fixtures.sample_reports import NASTY, full_report, nothing_com
 pytestmark = pytest.mark.quick
 
 
-def printed(report: ParityReport, width: int) -> str:
+def printed(report: ParityReport, width: int, *, verbose: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_report(report, console)
+    print_report(report, console, verbose=verbose)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -48,7 +48,8 @@ def test_a_narrow_matrix_has_the_worst_pair_alone() -> None:
 @pytest.mark.parametrize("width", [60, 80, 130])
 def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     for report in (plain_report(), passing_report(), replace(nothing_compared(), runners=plain_report().runners[3:])):
-        assert max(map(len, printed(report, width).splitlines())) <= width
+        for verbose in (False, True):
+            assert max(map(len, printed(report, width, verbose=verbose).splitlines())) <= width
 
 
 @pytest.mark.parametrize("width", [60, 130])
@@ -65,8 +66,24 @@ def test_what_is_not_proven_is_told_with_its_reason(width: int) -> None:
         assert line in told
 
 
+def test_what_passes_is_quiet() -> None:
+    """The matrix and the verdict; ``verbose`` shows every table."""
+    quiet, loud = (printed(passing_report(), 100, verbose=verbose) for verbose in (False, True))
+    assert "every runner against every other" in quiet and "\nparity passed" in quiet
+    for table in ("onnx-fp32 against float64", "held-out questions about"):
+        assert table not in quiet and table in loud
+
+
+def test_what_fails_has_its_tables_alone() -> None:
+    quiet, loud = (printed(plain_report(), 130, verbose=verbose) for verbose in (False, True))
+    assert "faulty against float64" in quiet and "onnx-fp32 against float64" not in quiet
+    assert "onnx-fp32 against float64" in loud
+    laws = quiet[quiet.index("laws, which") :]
+    assert "│ faulty" in laws.partition("every runner")[0] and "│ onnx-fp32" not in laws.partition("every runner")[0]
+
+
 def test_laws_have_one_table() -> None:
-    text = printed(full_report(), 130)
+    text = printed(full_report(), 130, verbose=True)
     assert text.count("laws, which hold whatever the weights are") == 1 and "against law" not in text
     text = text[text.index("laws, which") :]
     assert cells_of(text, "faulty")[:2] == ["faulty", "fully masked row"]

@@ -14,6 +14,7 @@ from lxmert_export.parity.cells import Cell, badness
 from lxmert_export.parity.decisions import Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.pages.overview import Matrix, matrix_of, number
+from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.parity.report import ParityReport
 
 ARITHMETIC = {
@@ -30,35 +31,14 @@ NAME_WIDTH, STATUS_WIDTH, SCORE_WIDTH = 20, 16, 11
 STYLES = {"pass": "green", "FAIL": "red", "skipped": "yellow", "built-not-run": "yellow"}
 
 
-def print_report(report: ParityReport, console: Console, *, verdict: bool = True) -> None:
-    """Prints a report: per runner and opponent a table of the outputs on their worst inputs, then all other tables and notes.
+def print_report(report: ParityReport, console: Console, *, verdict: bool = True, verbose: bool = False) -> None:
+    """Prints the tables of what fails, the matrix of several runners, what was not run, and the verdict.
 
-    ``verdict=False`` leaves out the last line, the summary.
+    ``verbose``: all tables, of what passes too. ``verdict=False`` leaves out the last line, the summary.
     """
-    worst = [cell for cell in report.worst_cells() if cell.kind != "law"]
-    for (runner, against, arithmetic), cells in groupby(
-        worst, key=lambda cell: (cell.runner, cell.against, cell.arithmetic)
-    ):
-        console.print(
-            f"{runner} against {against}{ARITHMETIC[arithmetic]}", style="bold", markup=False, highlight=False
-        )
-        console.print(_table(list(cells), wide=console.width >= WIDE))
-    console.print(
-        "score = RMS error ÷ noise floor, shown for the worst inputs; above its limit fails",
-        style="dim",
-        highlight=False,
-    )
-    if report.decisions:
-        console.print("held-out questions about drawn scenes", style="bold", highlight=False)
-        console.print(_decisions_table(report.decisions, wide=console.width >= WIDE))
-        console.print(
-            "agreement: share of answers equal to float64's, near-ties aside; accuracy: share that is true",
-            style="dim",
-            highlight=False,
-        )
-    if laws := [cell for cell in report.worst_cells() if cell.kind == "law"]:
-        console.print("laws, which hold whatever the weights are", style="bold", highlight=False)
-        console.print(_laws_table(laws, wide=console.width >= WIDE))
+    tables = _print_scores(report, console, verbose=verbose)
+    tables += _print_decisions(report, console, verbose=verbose)
+    tables += _print_laws(report, console, verbose=verbose)
     matrix = matrix_of(report.to_dict())
     if len(matrix.runners) > 1:
         console.print("every runner against every other: worst scores", style="bold", highlight=False)
@@ -67,12 +47,60 @@ def print_report(report: ParityReport, console: Console, *, verdict: bool = True
         print_divergence(divergence, console)
     for line in (*report.notes, *_not_run(report)):
         console.print(line, style="dim", highlight=False, markup=False)
-    console.print(f"what the words mean: {PACKAGE} parity --help", style="dim", highlight=False)
+    if tables or len(matrix.runners) > 1:
+        console.print(f"what the words mean: {PACKAGE} parity --help", style="dim", highlight=False)
     for style, line in _not_proven(report):
         console.print(line, style=style, highlight=False, markup=False)
     if verdict:
         style = "bold green" if report.passed else "bold red"
         console.print(report.summary(), style=style, highlight=False, markup=False)
+
+
+def _print_scores(report: ParityReport, console: Console, *, verbose: bool) -> int:
+    """Prints a table for each runner, opponent and arithmetic of which a cell failed. Returns the number of tables."""
+    failing = {_opponents(cell) for cell in report.failures}
+    worst = [cell for cell in report.worst_cells() if cell.kind != "law" and (verbose or _opponents(cell) in failing)]
+    limits = sorted({cell.threshold for cell in worst})
+    tables = [(key, list(cells)) for key, cells in groupby(worst, key=_opponents)]
+    for (runner, against, arithmetic), cells in tables:
+        console.print(
+            f"{runner} against {against}{ARITHMETIC[arithmetic]}", style="bold", markup=False, highlight=False
+        )
+        console.print(_table(cells, wide=console.width >= WIDE))
+    if tables:
+        above = f"{limits[0]:g}" if len(limits) == 1 else "its limit"
+        console.print(
+            f"score = RMS error ÷ noise floor, shown for the worst inputs; above {above} fails",
+            style="dim",
+            highlight=False,
+        )
+    return len(tables)
+
+
+def _opponents(cell: Cell) -> tuple[str, str, Arithmetic]:
+    return cell.runner, cell.against, cell.arithmetic
+
+
+def _print_decisions(report: ParityReport, console: Console, *, verbose: bool) -> int:
+    shown = [decisions for decisions in report.decisions if verbose or not decisions.passed]
+    if shown:
+        console.print("held-out questions about drawn scenes", style="bold", highlight=False)
+        console.print(_decisions_table(shown, wide=console.width >= WIDE))
+        console.print(
+            "agreement: share of answers equal to float64's, near-ties aside; accuracy: share that is true",
+            style="dim",
+            highlight=False,
+        )
+    return len(shown)
+
+
+def _print_laws(report: ParityReport, console: Console, *, verbose: bool) -> int:
+    broken = {_law(cell) for cell in report.failures if cell.kind == "law"}
+    laws = [cell for cell in report.worst_cells() if cell.kind == "law" and (verbose or _law(cell) in broken)]
+    if laws:
+        console.print("laws, which hold whatever the weights are", style="bold", highlight=False)
+        console.print(_laws_table(laws, wide=console.width >= WIDE))
+    return len(laws)
 
 
 def print_divergence(divergence: Divergence, console: Console) -> None:
@@ -98,16 +126,18 @@ def _table(cells: list[Cell], *, wide: bool) -> Table:
     table = Table()
     table.add_column("output", overflow="fold")
     table.add_column("inputs", no_wrap=True)
-    for heading in ("score", "limit", "error RMS", *(("error max", "noise floor", "values") if wide else ())):
+    for heading in ("score", *(("limit",) if wide else ()), "error RMS", "noise floor"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("error max", "values") if wide else ():
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for cell in cells:
-        figures = (cell.error_rms, cell.error_max, cell.floor) if wide else (cell.error_rms,)
+        figures = (cell.error_rms, cell.floor, *((cell.error_max,) if wide else ()))
         table.add_row(
             escape(cell.output),
             cell.family,
             "-" if cell.score is None else f"{cell.score:.2f}",
-            f"{cell.threshold:g}",
+            *((f"{cell.threshold:g}",) if wide else ()),
             *("-" if figure is None else f"{figure:.1e}" for figure in figures),
             *((f"{cell.values:,}",) if wide else ()),
             "[green]pass[/]" if cell.status == "pass" else f"[red]FAIL[/] {escape(cell.reason or '')}".strip(),
