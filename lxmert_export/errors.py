@@ -68,6 +68,12 @@ class ConversionError(LxmertExportError):
     """A conversion is impossible: the target cannot express the model, or the options do not fit together."""
 
 
+def shortened(items: list[str], most: int = 8) -> str:
+    """Joins a list in one line: at most ``most`` items, then the number of the others."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -26,6 +26,7 @@ FLAGS: dict[str, str] = {
     "calibration": "--calibration",
     "revision": "--revision",
     "num_attention_heads": "--num-attention-heads",
+    "ignore_other_parts": "--ignore-other-parts",
     "parity": "--no-parity",
     "overwrite": "--overwrite",
     "providers": "--provider",

@@ -112,11 +112,13 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         revision: str | None = None,
         num_attention_heads: int | None = None,
         fresh_heads: bool = False,
+        ignore_other_parts: bool = False,
     ) -> Self:
         """Loads a checkpoint of any dialect; ``dtype`` is a Keras dtype policy, by default the global one.
 
         ``num_attention_heads`` is for files without a config. ``fresh_heads`` keeps the initial weights of a head that
-        the checkpoint lacks. ``CheckpointError``: the checkpoint does not fit (the message lists every reason).
+        the checkpoint lacks, ``ignore_other_parts`` leaves out other parts of a larger model. ``CheckpointError``: the
+        checkpoint does not fit (the message lists every reason).
         ``MissingExtra``: PyTorch is not installed.
         """
         try:
@@ -129,6 +131,7 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
             revision=revision,
             num_attention_heads=num_attention_heads,
             fresh_heads=fresh_heads,
+            ignore_other_parts=ignore_other_parts,
         )
         return cls.from_checkpoint(checkpoint, dtype=dtype)
 

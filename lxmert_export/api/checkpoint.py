@@ -24,6 +24,7 @@ def load_checkpoint(
     revision: str | None = None,
     num_attention_heads: int | None = None,
     fresh_heads: bool = False,
+    ignore_other_parts: bool = False,
 ) -> PreTrainedLxmert:
     """Returns the canonical PyTorch model of a checkpoint, in eval mode.
 
@@ -35,6 +36,10 @@ def load_checkpoint(
     | ``revision`` | branch, tag or commit of a hub name |
     | ``num_attention_heads`` | for checkpoints without a ``config.json``; default: hidden size / 64 |
     | ``fresh_heads`` | initialise missing heads at random, instead of raising an error |
+    | ``ignore_other_parts`` | leave out what else the file holds: other parts of a larger model, instead of raising an error |
+
+    The LXMERT is found in nested dictionaries and behind any prefix (``state_dict``, ``module.``, ``_orig_mod.``, ``model.``);
+    a line on the log says what was stripped.
 
     Errors: ``CheckpointError``: the checkpoint cannot be read, or tensors are missing, unexpected, of the wrong shape or not
     finite; all of them are named. ``MissingExtra``: PyTorch is not installed.
@@ -44,7 +49,12 @@ def load_checkpoint(
     from lxmert_export.model.lxmert import MODELS
 
     checkpoint = read_checkpoint(
-        name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads, fresh_heads=fresh_heads
+        name_or_path,
+        task=task,
+        revision=revision,
+        num_attention_heads=num_attention_heads,
+        fresh_heads=fresh_heads,
+        ignore_other_parts=ignore_other_parts,
     )
     return MODELS[checkpoint.task].from_checkpoint(checkpoint, dtype=dtype)
 

@@ -46,6 +46,7 @@ class OnnxOptions(TypedDict, total=False):
     attention: Attention
     revision: str | None
     num_attention_heads: int | None
+    ignore_other_parts: bool
     parity: bool
     providers: Sequence[str]
 

@@ -46,6 +46,7 @@ def export(
     calibration: str | Path | None = None,
     revision: str | None = None,
     num_attention_heads: int | None = None,
+    ignore_other_parts: bool = False,
     parity: bool = True,
     overwrite: bool = False,
     providers: Sequence[str] = (CPU,),
@@ -69,7 +70,7 @@ def export(
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
-    | ``revision``, ``num_attention_heads`` | | see ``load_checkpoint`` |
+    | ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``providers`` | ONNX | execution providers of onnxruntime that run the artifact in the gate |
     | ``progress`` | | called with a step's name, the number of its parts that are done, and their number |
@@ -86,7 +87,8 @@ def export(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, file_format=file_format, full_integer=full_integer, calibration=calibration,
-        revision=revision, num_attention_heads=num_attention_heads, parity=parity,
+        revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
+        parity=parity,
     )  # fmt: skip
     check_convertible(options)
     from lxmert_export.exporting.conversion import plan_conversion

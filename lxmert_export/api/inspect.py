@@ -45,12 +45,16 @@ def inspect_checkpoint(
 ) -> dict[str, Any]:
     """Returns a checkpoint's dialect, files, hash, config, task and number of parameters. Every tensor is read and checked.
 
+    Other parts of a larger model are listed in ``other_parts``.
+
     ``CheckpointError``: the checkpoint cannot be read, or its tensors do not fit.
     """
     from lxmert_export.checkpoint.read import read_checkpoint
     from lxmert_export.spec.weight_names import TIED_DECODER
 
-    checkpoint = read_checkpoint(name_or_path, revision=revision, num_attention_heads=num_attention_heads)
+    checkpoint = read_checkpoint(
+        name_or_path, revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=True
+    )
     tied = checkpoint.config.tie_word_embeddings
     counted = {name: t for name, t in checkpoint.tensors.items() if not (tied and name == TIED_DECODER)}
     return {
@@ -63,6 +67,8 @@ def inspect_checkpoint(
         "parameters": sum(tensor.numel() for tensor in counted.values()),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted.values()}),
         "unused": list(checkpoint.unused),
+        "stripped": checkpoint.source.stripped,
+        "other_parts": list(checkpoint.source.other_parts),
         "guessed_attention_heads": checkpoint.config.num_attention_heads if checkpoint.guessed_heads else None,
         "config": checkpoint.config.to_dict(),
     }
@@ -73,6 +79,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["kind"] == "checkpoint":
         shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
         rows = [(name, _plain(facts[name])) for name in shown]
+        rows += [(name.replace("_", " "), _plain(facts[name])) for name in ("stripped", "other_parts") if facts[name]]
         return [*rows, *(_config_row(facts["config"]))]
     manifest = facts["manifest"]
     rows = [

@@ -182,7 +182,9 @@ def _source_of(
     from lxmert_export.exporting.model_to_export import model_of_checkpoint, model_of_module
 
     if isinstance(checkpoint, str | Path):
-        source = model_of_checkpoint(checkpoint, task, revision=revision, num_attention_heads=num_attention_heads)
+        source = model_of_checkpoint(
+            checkpoint, task, revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=True
+        )
     else:
         source = model_of_module(checkpoint)
     if not same_network(source.config, manifest.config, manifest.task):

@@ -31,7 +31,7 @@ class Manifest:
 
     | field | contents |
     |---|---|
-    | ``checkpoint`` | {dialect, name, sha256, unused_heads} |
+    | ``checkpoint`` | {dialect, name, sha256, unused_heads}; if so, also {guessed_attention_heads, stripped, other_parts} |
     | ``options`` | the choices of the conversion, such as the opset |
     | ``files`` | {name: {sha256, bytes}} |
     | ``tools`` | {distribution: version} |

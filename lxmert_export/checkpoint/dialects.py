@@ -2,10 +2,11 @@
 
 Upstream names differ only in their prefixes. The names behind the prefixes are in the table of ``weight_names``:
 
-    bert.…, module.bert.…                            original pre-training file, backbone only or with heads
-    lxrt_encoder.model.(module.)bert.…, logit_fc.…   original fine-tuned snapshot (VQA, GQA, NLVR2)
-    lxmert.…, or the backbone's names alone          Hugging Face PyTorch
-    lxmert/encoder/layer_._0/…/kernel                Hugging Face TensorFlow (h5 or safetensors), kernels transposed
+    bert.…                                    original pre-training file, backbone only or with heads
+    lxrt_encoder.model.bert.…, logit_fc.…     original fine-tuned snapshot (VQA, GQA, NLVR2)
+    lxmert.…, or the backbone's names alone   Hugging Face PyTorch
+    lxmert/encoder/layer_._0/…/kernel         Hugging Face TensorFlow (h5 or safetensors), kernels transposed
+    lxmert.language_layers.0.…                ``state_dict()`` of our own models
 """
 
 from __future__ import annotations
@@ -17,62 +18,57 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from lxmert_export.checkpoint.files import RawWeights, shortened
-from lxmert_export.errors import CheckpointError
+from lxmert_export.checkpoint.files import RawWeights, check_stored
+from lxmert_export.checkpoint.lxmert_inside import find_lxmert
+from lxmert_export.errors import CheckpointError, shortened
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, Weight, weight_names
 
 Dialect = Literal["hf", "original", "tf"]
+StoredDialect = Dialect | Literal["lxmert-export"]
 
-ORIGINAL_PREFIXES = ("bert.", "lxrt_encoder.model.bert.")
 FINE_TUNED_HEAD = "logit_fc."
-BARE_PARTS = ("embeddings.", "encoder.", "pooler.", "embeddings/", "encoder/", "pooler/")
 HEAD_SIZE = 64  # of every published checkpoint: the number of heads cannot be read from the weights
 
 
 @dataclass(frozen=True)
 class Named:
-    """A checkpoint's tensors by upstream name (or TensorFlow path), and their dialect.
+    """A checkpoint's tensors by upstream name, or by ours (dialect ``lxmert-export``), and their dialect.
 
-    ``repeated`` holds each name that occurs more than once, and whether the copies are known to be equal.
+    ``repeated`` holds each name that occurs more than once, and whether the copies are known to be equal. ``stripped`` and
+    ``other_parts`` are those of ``LxmertInside``.
     """
 
-    dialect: Dialect
+    dialect: StoredDialect
     tensors: Mapping[str, Tensor]
     repeated: Mapping[str, bool]
+    stripped: str
+    other_parts: Mapping[str, int]
 
 
 def upstream_names(raw: RawWeights) -> Named:
-    """Strips the prefixes of a dialect. Names that become equal are recorded as repeated."""
-    names = list(raw.tensors)
-    is_tensorflow = raw.metadata.get("format") == "tf" or any(name.endswith(":0") for name in names)
-    bare = [name.removeprefix("module.").replace("lxrt_encoder.model.module.", "lxrt_encoder.model.") for name in names]
-    is_original = any(name.startswith(ORIGINAL_PREFIXES) for name in bare)
-    dialect: Dialect = "tf" if is_tensorflow else "original" if is_original else "hf"
+    """Finds the LXMERT among the tensors, and strips what stands before its names.
 
+    Names that become equal are recorded as repeated. ``CheckpointError``: there is no LXMERT or several, or its tensors are not
+    dense floating-point ones.
+    """
+    is_tensorflow = raw.metadata.get("format") == "tf" or any(name.endswith(":0") for name in raw.tensors)
+    inside = find_lxmert(raw.tensors, is_tensorflow=is_tensorflow)
+    check_stored({name: raw.tensors[name] for name in inside.names})
     tensors: dict[str, Tensor] = {}
     repeated = {}
-    for name, short in zip(names, bare, strict=True):
-        canonical = _canonical_name(short)
-        if canonical in tensors:
-            repeated[canonical] = False
+    for name, read in inside.names.items():
+        if read in tensors:
+            repeated[read] = False
         if name in raw.repeated:
-            repeated[canonical] = raw.repeated[name]
-        tensors[canonical] = raw.tensors[name]
-    return Named(dialect, _with_answer_head(tensors), repeated)
-
-
-def _canonical_name(name: str) -> str:
-    for prefix in ORIGINAL_PREFIXES:
-        if name.startswith(prefix):
-            name = BACKBONE + name.removeprefix(prefix)
-    name = name.removesuffix(":0")
-    if name.startswith(BARE_PARTS):
-        name = ("lxmert/" if "/" in name else BACKBONE) + name
-    # Early files have BERT's old TensorFlow names for LayerNorm.
-    return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+            repeated[read] = raw.repeated[name]
+        tensors[read] = raw.tensors[name]
+    dialect: StoredDialect = (
+        "lxmert-export" if inside.is_ours else "tf" if is_tensorflow else "original" if inside.is_original else "hf"
+    )
+    return Named(dialect, _with_answer_head(tensors), repeated, inside.stripped, inside.other_parts)
 
 
 def _with_answer_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +86,7 @@ def _with_answer_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_name_table(named: Named, config: LxmertConfig) -> dict[str, Weight]:
-    """Returns the row of every parameter that an LXMERT of this config can have, by upstream name (or TensorFlow path).
+    """Returns the row of every parameter that an LXMERT of this config can have, by its name in the dialect.
 
     All heads are included, whatever the config says about them.
     """
@@ -98,7 +94,7 @@ def our_name_table(named: Named, config: LxmertConfig) -> dict[str, Weight]:
         task_obj_predict=True, task_qa=True, visual_obj_loss=True, visual_attr_loss=True, visual_feat_loss=True
     )
     rows = {row.ours: row for task in ("pretraining", "nlvr2") for row in weight_names(everything, task)}
-    return {row.tensorflow if named.dialect == "tf" else row.upstream: row for row in rows.values()}
+    return {row.ours if named.dialect == "lxmert-export" else row.upstream: row for row in rows.values()}
 
 
 def held_task(ours: Iterable[str]) -> Task:
@@ -123,6 +119,17 @@ SIZE_PLACES = {
     "num_qa_labels": ("answer_head.answers.weight", 0),
     "num_object_labels": ("object_head.targets.obj.weight", 0),
     "num_attr_labels": ("object_head.targets.attr.weight", 0),
+}
+
+
+# The list of layers, upstream's and ours, and the field of the config that counts them.
+LAYER_KINDS = {
+    "layer": "l_layers",
+    "x_layers": "x_layers",
+    "r_layers": "r_layers",
+    "language_layers": "l_layers",
+    "cross_modality_layers": "x_layers",
+    "vision_layers": "r_layers",
 }
 
 
@@ -166,22 +173,13 @@ def _shape(named: Named, name: str, row: Weight) -> tuple[int, ...]:
 
 
 def _layer_counts(named: Named) -> dict[str, int]:
-    """Counts the layers of each kind, by their highest number.
-
-    Raises ``CheckpointError`` if there are no cross-modality layers, or fewer tensors than layers.
-    """
+    """Counts the layers of each kind, by their highest number. ``CheckpointError``: there are fewer tensors than layers."""
     counts = {"l_layers": 0, "x_layers": 0, "r_layers": 0}
-    kinds = {"layer": "l_layers", "x_layers": "x_layers", "r_layers": "r_layers"}
     for name in named.tensors:
-        match = re.match(r"lxmert[./]encoder[./](layer|x_layers|r_layers)(?:_\.)?[._]+(\d+)[./]", name)
-        if match:
-            kind = kinds[match[1]]
-            counts[kind] = max(counts[kind], int(match[2]) + 1)
-    if not counts["x_layers"]:
-        some = shortened(list(named.tensors), most=3)
-        raise CheckpointError(
-            f"not an LXMERT checkpoint: it has no cross-modality layers (it holds {some or 'nothing'})"
-        )
+        if match := re.match(r"lxmert\.(?:encoder\.(?=layer|[xr]_))?(\w+)\.(\d+)\.", name):
+            kind = LAYER_KINDS.get(match[1])
+            if kind is not None:
+                counts[kind] = max(counts[kind], int(match[2]) + 1)
     if max(counts.values()) > len(named.tensors):
         raise CheckpointError(
             f"not an LXMERT checkpoint: it has fewer tensors ({len(named.tensors)}) than layers ({max(counts.values())})"

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lxmert_export.checkpoint.archives import check_archive
 from lxmert_export.checkpoint.formats import Format, format_of
-from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.checkpoint.lxmert_inside import nested_tensors
+from lxmert_export.errors import CheckpointError, first_line, shortened
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 
@@ -35,7 +36,11 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class RawWeights:
-    """Tensors by their names in the files. ``repeated`` holds each name that occurs twice, and whether the copies are equal."""
+    """Tensors by their names in the files, not yet checked.
+
+    Names in nested dictionaries are joined with dots. ``repeated`` holds each name that occurs twice, and whether the copies
+    are equal.
+    """
 
     paths: tuple[Path, ...]
     format: Format
@@ -140,7 +145,7 @@ def _read_safetensors(path: Path) -> RawWeights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged safetensors file: {first_line(error)}") from error
-    return RawWeights((path,), "safetensors", _checked(path, tensors), repeated, metadata)
+    return RawWeights((path,), "safetensors", tensors, repeated, metadata)
 
 
 def _repeated_header_keys(path: Path) -> dict[str, bool]:
@@ -188,9 +193,15 @@ def _load(path: Path, *, mapped: bool) -> RawWeights:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
             AssertionError, OverflowError, UnicodeDecodeError, MemoryError) as error:  # fmt: skip
         raise CheckpointError(f"{path}: damaged PyTorch file: {first_line(error)}; copy it again") from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
+    if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a state_dict of tensors by name")
-    return RawWeights((path,), "pickle", _checked(path, loaded), {}, {})
+    tensors: dict[str, Tensor] = {}
+    repeated = {}
+    for name, tensor in nested_tensors(loaded):
+        if name in tensors:
+            repeated[name] = False
+        tensors[name] = tensor
+    return RawWeights((path,), "pickle", tensors, repeated, {})
 
 
 def _read_h5(path: Path) -> RawWeights:
@@ -198,7 +209,7 @@ def _read_h5(path: Path) -> RawWeights:
     from lxmert_export.checkpoint.h5 import read_h5
 
     tensors, repeated = read_h5(path)
-    return RawWeights((path,), "h5", _checked(path, tensors), repeated, {"format": "tf"})
+    return RawWeights((path,), "h5", tensors, repeated, {"format": "tf"})
 
 
 READERS: Mapping[Format, Callable[[Path], RawWeights]] = {
@@ -209,28 +220,20 @@ READERS: Mapping[Format, Callable[[Path], RawWeights]] = {
 }
 
 
-def _checked(path: Path, tensors: Mapping[str, object]) -> dict[str, Tensor]:
+def check_stored(tensors: Mapping[str, Tensor]) -> None:
     """Checks that all are dense floating-point tensors whose bytes are really stored.
 
     Raises one ``CheckpointError`` that names all others.
     """
-    sound: dict[str, Tensor] = {}
     faults = []
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in FLOAT_DTYPES:
-            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        if tensor.is_meta:
+            faults.append(f"{name} has no values: it was saved from the meta device, before any weights were loaded")
+        elif tensor.layout != torch.strided or tensor.dtype not in FLOAT_DTYPES:
+            kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
             faults.append(f"{name} is {kind}, not a dense floating-point tensor")
         # A stride of 0 lets a file of a thousand bytes claim 10^12 elements, so the claimed bytes must be stored.
         elif (claimed := tensor.numel() * tensor.element_size()) > (stored := tensor.untyped_storage().nbytes()):
             faults.append(f"{name} claims {claimed} bytes and stores {stored}")
-        else:
-            sound[name] = tensor
     if faults:
-        raise CheckpointError(f"{path}: {shortened(faults)}")
-    return sound
-
-
-def shortened(items: list[str], most: int = 8) -> str:
-    """Joins a list in one line: at most ``most`` items, then the number of the others."""
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+        raise CheckpointError(shortened(faults))

@@ -12,10 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lxmert_export.checkpoint.dialects import Dialect, Named, held_task, infer_config, our_name_table, upstream_names
-from lxmert_export.checkpoint.files import find_weight_file, read_weights, shortened
+from lxmert_export.checkpoint.dialects import (
+    Named,
+    StoredDialect,
+    held_task,
+    infer_config,
+    our_name_table,
+    upstream_names,
+)
+from lxmert_export.checkpoint.files import find_weight_file, read_weights
 from lxmert_export.checkpoint.mapped_memory import MappedFiles
-from lxmert_export.errors import CheckpointError, ConfigError
+from lxmert_export.errors import CheckpointError, ConfigError, shortened
 from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.option_names import option
@@ -28,11 +35,17 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint came from: its dialect, the name or path that was asked for, and its weight files."""
+    """Where a checkpoint came from: its dialect, the name or path that was asked for, and its weight files.
 
-    dialect: Dialect
+    ``stripped``: what stood before the names of its tensors. ``other_parts``: the parts of a larger model in the same files,
+    which ``ignore_other_parts`` left out.
+    """
+
+    dialect: StoredDialect
     name: str
     paths: tuple[Path, ...]
+    stripped: str = ""
+    other_parts: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -75,12 +88,14 @@ def read_checkpoint(
     revision: str | None = None,
     num_attention_heads: int | None = None,
     fresh_heads: bool = False,
+    ignore_other_parts: bool = False,
 ) -> Checkpoint:
     """Reads a checkpoint of any dialect. ``task`` defaults to the task of the fullest head that the file holds.
 
     The config is read from ``config.json`` beside the weights; without that file it is inferred from names and shapes.
     ``num_attention_heads`` overrides either. Raises ``CheckpointError``, which names at once all tensors that are missing,
-    unexpected, stored twice, mis-shaped or not finite. A missing head is an error unless ``fresh_heads``.
+    unexpected, stored twice, mis-shaped or not finite. A missing head is an error unless ``fresh_heads``; other parts of a
+    larger model are one unless ``ignore_other_parts``.
     """
     if task is not None and task not in TASKS:
         raise CheckpointError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
@@ -88,6 +103,8 @@ def read_checkpoint(
     try:
         raw = read_weights(path)
         named = upstream_names(raw)
+        if named.other_parts and not ignore_other_parts:
+            raise _other_parts_error(named)
         inferred = infer_config(named, num_attention_heads)
         written = _written_config(path, num_attention_heads)
         config = written or inferred
@@ -96,10 +113,14 @@ def read_checkpoint(
         _check_heads(ours, config, chosen, fresh_heads)
         tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads, raw.paths)
     except CheckpointError as error:
-        if str(error).startswith(str(path)) or str(path.parent) in str(error):
+        if str(error).startswith(str(path)) or f"{path.parent}/" in str(error):
             raise
         raise CheckpointError(f"{path}: {error}") from error
-    source = Source(named.dialect, str(name_or_path), raw.paths)
+    source = Source(named.dialect, str(name_or_path), raw.paths, named.stripped, tuple(named.other_parts))
+    if named.other_parts:
+        LOGGER.warning("%s: left out beside the LXMERT: %s", name_or_path, _listed_parts(named))
+    if named.stripped:
+        LOGGER.warning("%s: '%s' was stripped from the names of its tensors", name_or_path, named.stripped)
     guessed = written is None and num_attention_heads is None
     if guessed:
         heads = config.num_attention_heads
@@ -107,6 +128,17 @@ def read_checkpoint(
         setter = option("num_attention_heads")
         LOGGER.warning("%s: %s, guessed from hidden size / 64; %s sets it", name_or_path, counted, setter)
     return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed)
+
+
+def _other_parts_error(named: Named) -> CheckpointError:
+    return CheckpointError(
+        f"holds other parts beside the LXMERT: {_listed_parts(named)}; {option('ignore_other_parts', True)} "
+        "goes on without them"
+    )
+
+
+def _listed_parts(named: Named) -> str:
+    return shortened([f"{part} ({count} tensor{'s' * (count > 1)})" for part, count in named.other_parts.items()])
 
 
 def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig | None:

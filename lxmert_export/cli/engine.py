@@ -47,6 +47,7 @@ def tensorrt(
     bundle: options.BundleFlag = False,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
+    ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
@@ -66,6 +67,7 @@ def tensorrt(
     asked: dict[str, Any] = {
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
+        "ignore_other_parts": ignore_other_parts,
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands == "auto" else None,
         "attention": attention if attention == "operator" else None,
         **({"parity": False} if no_parity else {}),

@@ -32,6 +32,7 @@ def onnx(
     io_dtype: options.IoDtypeOption = "float32",
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
+    ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
@@ -53,7 +54,8 @@ def onnx(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
-        attention=attention, revision=revision, num_attention_heads=num_attention_heads, parity=not no_parity,
+        attention=attention, revision=revision, num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts, parity=not no_parity,
         overwrite=overwrite, verbose=verbose, providers=provider or (CPU,),
     )  # fmt: skip
 
@@ -72,6 +74,7 @@ def tensorflow(
     object_heads: options.ObjectHeadsFlag = False,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
+    ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
@@ -84,7 +87,8 @@ def tensorflow(
     _export(
         "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
         task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
-        attentions=attentions, object_heads=object_heads, revision=revision, num_attention_heads=num_attention_heads,
+        attentions=attentions, object_heads=object_heads, revision=revision,
+        num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=not no_parity, overwrite=overwrite, verbose=verbose,
     )  # fmt: skip
 
@@ -105,6 +109,7 @@ def tflite(
     object_heads: options.ObjectHeadsFlag = False,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
+    ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
@@ -122,7 +127,8 @@ def tflite(
         "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
-        num_attention_heads=num_attention_heads, parity=not no_parity, overwrite=overwrite, verbose=verbose,
+        num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts, parity=not no_parity, overwrite=overwrite, verbose=verbose,
     )  # fmt: skip
 
 

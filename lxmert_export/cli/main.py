@@ -76,12 +76,19 @@ def convert(
     task: options.TaskOption = None,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
+    ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     overwrite: options.OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint from one dialect to another, bit for bit."""
     from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
 
-    model = load_checkpoint(checkpoint, task=task, revision=revision, num_attention_heads=num_attention_heads)
+    model = load_checkpoint(
+        checkpoint,
+        task=task,
+        revision=revision,
+        num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts,
+    )
     save_checkpoint(model, output, dialect=to, overwrite=overwrite)
     typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
 

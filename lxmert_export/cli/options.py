@@ -61,6 +61,14 @@ HeadsOption = Annotated[
         "Default: hidden size / 64.",
     ),
 ]
+IgnoreOtherPartsFlag = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-other-parts",
+        help="Leave out what the file holds beside the LXMERT: other parts of a larger model. Without this flag they are an "
+        "error that names them.",
+    ),
+]
 ProviderOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -24,7 +24,7 @@ from lxmert_export.spec.signature import Task
 class ModelToExport:
     """A module, its config and task, and where it came from.
 
-    ``task`` is None for a user's own module. ``checkpoint`` is {dialect, name, sha256, unused_heads}, as in the manifest.
+    ``task`` is None for a user's own module. ``checkpoint`` is as in the manifest.
     ``companions`` are the tokenizer and label files that lay beside the weights.
     """
 
@@ -45,9 +45,17 @@ def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> Mo
     if isinstance(checkpoint, str | Path):
         _refuse(options, ("config",), f"{checkpoint} is a checkpoint, which has its own config")
         return model_of_checkpoint(
-            checkpoint, options.task, revision=options.revision, num_attention_heads=options.num_attention_heads
+            checkpoint,
+            options.task,
+            revision=options.revision,
+            num_attention_heads=options.num_attention_heads,
+            ignore_other_parts=options.ignore_other_parts,
         )
-    _refuse(options, ("revision", "num_attention_heads"), "only for a checkpoint, not for a module in memory")
+    _refuse(
+        options,
+        ("revision", "num_attention_heads", "ignore_other_parts"),
+        "only for a checkpoint, not for a module in memory",
+    )
     model = model_of_module(checkpoint, options.config)
     if options.task not in (None, model.task):
         raise ConversionError(
@@ -57,10 +65,21 @@ def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> Mo
 
 
 def model_of_checkpoint(
-    name_or_path: str | Path, task: Task | None, *, revision: str | None = None, num_attention_heads: int | None = None
+    name_or_path: str | Path,
+    task: Task | None,
+    *,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    ignore_other_parts: bool = False,
 ) -> ModelToExport:
     """Reads a checkpoint as a model of ``task`` (by default of its fullest head), with its tokenizer and label files."""
-    checkpoint = read_checkpoint(name_or_path, task=task, revision=revision, num_attention_heads=num_attention_heads)
+    checkpoint = read_checkpoint(
+        name_or_path,
+        task=task,
+        revision=revision,
+        num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts,
+    )
     origin = checkpoint.source
     return ModelToExport(
         module=MODELS[checkpoint.task].from_checkpoint(checkpoint),
@@ -72,6 +91,8 @@ def model_of_checkpoint(
             "name": origin.name,
             "sha256": origin.sha256,
             "unused_heads": list(checkpoint.unused),
+            **({"stripped": origin.stripped} if origin.stripped else {}),
+            **({"other_parts": list(origin.other_parts)} if origin.other_parts else {}),
             **({"guessed_attention_heads": checkpoint.config.num_attention_heads} if checkpoint.guessed_heads else {}),
         },
         companions=checkpoint.companions,
@@ -105,5 +126,5 @@ def _companions_of(module: nn.Module) -> Companions:
 
 
 def _refuse(options: ExportOptions, names: tuple[str, ...], reason: str) -> None:
-    if given := [name for name in names if getattr(options, name) is not None]:
+    if given := [name for name in names if getattr(options, name) not in (None, False)]:
         raise ConversionError(f"{', '.join(map(option, given))}: {reason}; leave it out")

@@ -50,6 +50,7 @@ class ExportOptions:
     calibration: str | Path | None = None
     revision: str | None = None
     num_attention_heads: int | None = None
+    ignore_other_parts: bool = False
     parity: bool = True
 
     def __post_init__(self) -> None:

@@ -39,11 +39,13 @@ class PreTrainedLxmert(nn.Module):
         revision: str | None = None,
         num_attention_heads: int | None = None,
         fresh_heads: bool = False,
+        ignore_other_parts: bool = False,
     ) -> Self:
         """Loads a checkpoint of any dialect, in eval mode; in the stored dtype unless ``dtype`` is given.
 
         - ``num_attention_heads``: for files without a config, because it cannot be read from the weights.
         - ``fresh_heads``: initialise a head that the checkpoint lacks.
+        - ``ignore_other_parts``: leave out other parts of a larger model.
 
         ``CheckpointError``: something does not fit; the message names all of it at once.
         """
@@ -53,6 +55,7 @@ class PreTrainedLxmert(nn.Module):
             revision=revision,
             num_attention_heads=num_attention_heads,
             fresh_heads=fresh_heads,
+            ignore_other_parts=ignore_other_parts,
         )
         return cls.from_checkpoint(checkpoint, dtype=dtype)
 
