@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import operator
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from converters.onnx.graph import TRANSPOSED, make_lean
+from converters.onnx.quick_tracing import known_shapes, short_translation
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.errors import ConversionError, first_line
@@ -40,16 +39,6 @@ DEFAULT_OPSETS = {"decomposed": DEFAULT_OPSET, "operator": 23}
 # The sizes to trace the dynamic axes with. They differ from one another, and from 0 and 1, which the exporter takes for
 # constants.
 TRACED_SIZES = {"batch": 2, "text": 5, "objects": 7}
-aten = torch.ops.aten
-TRANSLATED_AS_THEY_ARE = frozenset((
-    aten._assert_tensor_metadata.default, aten.add.Tensor, aten.arange.default, aten.div.Tensor, aten.embedding.default,
-    aten.expand.default, aten.gelu.default, aten.layer_norm.default, aten.linear.default, aten.matmul.default,
-    aten.mul.Tensor, aten.ones.default, aten.reshape.default, aten.select.int, aten.softmax.int, aten.sub.Tensor,
-    aten.sym_size.int, aten.tanh.default, aten.to.dtype, aten.transpose.int, aten.unsqueeze.default, aten.view.default,
-    aten.zeros.default,
-    operator.mul,  # of sizes
-))  # fmt: skip
-PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
 RANDOM_OPERATORS = frozenset((
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 ))  # fmt: skip
@@ -136,18 +125,18 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     _remove_dropout(twin)
     inputs, axes = _traced_inputs(signature), _dynamic_axes(signature, limits)
     try:
-        with _quiet_exporter(), torch.no_grad(), ExitStack() as shorter:
-            program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
-            if _skip_decomposition(program):
-                shorter.enter_context(_no_type_promotion())
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=opset,
-                optimize=False,
-                verbose=False,
-                custom_translation_table={aten.to.dtype: _cast},
-            )
+        with _quiet_exporter(), torch.no_grad():
+            with known_shapes():
+                program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
+            with short_translation(program):
+                exported = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    opset_version=opset,
+                    optimize=False,
+                    verbose=False,
+                    custom_translation_table={torch.ops.aten.to.dtype: _cast},
+                )
     except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {first_line(error)}") from error
     assert exported is not None
@@ -170,46 +159,6 @@ def _remove_dropout(module: nn.Module) -> None:
         for name, child in part.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(part, name, nn.Identity())
-
-
-def _skip_decomposition(program: torch.export.ExportedProgram) -> bool:
-    """Skips the exporter's decomposition, half of the time, if every operator of the graph can be translated directly.
-
-    None of these operators writes to its inputs, so nothing needs to be functionalised. Other graphs are decomposed. Returns
-    whether type promotion can be skipped, too: no operator mixes dtypes.
-    """
-    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    if not all(node.target in TRANSLATED_AS_THEY_ARE for node in nodes):
-        return False
-    for node in nodes:
-        if node.target is aten._assert_tensor_metadata.default:  # a check that tracing adds to a cast; computes nothing
-            program.graph.erase_node(node)
-    program.run_decompositions = lambda *table, **options: program
-    return not any(_mixes_dtypes(node) for node in nodes)
-
-
-@contextmanager
-def _no_type_promotion() -> Iterator[None]:
-    """Skips the exporter's type promotion, a quarter of the time. A PyTorch that names the pass otherwise runs it."""
-    try:
-        passes: Any = import_module("torch.onnx._internal.exporter._fx_passes")
-        promote = passes.insert_type_promotion_nodes
-    except (ImportError, AttributeError):
-        yield
-        return
-    passes.insert_type_promotion_nodes = lambda graph_module: None
-    try:
-        yield
-    finally:
-        passes.insert_type_promotion_nodes = promote
-
-
-def _mixes_dtypes(node: torch.fx.Node) -> bool:
-    """Whether an operator combines tensors of different dtypes, or a tensor with a dynamic size."""
-    if node.target not in PROMOTING:
-        return False
-    values = [arg.meta.get("val") for arg in (*node.args, node) if isinstance(arg, torch.fx.Node)]
-    return len({value.dtype if isinstance(value, Tensor) else None for value in values}) > 1
 
 
 def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = "") -> Any:
