@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lxmert_export.exporting.model_to_export import ModelToExport
+    from lxmert_export.reference.by_checkpoint import Contest
 
 
 def check_parity(
@@ -111,7 +112,7 @@ def check_parity(
     report = check_against_module(contest, source.module, providers, progress, laws=laws, time_limit=time_limit)
     # A module in memory may be of a class that another process cannot import.
     limit = time_limit if isinstance(checkpoint, str | Path) else None
-    divergences, hidden = _divergences(opened, source, progress, time_limit=limit) if find_divergence else ([], [])
+    divergences, hidden = _divergences(contest, source, progress, time_limit=limit) if find_divergence else ([], [])
     return replace(
         report,
         divergences=tuple(divergences),
@@ -158,16 +159,16 @@ def _check_required(required: Sequence[str]) -> None:
 
 
 def _divergences(
-    artifacts: Sequence[Artifact], source: ModelToExport, progress: Progress, *, time_limit: float | None
+    contest: Contest, source: ModelToExport, progress: Progress, *, time_limit: float | None
 ) -> tuple[list[Divergence], list[str]]:
     """Where each artifact goes wrong, and a line for each artifact whose layers cannot be read."""
     from lxmert_export.reference.locating import Search
 
     found, hidden = [], []
-    for artifact in artifacts:
+    for artifact in contest.artifacts:
         try:
             check_visible(artifact)
-            found.append(run_within(Search(artifact, source.module), time_limit, progress))
+            found.append(run_within(Search(artifact, source.module, contest.files), time_limit, progress))
         except (ArtifactError, MissingExtra) as error:
             hidden.append(str(error))
     return found, hidden
@@ -296,13 +297,15 @@ def locate(
     path: str | Path,
     checkpoint: str | Path | nn.Module,
     *,
+    inputs: str | Path | None = None,
     revision: str | None = None,
     num_attention_heads: int | None = None,
     progress: Progress = silent,
 ) -> Divergence:
     """Finds where an artifact goes wrong: the first layer whose score jumps, the operator in it, and every layer's drift.
 
-    The layers are read from the artifact's own graph: ONNX, SavedModel or TFLite. ``ArtifactError``: the layers cannot be read
+    The layers are read from the artifact's own graph: ONNX, SavedModel or TFLite. ``inputs``: also look on this file of your
+    inputs. ``ArtifactError``: the layers cannot be read
     (an engine, a ``.keras`` file, your own module, or a graph without our names), or the checkpoint is of another network.
     """
     artifact = open_artifact(path)
@@ -311,7 +314,9 @@ def locate(
     check_own_converters()
     from lxmert_export.reference import locating
 
-    return locating.locate(artifact, _source_of(artifact, checkpoint, revision, num_attention_heads).module, progress)
+    files = () if inputs is None else (read_own_inputs(inputs, artifact.manifest.signature),)
+    source = _source_of(artifact, checkpoint, revision, num_attention_heads)
+    return locating.locate(artifact, source.module, progress, files=files)
 
 
 def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress: Progress = silent) -> ParityReport:

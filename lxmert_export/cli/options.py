@@ -169,7 +169,7 @@ LocateFlag = Annotated[
     bool,
     typer.Option(
         "--locate",
-        help="With --checkpoint: also find the first layer and operator where each artifact goes wrong.",
+        help="With --checkpoint: also find the first layer and operator where each artifact goes wrong, on --inputs too.",
     ),
 ]
 TimeLimitOption = Annotated[

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import InputError
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import Arrays, InputLimits
-from lxmert_export.spec.sample_inputs import Family
+from lxmert_export.spec.sample_inputs import Family, SampleInputs
 from lxmert_export.spec.signature import Signature
 from lxmert_export.spec.user_inputs import prepare_user_inputs, read_user_batches
 
@@ -60,6 +62,15 @@ def read_own_inputs(path: str | Path, signature: Signature) -> OwnInputs:
     if any(read.outputs):
         raise InputError(f"{path}: holds outputs too: name it beside the artifacts to judge it like one of them")
     return read
+
+
+def with_own_inputs(drawn: SampleInputs, files: Sequence[OwnInputs], artifact: Artifact) -> SampleInputs:
+    """Returns the drawn families and those from files. A calibrated artifact is right only for its calibration's inputs."""
+    if artifact.is_calibrated:
+        return drawn
+    manifest = artifact.manifest
+    own = tuple(file.family(manifest.signature, manifest.limits) for file in files)
+    return SampleInputs((*drawn.families, *own), drawn.not_run)
 
 
 def _read(path: str | Path, signature: Signature) -> OwnInputs:

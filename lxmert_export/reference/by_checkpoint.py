@@ -11,7 +11,7 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.extras import require
 from lxmert_export.judging.artifact import Judged, record_runner
-from lxmert_export.judging.own_inputs import OwnInputs
+from lxmert_export.judging.own_inputs import OwnInputs, with_own_inputs
 from lxmert_export.judging.pairs import NAMED_RUNNERS, TRANSFORMERS, judge_each, report_on
 from lxmert_export.parity.cells import Floors, judge
 from lxmert_export.parity.recording import Recording
@@ -42,10 +42,15 @@ class Contest:
     recorded: Sequence[OwnInputs] = ()
     own: OwnInputs | None = None
 
+    @property
+    def files(self) -> tuple[OwnInputs, ...]:
+        """The recordings, and the user's own inputs."""
+        return (*self.recorded, *((self.own,) if self.own else ()))
+
     def samples(self, signature: Signature, drawn: SampleInputs, limits: InputLimits) -> SampleInputs:
         """Returns the drawn families and those from files."""
-        files = (*self.recorded, *((self.own,) if self.own else ()))
-        return SampleInputs((*drawn.families, *(file.family(signature, limits) for file in files)), drawn.not_run)
+        own = (file.family(signature, limits) for file in self.files)
+        return SampleInputs((*drawn.families, *own), drawn.not_run)
 
 
 def check_against_module(
@@ -66,9 +71,7 @@ def check_against_module(
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_judgeable(artifact)
-        taken = samples_for(artifact)
-        if not artifact.is_calibrated:
-            taken = contest.samples(artifact.manifest.signature, taken, limits)
+        taken = with_own_inputs(samples_for(artifact), contest.files, artifact)
         return judge_by(yardstick, artifact, taken, providers, progress, laws=laws, time_limit=time_limit)
 
     judged, others = judge_each(contest.artifacts, judge_one, beside=bool(contest.named or contest.recorded))
@@ -157,7 +160,7 @@ def _without_object_heads(signature: Signature) -> Signature:
 
 def _few_rows(samples: SampleInputs, contest: Contest) -> list[str]:
     """A note for each file of so few rows that its noise floor is less certain than that of drawn inputs."""
-    files = {file.family_name: file.path for file in (*contest.recorded, *((contest.own,) if contest.own else ()))}
+    files = {file.family_name: file.path for file in contest.files}
     return [
         f"{files[family.name]}: has {sum(family.rows)} rows; with fewer than {LEAST_SAMPLES} the noise floor is less certain"
         for family in samples.families

@@ -13,6 +13,7 @@ from torch import nn
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.judging.artifact import taken_by
+from lxmert_export.judging.own_inputs import OwnInputs, with_own_inputs
 from lxmert_export.model.signature_module import DTYPES
 from lxmert_export.model.twins import with_rounded_weights
 from lxmert_export.parity.divergence import Divergence, Drift, drift_curve, finite, first_jump
@@ -34,21 +35,25 @@ class Search:
 
     artifact: Artifact
     module: nn.Module
+    files: Sequence[OwnInputs] = ()
 
     def run(self, progress: Progress = silent) -> Divergence:
         """Calls ``locate`` in this process."""
-        return locate(self.artifact, self.module, progress)
+        return locate(self.artifact, self.module, progress, files=self.files)
 
 
-def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -> Divergence:
+def locate(
+    artifact: Artifact, module: nn.Module, progress: Progress = silent, *, files: Sequence[OwnInputs] = ()
+) -> Divergence:
     """Returns the first layer whose score jumps, and the first operator family in it, from the artifact's own graph.
 
-    ``module``: the canonical model that the artifact was made from. The score of a point is like that of an output: its error
-    against float64 / the canonical model's error at the artifact's precision.
+    ``module``: the canonical model that the artifact was made from. ``files``: the user's inputs, beside the drawn ones.
+    The score of a point is like that of an output: its error against float64 / the canonical model's error at the artifact's
+    precision.
 
     ``ArtifactError``: the target does not show its intermediates, the file has no names, or the task is the user's own.
     """
-    drifts, tensors = measure_drifts(artifact, module, progress)
+    drifts, tensors = measure_drifts(artifact, module, progress, files=files)
     jump = first_jump(drifts)
     known = len(network_points(artifact.manifest.config, artifact.manifest.signature))
     sound = Divergence(artifact.name, drift_curve(drifts), points=len(tensors), points_known=known)
@@ -62,7 +67,7 @@ def locate(artifact: Artifact, module: nn.Module, progress: Progress = silent) -
 
 
 def measure_drifts(
-    artifact: Artifact, module: nn.Module, progress: Progress = silent
+    artifact: Artifact, module: nn.Module, progress: Progress = silent, *, files: Sequence[OwnInputs] = ()
 ) -> tuple[list[Drift], Mapping[Point, str]]:
     """Returns the drift at every point on every family of inputs, in execution order, and each point's tensor in the file."""
     manifest = artifact.manifest
@@ -76,7 +81,7 @@ def measure_drifts(
         held.enter_context(runner)
         points = tuple(point for point in points if point in tensors)
         canonical = held.enter_context(_Canonical(artifact, module, points))
-        samples = taken_by(runner, samples_for(artifact))
+        samples = taken_by(runner, with_own_inputs(samples_for(artifact), files, artifact))
         advance = counted(progress, f"inside {artifact.name}", sum(f.first_batches for f in samples.families))
         by_family: dict[str, list[Drift]] = {}
         for family in samples.families:

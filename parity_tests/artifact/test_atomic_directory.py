@@ -36,7 +36,7 @@ def test_success(tmp_path: Path) -> None:
 
 def test_existing_is_refused_and_kept(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
-    with pytest.raises(ArtifactError, match=r"overwrite=True \(--overwrite\)"):
+    with pytest.raises(ArtifactError, match=r"overwrite=True replaces"):
         write(tmp_path / "out", "new")
     assert (tmp_path / "out" / "file").read_text() == "old"
 

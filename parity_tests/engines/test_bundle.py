@@ -100,8 +100,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"target": "thor", "options": lx.BuildOptions(strip=True)},
         "--strip computes nothing until it is refitted",
     ),
-    "timing cache": ({"target": "thor", "options": lx.BuildOptions(timing_cache="f")}, "leave --timing-cache out"),
-    "no parity": ({"parity": False}, "must run golden inputs, and --no-parity writes none"),
+    "timing cache": ({"target": "thor", "options": lx.BuildOptions(timing_cache="f")}, "leave timing_cache out"),
+    "no parity": ({"parity": False}, "must run golden inputs, and parity=False writes none"),
     "resolver": ({"compute_capability": "8.7"}, "TensorRT-RTX cannot target compute capability 8.7"),
 }
 

@@ -27,8 +27,9 @@ from lxmert_export.reference.locating import locate
 from lxmert_export.spec.keras_names import read_names
 from lxmert_export.spec.signature import task_signature
 from parity_tests.faults.onnx_faults import FILE_FAULTS, plant_in_file
+from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
-from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
+from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 
 CONFIG = SMALL.replace(l_layers=2, x_layers=1, r_layers=1)
 EXPORTS: dict[str, dict[str, Any]] = {
@@ -125,6 +126,20 @@ def test_an_overflow_of_fp16_is_found_where_it_happens(module: Any, exports: Exp
     assert found.tensor == "lxmert.language_layers.0.self_attention.value/Add"
 
 
+def test_your_own_inputs_are_looked_at_too(exports: Exports, tmp_path: Path) -> None:
+    """A weight that only real features reach: drawn inputs find nothing wrong, the user's own find the layer."""
+    model = lively_model("question-answering", TINY)
+    artifact = exports.lively("onnx", "question-answering", TINY, precision="fp16")
+    inputs = {name: tensor.numpy() for name, tensor in lively_inputs(TINY).items()}
+    inputs["visual_feats"] = inputs["visual_feats"] * 1e5  # beyond fp16
+    np.savez(tmp_path / "real.npz", **inputs)
+    assert not lx.locate(artifact.path, model).found
+    found = lx.locate(artifact.path, model, inputs=tmp_path / "real.npz")
+    assert (found.layer, found.inputs, found.score) == ("visual_embeddings", "own", None)
+    report = check_here([artifact.path], checkpoint=model, inputs=tmp_path / "real.npz", find_divergence=True)
+    assert report.divergences == (found,) and not report.passed
+
+
 def test_the_file_stays_as_it_is(onnx_artifact: Artifact, module: Any) -> None:
     before = {path.name: sha256(path) for path in onnx_artifact.path.iterdir()}
     found = lx.locate(onnx_artifact.path, module)
@@ -166,7 +181,7 @@ def test_what_cannot_be_looked_into(onnx_artifact: Artifact, module: Any, tmp_pa
 
 def test_it_needs_the_checkpoint(onnx_artifact: Artifact) -> None:
     result = CliRunner().invoke(app, ["parity", str(onnx_artifact.path), "--locate"])
-    assert result.exit_code == 1 and "give --checkpoint" in str(result.exception)
+    assert result.exit_code == 1 and "give checkpoint" in str(result.exception)
 
 
 def test_a_small_step_before_the_alarm_is_where_it_began() -> None:

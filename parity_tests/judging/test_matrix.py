@@ -98,13 +98,13 @@ def test_inputs_that_do_not_fit(place: Path, tmp_path: Path, arrays: dict[str, A
 def test_what_needs_a_checkpoint_says_so(place: Path) -> None:
     for extra in ({"inputs": place / "inputs.npz"}, {}):
         named = [place / "fp32"] if extra else [place / "fp32", "canonical-fp32"]
-        with pytest.raises(InputError, match="give --checkpoint"):
+        with pytest.raises(InputError, match="give checkpoint"):
             check_here(named, **extra)
 
 
 def test_another_checkpoint_is_told_and_allowed(place: Path, tmp_path: Path) -> None:
     lx.save_checkpoint(lively_model("pretraining", TINY, seed=2), tmp_path / "other")
-    with pytest.raises(ArtifactError, match="not from .*other .*--allow-other-checkpoint"):
+    with pytest.raises(ArtifactError, match="not from .*other .*allow_other_checkpoint=True"):
         check_here([place / "fp32"], checkpoint=tmp_path / "other")
     report = check_here([place / "fp32"], checkpoint=tmp_path / "other", allow_other_checkpoint=True)
     assert not report.passed and "not from" in report.notes[-1]
@@ -184,7 +184,7 @@ class OnArrival:
     [
         (OnArrival(os.abort), "its runtime crashed .SIGABRT."),
         (OnArrival(os._exit, 7), "ended its process with exit code 7"),
-        (OnArrival(time.sleep, 60), "did not end within 3 s; --time-limit"),
+        (OnArrival(time.sleep, 60), "did not end within 3 s; time_limit"),
         (OnArrival(os.write, 1, b"\xff\xfe of a runtime"), "ended its process with exit code 1"),
     ],
     ids=["crash", "exit", "hang", "bytes"],
@@ -265,7 +265,7 @@ def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
     for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
         with pytest.raises(InputError, match="named twice"):
             check_here(names, checkpoint=checkpoint)
-    with pytest.raises(InputError, match="but no outputs: give it as --inputs"):
+    with pytest.raises(InputError, match="but no outputs: give it as inputs"):
         check_here([place / "fp32", place / "inputs.npz"], checkpoint=checkpoint)
     with pytest.raises(InputError, match="name it beside the artifacts"):
         check_here([place / "fp32"], checkpoint=checkpoint, inputs=recorded)

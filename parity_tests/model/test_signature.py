@@ -71,7 +71,7 @@ def test_survives_the_manifest() -> None:
     ("options", "message"),
     [
         ({"fixed": {"words": 3}}, "unknown axis 'words'"),
-        ({"fixed": {"batch": 0}}, "--batch must be at least 1"),
+        ({"fixed": {"batch": 0}}, "batch must be at least 1"),
         ({"fixed": {"text": 33}}, "longer than the position table"),
         ({"object_heads": True}, "no object heads"),
     ],
