@@ -30,6 +30,7 @@ from lxmert_export.errors import ConversionError, first_line
 from lxmert_export.model.lxmert import as_dtype
 from lxmert_export.model.signature_module import DTYPES, SignatureModule, module_state
 from lxmert_export.model.twins import recast
+from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
 
@@ -244,7 +245,8 @@ def _stored(tensor: Tensor, value: ir.Value, transposed: bool) -> ir.Tensor[np.n
         if not (torch.isfinite(low) and torch.isfinite(high)):
             largest = data.abs().max().item()
             raise ConversionError(
-                f"{value.name} does not fit {value.dtype.name.lower()}: its largest magnitude is {largest:.4g}"
+                f"{value.name} does not fit {value.dtype.name.lower()}: its largest magnitude is {largest:.4g}; "
+                f"{option('fp32_islands', 'auto')} can keep it in float32"
             )
     array = cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if cast.dtype == torch.bfloat16 else cast.numpy()
     if cast.data_ptr() != tensor.data_ptr():

@@ -28,6 +28,7 @@ FLAGS: dict[str, str] = {
     "num_attention_heads": "--num-attention-heads",
     "ignore_other_parts": "--ignore-other-parts",
     "parity": "--no-parity",
+    "keep_failed": "--keep-failed",
     "overwrite": "--overwrite",
     "providers": "--provider",
     # of lx.build_engine and lx.BuildOptions

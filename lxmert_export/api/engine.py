@@ -48,6 +48,7 @@ class OnnxOptions(TypedDict, total=False):
     num_attention_heads: int | None
     ignore_other_parts: bool
     parity: bool
+    keep_failed: str | Path | None
     providers: Sequence[str]
 
 

@@ -48,6 +48,7 @@ def export(
     num_attention_heads: int | None = None,
     ignore_other_parts: bool = False,
     parity: bool = True,
+    keep_failed: str | Path | None = None,
     overwrite: bool = False,
     providers: Sequence[str] = (CPU,),
     progress: Progress = silent,
@@ -65,18 +66,19 @@ def export(
     | ``fixed`` | | fixed sizes of some of the axes batch, text and objects, such as ``{"batch": 1}`` |
     | ``io_dtype`` | ONNX | dtype of floating-point inputs and outputs: ``float32`` or ``float16`` |
     | ``opset`` | ONNX | default: 18, or 23 with ``attention="operator"`` |
-    | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``: see below |
+    | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
     | ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
+    | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
     | ``providers`` | ONNX | execution providers of onnxruntime that run the artifact in the gate |
     | ``progress`` | | called with a step's name, the number of its parts that are done, and their number |
 
-    ``fp32_islands="auto"`` searches for a set of nodes to keep in float32, with none to spare, so that the gate passes. Their
-    names are in the manifest's options.
+    ``fp32_islands="auto"`` searches for a set of nodes to keep in float32, with none to spare, so that the gate passes;
+    ``"standard+"`` keeps the standard islands and only adds what the gate needs. Their names are in the manifest's options.
 
     Errors: ``ParityError``: the gate failed; the error carries the report, and the directory is unchanged. ``ConversionError``:
     options that do not fit together, or a model that the target cannot express. ``CheckpointError``, ``ConfigError``,
@@ -88,7 +90,7 @@ def export(
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, file_format=file_format, full_integer=full_integer, calibration=calibration,
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
-        parity=parity,
+        parity=parity, keep_failed=keep_failed,
     )  # fmt: skip
     check_convertible(options)
     from lxmert_export.exporting.conversion import plan_conversion

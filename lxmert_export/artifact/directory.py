@@ -54,7 +54,7 @@ class Artifact:
 
     @property
     def fp32_islands(self) -> list[str]:
-        """The names of the nodes that ``fp32_islands="auto"`` keeps in float32; empty with the standard islands."""
+        """The names of the nodes in float32 after a search (``fp32_islands="auto"``); empty with the standard islands."""
         return list(self.manifest.options.get("fp32_islands", ()))
 
     @property

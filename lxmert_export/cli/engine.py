@@ -49,6 +49,7 @@ def tensorrt(
     num_attention_heads: options.HeadsOption = None,
     ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
+    keep_failed: options.KeepFailedOption = None,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
     provider: options.ProviderOption = None,
@@ -68,7 +69,8 @@ def tensorrt(
         "task": task, "hidden_states": hidden_states, "attentions": attentions, "object_heads": object_heads,
         "io_dtype": io_dtype, "opset": opset, "revision": revision, "num_attention_heads": num_attention_heads,
         "ignore_other_parts": ignore_other_parts,
-        "providers": provider, "fp32_islands": fp32_islands if fp32_islands == "auto" else None,
+        "providers": provider, "fp32_islands": fp32_islands if fp32_islands != "standard" else None,
+        "keep_failed": keep_failed,
         "attention": attention if attention == "operator" else None,
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip

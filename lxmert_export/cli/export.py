@@ -34,6 +34,7 @@ def onnx(
     num_attention_heads: options.HeadsOption = None,
     ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
+    keep_failed: options.KeepFailedOption = None,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
     provider: options.ProviderOption = None,
@@ -45,10 +46,10 @@ def onnx(
     """
     from lxmert_export.runners.onnx.providers import CPU
 
-    if fp32_islands == "auto" and not fp16:
-        raise typer.BadParameter("--fp32-islands auto is for --fp16")
-    if fp32_islands == "auto" and no_parity:
-        raise typer.BadParameter("--fp32-islands auto needs the parity gate for its search: leave --no-parity out")
+    if fp32_islands != "standard" and not fp16:
+        raise typer.BadParameter(f"--fp32-islands {fp32_islands} is for --fp16")
+    if fp32_islands != "standard" and no_parity:
+        raise typer.BadParameter(f"--fp32-islands {fp32_islands} needs the parity gate: leave --no-parity out")
 
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
@@ -56,7 +57,7 @@ def onnx(
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, revision=revision, num_attention_heads=num_attention_heads,
         ignore_other_parts=ignore_other_parts, parity=not no_parity,
-        overwrite=overwrite, verbose=verbose, providers=provider or (CPU,),
+        keep_failed=keep_failed, overwrite=overwrite, verbose=verbose, providers=provider or (CPU,),
     )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def tensorflow(
     num_attention_heads: options.HeadsOption = None,
     ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
+    keep_failed: options.KeepFailedOption = None,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
 ) -> None:
@@ -89,7 +91,7 @@ def tensorflow(
         task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, revision=revision,
         num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
-        parity=not no_parity, overwrite=overwrite, verbose=verbose,
+        parity=not no_parity, keep_failed=keep_failed, overwrite=overwrite, verbose=verbose,
     )  # fmt: skip
 
 
@@ -111,6 +113,7 @@ def tflite(
     num_attention_heads: options.HeadsOption = None,
     ignore_other_parts: options.IgnoreOtherPartsFlag = False,
     no_parity: options.NoParityFlag = False,
+    keep_failed: options.KeepFailedOption = None,
     overwrite: options.OverwriteOption = False,
     verbose: options.VerboseFlag = False,
 ) -> None:
@@ -128,7 +131,8 @@ def tflite(
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
         num_attention_heads=num_attention_heads,
-        ignore_other_parts=ignore_other_parts, parity=not no_parity, overwrite=overwrite, verbose=verbose,
+        ignore_other_parts=ignore_other_parts, parity=not no_parity, keep_failed=keep_failed, overwrite=overwrite,
+        verbose=verbose,
     )  # fmt: skip
 
 

@@ -86,11 +86,12 @@ ObjectHeadsFlag = Annotated[
     bool, typer.Option("--object-heads", help="Also output the object heads of pre-training (task pretraining).")
 ]
 IslandsOption = Annotated[
-    Literal["standard", "auto"],
+    Literal["standard", "auto", "standard+"],
     typer.Option(
         "--fp32-islands",
         help="With --fp16: which nodes compute in float32. standard: LayerNorm, softmax with the mask, and GELU. "
-        "auto: a search finds a set of nodes for which the gate passes, with none to spare.",
+        "auto: a search finds a set of nodes for which the gate passes, with none to spare. standard+: the standard ones, and "
+        "what a search adds until the gate passes.",
     ),
 ]
 OpsetOption = Annotated[
@@ -109,6 +110,13 @@ NoParityFlag = Annotated[
     typer.Option(
         "--no-parity",
         help='Skip the parity gate. The manifest then holds "parity": null, and `verify` has no golden file to compare with.',
+    ),
+]
+KeepFailedOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep an artifact that the gate refuses in this directory, for a look: `lxmert-export parity DIR --locate`.",
     ),
 ]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Print every table, of what passes too.")]

@@ -59,14 +59,15 @@ def shown_progress() -> Iterator[Progress]:
 
 
 def _say_islands(options: Mapping[str, Any]) -> None:
-    """Prints the float32 islands that ``--fp32-islands auto`` found, one per line."""
-    islands = options.get("fp32_islands")
+    """Prints the float32 islands that a search found, one per line."""
+    islands = options.get("fp32_islands_added", options.get("fp32_islands"))
     if islands is None:
         return
+    kept = "the standard ones, and " if "fp32_islands_added" in options else ""
     needed = (
         "each is needed" if options["fp32_islands_minimal"] else "the search ran out of time; some may not be needed"
     )
-    say(f"float32 islands: {len(islands)} nodes" + (f" ({needed})" if islands else ", none is needed"))
+    say(f"float32 islands: {kept}{len(islands)} nodes" + (f" ({needed})" if islands else ", none is needed"))
     for name in islands:
         say(f"  {name}")
 

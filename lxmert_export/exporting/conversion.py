@@ -12,6 +12,7 @@ from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.exporting.calibration import Calibration, demo_calibration, read_calibration
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.exporting.refusal import check_keep_failed
 from lxmert_export.extras import PICTURES, require
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
@@ -56,6 +57,7 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
             f"{model.name} is a module of your own: target {options.target} takes the classes of lxmert_export; export yours to "
             f"{takers}"
         )
+    check_keep_failed(options)
     signature = options.signature or signature_of(model, options)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)

@@ -42,6 +42,10 @@ def check_source(artifact: Artifact, precision: Precision | None, onnx_options: 
         raise ArtifactError(
             f"{artifact.path}: is a {manifest.target} artifact; an engine is built from a checkpoint or an ONNX artifact"
         )
+    if manifest.parity is not None and not manifest.parity["passed"]:
+        raise ArtifactError(
+            f"{artifact.path}: failed its parity gate and was kept for a look: no engine is built from it"
+        )
     if precision is not None and precision != manifest.precision:
         raise ConversionError(
             f"{artifact.path}: is {manifest.precision}, and an engine has its ONNX graph's precision: "

@@ -1,8 +1,9 @@
 """Finds a set of nodes to keep in float32, with none to spare, so that an fp16 artifact passes its gate.
 
 The search starts with a set that passes, and takes out as many nodes as possible. Standard islands are taken out like any other
-node. Every set is judged as the gate judges an artifact, through the emulator. The final set passes, and fails without any one
-of its nodes. Other such sets may exist, even smaller ones: finding the smallest would take a trial of every subset.
+node, unless they are to be kept. Every set is judged as the gate judges an artifact, through the emulator. The final set passes,
+and fails without any one of the nodes that were searched. Other such sets may exist, even smaller ones: finding the smallest
+would take a trial of every subset.
 """
 
 from __future__ import annotations
@@ -41,18 +42,26 @@ STEP = "searching float32 islands"
 class Islands:
     """The names of the island nodes, in the graph's order.
 
-    ``minimal`` is False if time ran out before every node was tried. ``trials`` is the number of sets that were judged.
+    ``searched`` are those that the search kept: all of them, or those beside the standard islands. ``minimal`` is False if time
+    ran out before each of these was tried. ``trials`` is the number of sets that were judged.
     """
 
     nodes: tuple[str, ...]
+    searched: tuple[str, ...]
     minimal: bool
     trials: int
 
 
 def find_islands(
-    source: Path, artifact: Artifact, module: nn.Module, progress: Progress = silent, *, seconds: float = LONGEST_SEARCH
+    source: Path,
+    artifact: Artifact,
+    module: nn.Module,
+    progress: Progress = silent,
+    *,
+    keep_standard: bool = False,
+    seconds: float = LONGEST_SEARCH,
 ) -> Islands:
-    """Searches the float32 islands that an fp16 artifact of a module needs.
+    """Searches the float32 islands that an fp16 artifact of a module needs; ``keep_standard``: beside the standard ones.
 
     ``source`` is the module's float32 ONNX file, with float32 inputs and outputs. ``artifact`` stands for the fp16 artifact to be
     written: only its manifest and name are used. After ``seconds`` the search stops and returns the smallest set that has passed.
@@ -61,13 +70,16 @@ def find_islands(
     trials = _Trials(artifact, module, progress)
     deadline = time.monotonic() + seconds
     names = computing_nodes(source)
+    always = standard_islands(source) if keep_standard else []
     likely = _likely_islands(source, trials.samples)
     for candidates in ([name for name in names if name in likely], names):
         with _switched(source, artifact, candidates) as runner:
             trial = trials.of(runner)
             if trial(candidates):
-                kept, minimal = minimise(_matmuls_first(candidates), trial, progress, deadline)
-                return Islands(tuple(name for name in names if name in set(kept)), minimal, trials.count)
+                free = _matmuls_first([name for name in candidates if name not in set(always)])
+                found, minimal = minimise(free, lambda some: trial([*always, *some]), progress, deadline)  # noqa: B023
+                nodes, searched = (tuple(n for n in names if n in kept) for kept in ({*always, *found}, set(found)))
+                return Islands(nodes, searched, minimal, trials.count)
     raise ConversionError(
         f"{artifact.name}: no float32 islands help: it fails its gate even with all {len(names)} nodes in float32"
     )

@@ -14,7 +14,7 @@ from lxmert_export.spec.signature import ATTENTION_OPSET, ATTENTIONS, Attention,
 
 CHOICES = {
     "io_dtype": ("float32", "float16"),
-    "fp32_islands": ("standard", "auto"),
+    "fp32_islands": ("standard", "auto", "standard+"),
     "attention": ATTENTIONS,
     "file_format": ("saved-model", "keras"),
 }
@@ -52,6 +52,7 @@ class ExportOptions:
     num_attention_heads: int | None = None
     ignore_other_parts: bool = False
     parity: bool = True
+    keep_failed: str | Path | None = None
 
     def __post_init__(self) -> None:
         if not self.fixed:
@@ -62,10 +63,7 @@ class ExportOptions:
         if self.calibration is not None and not self.full_integer:
             given, needed = option("calibration"), option("full_integer")
             raise ConversionError(f"{given}: only {needed} uses it; leave {given} out, or add {needed}")
-        if self.fp32_islands == "auto" and not self.parity:
-            raise ConversionError(
-                f"{option('fp32_islands', 'auto')}: searches what passes the parity gate; leave {option('parity', False)} out"
-            )
+        self._check_gate()
         self._check_attention()
         if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
             raise ConversionError(f"{_names(repeated)}: the given signature contains this already; leave it out")
@@ -79,6 +77,11 @@ class ExportOptions:
     def variant(self) -> str:
         """The last part of the output's default name: ``-full-integer``, ``-keras`` or nothing."""
         return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
+
+    @property
+    def searches_islands(self) -> bool:
+        """Whether float32 islands are searched."""
+        return self.fp32_islands != "standard"
 
     def _is_given(self, name: str) -> bool:
         default = next(field.default for field in fields(self) if field.name == name)
@@ -105,6 +108,20 @@ class ExportOptions:
             if is_some_targets and not fits and self._is_given(name):
                 yield name
 
+    def _check_gate(self) -> None:
+        """Refuses what needs the gate if it is skipped."""
+        if self.parity:
+            return
+        if self.searches_islands:
+            raise ConversionError(
+                f"{option('fp32_islands', self.fp32_islands)}: searches what passes the parity gate; leave "
+                f"{option('parity', False)} out"
+            )
+        if self.keep_failed is not None:
+            raise ConversionError(
+                f"{option('keep_failed')}: only the parity gate refuses artifacts; leave {option('parity', False)} out"
+            )
+
     def _check_attention(self) -> None:
         if self.attention == "decomposed":
             return
@@ -117,10 +134,10 @@ class ExportOptions:
             raise ConversionError(
                 f"{chosen}: gives no attention probabilities; leave {option('attentions')} out, or choose {instead}"
             )
-        if self.fp32_islands == "auto":
+        if self.searches_islands:
             raise ConversionError(
-                f"{option('fp32_islands', 'auto')}: an attention operator is one node, so no part of it can be an island; "
-                f"choose {instead}"
+                f"{option('fp32_islands', self.fp32_islands)}: an attention operator is one node, so no part of it can be an "
+                f"island; choose {instead}"
             )
 
 

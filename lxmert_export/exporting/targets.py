@@ -25,7 +25,7 @@ def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress)
 
     options = conversion.options
     opset = options.opset or to_onnx.DEFAULT_OPSETS[options.attention]
-    if options.fp32_islands == "auto":
+    if options.searches_islands:
         return {"opset": opset, **_convert_with_islands(conversion, opset, directory, progress)}
     to_onnx.convert_to_onnx(
         conversion.module,
@@ -53,9 +53,12 @@ def _convert_with_islands(conversion: Conversion, opset: int, directory: Path, p
         convert_to_onnx(
             model.module, signature.in_float32(), conversion.limits, path.parent, precision="fp32", opset=opset
         )
-        found = find_islands(path, Artifact(directory, manifest, model.name), model.module, progress)
+        keep_standard = conversion.options.fp32_islands == "standard+"
+        planned = Artifact(directory, manifest, model.name)
+        found = find_islands(path, planned, model.module, progress, keep_standard=keep_standard)
         write_with_islands(path, directory, found.nodes, half_values=half)
-    return {"fp32_islands": list(found.nodes), "fp32_islands_minimal": found.minimal}
+    added = {"fp32_islands_added": list(found.searched)} if keep_standard else {}
+    return {"fp32_islands": list(found.nodes), "fp32_islands_minimal": found.minimal, **added}
 
 
 def convert_to_tensorflow(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:

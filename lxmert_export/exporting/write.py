@@ -12,8 +12,9 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.exporting.conversion import Conversion
+from lxmert_export.exporting.refusal import refused
 from lxmert_export.parity.decisions import Decisions
-from lxmert_export.parity.report import ParityError, ParityReport
+from lxmert_export.parity.report import ParityReport, finite
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
 from lxmert_export.runners.onnx.providers import CPU
@@ -42,9 +43,10 @@ def write_artifact(
         return replace(artifact, manifest=write_manifest(directory, manifest))
     samples = conversion.calibration.judged(conversion.signature) if conversion.calibration else None
     report = pass_gate(replace(artifact, manifest=manifest), model.module, providers, progress, samples=samples)
+    judged = replace(artifact, manifest=_with_parity(manifest, report), report=report)
     if not report.passed:
-        raise ParityError(report.summary(), report)
-    return replace(artifact, manifest=write_manifest(directory, _with_parity(manifest, report)), report=report)
+        raise refused(judged, options, report)
+    return replace(judged, manifest=write_manifest(directory, judged.manifest))
 
 
 def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Manifest:
@@ -94,7 +96,7 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
         "families_not_run": list(report.families_not_run),
         "decisions": {decisions.arithmetic: _figures(decisions) for decisions in report.decisions},
     }
-    return replace(manifest, parity=parity)
+    return replace(manifest, parity=finite(parity))
 
 
 def _figures(decisions: Decisions) -> dict[str, Any]:

@@ -95,6 +95,9 @@ def test_convert(place: Path) -> None:
 def test_a_failed_gate_is_exit_code_3_with_the_table_and_nothing_left(place: Path) -> None:
     done = run("onnx", "overflowing", "--fp16", "-o", "never", cwd=place)
     assert done.returncode == 3
+    assert "self_attention.value (reaches" in done.stderr and "--fp32-islands auto keeps such nodes" in done.stderr
+    next_command = "--keep-failed DIR, then lxmert-export parity DIR --checkpoint overflowing --locate"
+    assert f"to see which layer goes wrong: {next_command}" in " ".join(done.stderr.split())
     assert "NaN or infinity" in done.stderr and "error: parity FAILED" in done.stderr
     assert done.stderr.count("parity FAILED") == 1
     assert not (place / "never").exists() and not list(place.glob(".never*"))

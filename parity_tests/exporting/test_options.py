@@ -32,6 +32,7 @@ SIGNATURE = task_signature(TINY, "model")
         ({"target": "tflite", "precision": "fp16", "full_integer": True}, "full_integer: not an option of fp16 tflite"),
         ({"target": "tflite", "precision": "int8", "calibration": "x.npz"}, "calibration: only full_integer uses it"),
         ({"target": "onnx", "precision": "fp16", "fp32_islands": "auto", "parity": False}, "leave parity=False out"),
+        ({"target": "onnx", "keep_failed": "x", "parity": False}, "keep_failed: only the parity gate refuses artifacts"),
         ({"target": "onnx", "attention": "operator", "opset": 22}, "needs opset 23 or later"),
         ({"target": "onnx", "signature": SIGNATURE, "hidden_states": True}, "hidden_states: the given signature contains"),
         ({"target": "onnx", "signature": SIGNATURE, "fixed": {"batch": 1}, "io_dtype": "float16"}, "fixed, io_dtype: "),

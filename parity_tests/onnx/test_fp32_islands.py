@@ -16,11 +16,12 @@ import pytest
 import lxmert_export as lx
 from converters.onnx.islands import computing_nodes, readers_of, standard_islands, write_with_islands
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
-from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.artifact.precision import check_precision
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting import fp32_islands
 from lxmert_export.exporting.activation_ranges import lint_artifact
+from lxmert_export.exporting.engine import check_source
 from lxmert_export.exporting.fp32_islands import find_islands, minimise
 from lxmert_export.graphs.onnx_rounding import LEAST_EPSILON
 from lxmert_export.parity.prediction import UNVALIDATED, predicted_by_manifest, predicted_errors
@@ -247,9 +248,42 @@ def test_the_set_passes_and_fails_without_any_one(found: tuple[Artifact, Bench])
         assert not long_way.report([other for other in islands if other != name]).passed, name
 
 
-def test_standard_islands_fail_where_auto_passes(tmp_path: Path) -> None:
-    with pytest.raises(ParityError, match="NaN or infinity"):
-        lx.export("onnx", overflowing_model(), tmp_path / "standard", precision="fp16")
+def test_nodes_are_only_added_to_the_standard_islands(found: tuple[Artifact, Bench], tmp_path: Path) -> None:
+    _, long_way = found
+    artifact = lx.export("onnx", overflowing_model(), tmp_path / "out", precision="fp16", fp32_islands="standard+")
+    options, standard = artifact.manifest.options, standard_islands(long_way.source)
+    assert set(options["fp32_islands_added"]) == OVERFLOWING and options["fp32_islands_minimal"] is True
+    assert set(options["fp32_islands"]) == {*standard, *OVERFLOWING}
+    assert artifact.report is not None and max(cell.score or 9 for cell in artifact.report.cells) < 2
+
+
+def test_where_standard_islands_fail_is_told_and_kept(
+    found: tuple[Artifact, Bench], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, out = tmp_path / "kept", tmp_path / "standard"
+
+    def export(keep: Path) -> None:
+        lx.export("onnx", overflowing_model(), out, precision="fp16", keep_failed=keep)
+
+    for _ in range(2):  # an artifact that was refused earlier is replaced
+        with pytest.raises(ParityError, match="NaN or infinity") as told:
+            export(kept)
+        assert f"fp16 overflows in {LAYER}.value (reaches 1." in str(told.value)
+        assert 'fp32_islands="auto" keeps such nodes in float32' in str(told.value) and "\n" not in str(told.value)
+        assert f"kept the refused artifact: {kept}" in told.value.report.notes
+    assert not out.exists() and {path.name for path in tmp_path.iterdir()} == {"kept"}
+    with pytest.raises(ArtifactError, match="holds no refused artifact, so it is not replaced"):
+        export(found[0].path)
+    assert not lx.verify(kept).passed
+    assert "FAILED (kept for a look), worst score not finite" in dict(summary_rows(inspect_artifact(kept)))["parity"]
+    located = lx.locate(kept, overflowing_model())
+    assert located.module == f"{LAYER}.value"
+    with pytest.raises(
+        ArtifactError, match="failed its parity gate and was kept for a look: no engine is built from it"
+    ):
+        check_source(open_artifact(kept), None, {})
+    lx.load_artifact(kept).close()
+    assert "failed its parity gate" in caplog.text
 
 
 def test_the_file_is_what_its_manifest_says(found: tuple[Artifact, Bench]) -> None:

@@ -1,0 +1,77 @@
+"""What a failed gate says beside its figures: where fp16 overflows, and the next command. Keeps what was refused for a look."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.manifest import write_manifest
+from lxmert_export.errors import PACKAGE, ArtifactError, MissingExtra
+from lxmert_export.exporting.activation_ranges import lint_ranges
+from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.files.converted_files import manifest_of
+from lxmert_export.option_names import option
+from lxmert_export.parity.report import ParityError, ParityReport
+from lxmert_export.runners.intermediates import check_visible
+from lxmert_export.spec.sample_inputs import sample_inputs
+from lxmert_export.spec.signature import TASKS
+
+
+def check_keep_failed(options: ExportOptions) -> None:
+    """``ArtifactError``: the directory for a refused artifact holds something else than an artifact refused earlier."""
+    if options.keep_failed is None or not (place := Path(options.keep_failed)).exists():
+        return
+    if not ((manifest_of(place) or {}).get("parity") or {"passed": True})["passed"]:
+        return
+    raise ArtifactError(
+        f"{place}: exists and holds no refused artifact, so it is not replaced; give {option('keep_failed')} another directory"
+    )
+
+
+def refused(artifact: Artifact, options: ExportOptions, report: ParityReport) -> ParityError:
+    """Returns the error of a failed gate, and keeps the artifact if asked to. Its manifest says that it failed."""
+    overflow = _overflow(artifact, options, report)
+    notes = []
+    kept = options.keep_failed
+    if kept is not None:
+        write_manifest(artifact.path, artifact.manifest)
+        with atomic_directory(Path(kept), overwrite=True) as temporary:
+            shutil.copytree(artifact.path, temporary, dirs_exist_ok=True)
+        notes.append(f"kept the refused artifact: {kept}")
+    if _can_be_located(artifact):
+        source = artifact.manifest.checkpoint
+        checkpoint = quote(source["name"]) if source["sha256"] else "CHECKPOINT"
+        keep = "" if kept is not None else f"{option('keep_failed', 'DIR')}, then "
+        command = f"{PACKAGE} parity {'DIR' if kept is None else quote(str(kept))} --checkpoint {checkpoint} --locate"
+        notes.append(f"to see which layer goes wrong: {keep}{command}")
+    message = report.summary() + (f"; {overflow}" if overflow else "")
+    return ParityError(message, replace(report, notes=(*report.notes, *notes)))
+
+
+def _overflow(artifact: Artifact, options: ExportOptions, report: ParityReport) -> str | None:
+    """Where an fp16 ONNX graph leaves fp16's range first, and the option that helps; None if it does not."""
+    finite = all(cell.reason != "NaN or infinity" for cell in report.failures)
+    if artifact.manifest.precision != "fp16" or artifact.manifest.target != "onnx" or finite:
+        return None
+    drawn = sample_inputs(artifact.manifest.signature, artifact.manifest.config)
+    batches = [batch for family in drawn.families for batch in family.batches]
+    findings = [found for found in lint_ranges(artifact.file(ONNX_FILE), batches) if found.severity == "error"]
+    if not findings:
+        return None
+    first = findings[0]  # in the graph's order
+    mend = option("fp32_islands", "auto")
+    if options.attention == "operator":
+        mend += f" and {option('attention', 'decomposed')}"
+    return f"fp16 overflows in {first.module or first.node} ({first.seen}, at {first.node}): {mend} keeps such nodes in float32"
+
+
+def _can_be_located(artifact: Artifact) -> bool:
+    try:
+        check_visible(artifact)
+    except (ArtifactError, MissingExtra):
+        return False
+    return artifact.manifest.task in TASKS
