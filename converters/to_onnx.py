@@ -102,7 +102,10 @@ def write_onnx(model: ir.Model, state: Mapping[str, Tensor], directory: Path) ->
 
 
 def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
-    """Writes a graph and its data, one weight at a time. ``ConversionError``: a weight does not fit its dtype there."""
+    """Writes a graph and its data, one weight at a time.
+
+    ``ConversionError``: a weight does not fit its dtype there, or an operator does not take it (``TopK`` has no bf16).
+    """
     path = directory / ONNX_FILE
     try:
         ir.save(model, path, external_data=ONNX_DATA_FILE, max_workers=1, max_in_flight_bytes=1)
@@ -112,7 +115,10 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
         while reason is not None and not isinstance(reason, ConversionError):
             reason = reason.__cause__
         raise reason or error from error
-    onnx.checker.check_model(path, full_check=True)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"the graph is not valid ONNX: {first_line(error)}") from error
     return path, directory / ONNX_DATA_FILE
 
 
@@ -120,9 +126,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     """Traces a weightless copy of a module; returns the graph as torch's ONNX exporter makes it."""
     dtype = DTYPES[precision]
     # eval() on the outermost module: a wrapper in train mode would set the model inside to train mode again.
-    twin = SignatureModule(
-        recast(module, dtype, device="meta"), signature, dtype, getattr(torch, signature.outputs[0].dtype)
-    ).eval()
+    twin = SignatureModule(recast(module, dtype, device="meta"), signature, dtype, cast_outputs=True).eval()
     _remove_dropout(twin)
     inputs, axes = _traced_inputs(signature), _dynamic_axes(signature, limits)
     try:

@@ -62,7 +62,7 @@ def torch_openers(
     PyTorch uses its own attention. ``dynamic=False`` tells the compiler all sizes, which is its best case.
     """
     dtype = DTYPES[precision]
-    model = SignatureModule(module.to(device=device, dtype=dtype), signature, dtype, torch.float32).eval()
+    model = SignatureModule(module.to(device=device, dtype=dtype), signature, dtype, cast_outputs=True).eval()
     ordered = [inputs[spec.name] for spec in signature.inputs]
     openers: dict[str, Callable[[], Call]] = {EAGER: lambda: lambda: model(*ordered)}
     if device == "cuda":

@@ -6,6 +6,7 @@ It is a safetensors file with these tensors:
     reference/FAMILY/OUTPUT/BATCH     float64 values of the canonical model at ``sampled_positions`` of the output
     shape/FAMILY/OUTPUT/BATCH         int64 shape of the whole output
     floor/FAMILY/OUTPUT               float64 [floor RMS, reference RMS, number of samples, number of values]
+    tie/FAMILY/OUTPUT/BATCH           of outputs that hold integers: uint8, 1 where the reference is near a tie
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,9 @@ def write_golden(
             tensors[f"reference/{place}"] = chunk.reshape(-1)[sampled_positions(chunk.size)].astype(np.float64)
             tensors[f"shape/{place}"] = np.array(chunk.shape, dtype=np.int64)
         floor = floors[family_name, output]
+        for number, tied in enumerate((floor.ties or ())[: batches[family_name]]):
+            kept = tied.reshape(-1)[sampled_positions(tied.size)]
+            tensors[f"tie/{family_name}/{output}/{number}"] = kept.astype(np.uint8)
         tensors[f"floor/{family_name}/{output}"] = np.array(
             [floor.rms, floor.reference_rms, floor.samples, floor.values], dtype=np.float64
         )
@@ -125,7 +129,11 @@ def read_golden(path: Path, signature: Signature) -> Golden:
 def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
     dtypes = {spec.name: spec.dtype for spec in signature.inputs}
     inputs: dict[str, dict[int, Arrays]] = {}
-    by_batch: dict[str, dict[tuple[str, str], dict[int, NDArray[np.generic]]]] = {"reference": {}, "shape": {}}
+    by_batch: dict[str, dict[tuple[str, str], dict[int, NDArray[np.generic]]]] = {
+        "reference": {},
+        "shape": {},
+        "tie": {},
+    }
     floors = {}
     for name, array in tensors.items():
         kind, family, rest = name.split("/", 2)
@@ -146,18 +154,18 @@ def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
     shapes = {
         key: [tuple(array.tolist()) for _, array in sorted(found.items())] for key, found in by_batch["shape"].items()
     }
-    return Golden(
-        samples=SampleInputs(families, tuple(not_run)),
-        reference={
+    reference, ties = (
+        {
             key: [
                 array.reshape(shape) if is_whole(shape) else array
                 for (_, array), shape in zip(sorted(found.items()), shapes[key], strict=True)
             ]
-            for key, found in by_batch["reference"].items()
-        },
-        shapes=shapes,
-        floors=floors,
+            for key, found in by_batch[kind].items()
+        }
+        for kind in ("reference", "tie")
     )
+    floors |= {key: replace(floors[key], ties=tuple(tied != 0 for tied in found)) for key, found in ties.items()}
+    return Golden(SampleInputs(families, tuple(not_run)), reference, shapes, floors)
 
 
 def golden_of(artifact: Artifact) -> Golden:

@@ -18,6 +18,7 @@ from lxmert_export.parity.report import ParityReport, finite
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
 from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.spec.signature import Signature
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,8 +71,13 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
         config=model.config,
         signature=signature,
         checkpoint=model.checkpoint,
-        options={**chosen, "io_dtype": signature.outputs[0].dtype},
+        options={**chosen, "io_dtype": _io_dtype(signature)},
     )
+
+
+def _io_dtype(signature: Signature) -> str:
+    """The dtype of floating-point outputs; float32 if there are none."""
+    return next((spec.dtype for spec in signature.outputs if spec.is_float), "float32")
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lxmert_export.errors import ConversionError
 from lxmert_export.model.lxmert import as_dtype
-from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.signature import Signature, TensorSpec
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -18,18 +18,19 @@ DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "
 class SignatureModule(nn.Module):
     """A module that takes inputs by position and returns a tuple of outputs, both in the order of a signature.
 
-    Floating-point inputs are cast to ``dtype``, and outputs to ``output_dtype`` if it is given. Masks are not cast:
-    only the additive bias is made from them, and that is a float32 island.
+    Floating-point inputs are cast to ``dtype``; with ``cast_outputs``, each output to the dtype of its own spec. Masks are
+    not cast: only the additive bias is made from them, and that is a float32 island. ``ConversionError``: the module
+    returns integers where the signature says floating-point numbers, or the reverse.
     """
 
     def __init__(
-        self, model: nn.Module, signature: Signature, dtype: torch.dtype, output_dtype: torch.dtype | None = None
+        self, model: nn.Module, signature: Signature, dtype: torch.dtype, *, cast_outputs: bool = False
     ) -> None:
         super().__init__()
         self.model = model
-        self.dtype, self.output_dtype = dtype, output_dtype
+        self.dtype, self.cast_outputs = dtype, cast_outputs
         self.input_names = tuple(spec.name for spec in signature.inputs)
-        self.output_names = tuple(spec.name for spec in signature.outputs)
+        self.outputs = signature.outputs
         self.requests = signature.requests
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -39,9 +40,20 @@ class SignatureModule(nn.Module):
             else value
             for name, value in zip(self.input_names, inputs, strict=True)
         }
-        outputs = named_outputs(self.model(**cast, **self.requests), self.output_names)
-        return tuple(
-            output if self.output_dtype is None else as_dtype(output, self.output_dtype) for output in outputs.values()
+        outputs = named_outputs(self.model(**cast, **self.requests), tuple(spec.name for spec in self.outputs))
+        for spec in self.outputs:
+            _check_kind(outputs[spec.name], spec)
+        if not self.cast_outputs:
+            return tuple(outputs.values())
+        return tuple(as_dtype(outputs[spec.name], getattr(torch, spec.dtype)) for spec in self.outputs)
+
+
+def _check_kind(output: Tensor, spec: TensorSpec) -> None:
+    if output.is_floating_point() != spec.is_float:
+        returned = str(output.dtype).removeprefix("torch.")
+        raise ConversionError(
+            f"output {spec.name} is {returned}, but its signature says {spec.dtype}: one of them holds integers; "
+            "give its TensorSpec the dtype that the module returns"
         )
 
 

@@ -21,6 +21,7 @@ from lxmert_export.parity.scores import (
     errors,
     pair_score,
     score_of,
+    without_ties,
 )
 from lxmert_export.spec.sample_inputs import SampleInputs
 from lxmert_export.spec.signature import CHOICE_OUTPUTS, Signature, TensorSpec
@@ -75,17 +76,23 @@ def judge(
 ) -> list[Cell]:
     """Returns the cells of a runner against the float64 reference, or against the runner that ``against`` names.
 
-    Checks, in this order: names, shapes and dtypes, NaN and infinity, values. An int8 runner must also make the reference's
-    choices, in outputs that hold scores to choose by. The masks in ``samples`` say which rows have a choice.
+    Checks, in this order: names, shapes and dtypes, NaN and infinity, values. Integers must be equal where the reference is
+    not near a tie. An int8 runner must also make the reference's choices, in outputs that hold scores to choose by. The masks in
+    ``samples`` say which rows have a choice.
     """
     specs = {spec.name: spec for spec in signature.outputs}
     cells = []
-    for (family, output), wanted in reference.items():
-        got = recording.get((family, output))
+    for (family, output), whole in reference.items():
+        computed = recording.get((family, output))
         floor = floors[family, output]
-        reason = _structural_fault(got, wanted, specs[output]) or _unusable(floor)
+        reason = _structural_fault(computed, whole, specs[output]) or _unusable(floor)
         found = figures = score = None
-        if got is not None and reason is None:
+        wanted: Chunks = ()
+        got: Chunks = ()
+        if computed is not None and reason is None:
+            wanted, got = without_ties(whole, floor), without_ties(computed, floor)
+            reason = _inexact(wanted, got, floor)
+        if reason is None:
             found = errors(wanted, got)
             score = score_of(found.rms, floor.rms)
             masks = _masks(samples, family, output)
@@ -151,18 +158,37 @@ def judge_pair(
         if reason is None:
             reason = _unusable(both[0]) or _unusable(both[1])
         if reason is None and both[0] and both[1]:
-            found = errors(other[key], one[key])
+            floor = joint_floor(both[0], both[1])
+            left, right = without_ties(one[key], floor), without_ties(other[key], floor)
+            reason = _inexact(right, left, floor)
+        if reason is None and both[0] and both[1] and floor:
+            found = errors(right, left)
             score = pair_score(found, both[0], both[1])
-            joint = float(np.hypot(both[0].rms, both[1].rms))
-            floor = replace(both[0], rms=joint)
             masks = _masks(samples, family, output)
-            figures = measure_figures(
-                other[key], one[key], joint, coarser, masks=masks, chosen=output in CHOICE_OUTPUTS
-            )
+            figures = measure_figures(right, left, floor.rms, coarser, masks=masks, chosen=output in CHOICE_OUTPUTS)
         cells.append(
             _cell(*names, output, family, "native", "pair", reason, score, PAIR_THRESHOLD, found, floor, figures)
         )
     return cells
+
+
+def joint_floor(one: Floor, other: Floor) -> Floor:
+    """Returns the floor of the difference of two runners; near a tie for either is near a tie for both."""
+    ties = None
+    if one.ties is not None and other.ties is not None:
+        ties = tuple(mine | theirs for mine, theirs in zip(one.ties, other.ties, strict=True))
+    return replace(one, rms=float(np.hypot(one.rms, other.rms)), ties=ties)
+
+
+def _inexact(wanted: Chunks, got: Chunks, floor: Floor) -> str | None:
+    """Returns what is wrong with an output of integers, compared where the reference is not near a tie; None if nothing is."""
+    if floor.ties is None:
+        return None
+    compared = sum(chunk.size for chunk in wanted)
+    if not compared:
+        return "every value is near a tie: nothing was compared"
+    wrong = sum(int((left != right).sum()) for left, right in zip(wanted, got, strict=True))
+    return f"{wrong} of {compared} integers differ that are not near a tie" if wrong else None
 
 
 def _unusable(floor: Floor | None) -> str | None:

@@ -52,25 +52,32 @@ def law_floors(run: Run, subject: Subject, bases: Mapping[str, Arrays], precisio
     floors = {}
     for base, outputs in bases.items():
         family = subject.family if base == BASE else "masked-row"
-        if missing := {name: array for name, array in outputs.items() if (family, name) not in golden}:
+        known = {name for name in outputs if (family, name) in golden and golden[family, name].ties is None}
+        if missing := {name: array for name, array in outputs.items() if name not in known}:
             for name, floor in estimate_floors(run, subject.bases[base], missing, precision).items():
                 floors[base, name] = _beside_mask_bias(floor) if base == UNMASKED else floor
-        floors |= {(base, name): golden[family, name] for name in outputs.keys() - missing.keys()}
+        floors |= {(base, name): golden[family, name] for name in known}
     return floors
 
 
 def estimate_floors(run: Run, inputs: Arrays, outputs: Arrays, precision: str) -> dict[str, Floor]:
     """Estimates floors without a reference: how far ``outputs`` move if features and boxes of ``inputs`` move by one step.
 
-    The step is that of the precision. int8's floor is not estimated, but ``int8_floor``, as everywhere.
+    The step is that of the precision. int8's floor is not estimated, but ``int8_floor``, as everywhere. Integers that another
+    call gives differently are near a tie.
     """
     if precision == "int8":
         return {name: int8_floor([array]) for name, array in outputs.items()}
     moved = [run(nudged(inputs, EPS[precision], seed)) for seed in range(DRAWS)]
-    return {
+    floors = {
         name: measure_floor([array] * DRAWS, [call[name] for call in moved], precision)
         for name, array in outputs.items()
     }
+    return {name: _of_one_call(floor) for name, floor in floors.items()}
+
+
+def _of_one_call(floor: Floor) -> Floor:
+    return floor if floor.ties is None else replace(floor, ties=(np.logical_or.reduce(floor.ties),))
 
 
 def _beside_mask_bias(floor: Floor) -> Floor:
@@ -119,6 +126,8 @@ def _judge_output(examined: Examined, trial: Trial, name: str, found: Sequence[A
         return law_cell(examined, trial, name, reason, None)
     got = laid_over(np.concatenate([outputs[name] for outputs in found]), axes, trial.places)
     belongs = compared(base[name].shape, axes, trial.seen)
+    if (floor := examined.floors.get((trial.base, name))) and floor.ties is not None:
+        belongs = belongs & ~floor.ties[0]
     wanted, got = base[name][belongs], got[belongs]
     if not wanted.size:
         reason = "nothing was compared"

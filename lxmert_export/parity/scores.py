@@ -30,12 +30,15 @@ class Floor:
     """The noise floor of one output in one input family: the canonical model's RMS error at a precision.
 
     ``reference_rms``: RMS of the float64 outputs. ``samples``, ``values``: number of rows and values in the measurement.
+    ``ties``: for an output of integers, which must be exact: where the reference is near a tie, in each batch (bool, of the
+    output's shape). There rounding may choose another integer, so that nothing is compared. None for floating-point outputs.
     """
 
     rms: float
     reference_rms: float
     samples: int
     values: int
+    ties: tuple[NDArray[np.bool_], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ class Errors:
 def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
     """Returns the floor of a precision, from the same batches computed in float64 and in that precision.
 
-    The floor is at least ``LEAST_FLOOR`` eps x the reference's RMS.
+    The floor is at least ``LEAST_FLOOR`` eps x the reference's RMS. Integers have the floor 0, and ties where the two differ.
     """
     reference_rms = rms(reference)
+    if are_exact(reference):
+        differ = tuple(got != wanted for wanted, got in zip(reference, computed, strict=True))
+        return Floor(0.0, reference_rms, sum(map(len, reference)), sum(chunk.size for chunk in reference), differ)
     least = LEAST_FLOOR * EPS[precision] * reference_rms
     return Floor(
         rms=max(errors(reference, computed).rms, least),
@@ -60,6 +66,18 @@ def measure_floor(reference: Chunks, computed: Chunks, precision: str) -> Floor:
         samples=sum(len(chunk) for chunk in reference),
         values=sum(chunk.size for chunk in reference),
     )
+
+
+def are_exact(chunks: Chunks) -> bool:
+    """Whether arrays hold integers or flags, which have no rounding error."""
+    return all(chunk.dtype.kind in "iub" for chunk in chunks)
+
+
+def without_ties(chunks: Chunks, floor: Floor) -> Chunks:
+    """Returns the values that are compared: those of integers that are not near a tie, flat; all others as they are."""
+    if floor.ties is None:
+        return chunks
+    return [chunk[~tied] for chunk, tied in zip(chunks, floor.ties, strict=True)]
 
 
 def int8_floor(reference: Chunks) -> Floor:

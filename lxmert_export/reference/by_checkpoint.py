@@ -144,8 +144,9 @@ def _judged(
 ) -> Judged:
     """Judges values, not dtypes: PyTorch returns each output in the dtype in which it was computed."""
     wide = "float64" if facts.precision == "fp64" else "float32"
-    recording = {key: [chunk.astype(wide) for chunk in chunks] for key, chunks in recording.items()}
-    signature = replace(signature, outputs=tuple(replace(spec, dtype=wide) for spec in signature.outputs))
+    dtypes = {spec.name: wide if spec.is_float else spec.dtype for spec in signature.outputs}
+    recording = {key: [chunk.astype(dtypes[key[1]]) for chunk in chunks] for key, chunks in recording.items()}
+    signature = replace(signature, outputs=tuple(replace(spec, dtype=dtypes[spec.name]) for spec in signature.outputs))
     cells = judge(
         facts.name, recording, reference, floors, signature, "native", precision=facts.precision, samples=samples
     )

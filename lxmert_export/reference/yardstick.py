@@ -15,9 +15,10 @@ from lxmert_export.model.signature_module import DTYPES
 from lxmert_export.model.twins import with_rounded_weights
 from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
-from lxmert_export.parity.scores import EPS, int8_floor, measure_floor
+from lxmert_export.parity.scores import EPS, Floor, int8_floor, measure_floor
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.determinism import check_deterministic
+from lxmert_export.reference.near_ties import near_ties
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
@@ -72,7 +73,7 @@ class Yardstick:
 
 def _alike(signature: Signature, samples: SampleInputs) -> tuple[Hashable, ...]:
     """Identifies signatures and samples that have the same reference, whatever the width of ids and the dtype of outputs."""
-    inputs = tuple((s.name, s.axes, s.dtype if "float" in s.dtype else "integer") for s in signature.inputs)
+    inputs = tuple((s.name, s.axes, s.dtype if s.is_float else "integer") for s in signature.inputs)
     digest = hashlib.sha256()
     for family in samples.families:
         digest.update(family.name.encode())
@@ -107,7 +108,7 @@ def run_floors(
 
     ``arithmetic``: the precision in which the artifact computes, if only its weights have ``precision``. int8's floor is not
     measured (``int8_floor``). If an output overflows in fp16, its floor is bf16's, scaled to fp16's step: an artifact with more
-    float32 islands need not overflow.
+    float32 islands need not overflow. The floor of integers is 0, but where they are near a tie (``near_ties``).
     """
     if precision == "int8":
         return {key: int8_floor(chunks) for key, chunks in reference.items()}
@@ -116,13 +117,15 @@ def run_floors(
         module = with_rounded_weights(module, DTYPES[precision])
     limits = InputLimits.of(config)
 
-    def floors_of(arithmetic: str) -> Floors:
+    def floors_of(arithmetic: str) -> dict[tuple[str, str], Floor]:
         computed = record_runner(
             lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress
         )
         return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
 
     floors = floors_of(arithmetic)
+    ties = near_ties(module, signature, limits, samples, reference, arithmetic, progress)
+    floors |= {key: replace(floors[key], ties=tied) for key, tied in ties.items()}
     if arithmetic == "fp16" and not all(np.isfinite(floor.rms) for floor in floors.values()):
         return _floors_without_range(floors, floors_of("bf16"))
     return floors

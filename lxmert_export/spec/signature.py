@@ -36,6 +36,11 @@ class TensorSpec:
     axes: tuple[str | int, ...]
     optional: bool = False
 
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point numbers; all others (ids, counts, flags) are exact."""
+        return "float" in self.dtype
+
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Returns the shape for given sizes of the dynamic axes (``batch``, ``text``, ``objects``)."""
         known = {**sizes, "images": IMAGES_PER_SENTENCE * sizes.get("batch", 1)}
@@ -57,7 +62,7 @@ class Signature:
         """Returns the same signature with every floating-point dtype changed to float32."""
 
         def widened(spec: TensorSpec) -> TensorSpec:
-            return replace(spec, dtype="float32") if "float" in spec.dtype else spec
+            return replace(spec, dtype="float32") if spec.is_float else spec
 
         return replace(self, inputs=tuple(map(widened, self.inputs)), outputs=tuple(map(widened, self.outputs)))
 
