@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from lxmert_export.checkpoint.dialects import Dialect
+    from lxmert_export.checkpoint.read import Checkpoint
     from lxmert_export.model.pretrained import PreTrainedLxmert
 
 
@@ -71,3 +72,43 @@ def save_checkpoint(
     | ``tf`` | Hugging Face TensorFlow (``tf_model.h5``) |
     """
     model.save_pretrained(directory, dialect=dialect, overwrite=overwrite)
+
+
+def convert_checkpoint(
+    name_or_path: str | Path,
+    directory: str | Path,
+    *,
+    dialect: Dialect,
+    task: Task | None = None,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    ignore_other_parts: bool = False,
+    overwrite: bool = False,
+) -> Checkpoint:
+    """Writes a checkpoint in another dialect, bit for bit; returns what was read.
+
+    ``CheckpointError``: the same weights would compute something else there, because TensorFlow's LXMERT obeys the
+    layer_norm_eps of ``config.json`` and PyTorch's ignores it; the message names both results.
+    """
+    require("reading a checkpoint", TORCH)
+    from lxmert_export.checkpoint.read import read_checkpoint
+    from lxmert_export.errors import CheckpointError
+    from lxmert_export.model.lxmert import MODELS
+    from lxmert_export.spec.config import PYTORCH_EPS
+
+    checkpoint = read_checkpoint(
+        name_or_path,
+        task=task,
+        revision=revision,
+        num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts,
+    )
+    if dialect == "tf" and checkpoint.ignored_eps is not None:
+        raise CheckpointError(
+            f"{name_or_path}: its config.json says layer_norm_eps {checkpoint.ignored_eps:g}: PyTorch's LXMERT ignores it and "
+            f"computes with {PYTORCH_EPS:g}, and TensorFlow's would compute with {checkpoint.ignored_eps:g}: set it to "
+            f"{PYTORCH_EPS:g} in config.json to keep what PyTorch computes"
+        )
+    model = MODELS[checkpoint.task].from_checkpoint(checkpoint)
+    model.save_pretrained(directory, dialect=dialect, overwrite=overwrite)
+    return checkpoint

@@ -97,6 +97,20 @@ def our_name_table(named: Named, config: LxmertConfig) -> dict[str, Weight]:
     return {row.ours if named.dialect == "lxmert-export" else row.upstream: row for row in rows.values()}
 
 
+def our_tensors(named: Named, config: LxmertConfig) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns the tensors by our names, with kernels in PyTorch's order, and the names that no LXMERT has."""
+    table = our_name_table(named, config)
+    ours, unexpected = {}, []
+    for name, tensor in named.tensors.items():
+        if name not in table:
+            unexpected.append(name)
+        elif named.dialect == "tf" and table[name].kind == "kernel":
+            ours[table[name].ours] = tensor.t() if tensor.dim() == len(table[name].shape) else tensor
+        else:
+            ours[table[name].ours] = tensor
+    return ours, unexpected
+
+
 def held_task(ours: Iterable[str]) -> Task:
     """Returns the task of the fullest head among the parameter names."""
     heads = {name.split(".")[0] for name in ours}

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ PREFERRED_FILES = (
     "pytorch_model.bin.index.json",
 )
 TENSORFLOW_FILE = "tf_model.h5"
+# What trainers write beside the weights.
+TRAINING_STATE = (
+    "rng_state*.pth", "optimizer*.pt", "optimizer*.pth", "optimizer*.bin", "scheduler*.pt", "scheduler*.pth", "scheduler*.bin",
+    "scaler*.pt", "scaler*.pth", "training_args.bin",
+)  # fmt: skip
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -52,25 +58,52 @@ class RawWeights:
 def find_weight_file(path: Path) -> Path:
     """Returns the weight file of a checkpoint's path, which is a file or a directory.
 
-    Raises ``CheckpointError`` if a directory holds no weights or several ``.pth`` files, or if the path is a converted model.
+    Raises ``CheckpointError`` if a directory holds no weights or nothing but several ``.pth`` files, or if the path is a
+    converted model, a training's state, or what a training on several devices wrote in parts.
     """
     if path.is_file():
+        if is_training_state(path.name):
+            raise CheckpointError(
+                f"{path}: holds the state of a training, not weights; name the model's file beside it"
+            )
         _refuse_converted(path)
         return path
-    for name in PREFERRED_FILES:
-        if (path / name).is_file():
-            return path / name
-    originals = sorted(path.glob("*.pth"))
-    if len(originals) > 1:
-        names = ", ".join(file.name for file in originals)
+    found = weight_files(path)
+    if len(found) > 1 and found[0].suffix == ".pth" and found[1].suffix == ".pth":
+        names = ", ".join(file.name for file in found if file.suffix == ".pth")
         raise CheckpointError(f"{path}: holds several .pth files ({names}); name the one to read")
-    if originals:
-        return originals[0]
-    if (path / TENSORFLOW_FILE).is_file():
-        return path / TENSORFLOW_FILE
+    if found:
+        return found[0]
     _refuse_converted(path)
+    _refuse_parts(path)
     expected = ", ".join((*PREFERRED_FILES, "*.pth", TENSORFLOW_FILE))
     raise CheckpointError(f"{path}: holds no weights; expected one of {expected}")
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Returns the sets of weights in a directory, the one that is read first; of a sharded set, its index."""
+    preferred = [directory / name for name in PREFERRED_FILES]
+    originals = sorted(file for file in directory.glob("*.pth") if not is_training_state(file.name))
+    return [file for file in (*preferred, *originals, directory / TENSORFLOW_FILE) if file.is_file()]
+
+
+def is_training_state(name: str) -> bool:
+    """Whether a file of this name holds a training's state, such as its optimizer's, and no weights."""
+    return any(fnmatch(name, pattern) for pattern in TRAINING_STATE)
+
+
+def _refuse_parts(directory: Path) -> None:
+    """Raises ``CheckpointError`` for a directory in which a training on several devices wrote parts of weights."""
+    if any(directory.glob("*.distcp")) or any(directory.glob("*/*.distcp")):
+        raise CheckpointError(
+            f"{directory}: is a checkpoint in parts, as FSDP writes it: make one file of it with 'python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch DIRECTORY model.pth', and name that"
+        )
+    if any(directory.glob("*_model_states.pt")) or any(directory.glob("*/*_model_states.pt")):
+        raise CheckpointError(
+            f"{directory}: is a checkpoint in parts, as DeepSpeed writes it: run 'python zero_to_fp32.py . whole' where "
+            "zero_to_fp32.py lies, and name the directory 'whole'"
+        )
 
 
 def _refuse_converted(path: Path) -> None:

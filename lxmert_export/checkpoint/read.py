@@ -17,16 +17,17 @@ from lxmert_export.checkpoint.dialects import (
     StoredDialect,
     held_task,
     infer_config,
-    our_name_table,
+    our_tensors,
     upstream_names,
 )
 from lxmert_export.checkpoint.files import find_weight_file, read_weights
 from lxmert_export.checkpoint.mapped_memory import MappedFiles
+from lxmert_export.checkpoint.weight_sets import compare_sets
 from lxmert_export.errors import CheckpointError, ConfigError, shortened
 from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.option_names import option
-from lxmert_export.spec.config import CONFIG_FILE, LxmertConfig
+from lxmert_export.spec.config import CONFIG_FILE, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
@@ -64,7 +65,8 @@ class Checkpoint:
 
     ``unused`` are the heads that the file holds and the task does not use. ``fresh`` are the parameters of missing heads, which
     ``fresh_heads`` allows. A tied decoder is the same tensor as the word embedding. ``guessed_heads``: nothing says how many
-    attention heads there are, so hidden_size / 64 was taken.
+    attention heads there are, so hidden_size / 64 was taken. ``ignored_eps``: the layer_norm_eps of a ``config.json`` beside
+    PyTorch weights, which the code of that dialect ignores; None if it is what that code computes with.
     """
 
     config: LxmertConfig
@@ -74,6 +76,7 @@ class Checkpoint:
     fresh: tuple[str, ...]
     source: Source
     guessed_heads: bool = False
+    ignored_eps: float | None = None
 
     @property
     def companions(self) -> Companions:
@@ -93,13 +96,16 @@ def read_checkpoint(
     """Reads a checkpoint of any dialect. ``task`` defaults to the task of the fullest head that the file holds.
 
     The config is read from ``config.json`` beside the weights; without that file it is inferred from names and shapes.
-    ``num_attention_heads`` overrides either. Raises ``CheckpointError``, which names at once all tensors that are missing,
-    unexpected, stored twice, mis-shaped or not finite. A missing head is an error unless ``fresh_heads``; other parts of a
-    larger model are one unless ``ignore_other_parts``.
+    ``num_attention_heads`` overrides either. PyTorch dialects get the layer_norm_eps that their code computes with.
+
+    Raises ``CheckpointError``, which names at once all tensors that are missing, unexpected, stored twice, mis-shaped or not
+    finite; and if a directory holds two sets of weights that differ. A missing head is an error unless ``fresh_heads``; other
+    parts of a larger model are one unless ``ignore_other_parts``.
     """
     if task is not None and task not in TASKS:
         raise CheckpointError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
-    path = find_weight_file(hub.locate_checkpoint(name_or_path, revision=revision))
+    located = hub.locate_checkpoint(name_or_path, revision=revision)
+    path = find_weight_file(located)
     try:
         raw = read_weights(path)
         named = upstream_names(raw)
@@ -107,11 +113,13 @@ def read_checkpoint(
             raise _other_parts_error(named)
         inferred = infer_config(named, num_attention_heads)
         written = _written_config(path, num_attention_heads)
-        config = written or inferred
-        ours, unexpected = _under_our_names(named, config)
+        config, ignored_eps = _as_computed(written or inferred, named.dialect)
+        ours, unexpected = our_tensors(named, config)
         chosen = task or held_task(ours)
         _check_heads(ours, config, chosen, fresh_heads)
         tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads, raw.paths)
+        if located.is_dir():
+            compare_sets(located, path, raw, config)
     except CheckpointError as error:
         if str(error).startswith(str(path)) or f"{path.parent}/" in str(error):
             raise
@@ -127,7 +135,19 @@ def read_checkpoint(
         counted = f"{heads} attention head{'s' * (heads > 1)}"
         setter = option("num_attention_heads")
         LOGGER.warning("%s: %s, guessed from hidden size / 64; %s sets it", name_or_path, counted, setter)
-    return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed)
+    if ignored_eps is not None:
+        LOGGER.warning(
+            "%s: layer_norm_eps %g of its %s is not used: PyTorch's LXMERT computes with %g (only TensorFlow's obeys it)",
+            name_or_path, ignored_eps, CONFIG_FILE, PYTORCH_EPS,
+        )  # fmt: skip
+    return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed, ignored_eps)
+
+
+def _as_computed(config: LxmertConfig, dialect: StoredDialect) -> tuple[LxmertConfig, float | None]:
+    """Returns a config as the dialect's own code computes with it, and the layer_norm_eps that this code ignores, if any."""
+    if dialect not in ("hf", "original") or config.layer_norm_eps == PYTORCH_EPS:
+        return config, None
+    return config.replace(layer_norm_eps=PYTORCH_EPS), config.layer_norm_eps
 
 
 def _other_parts_error(named: Named) -> CheckpointError:
@@ -152,20 +172,6 @@ def _written_config(path: Path, num_attention_heads: int | None) -> LxmertConfig
         return config.replace(num_attention_heads=num_attention_heads)
     except ConfigError as error:
         raise CheckpointError(f"{option('num_attention_heads')}: {error}") from error
-
-
-def _under_our_names(named: Named, config: LxmertConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """Returns the tensors by our names, with kernels in PyTorch's order, and the names that no LXMERT has."""
-    table = our_name_table(named, config)
-    ours, unexpected = {}, []
-    for name, tensor in named.tensors.items():
-        if name not in table:
-            unexpected.append(name)
-        elif named.dialect == "tf" and table[name].kind == "kernel":
-            ours[table[name].ours] = tensor.t() if tensor.dim() == len(table[name].shape) else tensor
-        else:
-            ours[table[name].ours] = tensor
-    return ours, unexpected
 
 
 def _check_heads(ours: dict[str, Tensor], config: LxmertConfig, task: Task, fresh_heads: bool) -> None:

@@ -18,7 +18,7 @@ from lxmert_export.errors import CheckpointError
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.beside_weights import Companions
-from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.config import PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
@@ -55,11 +55,17 @@ def write_checkpoint(
     | ``tf`` | ``tf_model.h5`` |
 
     Raises ``ArtifactError`` if the directory exists and ``overwrite`` is False, or if it cannot be written. Raises
-    ``CheckpointError`` for an unknown dialect, for weights that are missing or not finite, and for weights that the dialect
-    cannot hold.
+    ``CheckpointError`` for an unknown dialect, for weights that are missing or not finite, and for what the dialect cannot
+    hold: another layer_norm_eps than PyTorch's code computes with, an untied decoder, bfloat16.
     """
     if dialect not in get_args(Dialect):
         raise CheckpointError(f"unknown dialect {dialect!r}; choose from {', '.join(get_args(Dialect))}")
+    if dialect != "tf" and config.layer_norm_eps != PYTORCH_EPS:
+        raise CheckpointError(
+            f"this model computes with layer_norm_eps {config.layer_norm_eps:g}, and PyTorch's LXMERT would compute the "
+            f"{dialect} checkpoint with {PYTORCH_EPS:g}, whatever its config says: write tf, or set layer_norm_eps to "
+            f"{PYTORCH_EPS:g} if that is what you mean"
+        )
     rows = weight_names(config, task)
     if missing := [row.ours for row in rows if row.ours not in tensors]:
         raise CheckpointError(f"cannot write a checkpoint for task {task!r}: {missing[0]} is missing")

@@ -80,17 +80,13 @@ def convert(
     overwrite: options.OverwriteOption = False,
 ) -> None:
     """Convert a checkpoint from one dialect to another, bit for bit."""
-    from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
+    from lxmert_export.api.checkpoint import convert_checkpoint
 
-    model = load_checkpoint(
-        checkpoint,
-        task=task,
-        revision=revision,
-        num_attention_heads=num_attention_heads,
-        ignore_other_parts=ignore_other_parts,
-    )
-    save_checkpoint(model, output, dialect=to, overwrite=overwrite)
-    typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, task {model.task})")
+    read = convert_checkpoint(
+        checkpoint, output, dialect=to, task=task, revision=revision, num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts, overwrite=overwrite,
+    )  # fmt: skip
+    typer.echo(f"wrote {output} ({to} dialect of {checkpoint}, {read.source.paths[0].name}, task {read.task})")
 
 
 app.command(epilog="\n\n".join(f"{word}: {meaning}" for word, meaning in read_glossary().items()))(parity)

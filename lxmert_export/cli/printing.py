@@ -75,8 +75,10 @@ def _say_islands(options: Mapping[str, Any]) -> None:
 def say_origin(artifact: Artifact) -> None:
     """Prints which checkpoint was used, which of its heads were not, and the float32 islands that were found."""
     origin = artifact.manifest.checkpoint
+    read = origin.get("files", [])
+    files = f", {read[0]}" + (f" and {len(read) - 1} more" if len(read) > 1 else "") if read else ""
     hashed = f", sha256 {origin['sha256'][:12]}" if origin["sha256"] else ""
-    say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{hashed})")
+    say(f"checkpoint {origin['name']} ({origin['dialect']} dialect{files}{hashed})")
     if origin["unused_heads"]:
         say(f"not used by task {artifact.manifest.task}: {', '.join(origin['unused_heads'])}")
     _say_islands(artifact.manifest.options)

@@ -89,11 +89,13 @@ def model_of_checkpoint(
         checkpoint={
             "dialect": origin.dialect,
             "name": origin.name,
+            "files": [path.name for path in origin.paths],
             "sha256": origin.sha256,
             "unused_heads": list(checkpoint.unused),
             **({"stripped": origin.stripped} if origin.stripped else {}),
             **({"other_parts": list(origin.other_parts)} if origin.other_parts else {}),
             **({"guessed_attention_heads": checkpoint.config.num_attention_heads} if checkpoint.guessed_heads else {}),
+            **({"ignored_layer_norm_eps": checkpoint.ignored_eps} if checkpoint.ignored_eps else {}),
         },
         companions=checkpoint.companions,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from lxmert_export.errors import ConversionError
-from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.config import PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.weight_names import BACKBONE, weight_names
 
 CLASSES = {
@@ -16,7 +16,6 @@ CLASSES = {
     "pretraining": "LxmertForPreTraining",
     "question-answering": "LxmertForQuestionAnswering",
 }
-LAYER_NORM_EPS = 1e-12  # a constant in the code of transformers
 # transformers masks with the dtype's smallest number. In a row whose keys are all masked, it averages them uniformly; the
 # original (-10000) still weighs them by their scores.
 DIFFERENT_FAMILY = "masked-row"
@@ -31,9 +30,9 @@ def transformers_module(module: nn.Module, config: LxmertConfig, task: str) -> n
         raise ConversionError("the transformers library is not installed: pip install transformers")
     if task not in CLASSES:
         raise ConversionError(f"the transformers library has no model of task {task}")
-    if config.layer_norm_eps != LAYER_NORM_EPS:
+    if config.layer_norm_eps != PYTORCH_EPS:
         raise ConversionError(
-            f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g} and computes with {LAYER_NORM_EPS:g}"
+            f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g} and computes with {PYTORCH_EPS:g}"
         )
     import transformers
 

@@ -15,6 +15,8 @@ from lxmert_export.errors import ConfigError
 from lxmert_export.files import hub
 
 CONFIG_FILE = "config.json"
+# What the original code and transformers' PyTorch LXMERT compute with, whatever layer_norm_eps says. TFLxmert obeys the field.
+PYTORCH_EPS = 1e-12
 
 POSITIVE = frozenset(
     "vocab_size hidden_size num_attention_heads intermediate_size max_position_embeddings type_vocab_size x_layers "
@@ -54,7 +56,7 @@ class LxmertConfig:
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: float = PYTORCH_EPS
     visual_loss_normalizer: float = 6.67
     task_matched: bool = True
     task_mask_lm: bool = True

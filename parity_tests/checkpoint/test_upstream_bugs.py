@@ -102,7 +102,7 @@ def test_12_a_misspelled_or_old_argument_is_refused() -> None:
         model(**lively_inputs(), masked_lm_labels=words)
 
 
-def test_13_layer_norm_eps_is_read_in_pytorch_too() -> None:
+def test_13_layer_norm_eps_of_a_config_made_in_python_is_obeyed() -> None:
     """transformers' PyTorch model has 1e-12 written in, its TensorFlow model reads the config."""
     outputs = [lively_model("model", SMALL.replace(layer_norm_eps=eps))(**lively_inputs()) for eps in (1e-12, 1e-2)]
     assert (outputs[0].pooled_output - outputs[1].pooled_output).abs().max() > 1e-3
