@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 INTERVAL = 0.25  # seconds between samples; for each the kernel walks every held page
 

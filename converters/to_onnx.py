@@ -27,6 +27,7 @@ from converters.onnx.quick_tracing import known_shapes, short_translation
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.errors import ConversionError, first_line
+from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.model.lxmert import as_dtype
 from lxmert_export.model.signature_module import DTYPES, SignatureModule, module_state
 from lxmert_export.model.twins import recast
@@ -108,7 +109,7 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
     """
     path = directory / ONNX_FILE
     try:
-        ir.save(model, path, external_data=ONNX_DATA_FILE, max_workers=1, max_in_flight_bytes=1)
+        save_streamed(model, path, ONNX_DATA_FILE)
     except ir.serde.SerdeError as error:
         # Small weights are stored in the graph itself. onnx_ir wraps the errors that they raise: unwrap ours.
         reason: BaseException | None = error

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.full_size_checkpoint import full_size_config
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import ATTENTIONS, Attention, Precision, Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TEXT, OBJECTS = 20, 36  # what the published checkpoints were trained on
 SMALL = {

@@ -180,12 +180,14 @@ def plain(name: str, weights: Weights) -> NDArray[np.float32]:
 
 def multiplied(name: str, factor: float, weights: Weights) -> NDArray[np.float32]:
     """A weight into which a number is folded: the half of the visual sum, or the scale of attention."""
-    return weights[name] * np.float32(factor)
+    folded: NDArray[np.float32] = weights[name] * np.float32(factor)
+    return folded
 
 
 def scaled(name: str, norm: str, factor: float, weights: Weights) -> NDArray[np.float32]:
     """A kernel into which a LayerNorm's gain is folded."""
-    return weights[name] * weights[f"{norm}.weight"] * np.float32(factor)
+    folded: NDArray[np.float32] = weights[name] * weights[f"{norm}.weight"] * np.float32(factor)
+    return folded
 
 
 def shifted(name: str, bias: str, norm: str, factor: float, weights: Weights) -> NDArray[np.float32]:

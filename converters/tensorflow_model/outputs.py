@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lxmert_export.model.outputs import (
     LxmertForNLVR2Output,
@@ -12,6 +12,9 @@ from lxmert_export.model.outputs import (
     LxmertModelOutput,
     ModelOutput,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Nest(ModelOutput):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDI
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
     from lxmert_export.checkpoint.dialects import Dialect
     from lxmert_export.checkpoint.read import Checkpoint

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict
 
 from lxmert_export.api.export import check_convertible, default_directory
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact, is_artifact, open_artifact, refuse_converted
@@ -27,6 +27,7 @@ from lxmert_export.spec.signature import Attention, Precision, Signature, Task
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
     from lxmert_export.exporting.conversion import Conversion
 

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,7 @@ def _check_needs_no_checkpoint(find_divergence: bool, *, own: bool) -> None:
 def _provenance(**judged_by: Any) -> dict[str, Any]:
     """When, where and with which tools a report was made, and what it was judged by."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "judged_by": judged_by,

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lxmert_export.artifact.manifest import Manifest, sha256
+from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
+from lxmert_export.files.hashing import sha256
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.parity.report import ParityReport
 

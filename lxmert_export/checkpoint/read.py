@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lxmert_export.checkpoint.weight_sets import compare_sets
 from lxmert_export.errors import CheckpointError, ConfigError, shortened
 from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
+from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import CONFIG_FILE, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
@@ -51,12 +51,7 @@ class Source:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the bytes of all weight files, one file after the other, in hex."""
-        digest = hashlib.sha256()
-        for path in self.paths:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        return sha256(*self.paths)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lxmert_export.engines.gpus import Capability
 from lxmert_export.spec.signature import Precision
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DeviceName = Literal["rtx", "orin-jp6", "orin-jp7", "thor", "datacenter", "this-gpu"]
 DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)

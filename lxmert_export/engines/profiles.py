@@ -11,11 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lxmert_export.errors import ConfigError, InputError
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Shape = tuple[int, ...]
 LARGEST = 2**31 - 1  # TensorRT's limit for a dimension

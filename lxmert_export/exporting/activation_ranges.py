@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.graphs.fp16_linter import AUTO_ISLANDS, LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
 from lxmert_export.graphs.onnx_decomposition import load_decomposed
+from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import MOVES, computes
 from lxmert_export.runners.onnx.emulator import HALF_TYPES, widen
 from lxmert_export.runners.onnx.providers import CPU
@@ -98,5 +99,5 @@ def _write_probed(source: Path, target: Path, of_all: bool) -> dict[str, str]:
         graph.extend([absolute, most])
         graph.outputs.append(most.outputs[0])
         probes[f"probe/{number}"] = node.name or node.op_type
-    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+    save_streamed(model, target, f"{target.name}.data")
     return probes

@@ -23,7 +23,7 @@ import numpy as np
 
 from lxmert_export.artifact.directory import GOLDEN_FILE, ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.golden import Golden, is_whole, read_golden, sampled_positions
-from lxmert_export.artifact.manifest import sha256, write_manifest
+from lxmert_export.artifact.manifest import write_manifest
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.engines.device_kinds import POLYGRAPHY
 from lxmert_export.engines.devices import EngineDevice
@@ -36,6 +36,7 @@ from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.beside_weights import COMPANION_FILES
+from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays

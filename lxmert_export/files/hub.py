@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
+from lxmert_export.files.hashing import sha256
 
 DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
@@ -32,6 +33,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class _UnreachableError(CheckpointError):
     """A file is not in the cache, and the hub does not answer."""
+
+
+class _AbsentError(CheckpointError):
+    """The hub says that the repository has no such file."""
 
 
 def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
@@ -130,17 +135,14 @@ def _downloaded_weights(repository: str, commit: str) -> Path:
 
 
 def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
     unreachable: CheckpointError | None = None
     for name in VOCABULARY_FILES:
         try:
             return _download(repository, name, revision)
         except _UnreachableError as error:  # the other file may be in the cache
             unreachable = unreachable or error
-        except CheckpointError as error:
-            if not isinstance(error.__cause__, RemoteEntryNotFoundError):
-                raise
+        except _AbsentError:
+            continue
     if unreachable is not None:
         raise unreachable
     raise CheckpointError(f"{repository}: the hub repository holds no tokenizer ({' or '.join(VOCABULARY_FILES)})")
@@ -149,16 +151,13 @@ def _downloaded_vocabulary(repository: str, revision: str | None) -> Path:
 def _download_if_there(repository: str, filename: str, commit: str) -> Path | None:
     """Downloads a file. Returns None if the commit has no such file, as the hub says now or said earlier."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
-    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     if try_to_load_from_cache(repository, filename, revision=commit) is _CACHED_NO_EXIST:
         return None
     try:
         return _download(repository, filename, commit)
-    except CheckpointError as error:
-        if isinstance(error.__cause__, RemoteEntryNotFoundError):
-            return None
-        raise
+    except _AbsentError:
+        return None
 
 
 def _download(repository: str, filename: str, revision: str | None) -> Path:
@@ -181,9 +180,12 @@ def _download(repository: str, filename: str, revision: str | None) -> Path:
 
 @contextmanager
 def _errors_in_one_line(repository: str, filename: str, revision: str | None) -> Iterator[None]:
-    import httpx2  # huggingface_hub's HTTP library; its errors are not caught by huggingface_hub
     from huggingface_hub import errors
 
+    # huggingface_hub lets errors of its HTTP library through: requests below 1.0, httpx below 2.0, then httpx2. Its own
+    # HTTP error derives from that library's.
+    of_its_library = cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__)
+    network_errors: tuple[type[Exception], ...] = (*of_its_library, OSError, ValueError)
     try:
         yield
     except errors.LocalEntryNotFoundError as error:
@@ -198,10 +200,10 @@ def _errors_in_one_line(repository: str, filename: str, revision: str | None) ->
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"{repository}: there is no revision {revision!r}") from error
     except errors.EntryNotFoundError as error:
-        raise CheckpointError(f"{repository}: the hub repository has no {filename}") from error
+        raise _AbsentError(f"{repository}: the hub repository has no {filename}") from error
     except errors.HFValidationError as error:
         raise CheckpointError(f"{repository}: no such file or directory, and not a valid hub name") from error
-    except (httpx2.HTTPError, OSError, ValueError) as error:
+    except network_errors as error:
         raise CheckpointError(
             f"{repository}: {filename} could not be downloaded: {first_line(error)}; try again"
         ) from error
@@ -219,8 +221,7 @@ def _check_hash(repository: str, filename: str, path: Path) -> None:
     if not SHA256.fullmatch(etag):
         return  # a small file: its etag is a git hash
     stored = path.resolve()
-    with stored.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(stored)
     if digest != etag:
         path.unlink()
         stored.unlink(missing_ok=True)

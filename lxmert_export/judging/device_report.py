@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import GOLDEN_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.golden import LARGEST_SAMPLE, Golden, is_whole, read_golden, sampled_positions
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.engines.device_kinds import Runtime, Versions
 from lxmert_export.engines.gpus import is_among, read_capability
 from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
 from lxmert_export.errors import ArtifactError, BuiltNotRun
+from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.artifact import Judged, scenes_not_run
 from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording

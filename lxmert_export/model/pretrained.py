@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import nn
@@ -16,6 +16,9 @@ from lxmert_export.model.outputs import ModelOutput
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OutputT = TypeVar("OutputT", bound=ModelOutput)
 

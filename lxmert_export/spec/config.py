@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lxmert_export.errors import ConfigError
 from lxmert_export.files import hub
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CONFIG_FILE = "config.json"
 # What the original code and transformers' PyTorch LXMERT compute with, whatever layer_norm_eps says. TFLxmert obeys the field.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import TASKS, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Arrays = dict[str, NDArray[np.generic]]
 MASK, BOXES = "attention_mask", "visual_pos"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lxmert_export.errors import ConfigError
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
 TASKS: tuple[Task, ...] = get_args(Task)

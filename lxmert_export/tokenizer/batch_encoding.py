@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 from lxmert_export.errors import InputError, MissingExtra
 from lxmert_export.tokenizer.batching import Row, lay_out
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TensorKind = Literal["np", "pt"]
 Value = TypeVar("Value")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from operator import index as as_integer
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict, overload
 
 from lxmert_export.errors import InputError
 from lxmert_export.tokenizer.batch_encoding import BatchEncoding, Layout, check_tensor_kind
@@ -22,6 +22,9 @@ from lxmert_export.tokenizer.batching import (
 )
 from lxmert_export.tokenizer.files import FIXED_OPTIONS, read_tokenizer, read_vocabulary, write_tokenizer
 from lxmert_export.tokenizer.settings import SPECIAL_TOKENS, SettingsKeywords, TokenizerSettings, check_vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 # Where decode removes spaces, in this order. Source: transformers' clean_up_tokenization.
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")

@@ -18,9 +18,9 @@ import lxmert_export as lx
 from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.directory import MANIFEST_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, CheckpointError, InputError
+from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.pairs import check_comparable
 from lxmert_export.parity.report import ParityError
 from parity_tests.faults.torch_faults import FAULTS

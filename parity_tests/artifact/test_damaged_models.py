@@ -14,8 +14,8 @@ import lxmert_export as lx
 from lxmert_export.api.export import export
 from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.directory import MANIFEST_FILE
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.hashing import sha256
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 

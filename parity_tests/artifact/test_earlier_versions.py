@@ -14,8 +14,8 @@ import pytest
 
 import lxmert_export as lx
 from lxmert_export.api.inspect import inspect_artifact
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.cli.printing import PARITY_FAILED
+from lxmert_export.files.hashing import sha256
 from lxmert_export.parity.rejudging import read_report
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run

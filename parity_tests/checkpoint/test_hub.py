@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from lxmert_export.api.checkpoint import save_checkpoint
 from lxmert_export.errors import CheckpointError
@@ -142,10 +144,14 @@ def test_interrupted_download(hub: Hub, files: dict[str, bytes], tmp_path: Path)
     assert (Path(done.stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
-def test_a_download_that_never_completes_is_one_line_and_leaves_nothing(hub: Hub, tmp_path: Path) -> None:
+def test_a_download_that_never_completes_is_one_line_and_no_file(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     hub.cut_always.add("model.safetensors")
     assert "model.safetensors could not be downloaded" in error_of(locate(hub, tmp_path))
-    assert not [*tmp_path.rglob("*.incomplete"), *tmp_path.rglob("model.safetensors")]
+    assert not [*tmp_path.rglob("model.safetensors")]
+    hub.cut_always.clear()  # huggingface_hub below 1.0 keeps the part that came, and goes on from it
+    assert (Path(locate(hub, tmp_path).stdout.strip()) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
@@ -188,6 +194,10 @@ def test_wrong_hash_in_a_cache_without_links(hub: Hub, tmp_path: Path) -> None:
     assert locate(hub, tmp_path, HF_HUB_DISABLE_SYMLINKS="1").returncode == 0
 
 
+@pytest.mark.skipif(
+    not hasattr(constants, "HF_HUB_DISABLE_SHARED_BLOBS"),
+    reason=f"huggingface_hub {huggingface_hub.__version__} has no shared store",
+)
 @pytest.mark.parametrize("damaged", [False, True])
 def test_blobs_that_lead_on_into_the_shared_store(
     hub: Hub, files: dict[str, bytes], tmp_path: Path, damaged: bool
@@ -210,7 +220,7 @@ def test_blobs_that_lead_on_into_the_shared_store(
 
 def test_an_interrupted_check_is_made_up_for(hub: Hub, tmp_path: Path) -> None:
     hub.wrong_bytes.add("model.safetensors")
-    interrupted = LOCATE.replace("import sys", "import hashlib, sys\nhashlib.file_digest = lambda *_: sys.exit(130)", 1)
+    interrupted = f"import sys\nfrom lxmert_export.files import hub\nhub.sha256 = lambda *_: sys.exit(130)\n{LOCATE}"
     assert locate(hub, tmp_path, code=interrupted).returncode == 130
     assert "model.safetensors arrived damaged" in error_of(locate(hub, tmp_path))
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import lxmert_export as lx
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.beside_weights import COMPANION_FILES
+from lxmert_export.files.hashing import sha256
 from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner

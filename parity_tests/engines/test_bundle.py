@@ -24,12 +24,12 @@ import lxmert_export as lx
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.facts import read_graph_facts
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.engines.device_kinds import DEVICES
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.files.hashing import sha256
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import TINY, lively_model
 

@@ -22,7 +22,6 @@ from converters.to_tensorrt import check_network, check_size, convert_to_tensorr
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import ENGINE_FILE, Artifact
 from lxmert_export.artifact.facts import count_precisions
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.gpus import INSTEAD, Gpu
 from lxmert_export.engines.library import as_one_error, open_library
@@ -30,6 +29,7 @@ from lxmert_export.engines.on_device.build_and_verify import NOT_RUN, node_name
 from lxmert_export.engines.profiles import Profile, call_sizes, make_profiles, pick_profile, pieces
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import status_of
+from lxmert_export.files.hashing import sha256
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from lxmert_export.spec.signature import ANSWER_OUTPUT, TASKS, Precision, Task
 from parity_tests.fixtures.command import run

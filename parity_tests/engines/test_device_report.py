@@ -17,9 +17,9 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.facts import read_graph_facts
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.device_report import check_engine, read_report
 from parity_tests.engines.test_bundle import Arrays, edit
 from parity_tests.fixtures.checking import check_here

@@ -129,7 +129,10 @@ class TflitePlanter:
         data = self.model.buffers[tensor.buffer].data
         if data is None or len(data) == 0:
             return None
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), DTYPES[tensor.type]).reshape(tensor.shape)
+        array: np.ndarray = np.frombuffer(np.asarray(data, np.uint8).tobytes(), DTYPES[tensor.type]).reshape(
+            tensor.shape
+        )
+        return array
 
     def _constant(self, number: float) -> int:
         buffer, tensor = schema.BufferT(), schema.TensorT()

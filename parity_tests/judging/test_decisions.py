@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import lxmert_export as lx
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.demo.words import WORLD, WORLD_FIELD
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files import hub
+from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.held_out import HELD_OUT_FILE, HeldOut, read_held_out, write_held_out
 from lxmert_export.parity.decisions import AnswerKey, decide, near_tie_margin, percent
 from lxmert_export.parity.report import ParityReport

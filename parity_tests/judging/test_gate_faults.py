@@ -11,7 +11,8 @@ from torch import nn
 
 from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact
-from lxmert_export.artifact.manifest import Manifest, sha256
+from lxmert_export.artifact.manifest import Manifest
+from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.artifact import JudgingRequest, judge_artifact
 from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording

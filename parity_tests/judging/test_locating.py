@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 import lxmert_export as lx
 from benchmarks.locate_study import SMALL_NETWORK, Setting, run_trials
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.cli.main import app
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.hashing import sha256
 from lxmert_export.parity.divergence import Drift, first_jump
 from lxmert_export.parity.pages.terminal import print_divergence
 from lxmert_export.parity.points import Point, network_points

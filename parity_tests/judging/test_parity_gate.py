@@ -20,7 +20,7 @@ import yaml
 
 import lxmert_export as lx
 from lxmert_export.artifact.directory import MANIFEST_FILE, ONNX_DATA_FILE, ONNX_FILE
-from lxmert_export.artifact.manifest import sha256
+from lxmert_export.files.hashing import sha256
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lxmert_export.artifact.manifest import sha256
+from lxmert_export.files.hashing import sha256
 from parity_tests.fixtures.golden_files import GOLDEN
 
 pytestmark = pytest.mark.quick

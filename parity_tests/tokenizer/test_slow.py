@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lxmert_export.artifact.manifest import sha256
 from lxmert_export.errors import InputError
+from lxmert_export.files.hashing import sha256
 from lxmert_export.tokenizer.pure import LxmertTokenizer
 from parity_tests.tokenizer import tokenizer_corpus as corpus
 from parity_tests.tokenizer.tokenizer_recording import (

@@ -20,6 +20,7 @@ from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
 from lxmert_export.graphs.onnx_rounding import rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx.session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.runner import Runner
@@ -108,7 +109,7 @@ def write_emulated(source: Path, target: Path, precision: str, exposed: Collecti
         elif node.op_type not in MOVES:
             _round_after(model.graph, node, output, half)
     try:  # only now are weights read
-        ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+        save_streamed(model, target, f"{target.name}.data")
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise ArtifactError(

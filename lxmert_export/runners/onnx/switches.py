@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from lxmert_export.graphs.onnx_rounding import insert, rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import computes, is_float, load_typed
 from lxmert_export.runners.onnx.emulator import HALF_TYPES
 from lxmert_export.runners.onnx.providers import CPU
@@ -65,7 +66,7 @@ def write_switched(source: Path, target: Path, candidates: Sequence[str], half_o
     model = load_typed(source)
     _Switched(model.graph, candidates).rewrite(half_outputs)
     RemoveUnusedNodesPass()(model)  # also the weights that are read only as rounded copies
-    ir.save(model, target, external_data=f"{target.name}.data", max_workers=1, max_in_flight_bytes=1)
+    save_streamed(model, target, f"{target.name}.data")
 
 
 class _Switched:
