@@ -1,4 +1,4 @@
-# lxmert-export: all commands for newcomers. They need Python >= 3.11 and make, nothing else.
+# lxmert-export: all commands for newcomers. They need Python >= 3.11 and make, nothing else. (The package itself runs on 3.10.)
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
@@ -8,6 +8,7 @@ DEMO := build/demo-pretraining-onnx-fp16
 QUESTION := how many circles are there?
 TEST_ARGS ?= -n 2 --dist worksteal
 GPU_ARGS ?=
+FLOOR_ARGS ?=
 
 export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -62,6 +63,9 @@ benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion, latency and to
 gpu: $(VENV)/.ready ## On an NVIDIA GPU: build full-size engines, compare them with float64, and time them beside PyTorch
 	$(BIN)/python -m benchmarks.gpu.check $(GPU_ARGS)
 
+floors: $(VENV)/.ready ## Test the lowest and the newest of every declared version, on every Python that is found; continues where it stopped
+	$(BIN)/python -m benchmarks.floors --pip-args='$(PIP_ARGS)' $(FLOOR_ARGS)
+
 clean: ## Remove the environments and everything built
 	rm -rf $(VENV) $(ORACLE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -83,4 +87,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test quick check map docs parity study benchmark gpu clean
+.PHONY: help demo train-demo test quick check map docs parity study benchmark gpu floors clean
