@@ -65,7 +65,7 @@ def check_parity(
     | ``artifacts`` | artifact directories; with ``checkpoint`` also the names and files listed below |
     | ``checkpoint`` | a file, directory, hub name or model; default: each artifact's own golden file |
     | ``allow_other_checkpoint`` | accept artifacts that were made from other weights than ``checkpoint`` |
-    | ``inputs`` | with ``checkpoint``: also judge on this file of your inputs (.npz, .safetensors, or Polygraphy's JSON) |
+    | ``inputs`` | with ``checkpoint``: also judge on this file of your inputs, and labels (docs/parity.md) |
     | ``require_targets`` | targets (``onnx``, or ``onnx:fp16`` in one precision) that must each have an artifact here and pass |
     | ``device_reports`` | without ``checkpoint``: report.json files that devices sent back for bundles among the artifacts |
     | ``laws`` | also check the laws, as ``check_laws`` does |

@@ -148,7 +148,8 @@ InputsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="With --checkpoint: also judge on your own inputs (.npz, .safetensors, or Polygraphy's .json).",
+        help="With --checkpoint: also judge on your own inputs (.npz, .safetensors, or Polygraphy's .json). If the file holds "
+        "labels, the numbers of the true answers, the report also has accuracy and flips.",
     ),
 ]
 RequireOption = Annotated[

@@ -106,5 +106,11 @@ def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
 
 
 def _figures(decisions: Decisions) -> dict[str, Any]:
-    left_out = ("runner", "arithmetic", "status", "reason")  # elsewhere in the manifest, for the whole artifact
+    left_out = (
+        "runner",
+        "arithmetic",
+        "inputs",
+        "status",
+        "reason",
+    )  # elsewhere in the manifest, for the whole artifact
     return {name: value for name, value in decisions.to_dict().items() if name not in left_out}

@@ -12,9 +12,10 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.judging.by_laws import judge_laws, law_not_run
-from lxmert_export.judging.held_out import SCENES, HeldOut, held_out_of
+from lxmert_export.judging.held_out import HeldOut, held_out_of
+from lxmert_export.judging.own_inputs import decide_by_labels
 from lxmert_export.parity.cells import Cell, Floors, judge
-from lxmert_export.parity.decisions import Decisions, decide
+from lxmert_export.parity.decisions import SCENES, Decisions, decide
 from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, record
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
@@ -35,7 +36,7 @@ class Judged:
     samples          the inputs that it was run on
     recording        its outputs, in the arithmetic that proves most
     floors           the noise floors that it was judged by
-    decisions        its answers to the held-out questions, in each arithmetic
+    decisions        its answers to the held-out questions and to labelled inputs, in each arithmetic
     not_run          families that it was not run on, the held-out questions (``scenes``) among them
     is_calibrated    True if it is right only for inputs like ``samples``
     """
@@ -103,6 +104,8 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
             answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
             signature_cells = _judge_other_signatures(artifact, runner, samples, recording)
         cells += _judge_recording(request, recording, samples, arithmetic)
+        decisions += decide_by_labels(artifact.name, arithmetic, recording, request.reference, request.floors, samples,
+                                      precision=artifact.manifest.precision)  # fmt: skip
         if asked and answers is not None:
             answer_cells, decided = judge_answers(artifact, asked, answers, arithmetic)
             cells += answer_cells

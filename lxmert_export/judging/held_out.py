@@ -34,7 +34,7 @@ from safetensors.numpy import save_file
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files import hub
-from lxmert_export.parity.decisions import AnswerKey
+from lxmert_export.parity.decisions import SCENES, AnswerKey
 from lxmert_export.parity.recording import Run
 from lxmert_export.parity.scores import Floor, int8_floor, rms
 from lxmert_export.progress import Advance
@@ -43,7 +43,6 @@ from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 
 FORMAT = "lxmert-export held-out 1"
 HELD_OUT_FILE = "held_out.safetensors"
-SCENES = "scenes"  # the questions' name among the families of sample inputs
 UNIT = 256  # features and boxes are stored in steps of 1 / UNIT
 BATCH = 100
 NumberT = TypeVar("NumberT", bound=np.generic)

@@ -29,6 +29,7 @@ from lxmert_export.parity.scores import THRESHOLD, Chunks
 # MLPerf Inference for quantised models).
 LEAST_INT8_AGREEMENT, LEAST_INT8_ACCURACY = 0.97, 0.99
 NO_ANSWER = -1  # a row that is missing or not finite
+SCENES = "scenes"  # the built-in checkpoint's held-out questions, among the families of inputs
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class Decisions:
-    """One runner's answers to the held-out questions, compared with float64's and the true ones.
+    """One runner's answers to held-out questions, or to a user's inputs with labels, compared with float64's and the true ones.
 
-    ``reason``: why they fail, None if they pass.
+    ``reason``: why they fail, None if they pass. ``inputs``: the family of inputs that was answered.
     """
 
     runner: str
@@ -94,6 +95,12 @@ class Decisions:
     near_tie_margin: float
     total: Tally
     families: Mapping[str, Tally]
+    inputs: str = SCENES
+
+    @property
+    def asked(self) -> str:
+        """What was asked, in words."""
+        return asked_of(self.inputs)
 
     @property
     def passed(self) -> bool:
@@ -105,12 +112,18 @@ class Decisions:
         return {
             "runner": self.runner,
             "arithmetic": self.arithmetic,
+            "inputs": self.inputs,
             "status": "pass" if self.passed else "FAIL",
             "reason": self.reason,
             "near_tie_margin": self.near_tie_margin if np.isfinite(self.near_tie_margin) else None,
             **self.total.to_dict(),
             "families": {name: tally.to_dict() for name, tally in self.families.items()},
         }
+
+
+def asked_of(inputs: str) -> str:
+    """Returns what the decisions on a family of inputs are about, in words."""
+    return "held-out questions" if inputs == SCENES else f"labelled {inputs} inputs"
 
 
 def near_tie_margin(floor: float) -> float:
@@ -126,6 +139,7 @@ def decide(
     floor: float,
     *,
     precision: str = "fp32",
+    inputs: str = SCENES,
 ) -> Decisions:
     """Compares a runner's answer scores with the key.
 
@@ -151,7 +165,7 @@ def decide(
     total = _tally(facts, np.full(len(best), True))
     families = {name: _tally(facts, key.family == number) for number, name in enumerate(key.families)}
     reason = _structural_fault(computed, key.reference) or _wrong_decisions(total, precision)
-    return Decisions(runner, arithmetic, reason, margin, total, families)
+    return Decisions(runner, arithmetic, reason, margin, total, families, inputs)
 
 
 def clear_choices(computed: Chunks, reference: Chunks, floor: float, masks: Chunks | None) -> tuple[int, int] | None:

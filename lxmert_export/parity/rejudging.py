@@ -11,7 +11,7 @@ from typing import Any
 
 from lxmert_export.errors import ArtifactError
 from lxmert_export.parity.cells import Cell
-from lxmert_export.parity.decisions import Decisions, Tally, percent
+from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
@@ -64,10 +64,10 @@ def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]
     if not found.keys() & known.keys():
         raise ArtifactError("the baseline has no cell in common with this report: its runners have different names")
     lines = [line for key, cell in known.items() if (line := _worse(found.get(key), cell))]
-    answered = {(decided.runner, decided.arithmetic): decided.total for decided in report.decisions}
+    answered = {(decided.runner, decided.arithmetic, decided.inputs): decided.total for decided in report.decisions}
     for decided in baseline.decisions:
-        now, before = answered.get((decided.runner, decided.arithmetic)), decided.total
-        where = f"{decided.runner} ({decided.arithmetic}), held-out questions"
+        now, before = answered.get((decided.runner, decided.arithmetic, decided.inputs)), decided.total
+        where = f"{decided.runner} ({decided.arithmetic}), {decided.asked}"
         if now is None:
             lines.append(f"{where}: not asked here, but asked for the baseline")
         elif now.correct * before.questions < before.correct * now.questions:
@@ -153,6 +153,7 @@ def _decisions(values: Mapping[str, Any]) -> Decisions:
         float("inf") if margin is None else margin,
         _tally(values),
         {name: _tally(tally) for name, tally in values["families"].items()},
+        values.get("inputs", SCENES),  # reports of earlier versions hold nothing else
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class ParityReport:
     """All cells of one check, and what was not run. ``passed`` needs every cell to pass and no proof to be missing.
 
     families_not_run    families that at least one runner was not run on; ``not_run`` lists them by runner
-    decisions           answers to the built-in checkpoint's held-out questions, of runners made from that checkpoint
+    decisions           answers to the built-in checkpoint's held-out questions, and to a user's inputs with labels
     required            targets (``onnx``, or in one precision ``onnx:fp16``) that need a runner, and whose runners must all pass
     regressions         a line for each way in which the report is worse than its baseline
     divergences         where runners leave the reference, as ``--locate`` found
@@ -169,21 +169,15 @@ class ParityReport:
         if self.unproven:
             return f"no proof for {', '.join(self.unproven)}: computed only in float32 by a CPU, which does not count alone"
         if failed := [decisions for decisions in self.decisions if not decisions.passed]:
-            return f"{failed[0].runner}, held-out questions ({failed[0].arithmetic}): {failed[0].reason}"
+            return f"{failed[0].runner}, {failed[0].asked} ({failed[0].arithmetic}): {failed[0].reason}"
         if self.untouched:
             return f"{', '.join(self.untouched)}: nothing was compared"
         return next(iter((*self.missing, *self.regressions)), None)
 
     def _least_accurate(self) -> str:
-        if not self.decisions:
-            return ""
-        worst = min(self.decisions, key=lambda decisions: decisions.total.correct)
-        least, several = worst.total, len({decisions.runner for decisions in self.decisions}) > 1
-        return (
-            f"; {least.questions:,} held-out questions: accuracy {percent(least.correct, least.questions)} "
-            f"(float64 {percent(least.reference_correct, least.questions)}), "
-            f"agreement {percent(least.agreed, least.clear)}, {least.near_ties} near-ties aside"
-        ) + (f" (least accurate runner: {worst.runner})" if several else "")
+        """The answers of the least accurate runner, on each family of inputs that was answered."""
+        kinds = dict.fromkeys(decisions.inputs for decisions in self.decisions)
+        return "".join(_accuracy([one for one in self.decisions if one.inputs == inputs]) for inputs in kinds)
 
     def _not_judged(self) -> str:
         """Names what was not run, because a pass says nothing about it."""
@@ -213,6 +207,16 @@ class ParityReport:
                 "divergences": [divergence.to_dict() for divergence in self.divergences],
             }.items()
         }
+
+
+def _accuracy(decided: Sequence[Decisions]) -> str:
+    worst = min(decided, key=lambda decisions: decisions.total.correct)
+    least, several = worst.total, len({decisions.runner for decisions in decided}) > 1
+    return (
+        f"; {least.questions:,} {worst.asked}: accuracy {percent(least.correct, least.questions)} "
+        f"(float64 {percent(least.reference_correct, least.questions)}), "
+        f"agreement {percent(least.agreed, least.clear)}, {least.near_ties} near-ties aside"
+    ) + (f" (least accurate runner: {worst.runner})" if several else "")
 
 
 def _because(facts: RunnerFacts) -> str:

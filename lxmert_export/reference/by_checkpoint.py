@@ -11,7 +11,7 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.extras import require
 from lxmert_export.judging.artifact import Judged, record_runner
-from lxmert_export.judging.own_inputs import OwnInputs, with_own_inputs
+from lxmert_export.judging.own_inputs import OwnInputs, decide_by_labels, with_own_inputs
 from lxmert_export.judging.pairs import NAMED_RUNNERS, TRANSFORMERS, judge_each, report_on
 from lxmert_export.parity.cells import Floors, judge
 from lxmert_export.parity.recording import Recording
@@ -150,7 +150,8 @@ def _judged(
     cells = judge(
         facts.name, recording, reference, floors, signature, "native", precision=facts.precision, samples=samples
     )
-    return Judged(facts, signature, samples, cells, recording, floors, not_run=samples.not_run)
+    decisions = decide_by_labels(facts.name, "native", recording, reference, floors, samples, precision=facts.precision)
+    return Judged(facts, signature, samples, cells, recording, floors, decisions, samples.not_run)
 
 
 def _without_object_heads(signature: Signature) -> Signature:

@@ -68,12 +68,14 @@ class Family:
     """Batches of inputs of one kind.
 
     The first batches hold ``LEAST_SAMPLES`` rows, and every output is compared on them. Later batches are used only for outputs
-    that have too few values so far. In a ``whole`` family every output is compared on every batch.
+    that have too few values so far. In a ``whole`` family every output is compared on every batch. ``labels``: the number of the
+    true answer of each row (int64 [rows of all batches]), if it is known.
     """
 
     name: str
     batches: tuple[Arrays, ...]
     whole: bool = False
+    labels: NDArray[np.int64] | None = None
 
     @property
     def rows(self) -> list[int]:

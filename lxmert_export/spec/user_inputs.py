@@ -5,8 +5,8 @@
 | ``.npz``, ``.safetensors``                    | one batch: an array [rows, …] for each input         |
 | ``.json`` of ``polygraphy run --save-inputs`` | a batch for each feed dict; their sizes may differ   |
 
-Masks and token types may be left out. Every number must be finite. Features and boxes are
-at most 1e6 in size; masks hold only 0 and 1.
+``labels`` (int [rows], the number of each row's true answer) may be there, too. Masks and token types may be left out. Every
+number must be finite. Features and boxes are at most 1e6 in size; masks hold only 0 and 1.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from lxmert_export.spec.signature import TASKS, Signature
 
 # No real feature or box is larger. TensorFlow's calibrator kills the process if values are near float32's largest.
 LARGEST_MAGNITUDE = 1e6
+LABELS = "labels"  # the name of the true answers in a file
 
 
 @dataclass(frozen=True)
 class UserBatch:
-    """Inputs by name as the file has them, and the outputs that some program recorded for them, if any."""
+    """Inputs by name as the file has them, the outputs that some program recorded for them, and the true answers, if any."""
 
     inputs: Arrays
     outputs: Arrays
+    labels: NDArray[np.generic] | None
 
 
 def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]:
@@ -43,15 +45,15 @@ def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]
     input_names, output_names = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
     batches = []
     for arrays in read_batches(path, "inputs"):
-        if unknown := sorted(set(arrays) - {*input_names, *output_names}):
-            known = ", ".join((*input_names, *output_names))
+        if unknown := sorted(set(arrays) - {*input_names, *output_names, LABELS}):
+            known = ", ".join((*input_names, *output_names, LABELS))
             raise InputError(
                 f"{path}: holds {', '.join(unknown)}, which is neither an input nor an output; the names are {known}"
             )
         inputs, outputs = _named(arrays, input_names), _named(arrays, output_names)
         if wrong := [name for name, array in arrays.items() if not _is_finite(array)]:
             raise InputError(f"{path}: {', '.join(wrong)} holds NaN or infinity")
-        batches.append(UserBatch(inputs, outputs))
+        batches.append(UserBatch(inputs, outputs, arrays.get(LABELS)))
     return batches
 
 

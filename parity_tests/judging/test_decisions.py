@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import lxmert_export as lx
 from lxmert_export.demo.words import WORLD, WORLD_FIELD
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files import hub
 from lxmert_export.files.hashing import sha256
 from lxmert_export.judging.held_out import HELD_OUT_FILE, HeldOut, read_held_out, write_held_out
+from lxmert_export.judging.own_inputs import decide_by_labels, read_own_inputs
 from lxmert_export.parity.decisions import AnswerKey, decide, near_tie_margin, percent
+from lxmert_export.parity.pages.junit import junit_xml
+from lxmert_export.parity.pages.markdown import markdown_page
+from lxmert_export.parity.pages.overview import failures_beside_cells
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.parity.scores import Floor
 from lxmert_export.reference.gate import answer_held_out
-from parity_tests.fixtures.random_models import TINY, lively_model
+from lxmert_export.spec.sample_inputs import Family, SampleInputs
+from lxmert_export.spec.signature import task_signature
+from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_inputs, lively_model
 
 FLOOR = 0.01
 MARGIN = near_tie_margin(FLOOR)
@@ -206,3 +217,62 @@ def test_a_demo_artifact_without_its_questions_says_so(checkpoint: Path) -> None
     model = lively_model("pretraining", TINY.replace(extra={WORLD_FIELD: WORLD}))
     report = lx.export("onnx", model, checkpoint.parent / "artifact").report
     assert report is not None and not report.decisions and report.families_not_run == ("scenes",)
+
+
+# --- a user's own inputs, with labels
+
+
+def labelled(directory: Path, labels: Any, **inputs: Any) -> Path:
+    drawn = {name: tensor.numpy() for name, tensor in lively_inputs(TINY).items()}
+    np.savez(directory / "val.npz", **{**drawn, **inputs}, labels=labels)
+    return directory / "val.npz"
+
+
+def test_own_inputs_with_labels_have_accuracy_and_flips(exports: Exports, tmp_path: Path) -> None:
+    artifact, model = exports.lively("onnx", "question-answering", TINY), lively_model("question-answering", TINY)
+    with torch.inference_mode():
+        scores = model(**lively_inputs(TINY))["question_answering_score"]
+    labels = scores.argmax(1).numpy()
+    labels[0] = (labels[0] + 1) % scores.shape[1]  # the model errs here
+    report = check_here([artifact.path, "canonical-fp32"], checkpoint=model, inputs=labelled(tmp_path, labels))
+    assert report.passed, report.summary()
+    assert [(one.runner, one.inputs, one.total.correct, one.total.flips) for one in report.decisions] == [
+        ("out", "own", 2, 0), ("canonical-fp32", "own", 2, 0)
+    ]  # fmt: skip
+    assert "; 3 labelled own inputs: accuracy 66.6 % (float64 66.6 %), agreement 100 %" in report.summary()
+    (tmp_path / "report.json").write_text(json.dumps(report.to_dict()))
+    assert lx.judge_report(tmp_path / "report.json").to_dict() == report.to_dict()
+    for page in (markdown_page(report.to_dict()), junit_xml(report.to_dict())):
+        assert "labelled own inputs" in page
+
+
+def test_own_answers_that_flip_fail() -> None:
+    family = Family("own", ({"input_ids": np.ones((2, 2), np.int64)},), whole=True, labels=np.array([0, 1]))
+    reference = {("own", "logits"): [np.array([[3.0, 0.0], [0.0, 3.0]])]}
+    recording = {("own", "logits"): [np.array([[0.0, 3.0], [0.0, 3.0]], np.float32)]}
+    floors = {("own", "logits"): Floor(1e-6, 1.0, 2, 4)}
+    (decided,) = decide_by_labels(
+        "x", "native", recording, reference, floors, SampleInputs((family,), ()), precision="fp32"
+    )
+    assert not decided.passed and (decided.total.flips, decided.total.correct, decided.total.reference_correct) == (
+        1,
+        1,
+        2,
+    )
+    report = ParityReport((), decisions=(decided,))
+    assert failures_beside_cells(report.to_dict())[0].startswith("x, labelled own inputs: 1 of 2 answers differ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "saying"),
+    [
+        (np.zeros(2, np.int64), r"labels must hold .* each of 3 rows, not int64 \[2\]"),
+        (np.zeros(3), r"not float64 \[3\]"),
+        (np.array([0, 1, 99]), "labels holds 0 to 99; answers are numbered 0 to"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told(labels: Any, saying: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=saying):
+        read_own_inputs(labelled(tmp_path, labels), task_signature(TINY, "question-answering"))
+    with pytest.raises(InputError, match="the artifact gives no answers"):
+        read_own_inputs(labelled(tmp_path, labels), task_signature(TINY, "model"))

@@ -225,7 +225,8 @@ def test_laws_answers_sizes_and_provenance_are_there(opened: Opened) -> None:
     answered = {one["runner"]: one for one in FULL["decisions"]}
     for row in page.locator("#decisions > .scroll tbody tr").all():
         one = answered[row.locator("th").inner_text()]
-        assert row.locator("td").nth(1).get_attribute("data-value") == javascript(one["accuracy"])
+        assert row.locator("td").nth(0).inner_text() == "held-out questions"
+        assert row.locator("td").nth(2).get_attribute("data-value") == javascript(one["accuracy"])
     expect(page.locator("#runners svg")).to_have_count(2)
     expect(page.locator("#runners svg").first.locator(".mark")).to_have_count(3)
     expect(page.locator("#runners svg").first.locator(".mark.FAIL")).to_have_count(1)

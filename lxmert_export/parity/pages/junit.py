@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
+from lxmert_export.parity.decisions import asked_of
 from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number, printable
 
@@ -82,11 +83,12 @@ def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
     ]
     laws = [_skipped_case(f"{law['runner']}: {law['law']}", "not run", law["reason"]) for law in report["laws_not_run"]]
     return [
-        ("held-out questions", [_decisions_case(decided) for decided in report["decisions"]]),
+        *((asked_of(inputs), [_decisions_case(one) for one in report["decisions"] if one["inputs"] == inputs])
+          for inputs in dict.fromkeys(decided["inputs"] for decided in report["decisions"])),
         ("runners that were not judged", skipped),
         ("laws that were not run", laws),
         ("the report", [verdict, *others]),
-    ]
+    ]  # fmt: skip
 
 
 def _decisions_case(decisions: Facts) -> Element:

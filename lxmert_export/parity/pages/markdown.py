@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lxmert_export.parity.cells import REFERENCE
-from lxmert_export.parity.decisions import percent
+from lxmert_export.parity.decisions import asked_of, percent
 from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.pages.overview import (
     Facts,
@@ -36,7 +36,7 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
         ("Runners", _runners(report)),
         ("Failures", _failures(report)),
         ("Worst cells", _worst_cells(report)),
-        ("Held-out questions", _decisions(report)),
+        ("Answers", _decisions(report)),
         ("Where it diverges", _divergences(report)),
         ("Not run", _not_run(report)),
         ("Notes", [f"- {_plain(line)}" for line in report["notes"]]),
@@ -136,7 +136,7 @@ def _worst_cells(report: Facts) -> list[str]:
 def _decisions(report: Facts) -> list[str]:
     rows = [
         (
-            f"{decided['runner']}{_arithmetic(decided)}", SIGNS[decided["status"]],
+            f"{decided['runner']}{_arithmetic(decided)}", asked_of(decided["inputs"]), SIGNS[decided["status"]],
             percent(decided["correct"], decided["questions"]),
             percent(decided["reference_correct"], decided["questions"]),
             percent(decided["agreed"], decided["questions"] - decided["near_ties"]),
@@ -144,7 +144,7 @@ def _decisions(report: Facts) -> list[str]:
         )
         for decided in report["decisions"]
     ]  # fmt: skip
-    return _table(("runner", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
+    return _table(("runner", "asked", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
 
 
 def _divergences(report: Facts) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lxmert_export.parity.cells import REFERENCE
+from lxmert_export.parity.decisions import asked_of
 
 LAWS = "laws"
 # Characters that XML 1.0 and HTML cannot hold. The last output of a crashed runtime may contain some.
@@ -120,7 +121,7 @@ def not_judged(report: Facts) -> list[Facts]:
 def failures_beside_cells(report: Facts) -> list[str]:
     """Returns a line for each failure that is not a cell: wrong answers, missing proofs, missing targets, regressions."""
     answers = [
-        f"{decided['runner']}, held-out questions: {decided['reason']}"
+        f"{decided['runner']}, {asked_of(decided['inputs'])}: {decided['reason']}"
         for decided in report["decisions"]
         if decided["status"] != "pass"
     ]

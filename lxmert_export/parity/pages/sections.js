@@ -17,10 +17,12 @@ function unproven(report) {
   return alone.map(([name]) => `no proof for ${name}: computed only in float32 by a CPU, which does not count alone`);
 }
 
+const askedOf = (decided) => (decided.inputs === "scenes" ? "held-out questions" : `labelled ${decided.inputs} inputs`);
+
 function failuresSection(report) {
   const rows = report.cells.filter(failed);
   const beside = [
-    ...report.decisions.filter(failed).map((one) => `${one.runner}, held-out questions: ${one.reason}`),
+    ...report.decisions.filter(failed).map((one) => `${one.runner}, ${askedOf(one)}: ${one.reason}`),
     ...unproven(report), ...report.missing, ...report.regressions,
   ];
   if (!rows.length && !beside.length) return null;
@@ -82,7 +84,7 @@ function sizeCharts(report, rows) {
   const limit = report.cells.find((cell) => cell.kind === "reference")?.threshold;
   const charts = [
     scored.length && sizeChart(scored, { title: "Worst score against float64, by size", limit, format: plainTick, logarithmicValue: true }),
-    answered.length && sizeChart(answered, { title: "Accuracy on held-out questions, by size", format: percent, logarithmicValue: false }),
+    answered.length && sizeChart(answered, { title: "Least accuracy of answers, by size", format: percent, logarithmicValue: false }),
   ].filter(Boolean);
   return charts.length ? [element("div", { class: "side-by-side" }, charts)] : [];
 }
@@ -131,7 +133,7 @@ function lawsSection(report) {
 function decisionsSection(report) {
   if (!report.decisions.length) return null;
   const rows = report.decisions.flatMap((one) => [
-    { ...one, asked: "all" }, ...Object.entries(one.families).map(([asked, tally]) => ({ ...one, ...tally, asked, status: null })),
+    { ...one, asked: "all", kind: askedOf(one) }, ...Object.entries(one.families).map(([asked, tally]) => ({ ...one, ...tally, asked, kind: askedOf(one), status: null })),
   ]);
   const figures = ["questions", "near_ties", "flips", "tied_flips"].map((name) => ({
     title: name.replaceAll("_", " "), figure: true, value: (row) => row[name], show: (row) => count(row[name]),
@@ -141,14 +143,15 @@ function decisionsSection(report) {
   }));
   const columns = [
     { title: "runner", value: (row) => row.runner, show: (row) => row.runner + (row.arithmetic === "native" ? "" : ` (${row.arithmetic})`) },
-    { title: "asked", value: (row) => row.asked },
+    { title: "asked", value: (row) => row.kind },
+    { title: "family", value: (row) => row.asked },
     { title: "status", long: true, value: (row) => row.status, show: (row) => (row.status ? [chip(row.status), row.reason ? ` ${row.reason}` : ""] : "") },
     ...shares, ...figures,
   ];
   const totals = rows.filter((row) => row.asked === "all");
-  return section("decisions", "Held-out questions",
+  return section("decisions", "Answers",
     "Agreement: share of answers equal to float64's, near-ties aside. Accuracy: share that is true.",
-    sortableTable("Held-out questions", columns.filter((column) => column.title !== "asked"), totals),
+    sortableTable("Answers", columns.filter((column) => column.title !== "family"), totals),
     element("details", null, element("summary", null, "By family of questions"), sortableTable("By family of questions", columns, rows)));
 }
 

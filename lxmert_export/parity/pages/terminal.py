@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lxmert_export.errors import PACKAGE
 from lxmert_export.parity.cells import Cell, badness
-from lxmert_export.parity.decisions import Decisions, Tally, percent
+from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.pages.overview import Matrix, matrix_of, number
 from lxmert_export.parity.recording import Arithmetic
@@ -83,9 +83,16 @@ def _opponents(cell: Cell) -> tuple[str, str, Arithmetic]:
 
 def _print_decisions(report: ParityReport, console: Console, *, verbose: bool) -> int:
     shown = [decisions for decisions in report.decisions if verbose or not decisions.passed]
+    for inputs in dict.fromkeys(decisions.inputs for decisions in shown):
+        title = (
+            "held-out questions about drawn scenes"
+            if inputs == SCENES
+            else f"answers to {inputs} inputs, by their labels"
+        )
+        console.print(title, style="bold", highlight=False, markup=False)
+        table = _decisions_table([one for one in shown if one.inputs == inputs], wide=console.width >= WIDE)
+        console.print(table)
     if shown:
-        console.print("held-out questions about drawn scenes", style="bold", highlight=False)
-        console.print(_decisions_table(shown, wide=console.width >= WIDE))
         console.print(
             "agreement: share of answers equal to float64's, near-ties aside; accuracy: share that is true",
             style="dim",
