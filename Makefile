@@ -28,6 +28,9 @@ demo: $(VENV)/.ready ## Export the built-in checkpoint to fp16 ONNX, show the pr
 train-demo: $(VENV)/.ready ## Train the built-in checkpoint again (under 45 minutes on 2 cores); continues where it stopped
 	$(BIN)/python -m lxmert_export.training
 
+# Two tests run at a time: threads of BLAS and OpenMP in each, and in what they start, would only wait for one another.
+test quick: export OMP_NUM_THREADS := 1
+
 test: $(VENV)/.ready $(VENV)/.browser $(ORACLE)/.ready ## Run the test suite; its ten slowest tests are listed at the end
 	$(BIN)/python -m pytest --durations=10 $(TEST_ARGS)
 

@@ -20,7 +20,7 @@ import lxmert_export as lx
 from converters import to_tensorrt
 from converters.to_tensorrt import check_network, check_size, convert_to_tensorrt, read_network
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
-from lxmert_export.artifact.directory import ENGINE_FILE, Artifact
+from lxmert_export.artifact.directory import ENGINE_FILE, MANIFEST_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import count_precisions
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.gpus import INSTEAD, Gpu
@@ -88,9 +88,8 @@ def test_a_build_can_be_repeated_almost_to_the_byte(graph: Artifact, tmp_path: P
     assert sha256(one.file("golden.safetensors")) == sha256(graph.file("golden.safetensors"))
 
 
-def test_an_engine_is_never_said_to_have_passed(graph: Artifact, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    built(graph.path, out)
+def test_an_engine_is_never_said_to_have_passed(graph: Artifact, exports: Exports) -> None:
+    out = exports.engine(graph, compute_capability="8.9").path
     with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
         lx.verify(out)
     with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
@@ -184,32 +183,37 @@ class StandIn(OnnxRuntimeRunner):
 
 
 def judged_by_stand_in(
-    monkeypatch: pytest.MonkeyPatch, source: Path, directory: Path, **ranges: Any
+    monkeypatch: pytest.MonkeyPatch, graph: Artifact, engine: Artifact, directory: Path, **ranges: Any
 ) -> lx.ParityReport:
-    """``verify`` of an engine, as on a GPU that computed what onnxruntime does."""
-    engine = built(source, directory, **ranges)
+    """``verify`` of an engine with the profiles of some ranges, as on a GPU that computed what onnxruntime does."""
+    shutil.copytree(engine.path, directory)
+    told = json.loads((directory / MANIFEST_FILE).read_text())
+    profiles = make_profiles(graph.manifest.config, graph.manifest.signature, **ranges)
+    told["options"]["profiles"] = [profile.to_dict() for profile in profiles]
+    (directory / MANIFEST_FILE).write_text(json.dumps(told))
 
     def opened(artifact: Artifact, providers: Any, threads: Any) -> StandIn:
         manifest = artifact.manifest
-        runner = StandIn(source / "model.onnx", manifest.signature, manifest.limits, precision="fp32", name="engine")
+        runner = StandIn(graph.file(ONNX_FILE), manifest.signature, manifest.limits, precision="fp32", name="engine")
         runner.profiles = tuple(Profile.from_dict(values) for values in manifest.options["profiles"])
         return runner
 
     open_with(monkeypatch, "tensorrt", opened)
-    return lx.verify(engine.path)
+    return lx.verify(directory)
 
 
 def test_an_engine_is_judged_inside_its_profiles(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches are parted, held-out questions asked; families that no profile takes are told of, and nothing run fails."""
-    graph = exports.demo("onnx", task="question-answering", attentions=True).path
-    report = judged_by_stand_in(monkeypatch, graph, tmp_path / "default")
+    graph = exports.demo("onnx", task="question-answering", attentions=True)
+    engine = exports.engine(graph, compute_capability="8.9")
+    report = judged_by_stand_in(monkeypatch, graph, engine, tmp_path / "default")
     assert report.passed and not report.families_not_run and report.decisions[0].total.questions == 1001
-    report = judged_by_stand_in(monkeypatch, graph, tmp_path / "narrow", batch=["1:2:4"], objects=["4:5:9"])
+    report = judged_by_stand_in(monkeypatch, graph, engine, tmp_path / "narrow", batch=["1:2:4"], objects=["4:5:9"])
     assert report.passed and set(report.families_not_run) == {"one-object", "scenes"}
     assert {cell.samples for cell in report.cells if cell.output == ANSWER_OUTPUT} == {16}
-    report = judged_by_stand_in(monkeypatch, graph, tmp_path / "nothing", objects=["50:50:60"])
+    report = judged_by_stand_in(monkeypatch, graph, engine, tmp_path / "nothing", objects=["50:50:60"])
     assert not report.passed and not report.cells
 
 

@@ -174,3 +174,8 @@ FAULTS: dict[str, Plant] = {
         fp16_overflow,
     )
 }
+# These change no more than weights: the faulty module's graph is the sound one's.
+WEIGHTS_ALONE = frozenset((
+    "one_weight_changed", "transposed_weight", "swapped_query_and_key", "dropped_token_types", "positions_off_by_one",
+    "fp16_overflow",
+))  # fmt: skip

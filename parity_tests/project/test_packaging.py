@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import lxmert_export
-from lxmert_export.api.export import export
 from parity_tests.fixtures.command import ROOT
+from parity_tests.fixtures.exports import Exports
 
 EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers", "PIL", "scipy")
 
@@ -35,8 +35,8 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export("onnx", "demo", tmp_path_factory.mktemp("artifact") / "onnx").path
+def artifact(exports: Exports) -> Path:
+    return exports.demo("onnx", task="pretraining").path
 
 
 def run(*command: str, cwd: Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
