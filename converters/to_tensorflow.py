@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from torch import nn
 
+from converters.tensorflow_model.inputs import tensor_spec
 from converters.tensorflow_model.layers import as_dtype
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
@@ -22,7 +23,7 @@ from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.model.signature_module import named_outputs
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import Signature, Task, TensorSpec
+from lxmert_export.spec.signature import Signature, Task
 from lxmert_export.spec.weight_names import BACKBONE
 
 POLICIES = {"fp32": "float32", "fp16": "float16"}
@@ -51,9 +52,9 @@ def convert_to_saved_model(
     """
     server = tf.Module()
     server.weights = [variable.value for variable in model.variables]
-    serve = _serving_function(model, signature)
-    inputs = {spec.name: _tensor_spec(spec) for spec in signature.inputs}
-    wide = {spec.name: _tensor_spec(spec, wide=True) for spec in signature.inputs}
+    serve = serving_function(model, signature)
+    inputs = {spec.name: tensor_spec(spec) for spec in signature.inputs}
+    wide = {spec.name: tensor_spec(spec, wide=True) for spec in signature.inputs}
     needed = {spec.name: inputs[spec.name] for spec in signature.inputs if not spec.optional}
     functions = {
         DEFAULT: (serve, inputs),
@@ -85,8 +86,8 @@ def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:
     return path
 
 
-def _serving_function(model: PreTrainedTFLxmert, signature: Signature) -> Any:
-    """Returns a function: all inputs by name → the signature's outputs by name, in the signature's dtypes."""
+def serving_function(model: PreTrainedTFLxmert, signature: Signature) -> Any:
+    """Returns the function that is saved: all inputs by name → the signature's outputs by name, in its dtypes."""
     names = tuple(spec.name for spec in signature.outputs)
 
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -94,11 +95,6 @@ def _serving_function(model: PreTrainedTFLxmert, signature: Signature) -> Any:
         return {spec.name: as_dtype(outputs[spec.name], spec.dtype) for spec in signature.outputs}
 
     return tf.function(serve, autograph=False)
-
-
-def _tensor_spec(spec: TensorSpec, *, wide: bool = False) -> tf.TensorSpec:
-    dtype = "int64" if wide and spec.dtype == "int32" else spec.dtype
-    return tf.TensorSpec([axis if isinstance(axis, int) else None for axis in spec.axes], dtype, spec.name)
 
 
 def _narrowed(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

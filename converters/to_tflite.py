@@ -53,6 +53,8 @@ def convert_to_tflite(
         saved = _write_saved_model(make_model(), signature, Path(temporary), mask_bias)
         gc.collect()  # frees the model, which has reference cycles: the converter needs seven times its weights
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT])
+        # Versions are in the manifest. To add them here, the converter would read and write the whole file in Python again.
+        converter.exclude_conversion_metadata = True
         _quantize(converter, quantization, calibration)
         try:
             with warnings.catch_warnings():

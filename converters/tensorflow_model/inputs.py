@@ -1,4 +1,7 @@
-"""Checks the inputs of a Keras model before its first layer; TensorFlow would report a matmul somewhere inside."""
+"""The inputs of a Keras model: their types for a trace, and their checks before the first layer.
+
+TensorFlow itself would report a matmul somewhere inside.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,15 @@ import tensorflow as tf
 
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import TensorSpec
 
 IDS = ("input_ids", "token_type_ids")
+
+
+def tensor_spec(spec: TensorSpec, *, wide: bool = False) -> tf.TensorSpec:
+    """Returns an input's type, with free axes of unknown size. ``wide``: 64-bit ids in place of 32-bit ones."""
+    dtype = "int64" if wide and spec.dtype == "int32" else spec.dtype
+    return tf.TensorSpec([axis if isinstance(axis, int) else None for axis in spec.axes], dtype, spec.name)
 
 
 def check_inputs(config: LxmertConfig, **inputs: tf.Tensor | None) -> None:

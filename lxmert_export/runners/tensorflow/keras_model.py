@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import converters.tensorflow_model.model  # noqa: F401  (Keras finds the classes by the names that it registers)
+from converters.tensorflow_model.inputs import tensor_spec
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.errors import ArtifactError, LxmertExportError, first_line
 from lxmert_export.runners.runner import Runner
@@ -28,7 +29,7 @@ class KerasRunner(Runner):
     """Runs a Keras model as one compiled function. ``ArtifactError``: the file does not hold one of our models."""
 
     failures = (tf.errors.OpError, ValueError, TypeError, KeyError)
-    parallel = True  # a new shape is traced under tf.function's own lock
+    parallel = True  # the first call is traced under tf.function's own lock
 
     def __init__(self, path: Path, signature: Signature, limits: InputLimits, *, name: str = "Keras") -> None:
         super().__init__(name, signature, limits)
@@ -38,14 +39,15 @@ class KerasRunner(Runner):
             raise ArtifactError(f"{path}: Keras cannot load it: {first_line(error)}") from error
         if not isinstance(model, PreTrainedTFLxmert):
             raise ArtifactError(f"{path}: holds a {type(model).__name__}, not an LXMERT of this package")
+        # One trace for batches of every size.
         self._model: Any = tf.function(
             lambda inputs: dict(model(inputs, training=False, return_dict=True, **signature.requests).items()),
             autograph=False,
-            reduce_retracing=True,
+            input_signature=[{spec.name: tensor_spec(spec) for spec in signature.inputs}],
         )
 
     def compute(self, inputs: Arrays) -> Arrays:
-        found = self._model({name: tf.constant(array) for name, array in inputs.items()})
+        found = self._model({spec.name: tf.constant(inputs[spec.name], spec.dtype) for spec in self.signature.inputs})
         outputs = {}
         for spec in self.signature.outputs:
             field, _, entry = spec.name.partition(".")
