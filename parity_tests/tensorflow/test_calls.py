@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 import keras
@@ -13,10 +14,9 @@ import torch
 
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.errors import InputError
-from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from parity_tests.fixtures.keras_models import Arrays, as_numpy, flat, twin_of
-from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_inputs, lively_model
+from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_inputs, lively_model
 
 # The order of the PyTorch models' arguments.
 ORDER = ("input_ids", "visual_feats", "visual_pos", "attention_mask", "visual_attention_mask", "token_type_ids")
@@ -35,8 +35,10 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def twin(task: Task = "pretraining", config: LxmertConfig = SMALL) -> PreTrainedTFLxmert:
-    return twin_of(lively_model(task, config))
+@cache
+def twin(task: Task = "pretraining") -> PreTrainedTFLxmert:
+    """The Keras model that all tests here call, and none changes."""
+    return twin_of(lively_model(task, TINY))
 
 
 def inputs(task: Task = "pretraining") -> dict[str, Any]:
@@ -49,10 +51,10 @@ def same(one: Any, other: Any) -> bool:
     return list(found) == list(wanted) and all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
-def assert_as_pytorch(model: Any, given: dict[str, torch.Tensor], **options: Any) -> Arrays:
+def assert_as_pytorch(twin: PreTrainedTFLxmert, model: Any, given: dict[str, torch.Tensor], **options: Any) -> Arrays:
     with torch.no_grad():
         wanted = flat(model(**given, **options))
-    found = flat(twin_of(model)(**as_numpy(given), **options))
+    found = flat(twin(**as_numpy(given), **options))
     assert list(found) == list(wanted)
     for name, array in wanted.items():
         np.testing.assert_allclose(found[name], array, rtol=EXACT, atol=EXACT, err_msg=name)
@@ -87,14 +89,14 @@ def test_every_dtype_of_ids_and_masks_is_welcome(ids: str, masks: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_masks_and_token_types_may_be_left_out(task: Task, left_out: tuple[str, ...]) -> None:
     given = {name: tensor for name, tensor in inputs_for(task, torch.float64).items() if name not in left_out}
-    assert_as_pytorch(lively_model(task).double(), given)
+    assert_as_pytorch(twin(task), lively_model(task, TINY).double(), given)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_embeddings_take_the_place_of_ids(task: Task) -> None:
-    model, given = lively_model(task).double(), inputs_for(task, torch.float64)
+    model, given = lively_model(task, TINY).double(), inputs_for(task, torch.float64)
     embeds = model.get_input_embeddings()(given.pop("input_ids")).detach()
-    found = assert_as_pytorch(model, {**given, "inputs_embeds": embeds})
+    found = assert_as_pytorch(twin(task), model, {**given, "inputs_embeds": embeds})
     by_ids = flat(twin(task)(inputs(task)))
     assert all(np.array_equal(found[name], by_ids[name]) for name in by_ids)
 
@@ -102,17 +104,18 @@ def test_embeddings_take_the_place_of_ids(task: Task) -> None:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_configs_of_all_kinds(config: dict[str, Any]) -> None:
     changed = SMALL.replace(**config)
-    given = lively_inputs(changed, dtype=torch.float64)
-    assert_as_pytorch(lively_model("pretraining", changed).double(), given, output_object_heads=True)
+    model, given = lively_model("pretraining", changed).double(), lively_inputs(changed, dtype=torch.float64)
+    assert_as_pytorch(twin_of(model), model, given, output_object_heads=True)
 
 
 @pytest.mark.parametrize("how", ["config", "call"])
 @pytest.mark.parametrize("option", ["output_attentions", "output_hidden_states"])
 @pytest.mark.parametrize("task", ["model", "nlvr2"])
 def test_attentions_and_hidden_states(task: Task, option: str, how: str) -> None:
-    config = SMALL.replace(**{option: True}) if how == "config" else SMALL
     given = {**inputs(task), **({option: True} if how == "call" else {})}
-    model, usual = twin(task, config), set(twin(task)(inputs(task)))
+    model, usual = twin(task), set(twin(task)(inputs(task)))
+    if how == "config":
+        model = twin_of(lively_model(task, TINY.replace(**{option: True})))
     more = set(model(given)) - usual
     sides = ("language", "vision")
     if option == "output_attentions":
@@ -124,7 +127,7 @@ def test_attentions_and_hidden_states(task: Task, option: str, how: str) -> None
 
 @pytest.mark.parametrize("how", ["config", "call"])
 def test_return_dict(how: str) -> None:
-    model = twin("question-answering", SMALL.replace(return_dict=how != "config"))
+    model = twin_of(lively_model("question-answering", TINY.replace(return_dict=how != "config")))
     options = {} if how == "config" else {"return_dict": False}
     found = model(inputs(), **options)
     assert type(found) is tuple and len(found) == 1
@@ -238,7 +241,7 @@ class Scores(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
 
 
 def test_a_layer_around_the_model_goes_into_the_functional_api() -> None:
-    model, given = twin("question-answering"), inputs()
+    model, given = twin_of(lively_model("question-answering", TINY)), inputs()
     symbols = {name: keras.Input(array.shape[1:], dtype=array.dtype.name, name=name) for name, array in given.items()}
     whole = keras.Model(symbols, keras.layers.Softmax(dtype="float64")(Scores(model)(symbols)))
     scores = model(given).question_answering_score
@@ -247,6 +250,6 @@ def test_a_layer_around_the_model_goes_into_the_functional_api() -> None:
 
 def test_the_pytorch_models_have_the_same_arguments() -> None:
     for task in TASKS:
-        theirs = inspect.signature(type(lively_model(task)).forward).parameters
+        theirs = inspect.signature(type(lively_model(task, TINY)).forward).parameters
         ours = inspect.signature(type(twin(task)).call).parameters
         assert [name for name in ours if name != "training"] == [name for name in theirs if name != "return_dict"]

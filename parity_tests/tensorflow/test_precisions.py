@@ -88,7 +88,7 @@ def test_every_policy_is_as_exact_as_pytorch(policy: str, exact: Arrays) -> None
 @pytest.mark.parametrize("task", TASKS)
 def test_dtypes_of_variables_and_outputs(task: Any, policy: str) -> None:
     stored, norms, computed, _ = POLICIES[policy]
-    twin = twin_of(lively_model(task), policy)
+    twin = twin_of(lively_model(task, TINY), policy)
     assert (twin.dtype_policy.name, twin.compute_dtype) == (policy, computed)
     assert {variable.path: variable.dtype for variable in twin.variables} == {
         variable.path: norms if variable.path.endswith(("gamma", "beta")) else stored for variable in twin.variables
@@ -107,10 +107,10 @@ def global_policy() -> Iterator[None]:
 def test_the_global_policy_is_the_default_and_one_of_its_own_comes_first() -> None:
     keras.config.set_dtype_policy("mixed_float16")
     for task, model in MODELS.items():
-        twin = model(SMALL)
+        twin = model(TINY)
         assert twin.dtype_policy.name == "mixed_float16"
         assert {part.compute_dtype for part in parts(twin, Attention)} == {"float16"}, task
-    own = MODELS["nlvr2"](SMALL, dtype=keras.DTypePolicy("float64"))
+    own = MODELS["nlvr2"](TINY, dtype=keras.DTypePolicy("float64"))
     assert {variable.dtype for variable in own.variables} == {"float64"}
     assert {part.compute_dtype for part in parts(own, layers.Block)} == {"float64"}
 
@@ -128,7 +128,7 @@ def operations(twin: PreTrainedTFLxmert) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16", "mixed_bfloat16"])
 def test_norms_softmax_and_gelu_are_float32_islands(policy: str) -> None:
-    found = operations(twin_of(lively_model("pretraining"), policy))
+    found = operations(twin_of(lively_model("pretraining", TINY), policy))
     assert [found[kind] for kind in ("Softmax", "Erfc", "Rsqrt")] == [{"float32"}] * 3
     half = POLICIES[policy][2]
     assert found["MatMul"] == found["BatchMatMulV2"] == found["BiasAdd"] == {half}
@@ -152,7 +152,7 @@ def test_norms_in_half_precision_are_seen() -> None:
         variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
         return centred * tf.math.rsqrt(variance + tf.cast(self.eps, hidden.dtype)) * gain + shift
 
-    twin = twin_of(lively_model("pretraining"), "mixed_float16")
+    twin = twin_of(lively_model("pretraining", TINY), "mixed_float16")
     for norm in parts(twin, LayerNorm):
         patch(norm, in_half)
     assert "float16" in operations(twin)["Rsqrt"]
@@ -167,7 +167,7 @@ def test_masks_of_the_least_number_are_seen(exact: Arrays, monkeypatch: pytest.M
 
 
 def test_a_weight_that_float16_cannot_hold_is_named() -> None:
-    model = lively_model("model")
+    model = lively_model("model", TINY)
     with torch.no_grad():
         model.pooler.weight[0, 0] = 1e5
     with pytest.raises(ConversionError, match=r"^lxmert.pooler.weight does not fit float16: its largest .* 1e\+05$"):
