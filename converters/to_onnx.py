@@ -35,7 +35,10 @@ from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
 
-OPSETS = range(18, 26)
+# The lowest IR version of files with each operator set. Older runtimes refuse a file for its IR version alone. Files of
+# opset 23 and later keep 10, the latest that holds something which graphs here use.
+IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 10, 24: 10, 25: 10}
+OPSETS = range(min(IR_VERSIONS), max(IR_VERSIONS) + 1)
 DEFAULT_OPSET = 18
 DEFAULT_OPSETS = {"decomposed": DEFAULT_OPSET, "operator": 23}
 # The sizes to trace the dynamic axes with. They differ from one another, and from 0 and 1, which the exporter takes for
@@ -44,6 +47,7 @@ TRACED_SIZES = {"batch": 2, "text": 5, "objects": 7}
 RANDOM_OPERATORS = frozenset((
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 ))  # fmt: skip
+LARGEST_FILE = 2**31 - 1  # bytes of a protobuf message, which an ONNX file is
 WRAPPER = "model"  # the attribute of SignatureModule that holds the user's module
 PRODUCER = "lxmert-export"
 
@@ -91,6 +95,7 @@ def lean_graph(
     )
     for value, spec in zip((*model.graph.inputs, *model.graph.outputs), signature, strict=True):
         value.name = spec.name
+    model.ir_version = IR_VERSIONS[opset]
     model.producer_name, model.producer_version = PRODUCER, None
     model.graph.name = signature.task
     return model
@@ -121,6 +126,24 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"the graph is not valid ONNX: {first_line(error)}") from error
     return path, directory / ONNX_DATA_FILE
+
+
+def join_files(directory: Path) -> None:
+    """Puts the weights of a written graph into ``model.onnx``, and removes ``model.onnx.data``.
+
+    ``ConversionError``: they are more than a file of ONNX, a protobuf message, can hold.
+    """
+    path, data = directory / ONNX_FILE, directory / ONNX_DATA_FILE
+    if not data.exists():  # all weights are so small that they are in the graph already
+        return
+    size = path.stat().st_size + data.stat().st_size
+    if size > LARGEST_FILE:
+        raise ConversionError(
+            f"{option('single_file')}: graph and weights take {size:,} bytes, and one ONNX file holds {LARGEST_FILE:,} at most; "
+            "leave it out, or choose a smaller precision"
+        )
+    onnx.save(onnx.load(path), path)
+    data.unlink()
 
 
 def trace(module: nn.Module, signature: Signature, limits: InputLimits, precision: str, opset: int) -> ir.Model:

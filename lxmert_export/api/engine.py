@@ -45,6 +45,7 @@ class OnnxOptions(TypedDict, total=False):
     opset: int | None
     fp32_islands: str
     attention: Attention
+    single_file: bool
     revision: str | None
     num_attention_heads: int | None
     ignore_other_parts: bool

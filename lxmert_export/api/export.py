@@ -41,6 +41,7 @@ def export(
     opset: int | None = None,
     fp32_islands: str = "standard",
     attention: Attention = "decomposed",
+    single_file: bool = False,
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
@@ -68,6 +69,7 @@ def export(
     | ``opset`` | ONNX | default: 18, or 23 with ``attention="operator"`` |
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
+    | ``single_file`` | ONNX | write no ``model.onnx.data``: the weights are in ``model.onnx``; at most 2 GB |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
@@ -88,7 +90,7 @@ def export(
     options = ExportOptions(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
-        attention=attention, file_format=file_format, full_integer=full_integer, calibration=calibration,
+        attention=attention, single_file=single_file, file_format=file_format, full_integer=full_integer, calibration=calibration,
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip

@@ -164,7 +164,9 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
     precision = manifest["precision"]
     arithmetic = manifest["options"].get("arithmetic", precision)
     weights, matmuls = graph["matmul_weights"], graph["matmuls"]
-    rows = [("opset", str(graph["opset"]))] if "opset" in graph else []
+    rows = [("opset", f"{graph['opset']}, IR version {graph['ir_version']}")] if "opset" in graph else []
+    if lowest := graph.get("lowest_runtime"):
+        rows.append(("runs in", f"{lowest} or later"))
     if graph["operators"]:
         rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
     rows.append(("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"))

@@ -59,6 +59,12 @@ class Artifact:
         return list(self.manifest.options.get("fp32_islands", ()))
 
     @property
+    def weights_size(self) -> int:
+        """The bytes of an ONNX artifact's weights; of its whole file if they are in it."""
+        files = self.manifest.files
+        return int(files.get(ONNX_DATA_FILE, files[ONNX_FILE])["bytes"])
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether it is right only for inputs like its calibration inputs."""
         return self.manifest.options.get("quantization") == FULL_INTEGER

@@ -103,7 +103,7 @@ TARGETS: dict[str, Target] = {
             facts=Part("lxmert_export.graphs.onnx_facts:read_facts", (ONNX, ONNX_IR)),
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),
-            options=frozenset({"opset", "io_dtype", "fp32_islands", "attention"}),
+            options=frozenset({"opset", "io_dtype", "fp32_islands", "attention", "single_file"}),
             own_modules=True,
         ),
         Target(

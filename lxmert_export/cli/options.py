@@ -105,6 +105,13 @@ AttentionOption = Annotated[
         help="Write each attention as basic nodes (decomposed) or as one ONNX Attention operator (opset 23 or later).",
     ),
 ]
+SingleFileFlag = Annotated[
+    bool,
+    typer.Option(
+        "--single-file",
+        help="Put the weights into model.onnx, instead of a file of their own beside it. At most 2 GB.",
+    ),
+]
 NoParityFlag = Annotated[
     bool,
     typer.Option(

@@ -85,7 +85,7 @@ def write_engine(
         profiles,
         device,
         directory,
-        weights_size=onnx.manifest.files[ONNX_DATA_FILE]["bytes"],
+        weights_size=onnx.weights_size,
         islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
     )
     progress(step, 1, 1)
@@ -99,7 +99,11 @@ def write_engine(
         "profiles": [profile.to_dict() for profile in profiles],
         "build": _described(built, onnx),
         "onnx": {
-            "files": {file: onnx.manifest.files[file]["sha256"] for file in (ONNX_FILE, ONNX_DATA_FILE)},
+            "files": {
+                file: onnx.manifest.files[file]["sha256"]
+                for file in (ONNX_FILE, ONNX_DATA_FILE)
+                if file in onnx.manifest.files
+            },
             "parity": onnx.manifest.parity,
         },
         "status": status_of(device),
@@ -145,13 +149,12 @@ def facts_of_graph(onnx: Artifact, calibration: str | Path | None = None) -> dic
 
 
 def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
-    weights = onnx.manifest.files[ONNX_DATA_FILE]["bytes"]
     return {
         "runtime_version": built.runtime_version,
         "flags": list(built.flags),
         "tf32": "TF32" in built.flags,
         "engine_bytes": built.size,
-        "weight_bytes": weights,
+        "weight_bytes": onnx.weights_size,
         "layers": built.network.layers,
         "matmuls": built.network.matmuls,
         "matmul_weights": built.network.matmul_weights,

@@ -45,6 +45,7 @@ class ExportOptions:
     opset: int | None = None
     fp32_islands: str = "standard"
     attention: Attention = "decomposed"
+    single_file: bool = False
     file_format: str = "saved-model"
     full_integer: bool = False
     calibration: str | Path | None = None

@@ -20,7 +20,17 @@ TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16
 
 
 def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
-    """Writes ``model.onnx`` and ``model.onnx.data``."""
+    """Writes ``model.onnx``, and ``model.onnx.data`` unless all is to be in a single file."""
+    from converters import to_onnx
+
+    described = _write_onnx(conversion, directory, progress)
+    if conversion.options.single_file:
+        to_onnx.join_files(directory)
+        described["single_file"] = True
+    return described
+
+
+def _write_onnx(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
     from converters import to_onnx
 
     options = conversion.options

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from lxmert_export.artifact.directory import TFLITE_FILE, Artifact
@@ -35,6 +36,7 @@ class TfliteFacts(GraphFacts):
     | ``xnnpack_share`` | share of the operators that XNNPACK runs, measured here                       |
     | ``xnnpack_left``  | operators that XNNPACK leaves, by name, measured here                         |
     | ``gpu_left``      | operators that the GPU delegate leaves, predicted from its rules, not run     |
+    | ``lowest_runtime`` | the first TFLite runtime with all operators, as the file itself says         |
 
     The analyser of TensorFlow 2.21 is not used: it calls every graph compatible with the GPU delegate.
     """
@@ -42,6 +44,7 @@ class TfliteFacts(GraphFacts):
     xnnpack_share: float
     xnnpack_left: dict[str, int]
     gpu_left: dict[str, int]
+    lowest_runtime: str | None
 
     def for_manifest(self) -> dict[str, Any]:
         """Returns the counts for the manifest: all operators, and those that each delegate leaves to the CPU."""
@@ -78,7 +81,20 @@ def read_tflite_facts(path: Path) -> TfliteFacts:
         xnnpack_share=round(1 - len(left) / len(operators), 3),
         xnnpack_left=_names(left),
         gpu_left=_names(operator for operator in operators if not _gpu_takes(operator, tensors)),
+        lowest_runtime=_lowest_runtime(path),
     )
+
+
+def _lowest_runtime(path: Path) -> str | None:
+    """Returns what TFLite's converter noted in the file, such as ``TFLite 2.9.0``; None if it noted nothing."""
+    content = path.read_bytes()
+    model = schema.Model.GetRootAs(content, 0)
+    for place in range(model.MetadataLength()):
+        noted = model.Metadata(place)
+        if noted.Name() == b"min_runtime_version":
+            version = model.Buffers(noted.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
+            return f"TFLite {version}" if version else None
+    return None
 
 
 def _delegated(details: Sequence[Mapping[str, Any]], producers: Mapping[int, Mapping[str, Any]]) -> set[int]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import lxmert_export as lx
-from converters.to_onnx import OPSETS, convert_to_onnx, lean_graph, write_onnx
+from converters.to_onnx import IR_VERSIONS, OPSETS, convert_to_onnx, lean_graph, write_onnx
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.graphs.onnx_facts import read_onnx_facts
@@ -64,7 +64,8 @@ def test_every_task_and_precision_passes_its_gate(task: Task, precision: lx.Prec
 @pytest.mark.parametrize("opset", [OPSETS.start, 20, 23, OPSETS.stop - 1])
 def test_opsets(opset: int, tmp_path: Path) -> None:
     signature = export("question-answering", tmp_path, precision="fp16", opset=opset)
-    assert read_onnx_facts(tmp_path / ONNX_FILE).opset == opset
+    facts = read_onnx_facts(tmp_path / ONNX_FILE)
+    assert (facts.opset, facts.ir_version) == (opset, IR_VERSIONS[opset])
     with OnnxRuntimeRunner(tmp_path / ONNX_FILE, signature, LIMITS, precision="fp16") as runner:
         inputs = {name: tensor.numpy() for name, tensor in lively_inputs(TINY).items()}
         wanted = lively_model("question-answering", TINY)(**lively_inputs(TINY)).question_answering_score

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 import lxmert_export as lx
 from lxmert_export.api.export import export
+from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import ArtifactError, ConversionError
@@ -166,6 +167,7 @@ def test_the_manifest_says_what_runs_where(resizable: Artifact, tmp_path: Path) 
     # Heads are split by SPLIT and PACK here, which XNNPACK leaves; with a fixed batch by RESHAPE, which it takes.
     assert {"PACK", "GATHER"} <= set(options["xnnpack_left"]) and 0.6 < options["xnnpack_share"] < 0.9
     assert {"SHAPE", "RANGE"} <= set(options["gpu_left"])
+    assert ("runs in", "TFLite 2.9.0 or later") in summary_rows(inspect_artifact(resizable.path))
     model = lively_model("question-answering")
     fixed = export("tflite", model, tmp_path / "out", fixed={"batch": 1}, parity=False).manifest.options
     assert fixed["xnnpack_share"] > 0.95 and "PACK" not in fixed["xnnpack_left"]
