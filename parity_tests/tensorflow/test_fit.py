@@ -15,7 +15,8 @@ from lxmert_export.spec.signature import Task
 from parity_tests.fixtures.keras_models import as_numpy, twin_of
 from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_labels, lively_model
 
-# Tracing an optimizer takes longer than training does here: one layer of each kind, and plain gradient descent.
+# Tracing an optimizer takes longer than training does here: one layer of each kind, plain gradient descent, and no trace where
+# what is tested is not how Keras' functions are compiled.
 TINY = SMALL.replace(l_layers=1, x_layers=1, r_layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 RATE = 0.01
 ANSWERS = np.array([1, 2, 4])
@@ -59,7 +60,8 @@ def test_fit_takes_the_steps_that_pytorch_takes(task: Task) -> None:
 
 
 def test_fit_with_keras_loss_and_metrics() -> None:
-    twin, inputs = compiled("question-answering", loss=answer_loss(), metrics=["accuracy"]), with_labels("model")
+    twin = compiled("question-answering", loss=answer_loss(), metrics=["accuracy"], run_eagerly=True)
+    inputs = with_labels("model")
     before = twin.evaluate(inputs, ANSWERS, verbose=0, return_dict=True)
     scores = twin.predict(inputs, verbose=0)["question_answering_score"]
     own = twin(inputs, labels=ANSWERS)
@@ -80,7 +82,7 @@ def test_one_output_of_several_can_be_trained() -> None:
     found = twin.evaluate(inputs, {name: ANSWERS}, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(float(twin(inputs, ans=ANSWERS).loss), rel=1e-6)
     assert found["accuracy"] == (np.argmax(twin(inputs)[name], axis=1) == ANSWERS).mean(dtype=np.float32)
-    alone = compiled("question-answering", config, loss=answer_loss())
+    alone = compiled("question-answering", config, loss=answer_loss(), run_eagerly=True)
     assert alone.evaluate(inputs, ANSWERS, verbose=0) > 0
 
 
@@ -105,11 +107,10 @@ def test_labels_where_they_are_not_looked_for_are_told_of() -> None:
 
 def test_sample_weights_weigh_keras_loss_and_no_other() -> None:
     inputs, weights = with_labels("model"), np.array([1.0, 0.0, 0.0])
-    twin = compiled("question-answering", loss=answer_loss())
+    twin = compiled("question-answering", loss=answer_loss(), run_eagerly=True)
     weighted = twin.evaluate(inputs, ANSWERS, sample_weight=weights, verbose=0)
     first = float(twin({name: array[:1] for name, array in inputs.items()}, labels=ANSWERS[:1]).loss)
     assert weighted == pytest.approx(first / 3, rel=1e-5)  # Keras divides by the number of samples
-    twin.run_eagerly = True
     with pytest.raises(InputError, match="sample weights need a loss given to compile"):
         twin.evaluate({**inputs, "labels": ANSWERS}, ANSWERS, sample_weight=weights, verbose=0)
 
@@ -148,7 +149,7 @@ def test_dropout_is_there_in_training_alone() -> None:
 
 
 def test_gradients_do_not_exist_for_what_the_answer_does_not_need_alone() -> None:
-    twin = compiled("question-answering")
+    twin = compiled("question-answering", run_eagerly=True)
     with pytest.warns(UserWarning, match="Gradients do not exist") as told:
         twin.fit(with_labels("question-answering"), verbose=0)
     names = str(told[0].message).split("[")[1].split("]")[0].replace("'", "").split(", ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,15 @@ def close(found: Any, wanted: Any) -> bool:
     return np.allclose(found, wanted, rtol=RELATIVE, atol=ABSOLUTE)
 
 
+@cache
+def sound(task: Task) -> Gradients:
+    """The gradients of the twin of ``double(task)``."""
+    return keras_gradients(twin_of(double(task)))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_parameters_gradient_is_pytorchs(task: Task) -> None:
-    model = double(task)
-    found, wanted = keras_gradients(twin_of(model)), torch_gradients(model)
+    found, wanted = sound(task), torch_gradients(double(task))
     assert set(wanted) == {weight.ours for weight in weight_names(SMALL, task)} - {TIED_DECODER}
     assert differing(found, wanted) == set()
 
@@ -71,7 +77,7 @@ def scores(task: Task) -> dict[str, float]:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_padding_rows_get_no_gradient(task: Task) -> None:
     """But for the word decoder's share, in the one model where it is tied: there every word has a score."""
-    found = keras_gradients(twin_of(double(task)))
+    found = sound(task)
     for name in ("word", "position", "token_type"):
         table = found[f"lxmert.embeddings.{name}.weight"]
         tied = name == "word" and task == "pretraining"
@@ -80,7 +86,7 @@ def test_the_padding_rows_get_no_gradient(task: Task) -> None:
 
 
 def test_the_tied_embedding_gets_both_contributions() -> None:
-    tied = keras_gradients(twin_of(double("pretraining")))[WORD_EMBEDDING]
+    tied = sound("pretraining")[WORD_EMBEDDING]
     model = double("pretraining", UNTIED)
     state = {**double("pretraining").state_dict(), TIED_DECODER: model.lxmert.embeddings.word.weight}
     model.load_state_dict({**state, TIED_DECODER: state[WORD_EMBEDDING]})
