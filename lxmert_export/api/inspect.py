@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import missing
+from lxmert_export.files.beside_weights import LABELS_FILE, VOCABULARY_FILES
 from lxmert_export.parity.decisions import percent
 from lxmert_export.parity.prediction import UNVALIDATED
 
@@ -70,6 +71,7 @@ def inspect_checkpoint(
         "stripped": checkpoint.source.stripped,
         "other_parts": list(checkpoint.source.other_parts),
         "guessed_attention_heads": checkpoint.config.num_attention_heads if checkpoint.guessed_heads else None,
+        "companions": sorted(checkpoint.companions.files),
         "config": checkpoint.config.to_dict(),
     }
 
@@ -80,7 +82,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
         rows = [(name, _plain(facts[name])) for name in shown]
         rows += [(name.replace("_", " "), _plain(facts[name])) for name in ("stripped", "other_parts") if facts[name]]
-        return [*rows, *(_config_row(facts["config"]))]
+        return [*rows, *_config_rows(facts["config"], facts["task"], facts["companions"])]
     manifest = facts["manifest"]
     rows = [
         ("artifact", facts["path"]),
@@ -89,6 +91,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{facts['bytes']:,} bytes in {len(manifest['files'])} files"),
         ("inputs", _specs(manifest["signature"]["inputs"])),
         ("outputs", _specs(manifest["signature"]["outputs"])),
+        *_config_rows(manifest["config"], manifest["task"], manifest["files"]),
     ]
     if manifest["target"] == "tensorrt":
         return [*rows, *_engine_rows(manifest["options"])]
@@ -205,20 +208,61 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
 
 
 def _lint_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if facts.get("lint") == []:
-        return [("fp16 lint", "nothing found")]
+    return [("fp16 lint", line) for line in lint_lines(facts["lint"])] if "lint" in facts else []
+
+
+def lint_lines(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns what is printed of the fp16 linter's findings: the verdict, each error and warning, and the notes by rule."""
+    severe = [found for found in findings if found["severity"] != "note"]
+    notes: dict[str, list[Mapping[str, Any]]] = {}
+    for found in findings:
+        if found["severity"] == "note":
+            notes.setdefault(found["rule"], []).append(found)
     return [
-        ("fp16 lint", "{severity}: {rule}: {node}: {seen}; {mend}".format(**found)) for found in facts.get("lint", ())
+        _lint_verdict(findings),
+        *("{severity}: {rule}: {node}: {seen}; {mend}".format(**found) for found in severe),
+        *(_grouped_notes(rule, found) for rule, found in notes.items()),
     ]
+
+
+def _lint_verdict(findings: Sequence[Mapping[str, Any]]) -> str:
+    errors, warnings = (sum(f["severity"] == severity for f in findings) for severity in ("error", "warning"))
+    if errors:
+        return f"{_count(errors, 'error')}, {_count(warnings, 'warning')}: expect wrong numbers or NaN in fp16"
+    if warnings:
+        return f"no error, {_count(warnings, 'warning')}: accuracy is lost in fp16, or its range is nearly used up"
+    return f"sound in fp16: no error, no warning, {_count(len(findings), 'note')}; nothing to do"
+
+
+def _grouped_notes(rule: str, notes: Sequence[Mapping[str, Any]]) -> str:
+    largest = max(notes, key=lambda note: float(note["figure"]))
+    several = f"{len(notes)} nodes, most in " if len(notes) > 1 else ""
+    return f"note: {rule}: {several}{largest['node']}: {largest['seen']}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _specs(specs: list[Mapping[str, Any]]) -> str:
     return ", ".join(f"{s['name']} {s['dtype']}[{', '.join(map(str, s['axes']))}]" for s in specs)
 
 
-def _config_row(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _config_rows(config: Mapping[str, Any], task: str, files: Collection[str]) -> list[tuple[str, str]]:
+    """What the network takes and answers. ``files``: the names of the files that came with the weights."""
     layers = f"{config['l_layers']} language, {config['r_layers']} vision, {config['x_layers']} cross-modality layers"
-    return [("sizes", f"{layers}, {config['hidden_size']} wide, {config['num_attention_heads']} heads")]
+    tokenizer = "with" if any(name in files for name in VOCABULARY_FILES) else "without"
+    named = f"named in {LABELS_FILE}" if LABELS_FILE in files else f"without names (no {LABELS_FILE})"
+    answering = task == "question-answering" or (task == "pretraining" and config["task_qa"])
+    return [
+        ("sizes", f"{layers}, {config['hidden_size']} wide, {config['num_attention_heads']} heads"),
+        ("features", f"{config['visual_feat_dim']} wide, boxes of {config['visual_pos_dim']} numbers"),
+        (
+            "vocabulary",
+            f"{config['vocab_size']:,} words, texts of at most {config['max_position_embeddings']}, {tokenizer} a tokenizer",
+        ),
+        *([("answers", f"{config['num_qa_labels']:,}, {named}")] if answering else []),
+    ]
 
 
 def _plain(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -90,14 +89,16 @@ def tensorrt(
 
 def _say_built(artifact: Artifact, *, verbose: bool) -> None:
     """Prints what was found before the build, what was built or bundled, and what was never executed."""
-    from lxmert_export.api.inspect import predicted_errors
+    from lxmert_export.api.inspect import lint_lines, predicted_errors
 
     say_origin(artifact)
     if artifact.report is not None:
         say("parity of the ONNX graph from which the engine is built:")
     show_report(artifact.report, verbose=verbose)
     described = artifact.manifest.options
-    _say_findings(described["lint"])
+    if described["lint_inputs"] is not None:
+        for line in lint_lines(described["lint"]):
+            say(f"fp16 lint: {line}")
     for predicted in predicted_errors(described):
         say(f"predicted error on the GPU: {predicted}")
     bundle = described.get("bundle")
@@ -111,14 +112,3 @@ def _say_built(artifact: Artifact, *, verbose: bool) -> None:
         )
         return
     typer.echo(f"wrote {artifact.path} (engine {described['build']['engine_bytes']:,} bytes): {described['status']}")
-
-
-def _say_findings(findings: Sequence[Mapping[str, Any]]) -> None:
-    """Prints the errors and warnings of the fp16 linter, and the number of its notes."""
-    notes = [finding for finding in findings if finding["severity"] == "note"]
-    for finding in findings:
-        if finding not in notes:
-            say("{severity}: {rule}: {node}: {seen}; {mend}".format(**finding))
-    if notes:
-        rules = ", ".join(sorted({finding["rule"] for finding in notes}))
-        say(f"the fp16 linter's {len(notes)} notes ({rules}) are in the manifest")

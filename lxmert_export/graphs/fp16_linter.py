@@ -34,6 +34,7 @@ TANH_GELU = (0.7978845608, 0.044715)
 AUTO_ISLANDS = "--fp32-islands auto when the ONNX graph is exported"
 ISLANDS = "export with standard islands or --fp32-islands auto"
 REEXPORT = "export again with lxmert-export onnx --fp16"
+NOTHING_TO_DO = "nothing to do"
 BOUNDED_MASK = f"{REEXPORT}, whose mask is -10000"
 # Operators through which a constant can reach fp16 without becoming smaller.
 CARRIES = MOVES | {"Cast", "Mul", "Neg", "Sub", "Where"}
@@ -51,7 +52,8 @@ class Finding:
     | ``warning`` | accuracy is lost, or fp16's range is nearly used up  |
     | ``note``    | worth knowing                                        |
 
-    ``seen`` describes the problem and ``figure`` is its number; ``mend`` names the flag or the change that helps.
+    ``seen`` describes the problem and ``figure`` is its number; ``mend`` names the flag or the change that helps. For a note
+    there is nothing to do.
     """
 
     severity: Severity
@@ -183,15 +185,21 @@ def _lint_weights(graph: ir.Graph, originals: Mapping[str, NDArray[Any]]) -> Ite
             yield _finding("error", "weight-overflow", reader, f"{name}: {overflowed} of {array.size} weights are not finite",
                            overflowed, f"keep {reader.name} in float32: {AUTO_ISLANDS}")  # fmt: skip
         if flushed := int(np.count_nonzero(original) - np.count_nonzero(stored)):
-            share = flushed / array.size
-            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "weight-underflow", reader,
-                           f"{name}: {flushed} of {array.size} weights became 0 ({share:.2%})", flushed,
-                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
+            yield _few_or_many("weight-underflow", reader, name, "became 0", flushed, array.size, multiplies=multiplies)
         if subnormal := int(((magnitude > 0) & (magnitude < LEAST_NORMAL_HALF)).sum()):
-            share = subnormal / array.size
-            yield _finding("warning" if multiplies and share > MANY_SUBNORMAL else "note", "subnormal-weights", reader,
-                           f"{name}: {subnormal} of {array.size} weights are subnormal ({share:.2%})", subnormal,
-                           f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}")  # fmt: skip
+            yield _few_or_many(
+                "subnormal-weights", reader, name, "are subnormal", subnormal, array.size, multiplies=multiplies
+            )
+
+
+def _few_or_many(
+    rule: str, reader: ir.Node, name: str, what: str, found: int, size: int, *, multiplies: bool
+) -> Finding:
+    """A warning if the share of weights is large and they multiply, else a note, for which there is nothing to do."""
+    many = multiplies and found / size > MANY_SUBNORMAL
+    seen = f"{name}: {found} of {size} weights {what} ({found / size:.2%})"
+    mend = f"rescale the layer, or keep it in float32: {AUTO_ISLANDS}" if many else NOTHING_TO_DO
+    return _finding("warning" if many else "note", rule, reader, seen, found, mend)
 
 
 RULES: tuple[Callable[[ir.Graph], Iterator[Finding]], ...] = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lxmert_export.api.inspect import inspect_checkpoint
+from lxmert_export.api.inspect import inspect_checkpoint, summary_rows
 from lxmert_export.artifact.directory import open_artifact, refuse_converted
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ArtifactError, CheckpointError
@@ -152,3 +152,10 @@ def test_a_checkpoint_beside_a_manifest_of_something_else_is_read(tmp_path: Path
             shutil.copy(file, tmp_path)
     (tmp_path / "manifest.json").write_text('{"files": {"model.safetensors": "its hash"}}')
     assert read_checkpoint(tmp_path).config == read_checkpoint(tmp_path / "model.safetensors").config
+
+
+def test_what_a_checkpoint_takes_and_answers_is_shown() -> None:
+    rows = dict(summary_rows(inspect_checkpoint("demo")))
+    assert rows["features"] == "192 wide, boxes of 4 numbers"
+    assert rows["vocabulary"] == "80 words, texts of at most 32, with a tokenizer"
+    assert rows["answers"] == "40, named in labels.json"

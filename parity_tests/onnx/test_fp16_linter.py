@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lxmert_export as lx
 from converters.to_onnx import convert_to_onnx
+from lxmert_export.api.inspect import lint_lines
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.exporting.activation_ranges import NEAR, largest_activations, lint_artifact, lint_ranges
@@ -171,7 +173,8 @@ def test_rule(rule: str, severity: str | None, build: Callable[[Planted], str], 
     for finding in found:
         assert finding.node in {node.name for node in graph.nodes}
         assert finding.module == "encoder.layer.0"
-        assert "--f" in finding.mend and "\n" not in str(finding)  # --fp16 or --fp32-islands: the flag that mends it
+        # --fp16 or --fp32-islands: the flag that mends it
+        assert ("--f" in finding.mend) is (severity != "note") and "\n" not in str(finding)
 
 
 def test_figures(tmp_path: Path) -> None:
@@ -272,3 +275,18 @@ def test_module_paths() -> None:
     assert module_path("lxmert.pooler/Gemm") == "lxmert.pooler"
     assert module_path("/bert/encoder/layer.0/MatMul_1") == "bert.encoder.layer.0"
     assert module_path("MatMul_7") == ""
+
+
+def test_what_is_printed_begins_with_the_verdict_and_groups_notes() -> None:
+    note = asdict(Finding("note", "subnormal-weights", "a/MatMul", "a", "1 of 9", 1, "nothing to do"))
+    more = {**note, "node": "b/MatMul", "seen": "2 of 9", "figure": 2}
+    assert lint_lines([note, more]) == [
+        "sound in fp16: no error, no warning, 2 notes; nothing to do",
+        "note: subnormal-weights: 2 nodes, most in b/MatMul: 2 of 9",
+    ]
+    assert lint_lines([]) == ["sound in fp16: no error, no warning, 0 notes; nothing to do"]
+    severe = {**note, "severity": "error", "mend": "--fp16"}
+    assert lint_lines([severe, note])[:2] == [
+        "1 error, 0 warnings: expect wrong numbers or NaN in fp16", "error: subnormal-weights: a/MatMul: 1 of 9; --fp16"
+    ]  # fmt: skip
+    assert lint_lines([{**severe, "severity": "warning"}])[0].startswith("no error, 1 warning: accuracy is lost")
