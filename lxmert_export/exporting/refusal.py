@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
+from torch import nn
+
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import write_manifest
 from lxmert_export.errors import PACKAGE, ArtifactError, MissingExtra
@@ -16,6 +18,7 @@ from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityError, ParityReport
+from lxmert_export.reference.overflow import LARGEST_HALF, first_overflow
 from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import TASKS
@@ -32,9 +35,9 @@ def check_keep_failed(options: ExportOptions) -> None:
     )
 
 
-def refused(artifact: Artifact, options: ExportOptions, report: ParityReport) -> ParityError:
+def refused(artifact: Artifact, module: nn.Module, options: ExportOptions, report: ParityReport) -> ParityError:
     """Returns the error of a failed gate, and keeps the artifact if asked to. Its manifest says that it failed."""
-    overflow = _overflow(artifact, options, report)
+    overflow = _overflow(artifact, module, options, report)
     notes = []
     kept = options.keep_failed
     if kept is not None:
@@ -52,13 +55,19 @@ def refused(artifact: Artifact, options: ExportOptions, report: ParityReport) ->
     return ParityError(message, replace(report, notes=(*report.notes, *notes)))
 
 
-def _overflow(artifact: Artifact, options: ExportOptions, report: ParityReport) -> str | None:
-    """Where an fp16 ONNX graph leaves fp16's range first, and the option that helps; None if it does not."""
-    finite = all(cell.reason != "NaN or infinity" for cell in report.failures)
-    if artifact.manifest.precision != "fp16" or artifact.manifest.target != "onnx" or finite:
+def _overflow(artifact: Artifact, module: nn.Module, options: ExportOptions, report: ParityReport) -> str | None:
+    """Where an fp16 artifact leaves fp16's range first, and the option that helps; None if it does not."""
+    manifest = artifact.manifest
+    if manifest.precision != "fp16" or all(cell.reason != "NaN or infinity" for cell in report.failures):
         return None
-    drawn = sample_inputs(artifact.manifest.signature, artifact.manifest.config)
+    drawn = sample_inputs(manifest.signature, manifest.config)
     batches = [batch for family in drawn.families for batch in family.batches]
+    if manifest.target != "onnx":
+        found = first_overflow(module, manifest.signature, manifest.limits, batches)
+        mend = f"export to onnx with {option('fp32_islands', 'auto')}, which keeps such parts in float32"
+        return (
+            found and f"fp16 overflows in {found[0]} (reaches {found[1]:.4g}, beyond fp16's {LARGEST_HALF:.0f}): {mend}"
+        )
     findings = [found for found in lint_ranges(artifact.file(ONNX_FILE), batches) if found.severity == "error"]
     if not findings:
         return None

@@ -46,7 +46,7 @@ def write_artifact(
     report = pass_gate(replace(artifact, manifest=manifest), model.module, providers, progress, samples=samples)
     judged = replace(artifact, manifest=_with_parity(manifest, report), report=report)
     if not report.passed:
-        raise refused(judged, options, report)
+        raise refused(judged, model.module, options, report)
     return replace(judged, manifest=write_manifest(directory, judged.manifest))
 
 

@@ -23,6 +23,8 @@ from lxmert_export.exporting import fp32_islands
 from lxmert_export.exporting.activation_ranges import lint_artifact
 from lxmert_export.exporting.engine import check_source
 from lxmert_export.exporting.fp32_islands import find_islands, minimise
+from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.exporting.refusal import refused
 from lxmert_export.graphs.onnx_rounding import LEAST_EPSILON
 from lxmert_export.parity.prediction import UNVALIDATED, predicted_by_manifest, predicted_errors
 from lxmert_export.parity.report import ParityError, ParityReport
@@ -255,6 +257,19 @@ def test_nodes_are_only_added_to_the_standard_islands(found: tuple[Artifact, Ben
     assert set(options["fp32_islands_added"]) == OVERFLOWING and options["fp32_islands_minimal"] is True
     assert set(options["fp32_islands"]) == {*standard, *OVERFLOWING}
     assert artifact.report is not None and max(cell.score or 9 for cell in artifact.report.cells) < 2
+
+
+def test_where_a_file_without_nodes_overflows_is_told_by_module(found: tuple[Artifact, Bench]) -> None:
+    artifact, _ = found
+    keras = replace(artifact, manifest=replace(artifact.manifest, target="tensorflow", options={"format": "keras"}))
+    assert artifact.report is not None
+    cells = tuple(replace(cell, status="FAIL", reason="NaN or infinity", score=None) for cell in artifact.report.cells)
+    options = ExportOptions("tensorflow", "fp16", file_format="keras")
+    told = str(refused(keras, overflowing_model(), options, ParityReport(cells)))
+    assert f"fp16 overflows in {LAYER}.value (reaches 1." in told
+    assert 'export to onnx with fp32_islands="auto"' in told
+    sound = refused(keras, lively_model("question-answering", TINY), options, ParityReport(cells))
+    assert "overflows" not in str(sound)
 
 
 def test_where_standard_islands_fail_is_told_and_kept(
