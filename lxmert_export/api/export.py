@@ -94,13 +94,26 @@ def export(
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip
+    return _export(checkpoint, directory, options, overwrite=overwrite, providers=providers, progress=progress)
+
+
+def _export(
+    checkpoint: str | Path | nn.Module,
+    directory: str | Path | None,
+    options: ExportOptions,
+    *,
+    overwrite: bool,
+    providers: Sequence[str],
+    progress: Progress,
+) -> Artifact:
+    """Reads the model, plans its conversion and writes the artifact, in this order: nothing is written before all fits."""
     check_convertible(options)
     from lxmert_export.exporting.conversion import plan_conversion
     from lxmert_export.exporting.model_to_export import read_model
     from lxmert_export.exporting.write import write_artifact
 
     conversion = plan_conversion(read_model(checkpoint, options), options)
-    named = default_directory(conversion.model.name, conversion.signature.task, target, precision)
+    named = default_directory(conversion.model.name, conversion.signature.task, options.target, options.precision)
     final = Path(directory or f"{named}{options.variant}")
     refuse_source(checkpoint, final)
     with atomic_directory(final, overwrite=overwrite) as temporary:
