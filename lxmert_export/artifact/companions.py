@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError
-from lxmert_export.files.beside_weights import LABELS_FILE, TOKENIZER_FILES, VOCABULARY_FILES
+from lxmert_export.files.beside_weights import LABELS_FILE, VOCABULARY_FILES
+from lxmert_export.files.json_files import read_json
 
 if TYPE_CHECKING:
     from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
@@ -19,26 +19,21 @@ _LEFT_BEHIND = (
 
 
 def tokenizer_of(artifact: Artifact) -> PreTrainedLxmertTokenizer:
-    """Reads the artifact's tokenizer. ``ArtifactError``: it has none, or a tokenizer file is not listed in its manifest."""
+    """Reads the artifact's tokenizer. ``ArtifactError``: it has none."""
     from lxmert_export.tokenizer.opening import load_tokenizer
 
-    strays = [n for n in TOKENIZER_FILES if artifact.file(n).exists() and n not in artifact.manifest.files]
-    if strays:
-        raise ArtifactError(
-            f"{artifact.path}: {', '.join(strays)} is not listed in its manifest; remove the file, or export again"
-        )
-    if not any(artifact.file(name).exists() for name in VOCABULARY_FILES):
+    if not set(VOCABULARY_FILES) & set(artifact.manifest.files):
         raise ArtifactError(f"{artifact.path}: has no tokenizer{_LEFT_BEHIND}")
     return load_tokenizer(artifact.path)
 
 
 def labels_of(artifact: Artifact) -> list[str]:
     """Reads the names of the answers, in the order of their scores. ``ArtifactError``: there are none, or not as many."""
-    file = artifact.file(LABELS_FILE)
     if LABELS_FILE not in artifact.manifest.files:
         raise ArtifactError(f"{artifact.path}: has no {LABELS_FILE}{_LEFT_BEHIND}")
+    file = artifact.file(LABELS_FILE)
     try:
-        labels = json.loads(file.read_text(encoding="utf-8"))
+        labels = read_json(file)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
     count = artifact.manifest.config.num_qa_labels

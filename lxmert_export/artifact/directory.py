@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from lxmert_export.artifact.manifest import Manifest
+from lxmert_export.artifact.manifest import Manifest, read_manifest
 from lxmert_export.artifact.targets import TARGETS, Target
-from lxmert_export.errors import PACKAGE, ArtifactError, LxmertExportError
+from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.path_spelling import check_spelling
@@ -25,6 +28,7 @@ WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER = "full-integer"
+LONGEST_PART = 255  # bytes of a file's name that every file system takes
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,14 @@ class Artifact:
     report: ParityReport | None = None
 
     def file(self, name: str) -> Path:
-        """Returns the path of one of its files."""
+        """Returns the path of one of its files, or of a directory of them.
+
+        ``ArtifactError``: its manifest lists other files, so nothing vouches for this one. A manifest that lists none is
+        that of an artifact which is being written.
+        """
+        listed = self.manifest.files
+        if listed and name not in listed and not any(known.startswith(f"{name}/") for known in listed):
+            raise ArtifactError(f"{self.path}: has no {name}: its manifest lists {', '.join(listed)}")
         return self.path / name
 
     @property
@@ -80,27 +91,58 @@ class Artifact:
         return self.manifest.options.get("format") == "keras"
 
     def check_files(self) -> None:
-        """Compares the sizes and hashes of all files with the manifest. ``ArtifactError`` names all missing or changed files."""
-        faults = []
-        for name, facts in self.manifest.files.items():
-            if not _stays_inside(name) or self.file(name).is_symlink():
-                faults.append(f"{name} leads out of the directory")
-            elif not self.file(name).is_file():
-                faults.append(f"{name} is missing")
-            elif (size := self.file(name).stat().st_size) != facts["bytes"]:
-                faults.append(f"{name} has {size} bytes instead of {facts['bytes']}")
-            elif sha256(self.file(name)) != facts["sha256"]:
-                faults.append(f"{name} has changed since it was written (sha256 differs)")
-        # Some runtimes read a whole directory: they would also read a file that was added later.
-        strays = {
-            path.relative_to(self.path).as_posix()
-            for directory in self.target.directories
-            for path in self.file(directory).rglob("*")
-            if not path.is_dir()
-        }
-        faults += [f"{name} is not listed in its manifest" for name in sorted(strays - set(self.manifest.files))]
+        """Compares the sizes and hashes of all files with the manifest, and looks for files that it does not list.
+
+        ``ArtifactError`` names all missing, changed and unlisted files, and links.
+        """
+        listed = self.manifest.files
+        faults = [fault for name, facts in listed.items() if (fault := self._fault(name, facts))]
+        faults += [f"{name} is not listed in its manifest" for name in sorted(self._readable() - set(listed))]
+        if not set(self.target.files) & set(listed):
+            faults.append(f"its manifest lists no {' or '.join(self.target.files)}")
         if faults:
             raise ArtifactError(f"{self.path}: {'; '.join(faults)}. Export it again, or copy it again from its source")
+
+    def check_program(self) -> set[str]:
+        """Returns the names of its file's operators, before any runtime reads the file; of an engine, none.
+
+        ``ArtifactError``: it holds operators that no export of its target has, or that its manifest does not record.
+        """
+        if self.target.program is None:  # an engine is machine code
+            return set()
+        found: set[str] = self.target.program.load()(self)
+        recorded = self.manifest.options.get("operators")
+        if recorded is not None and (odd := found - set(recorded)):
+            raise ArtifactError(
+                f"{self.path}: its manifest records no operator {', '.join(sorted(odd))}; export it again"
+            )
+        return found
+
+    def _fault(self, name: str, facts: Mapping[str, Any]) -> str | None:
+        """What is wrong with a file that the manifest lists."""
+        if not _stays_inside(name):
+            return f"{name[:80]} leads out of the directory"
+        file = self.path / name
+        if any(
+            part.is_symlink() for part in (file, *file.parents) if part.is_relative_to(self.path) and part != self.path
+        ):
+            return f"{name} is reached by a link"
+        if not file.is_file():
+            return f"{name} is missing"
+        if (size := file.stat().st_size) != facts["bytes"]:
+            return f"{name} has {size} bytes instead of {facts['bytes']}"
+        return None if sha256(file) == facts["sha256"] else f"{name} has changed since it was written (sha256 differs)"
+
+    def _readable(self) -> set[str]:
+        """The names of the files here that this tool or a runtime would open. Some runtimes read a whole directory."""
+        found = {
+            path.relative_to(self.path).as_posix()
+            for directory in self.target.directories
+            for path in (self.path / directory).rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        }
+        known = (*self.target.files, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES)
+        return found | {name for name in known if (self.path / name).exists() or (self.path / name).is_symlink()}
 
 
 def is_artifact(path: str | Path) -> bool:
@@ -109,9 +151,10 @@ def is_artifact(path: str | Path) -> bool:
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """Reads the manifest of an artifact directory, and checks the size and hash of every file.
+    """Reads the manifest of an artifact directory, and checks the hash of every file and the operators that it holds.
 
-    ``ArtifactError``: not an artifact directory, a manifest that cannot be read, or files that are missing or changed.
+    ``ArtifactError``: not an artifact directory, a manifest that cannot be read, files that are missing or changed, or a
+    file that could do more than compute.
     """
     check_spelling(path)
     directory = Path(path)
@@ -122,13 +165,9 @@ def open_artifact(path: str | Path) -> Artifact:
             f"{path}: not an artifact directory (no {MANIFEST_FILE}); '{PACKAGE} onnx', 'tensorflow', 'tflite' and 'tensorrt' "
             "write such directories"
         )
-    try:
-        manifest = Manifest.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, LxmertExportError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise ArtifactError(f"{file}: cannot be read as a manifest: {reason}") from error
-    artifact = Artifact(directory, manifest, name=directory.resolve().name)
+    artifact = Artifact(directory, read_manifest(file), name=directory.resolve().name)
     artifact.check_files()
+    artifact.check_program()
     return artifact
 
 
@@ -145,4 +184,11 @@ def refuse_converted(path: str | Path) -> None:
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    parts_fit = all(len(os.fsencode(part)) <= LONGEST_PART for part in path.parts)
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and parts_fit
+        and not set(name) & {"\\", "\0"}
+    )

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.files.safetensors_files import write_safetensors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.scores import Floor
 from lxmert_export.spec.inputs import Arrays
@@ -102,7 +102,7 @@ def write_golden(
             [floor.rms, floor.reference_rms, floor.samples, floor.values], dtype=np.float64
         )
     metadata = {"format": FORMAT, "not_run": json.dumps(samples.not_run)}
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, metadata)
+    write_safetensors(path, tensors, metadata)
 
 
 def _smallest(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -1,17 +1,20 @@
-"""``manifest.json``: what an artifact is, where it came from, and the hash of each of its files."""
+"""``manifest.json``: what an artifact is, where it came from, the hash of each of its files, and a hash of itself."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.errors import PACKAGE, ArtifactError, ConfigError
 from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.json_files import check_schema, parse_json, read_text
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Signature, Task
@@ -19,8 +22,12 @@ from lxmert_export.spec.signature import Precision, Signature, Task
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FORMAT_VERSION = 1
+LOGGER = logging.getLogger(__name__)
 
+# Format 2 adds `digest`: the hash of the file's own text without the digest. What earlier versions wrote is read too.
+FORMAT_VERSION = 2
+SCHEMA = "artifact/manifest.schema.json"
+LARGEST_MANIFEST = 16_000_000  # bytes; a full-size artifact's has 10,000
 
 TOOLS = (
     PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",
@@ -61,6 +68,7 @@ class Manifest:
         """Returns what ``manifest.json`` holds."""
         return {
             "format": FORMAT_VERSION,
+            "digest": "",
             "target": self.target,
             "precision": self.precision,
             "task": self.task,
@@ -75,14 +83,17 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what ``to_dict`` returned.
+        """Reads what ``to_dict`` returned; the digest is not compared.
 
-        ``KeyError``, ``TypeError`` or ``ConfigError``: it is something else. ``ArtifactError``: it is of another version.
+        ``ArtifactError``: it is something else, of a version that is not known here, or its fields are not those of the schema.
         """
-        if values["format"] != FORMAT_VERSION:
-            raise ArtifactError(
-                f"manifest format {values['format']!r} is not {FORMAT_VERSION}: use the version of {PACKAGE} that wrote it"
-            )
+        version = values.get("format") if isinstance(values, Mapping) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ArtifactError(f"was written by a later version of {PACKAGE} (manifest format {version}): upgrade it")
+        try:
+            check_schema(values, SCHEMA)
+        except ValueError as error:
+            raise ArtifactError(f"cannot be read as a manifest: {error}") from error
         if values["precision"] not in get_args(Precision):
             raise ArtifactError(f"this version does not know the precision {values['precision']!r}")
         return cls(
@@ -108,9 +119,46 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
         if name != MANIFEST_FILE
     }
     values = {**manifest.to_dict(), "files": facts, "tools": tool_versions(TOOLS)}
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    (directory / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-    return Manifest.from_dict(json.loads(text))
+    (directory / MANIFEST_FILE).write_text(sealed(values), encoding="utf-8")
+    return Manifest.from_dict(values)
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """Returns the text of ``manifest.json`` for these values, with its digest."""
+    text = json.dumps({**values, "digest": ""}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.replace('"digest": ""', f'"digest": "{_digest(text)}"', 1)
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Reads ``manifest.json``, and compares its digest with its text.
+
+    Format 1 has no digest: changes to such a manifest cannot be noticed, and a line is logged.
+    ``ArtifactError``: it cannot be read, holds what the schema does not know, or has changed since it was written.
+    """
+    try:
+        text = read_text(file, largest=LARGEST_MANIFEST)
+        values = parse_json(text)
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{file}: cannot be read as a manifest: {error}") from error
+    try:
+        manifest = Manifest.from_dict(values)
+    except (ArtifactError, ConfigError) as error:
+        raise ArtifactError(f"{file}: {error}") from error
+    if values["format"] == 1:
+        LOGGER.warning(
+            "%s: is of format 1, which has no digest: changes to it cannot be noticed; export it again", file
+        )
+    elif _digest(text.replace(f'"digest": "{values["digest"]}"', '"digest": ""', 1)) != values["digest"]:
+        raise ArtifactError(
+            f"{file}: has changed since it was written (its digest differs). Export it again, or copy it again from its source"
+        )
+    return manifest
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tool_versions(names: Iterable[str]) -> dict[str, str]:

@@ -64,8 +64,10 @@ class Target:
     | ``converter`` | (conversion, directory, progress): writes files, returns the manifest's options; None: other command |
     | ``facts`` | (artifact) → the ``GraphFacts`` of its file; None: the file cannot be read |
     | ``intermediates`` | (artifact, points) → a runner whose outputs are intermediate tensors |
+    | ``program`` | (artifact) → names of its operators; ``ArtifactError`` if its file could do more than exports do |
     | ``emulator`` | (artifact, threads) → a runner that rounds every result to half precision |
     | ``options`` | the options of ``lx.export`` that this target has and some others do not |
+    | ``files`` | the files of which its runtime opens one |
     | ``directories`` | directories that the runtime reads whole: every file in them must be listed in the manifest |
     """
 
@@ -76,9 +78,11 @@ class Target:
     converter: Part | None = None
     facts: Part | None = None
     intermediates: Part | None = None
+    program: Part | None = None
     emulator: Part | None = None
     options: frozenset[str] = frozenset()
     integers: Literal["int32", "int64"] = "int64"  # dtype of ids, masks and token types
+    files: tuple[str, ...] = ()
     own_modules: bool = False  # whether it can convert a user's own module
     directories: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()  # its file formats, if there are several
@@ -101,9 +105,11 @@ TARGETS: dict[str, Target] = {
             ),
             converter=Part("lxmert_export.exporting.targets:convert_to_onnx", (TORCH, ONNX, ONNXSCRIPT)),
             facts=Part("lxmert_export.graphs.onnx_facts:read_facts", (ONNX, ONNX_IR)),
+            program=Part("lxmert_export.artifact.programs.onnx:check_program", ()),
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),
             options=frozenset({"opset", "io_dtype", "fp32_islands", "attention", "single_file"}),
+            files=("model.onnx",),
             own_modules=True,
         ),
         Target(
@@ -113,9 +119,11 @@ TARGETS: dict[str, Target] = {
             Runtime("tensorflow", Part("lxmert_export.runners.tensorflow.opening:open_tensorflow", (TENSORFLOW,))),
             converter=Part("lxmert_export.exporting.targets:convert_to_tensorflow", (TORCH, TENSORFLOW)),
             facts=Part("lxmert_export.graphs.tensorflow_facts:read_facts", (TENSORFLOW,)),
+            program=Part("lxmert_export.artifact.programs.tensorflow:check_program", ()),
             intermediates=Part("lxmert_export.runners.tensorflow.intermediates:open_intermediates", (TENSORFLOW,)),
             options=frozenset({"file_format"}),
             integers="int32",
+            files=("saved_model/saved_model.pb", "model.keras"),
             directories=("saved_model",),
             formats=("SavedModel", ".keras"),
         ),
@@ -126,9 +134,11 @@ TARGETS: dict[str, Target] = {
             Runtime("litert", Part("lxmert_export.runners.tflite.litert:open_tflite", (LITERT,)), threads=True),
             converter=Part("lxmert_export.exporting.targets:convert_to_tflite", (TORCH, TENSORFLOW, LITERT)),
             facts=Part("lxmert_export.graphs.tflite_facts:read_facts", (LITERT,)),
+            program=Part("lxmert_export.artifact.programs.tflite:check_program", ()),
             intermediates=Part("lxmert_export.runners.tflite.intermediates:open_intermediates", (LITERT,)),
             options=frozenset({"full_integer", "calibration"}),
             integers="int32",
+            files=("model.tflite",),
         ),
         Target(
             "tensorrt",
@@ -140,6 +150,7 @@ TARGETS: dict[str, Target] = {
                 Part("lxmert_export.runners.tensorrt.opening:open_engine", ()),
                 finds=Part("lxmert_export.runners.tensorrt.opening:find_engine", ()),
             ),
+            files=("model.engine",),
         ),
     )
 }

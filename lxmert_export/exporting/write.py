@@ -39,7 +39,8 @@ def write_artifact(
     model, options = conversion.model, conversion.options
     artifact = Artifact(directory, _convert(conversion, directory, progress), name)
     facts = check_precision(artifact)
-    manifest = replace(artifact.manifest, options={**artifact.manifest.options, **facts.for_manifest()})
+    operators = {"operators": sorted(artifact.check_program())}
+    manifest = replace(artifact.manifest, options={**artifact.manifest.options, **operators, **facts.for_manifest()})
     if not options.parity:
         return replace(artifact, manifest=write_manifest(directory, manifest))
     samples = conversion.calibration.judged(conversion.signature) if conversion.calibration else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
+
+from lxmert_export.files.json_files import read_json
 
 MANIFEST_FILE = "manifest.json"
 
@@ -35,7 +36,7 @@ def holder_of(file: Path) -> Path | None:
 def manifest_of(directory: Path) -> dict[str, Any] | None:
     """Returns an artifact directory's manifest, unchecked. None if there is none, or ``manifest.json`` is something else."""
     try:
-        values = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+        values = read_json(directory / MANIFEST_FILE)
     except (OSError, ValueError):
         return None
     named = isinstance(values, dict) and {"target", "files"} <= set(values) and isinstance(values["files"], dict)

@@ -29,11 +29,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files import hub
+from lxmert_export.files.safetensors_files import write_safetensors
 from lxmert_export.parity.decisions import SCENES, AnswerKey
 from lxmert_export.parity.recording import Run
 from lxmert_export.parity.scores import Floor, int8_floor, rms
@@ -169,7 +169,7 @@ def write_held_out(path: str | Path, held_out: HeldOut) -> None:
         "precisions": json.dumps(held_out.precisions),
         "checkpoint_sha256": held_out.checkpoint_sha256,
     }
-    save_file({name: np.ascontiguousarray(getattr(held_out, name)) for name in DTYPES}, path, metadata)
+    write_safetensors(Path(path), {name: getattr(held_out, name) for name in DTYPES}, metadata)
 
 
 def read_held_out(path: str | Path) -> HeldOut:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from reprlib import repr as short  # a wrong value may be as long as its file
 from typing import TYPE_CHECKING, Any
 
 from lxmert_export.errors import ConfigError
@@ -82,7 +83,7 @@ class LxmertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_act != "gelu":
-            raise ConfigError(f"hidden_act is {self.hidden_act!r}; LXMERT uses only 'gelu' (exact, by erf)")
+            raise ConfigError(f"hidden_act is {short(self.hidden_act)}; LXMERT uses only 'gelu' (exact, by erf)")
 
     @property
     def head_size(self) -> int:
@@ -107,7 +108,9 @@ class LxmertConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Makes a config from what ``config.json`` holds. Layer counts may come from its ``num_hidden_layers`` dict."""
         if values.get("model_type", "lxmert") != "lxmert":
-            raise ConfigError(f"model_type is {values['model_type']!r}, not 'lxmert': this is another model's config")
+            raise ConfigError(
+                f"model_type is {short(values['model_type'])}, not 'lxmert': this is another model's config"
+            )
         known = {name: value for name, value in values.items() if name in FIELD_TYPES}
         extra = {name: value for name, value in values.items() if name not in FIELD_TYPES}
         derived = ("num_hidden_layers", "model_type")  # to_dict writes them again
@@ -165,14 +168,14 @@ def _check_field(name: str, kind: type, value: object) -> None:
     # In Python a bool is an int, but True is not a size. In JSON an int may stand for a float.
     right_type = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not right_type or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name} must be {kind.__name__}, not {value!r}")
+        raise ConfigError(f"{name} must be {kind.__name__}, not {short(value)}")
     if isinstance(value, str | bool) or not isinstance(value, int | float):
         return
     if name in PROBABILITIES:
         if not 0 <= value < 1:
-            raise ConfigError(f"{name} must be at least 0 and below 1, not {value!r}")
+            raise ConfigError(f"{name} must be at least 0 and below 1, not {short(value)}")
     elif not 0 <= value < float("inf") or (name in POSITIVE and value == 0):
-        raise ConfigError(f"{name} must be {'positive' if name in POSITIVE else 'zero or more'}, not {value!r}")
+        raise ConfigError(f"{name} must be {'positive' if name in POSITIVE else 'zero or more'}, not {short(value)}")
 
 
 def _layer_counts(known: Mapping[str, Any], counts: object) -> dict[str, Any]:
@@ -182,5 +185,5 @@ def _layer_counts(known: Mapping[str, Any], counts: object) -> dict[str, Any]:
     found = {name: counts[key] for key, name in LAYER_COUNTS.items() if key in counts}
     for name, value in found.items():
         if known.get(name, value) != value:
-            raise ConfigError(f"{name} is {known[name]!r}, but num_hidden_layers says {value!r}")
+            raise ConfigError(f"{name} is {short(known[name])}, but num_hidden_layers says {short(value)}")
     return found

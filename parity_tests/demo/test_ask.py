@@ -17,12 +17,12 @@ from PIL import Image
 import lxmert_export as lx
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.beside_weights import COMPANION_FILES
-from lxmert_export.files.hashing import sha256
 from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from parity_tests.fixtures.command import COMMAND, refused, run
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.manifests import edit_manifest, list_files
 from parity_tests.fixtures.random_models import TINY
 
 SEED = 7
@@ -215,9 +215,7 @@ def test_the_labels_of_an_artifact_must_be_its_own(labels: str, place: Path, tmp
     artifact = tmp_path / "artifact"
     shutil.copytree(place / "fp32", artifact)
     (artifact / "labels.json").write_text(labels)
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    manifest["files"]["labels.json"] = {"sha256": sha256(artifact / "labels.json"), "bytes": len(labels)}
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    list_files(artifact, "labels.json")
     with pytest.raises(
         ArtifactError, match=r"labels\.json: (is not a list of 40 different answers|the answers' names cannot be read)"
     ):
@@ -228,8 +226,9 @@ def test_a_tokenizer_that_did_not_come_with_the_artifact_is_not_read(place: Path
     artifact = tmp_path / "artifact"
     shutil.copytree(place / "fp32", artifact)
     manifest = json.loads((artifact / "manifest.json").read_text())
-    del manifest["files"]["tokenizer.json"]
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(
+        artifact, files={name: facts for name, facts in manifest["files"].items() if name != "tokenizer.json"}
+    )
     with pytest.raises(ArtifactError, match=r"tokenizer\.json is not listed in its manifest"):
         ask_about_picture(artifact, "how many things are there?", place / "scene.png")
 

@@ -34,6 +34,7 @@ from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from lxmert_export.spec.signature import ANSWER_OUTPUT, TASKS, Precision, Task
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.manifests import edit_manifest
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
 from parity_tests.fixtures.stand_ins import open_with
 from parity_tests.fixtures.stress_models import outlier_model, rescale_residual_stream
@@ -220,10 +221,7 @@ def test_an_engine_is_judged_inside_its_profiles(
 def test_precision_is_counted_not_believed(exports: Exports, tmp_path: Path) -> None:
     """An fp32 graph whose manifest says fp16 is caught twice over: by our reader, and by what TensorRT parsed."""
     shutil.copytree(exports.lively("onnx", "question-answering", TINY).path, tmp_path / "lying")
-    file = tmp_path / "lying" / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["precision"] = "fp16"
-    file.write_text(json.dumps(manifest))
+    edit_manifest(tmp_path / "lying", precision="fp16")
     with pytest.raises(ConversionError, match="its manifest says fp16 weights"):
         built(tmp_path / "lying", tmp_path / "out")
     assert not (tmp_path / "out").exists()

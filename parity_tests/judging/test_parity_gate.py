@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 import lxmert_export as lx
-from lxmert_export.artifact.directory import MANIFEST_FILE, ONNX_DATA_FILE, ONNX_FILE
-from lxmert_export.files.hashing import sha256
+from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
 from parity_tests.fixtures.command import run
+from parity_tests.fixtures.manifests import list_files
 from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -88,11 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lx.export("onnx", place / "checkpoint", place / "sound")
     shutil.copytree(place / "sound", place / "faulty")
     plant_in_file(place / "sound" / ONNX_FILE, place / "faulty" / ONNX_FILE, one_weight_changed)
-    manifest = json.loads((place / "faulty" / MANIFEST_FILE).read_text())
-    for name in (ONNX_FILE, ONNX_DATA_FILE):
-        file = place / "faulty" / name
-        manifest["files"][name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    (place / "faulty" / MANIFEST_FILE).write_text(json.dumps(manifest))
+    list_files(place / "faulty", ONNX_FILE, ONNX_DATA_FILE)
     return place
 
 

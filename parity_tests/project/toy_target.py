@@ -32,6 +32,7 @@ TOY = Target(
     Runtime("toy", Part(f"{HERE}:open_toy", (RUNTIME,))),
     converter=Part(f"{HERE}:convert_to_toy", (TORCH, RUNTIME)),
     facts=Part(f"{HERE}:read_facts", (RUNTIME,)),
+    files=(FILE,),
 )
 
 

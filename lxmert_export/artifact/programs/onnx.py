@@ -1,0 +1,90 @@
+"""The operators of an ONNX file, and the other files that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.programs.reading import mapped, refuse
+from lxmert_export.files.wire_formats import fields, messages, text
+
+# A standard operator computes its outputs from its inputs and nothing else. Operators of other domains are code that a
+# runtime may or may not have, and what they do is not specified.
+DOMAINS = frozenset(("", "ai.onnx"))
+
+# Numbers of the fields in onnx.proto.
+GRAPH, FUNCTIONS, TRAINING = 7, 25, 20
+NODES, INITIALISERS, SPARSE_INITIALISERS, FUNCTION_NODES = 1, 5, 15, 7
+OPERATOR, ATTRIBUTES, DOMAIN = 4, 5, 7
+ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = (5, 10), (6, 11)
+EXTERNAL_DATA = 13
+
+
+def check_program(artifact: Artifact) -> set[str]:
+    """Returns the names of its operators.
+
+    ``ArtifactError``: the graph holds operators of other domains, or names a file that the manifest does not list.
+    """
+    file = artifact.file(ONNX_FILE)
+    operators: set[str] = set()
+    files: set[str] = set()
+    with mapped(artifact, file) as content:
+        for kind, name in _named(content):
+            (files if kind == "file" else operators).add(name)
+    foreign = {name for name in operators if name.partition("::")[0] not in DOMAINS}
+    refuse(file, "operators that it may not have", foreign)
+    if artifact.manifest.files:  # it is not being written
+        refuse(file, "weights in files that its manifest does not list", files - set(artifact.manifest.files))
+    return {name.partition("::")[2] for name in operators}
+
+
+def _named(model: memoryview) -> Iterator[tuple[str, str]]:
+    for number, value in fields(model):
+        if isinstance(value, int):
+            continue
+        if number == GRAPH:
+            yield from _of_graph(value)
+        elif number == FUNCTIONS:
+            for node in messages(value, FUNCTION_NODES):
+                yield from _of_node(node)
+        elif number == TRAINING:
+            yield "operator", "training::graph"
+
+
+def _of_graph(graph: memoryview) -> Iterator[tuple[str, str]]:
+    for number, value in fields(graph):
+        if isinstance(value, int):
+            continue
+        if number == NODES:
+            yield from _of_node(value)
+        elif number == INITIALISERS:
+            yield from _of_tensor(value)
+        elif number == SPARSE_INITIALISERS:
+            for tensor in (*messages(value, 1), *messages(value, 2)):
+                yield from _of_tensor(tensor)
+
+
+def _of_node(node: memoryview) -> Iterator[tuple[str, str]]:
+    operator = domain = ""
+    for number, value in fields(node):
+        if isinstance(value, int):
+            continue
+        if number == OPERATOR:
+            operator = text(value)
+        elif number == DOMAIN:
+            domain = text(value)
+        elif number == ATTRIBUTES:
+            for field in ATTRIBUTE_GRAPHS:
+                for graph in messages(value, field):
+                    yield from _of_graph(graph)
+            for field in ATTRIBUTE_TENSORS:
+                for tensor in messages(value, field):
+                    yield from _of_tensor(tensor)
+    yield "operator", f"{domain}::{operator}"
+
+
+def _of_tensor(tensor: memoryview) -> Iterator[tuple[str, str]]:
+    for entry in messages(tensor, EXTERNAL_DATA):
+        key, value = (next(map(text, messages(entry, number)), "") for number in (1, 2))
+        if key == "location":
+            yield "file", value

@@ -1,0 +1,77 @@
+"""Reads JSON that others wrote: bounded, each key once, finite numbers; and holds it to a schema of the package."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.files.json_schema import first_problem
+
+# A full-size artifact's manifest has 10 kB, the report of a large matrix 5 MB, the index of a sharded checkpoint 100 kB.
+LARGEST_JSON = 64_000_000
+LONGEST_INTEGER = 100  # digits; tokenizer files hold a length limit of 31
+
+
+def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
+    """Reads and parses a JSON file. ``OSError`` or ``ValueError``: it cannot be read, is larger, or is no sound JSON."""
+    return parse_json(read_text(path, largest=largest))
+
+
+def read_text(path: Path, *, largest: int = LARGEST_JSON) -> str:
+    """Reads a UTF-8 file of at most ``largest`` bytes. ``OSError`` or ``ValueError``: it cannot be read, or is larger."""
+    if (size := path.stat().st_size) > largest:
+        raise ValueError(f"has {size} bytes, more than the {largest} that such a file may have")
+    return path.read_text(encoding="utf-8")
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON. ``ValueError``: it is not JSON, repeats a key, holds NaN or too large a number, or is nested too deep."""
+    try:
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+        )
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+
+
+def check_schema(values: Any, resource: str) -> None:
+    """Holds parsed JSON to a schema of the package, such as ``parity/report.schema.json``.
+
+    ``ValueError`` names the first place that is wrong, what stands there, and what should.
+    """
+    if problem := first_problem(values, _schema(resource)):
+        raise ValueError(problem)
+
+
+@cache
+def _schema(resource: str) -> Any:
+    return json.loads(files("lxmert_export").joinpath(resource).read_text(encoding="utf-8"))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"holds the key {repeated!r} twice")
+    return found
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"holds {word}, which is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"holds a number that is too large: {digits[:20]}")
+    return value
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > LONGEST_INTEGER:
+        raise ValueError(f"holds a number of {len(digits)} digits")
+    return int(digits)

@@ -1,0 +1,28 @@
+"""Writes safetensors files whose bytes depend on their contents alone."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+    """Writes arrays by name, with metadata in the order of its keys.
+
+    safetensors itself writes the metadata of two files with the same contents in different orders.
+    """
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, dict(metadata))
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length, "the same JSON in another order has the same length"
+        file.seek(8)
+        file.write(text)

@@ -1,0 +1,111 @@
+"""Reads protocol buffers and FlatBuffers without their schemas' code: just far enough to see what a file is made of.
+
+Devices have a runtime and none of the packages that know these formats whole.
+Sources: protobuf.dev/programming-guides/encoding and flatbuffers.dev/internals.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+LONGEST_VARINT = 10  # bytes
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Yields the number and the value of every field of a protocol buffer: bytes, or a whole number.
+
+    ``ValueError``: it is none.
+    """
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, place = _varint(message, place)
+            yield number, value
+            continue
+        if kind == LENGTH:
+            length, place = _varint(message, place)
+        elif kind in (FIXED32, FIXED64):
+            length = 4 if kind == FIXED32 else 8
+        else:
+            raise ValueError(f"holds a field of the unknown kind {kind}")
+        if not number or place + length > len(message):
+            raise ValueError("is cut, or is no protocol buffer")
+        yield number, message[place : place + length]
+        place += length
+
+
+def messages(message: memoryview, *path: int) -> Iterator[memoryview]:
+    """Yields the inner messages, or strings, that the field numbers of ``path`` lead to."""
+    first, *further = path
+    for number, value in fields(message):
+        if number == first and isinstance(value, memoryview):
+            if further:
+                yield from messages(value, *further)
+            else:
+                yield value
+
+
+def text(value: memoryview) -> str:
+    """Returns a string field. ``ValueError``: it is not UTF-8."""
+    return str(value, "utf-8")
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(LONGEST_VARINT):
+        if place >= len(message):
+            break
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < 0x80:
+            return value, place
+    raise ValueError("is cut, or is no protocol buffer")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a FlatBuffer. ``ValueError`` from every method: an offset leads out of the file."""
+
+    buffer: memoryview
+    place: int
+
+    @classmethod
+    def root(cls, buffer: memoryview) -> Table:
+        """Returns the table that the file begins with."""
+        return cls(buffer, _read("<I", buffer, 0))
+
+    def field(self, number: int) -> int | None:
+        """Returns the place of a field's value; None if the field has its default."""
+        vtable = self.place - _read("<i", self.buffer, self.place)
+        entry = 4 + 2 * number
+        if entry >= _read("<H", self.buffer, vtable):
+            return None
+        offset = _read("<H", self.buffer, vtable + entry)
+        return self.place + offset if offset else None
+
+    def whole_number(self, number: int, kind: str) -> int:
+        """Returns a field that is a whole number, in ``struct``'s notation; 0 if it is left out."""
+        place = self.field(number)
+        return 0 if place is None else _read(f"<{kind}", self.buffer, place)
+
+    def tables(self, number: int) -> Iterator[Table]:
+        """Yields the tables of a field that is a vector of tables."""
+        place = self.field(number)
+        if place is None:
+            return
+        start = place + _read("<I", self.buffer, place)
+        for entry in range(_read("<I", self.buffer, start)):
+            where = start + 4 + 4 * entry
+            yield Table(self.buffer, where + _read("<I", self.buffer, where))
+
+
+def _read(kind: str, buffer: memoryview, place: int) -> int:
+    if not 0 <= place <= len(buffer) - struct.calcsize(kind):
+        raise ValueError("is cut, or is no FlatBuffer")
+    return int(struct.unpack_from(kind, buffer, place)[0])
