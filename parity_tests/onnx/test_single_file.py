@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 def test_a_single_file_passes_gate_verify_and_bundle(exports: Exports, tmp_path: Path) -> None:
     artifact = exports.lively("onnx", "question-answering", TINY, precision="fp16", single_file=True)
     two = exports.lively("onnx", "question-answering", TINY, precision="fp16")
-    assert ONNX_DATA_FILE not in artifact.manifest.files and not artifact.file(ONNX_DATA_FILE).exists()
+    assert ONNX_DATA_FILE not in artifact.manifest.files and not (artifact.path / ONNX_DATA_FILE).exists()
     assert artifact.manifest.options["single_file"] is True and artifact.manifest.parity is not None
     assert artifact.weights_size > two.weights_size == two.manifest.files[ONNX_DATA_FILE]["bytes"]
     one, other = onnx.load(artifact.file(ONNX_FILE)), onnx.load(two.file(ONNX_FILE))
