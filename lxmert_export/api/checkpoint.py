@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lxmert_export.extras import TORCH, require
 from lxmert_export.files import hub
@@ -71,7 +71,9 @@ def save_checkpoint(
     | ``original`` | airsplay/lxmert (``model_LXRT.pth``; ``BEST.pth`` with a fine-tuned head) |
     | ``tf`` | Hugging Face TensorFlow (``tf_model.h5``) |
     """
-    model.save_pretrained(directory, dialect=dialect, overwrite=overwrite)
+    from lxmert_export.model.plain_modules import unwrapped
+
+    cast("PreTrainedLxmert", unwrapped(model)).save_pretrained(directory, dialect=dialect, overwrite=overwrite)
 
 
 def convert_checkpoint(

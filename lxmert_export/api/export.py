@@ -61,7 +61,6 @@ def export(
     | ``target`` | | ``onnx``, ``tensorflow`` or ``tflite``; ``build_engine`` builds TensorRT engines |
     | ``checkpoint`` | | a file, a directory, a hub name, one of our models, or (ONNX only) your own module around one |
     | ``directory`` | | default: ``./<checkpoint>-<task>-<target>-<precision>`` |
-    | ``task`` | | see ``load_checkpoint`` |
     | ``signature`` | your own module | its inputs, passed by keyword, and its outputs, taken by name from what it returns |
     | ``config`` | your own module | its config; needed if it holds no ``LxmertModel`` |
     | ``fixed`` | | fixed sizes of some of the axes batch, text and objects, such as ``{"batch": 1}`` |
@@ -73,7 +72,7 @@ def export(
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
-    | ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
+    | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
     | ``providers`` | ONNX | execution providers of onnxruntime that run the artifact in the gate |
@@ -82,10 +81,9 @@ def export(
     ``fp32_islands="auto"`` searches for a set of nodes to keep in float32, with none to spare, so that the gate passes;
     ``"standard+"`` keeps the standard islands and only adds what the gate needs. Their names are in the manifest's options.
 
-    Errors: ``ParityError``: the gate failed; the error carries the report, and the directory is unchanged. ``ConversionError``:
-    options that do not fit together, or a model that the target cannot express. ``CheckpointError``, ``ConfigError``,
-    ``InputError``: the checkpoint, a size or the calibration inputs do not fit. ``ArtifactError``: the directory cannot be
-    written. ``MissingExtra``: a framework is not installed.
+    Errors: ``ParityError``: the gate failed; it carries the report, and the directory is unchanged. ``ConversionError``: options
+    do not fit together, or the target cannot express the model. ``CheckpointError``, ``ConfigError``, ``InputError``: checkpoint,
+    size or calibration inputs do not fit. ``ArtifactError``: the directory cannot be written. ``MissingExtra``: as named.
     """
     options = ExportOptions(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
@@ -140,5 +138,5 @@ def check_convertible(options: ExportOptions) -> None:
 def default_directory(name: str, task: str, target: str, precision: str) -> Path:
     """Returns ``./<checkpoint>-<task>-<target>-<precision>``."""
     path = Path(name)
-    stem = path.stem if path.suffix in (".pth", ".bin", ".safetensors", ".h5") else path.name
+    stem = path.stem if path.suffix in (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".h5") else path.name
     return Path(f"{stem}-{task}-{target}-{precision}")

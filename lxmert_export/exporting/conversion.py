@@ -10,6 +10,7 @@ from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.exporting.calibration import Calibration, demo_calibration, read_calibration
+from lxmert_export.exporting.given_signature import check_signature
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.exporting.refusal import check_keep_failed
@@ -49,7 +50,7 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
     """Returns the conversion of a model with these options.
 
     Raises ``InputError`` if calibration inputs are needed, and are missing or do not fit, and ``ConversionError`` for a
-    user's own module if the target does not take one.
+    user's own module if the target does not take one, or a signature that the model cannot honour.
     """
     if model.task is None and not options.row.own_modules:
         takers = ", ".join(row.name for row in TARGETS.values() if row.own_modules)
@@ -59,6 +60,8 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
         )
     check_keep_failed(options)
     signature = options.signature or signature_of(model, options)
+    if options.signature is not None:
+        check_signature(signature, model, options)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)
 

@@ -14,6 +14,7 @@ from lxmert_export.errors import ConversionError
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.lxmert import MODELS, LxmertModel
+from lxmert_export.model.plain_modules import unwrapped, why_not_plain
 from lxmert_export.model.pretrained import PreTrainedLxmert
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
@@ -57,6 +58,9 @@ def read_model(checkpoint: str | Path | nn.Module, options: ExportOptions) -> Mo
         "only for a checkpoint, not for a module in memory",
     )
     model = model_of_module(checkpoint, options.config)
+    # Other targets than ONNX are not traced: their converters copy each weight by its name.
+    if reason := why_not_plain(model.module, by_name=not options.row.own_modules):
+        raise ConversionError(f"{model.name}: {reason}")
     if options.task not in (None, model.task):
         raise ConversionError(
             f"task {options.task}: the task of {model.name} is {model.task or 'none'}; leave {option('task')} out"
@@ -102,10 +106,11 @@ def model_of_checkpoint(
 
 
 def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> ModelToExport:
-    """Describes a module in memory: one of our models, or a user's own module.
+    """Describes a module in memory: one of our models, or a user's own module; ``torch.compile`` and the like are taken off.
 
     Raises ``ConversionError`` if the module contains no ``LxmertModel`` and ``config`` is None.
     """
+    module = unwrapped(module)
     backbone = next((part for part in module.modules() if isinstance(part, LxmertModel)), None)
     if backbone is None and config is None:
         raise ConversionError(

@@ -11,8 +11,10 @@ from torch import nn
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import Checkpoint, read_checkpoint
 from lxmert_export.checkpoint.write import write_checkpoint
+from lxmert_export.errors import CheckpointError
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.outputs import ModelOutput
+from lxmert_export.model.plain_modules import why_not_plain
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE
@@ -82,6 +84,8 @@ class PreTrainedLxmert(nn.Module):
 
         ``ArtifactError``: the directory exists (unless ``overwrite``) or cannot be written.
         """
+        if reason := why_not_plain(self, by_name=True):
+            raise CheckpointError(f"{type(self).__name__} cannot be written: {reason}")
         prefix = BACKBONE if self.task == "model" else ""
         tensors = {prefix + name: tensor.detach() for name, tensor in self.state_dict().items()}
         write_checkpoint(

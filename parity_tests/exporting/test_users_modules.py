@@ -1,0 +1,141 @@
+"""Modules as users hold them: wrapped ones are unwrapped, and what cannot be read is one line that says how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+import lxmert_export as lx
+from lxmert_export.errors import CheckpointError, ConversionError
+from lxmert_export.model.lxmert import LxmertForQuestionAnswering
+from lxmert_export.model.plain_modules import unwrapped, why_not_plain
+from lxmert_export.spec.signature import Signature, TensorSpec, task_signature
+from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.onnx.test_converter import RETRIEVAL
+
+pytestmark = pytest.mark.quick
+
+
+class Compiled(nn.Module):
+    """Stands for what ``torch.compile(module)`` returns; the import behind it takes seconds."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = module
+
+
+class Packed(nn.Linear):
+    """Stands for a quantised layer: known by the package of its class."""
+
+    __module__ = "torch.ao.nn.quantized.dynamic.modules.linear"
+
+
+def model() -> Any:
+    return lively_model("question-answering", TINY)
+
+
+def on_meta() -> Any:
+    with torch.device("meta"):
+        return LxmertForQuestionAnswering(TINY)
+
+
+def pruned() -> Any:
+    made = model()
+    prune.l1_unstructured(made.lxmert.pooler, "weight", 0.3)
+    return made
+
+
+def parametrised() -> Any:
+    made = model()
+    parametrizations.weight_norm(made.lxmert.pooler)
+    return made
+
+
+def quantised() -> Any:
+    made = model()
+    made.lxmert.pooler = Packed(TINY.hidden_size, TINY.hidden_size)
+    return made
+
+
+NOT_PLAIN: dict[str, tuple[Callable[[], Any], str]] = {
+    "meta": (on_meta, r"are on the meta device and hold no values \(lxmert.embeddings.word.weight, .* assign=True"),
+    "pruned": (pruned, r"it is pruned \(lxmert.pooler\); torch.nn.utils.prune.remove makes that permanent"),
+    "quantised": (quantised, r"it is quantised \(lxmert.pooler\); give the module before that"),
+    "parametrised": (parametrised, r"it is parametrised \(lxmert.pooler\); torch.nn.utils.parametrize.remove_par"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_weights_that_cannot_be_read_are_one_line(name: str, tmp_path: Path) -> None:
+    make, said = NOT_PLAIN[name]
+    with pytest.raises(CheckpointError, match=said):
+        lx.save_checkpoint(make(), tmp_path / "out")
+    if name != "parametrised":  # which ONNX can hold: it is traced
+        with pytest.raises(ConversionError, match=said) as caught:
+            lx.export("onnx", make(), tmp_path / "out")
+        assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.tensorflow
+def test_targets_that_copy_weights_by_name_refuse_parametrised_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="it is parametrised"):
+        lx.export("tflite", parametrised(), tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+def test_plain_modules_pass() -> None:
+    assert why_not_plain(model(), by_name=True) is None
+    assert why_not_plain(parametrised()) is None
+
+
+def test_wrappers_are_taken_off(tmp_path: Path) -> None:
+    plain = model()
+    for wrapped in (Compiled(plain), nn.DataParallel(plain), nn.DataParallel(Compiled(plain))):
+        assert unwrapped(wrapped) is plain
+    artifact = lx.export("onnx", nn.DataParallel(Compiled(plain)), tmp_path / "out", parity=False)
+    assert (artifact.manifest.task, artifact.manifest.checkpoint["name"]) == (
+        "question-answering",
+        type(plain).__name__,
+    )
+    lx.save_checkpoint(Compiled(plain), tmp_path / "saved")  # type: ignore[arg-type]  # as a user would
+    assert torch.equal(lx.load_checkpoint(tmp_path / "saved").lxmert.pooler.weight, plain.lxmert.pooler.weight)
+
+
+GIVEN = task_signature(TINY, "question-answering")
+
+
+@pytest.mark.parametrize(
+    ("signature", "options", "said"),
+    [
+        (RETRIEVAL, {}, "signature: LxmertForQuestionAnswering has no input prior; it has input_ids, "),
+        (
+            Signature("question-answering", GIVEN.inputs, (TensorSpec("logits", "float32", ("batch", 2)),)),
+            {},
+            "has no output logits; it has question_answering_score",
+        ),
+        (
+            task_signature(TINY.replace(visual_feat_dim=2048), "question-answering"),
+            {},
+            r"signature: input visual_feats has the axes \['batch', 'objects', 2048\]; those of .* \['batch', 'objects', 16\]",
+        ),
+        (
+            task_signature(TINY, "question-answering", attentions=True),
+            {"attention": "operator"},
+            'attention="operator": gives no attention probabilities, which the signature names',
+        ),
+    ],
+    ids=["input", "output", "width", "attentions"],
+)  # fmt: skip
+def test_what_a_signature_asks_for_in_vain_is_named(
+    signature: Signature, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionError, match=said):
+        lx.export("onnx", model(), tmp_path / "out", signature=signature, **options)
+    assert not any(tmp_path.iterdir())
