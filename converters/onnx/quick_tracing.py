@@ -7,6 +7,7 @@ work.
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ TRANSLATED_AS_THEY_ARE = frozenset((
     operator.mul,  # of sizes
 ))  # fmt: skip
 PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
+ONE_AT_A_TIME = threading.RLock()
 Shape = Sequence[Any]  # of sizes, which may be symbols
 
 
@@ -37,7 +39,7 @@ def known_shapes() -> Iterator[None]:
 
     PyTorch finds them by taking each operator apart into its steps, and each step checks symbolic sizes: half of the time.
     """
-    with ExitStack() as told:
+    with ONE_AT_A_TIME, ExitStack() as told:  # PyTorch's tables belong to the whole process
         for kind, shape in RESULTS.items():
             told.enter_context(_told_shape(kind, shape))
         yield
