@@ -23,6 +23,7 @@ from lxmert_export.checkpoint.lxmert_inside import nested_tensors
 from lxmert_export.errors import CheckpointError, first_line, shortened
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
+from lxmert_export.files.json_files import read_json
 
 # The first of these that a directory holds is read. A `.pth` file of any name comes after them.
 PREFERRED_FILES = (
@@ -156,7 +157,7 @@ def _read_shards(index: Path) -> RawWeights:
 
 def _shard_names(index: Path) -> list[str]:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = read_json(index)["weight_map"]
         names = sorted(set(places.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: damaged index of a sharded checkpoint: {error}") from error

@@ -32,6 +32,7 @@ from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 LOGGER = logging.getLogger(__name__)
+MOST_MISSING_LAYERS = 100  # whose tensors are named one by one
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def read_checkpoint(
             raise _other_parts_error(named)
         inferred = infer_config(named, num_attention_heads)
         written = _written_config(path, num_attention_heads)
+        _check_layer_counts(written, inferred)
         config, ignored_eps = _as_computed(written or inferred, named.dialect)
         ours, unexpected = our_tensors(named, config)
         chosen = task or held_task(ours)
@@ -136,6 +138,14 @@ def read_checkpoint(
             name_or_path, ignored_eps, CONFIG_FILE, PYTORCH_EPS,
         )  # fmt: skip
     return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed, ignored_eps)
+
+
+def _check_layer_counts(written: LxmertConfig | None, inferred: LxmertConfig) -> None:
+    """``CheckpointError``: a config asks for so many layers that listing the names that are missing would fill the memory."""
+    for field in LAYER_COUNTS.values() if written else ():
+        asked, held = getattr(written, field), getattr(inferred, field)
+        if asked > held + MOST_MISSING_LAYERS:
+            raise CheckpointError(f"its {CONFIG_FILE} says {field} {asked}, and the weights hold {held}")
 
 
 def _as_computed(config: LxmertConfig, dialect: StoredDialect) -> tuple[LxmertConfig, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import cast
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.json_files import read_json
 
 DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
@@ -110,7 +110,7 @@ def _hub_name(name_or_path: str | Path) -> str:
 
 def _shards(index: Path) -> list[str]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index.name}: damaged index of a sharded checkpoint: {error}") from error
     if odd := [name for name in names if not isinstance(name, str) or Path(name).name != name]:

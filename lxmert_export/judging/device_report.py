@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.json_files import read_json
 from lxmert_export.judging.artifact import Judged, scenes_not_run
 from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording
@@ -108,7 +108,7 @@ def origin_of(path: Path, artifacts: Sequence[Artifact]) -> Artifact:
 def read_report(path: Path) -> DeviceReport:
     """Reads ``report.json``. ``ArtifactError``: the file is damaged or something else."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if not isinstance(values, dict) or values.get("format") != REPORT_FORMAT:
             raise ArtifactError(
                 f"{path}: is not a device report of this version (expected the file that build_and_verify.py writes)"

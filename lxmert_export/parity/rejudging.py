@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.json_files import read_json
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
@@ -25,7 +25,7 @@ LEAST_BASELINE = 0.5
 def read_report(path: str | Path) -> ParityReport:
     """Reads a report that ``--json`` wrote. Raises ``ArtifactError`` if the file is damaged or something else."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(Path(path))
         if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
             raise ArtifactError(f"{path}: is not a parity report of this version; write it again: parity --json {path}")
         return _report(values)

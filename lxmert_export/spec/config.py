@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert_export.errors import ConfigError
 from lxmert_export.files import hub
+from lxmert_export.files.json_files import read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,8 +133,8 @@ class LxmertConfig:
     def from_json_file(cls, path: str | Path) -> Self:
         """Reads a ``config.json``. ``ConfigError`` names the file."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            values = read_json(Path(path))
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: must be a JSON object, not {type(values).__name__}")

@@ -195,6 +195,13 @@ def test_a_config_that_contradicts_the_weights(state: dict[str, Tensor], tmp_pat
     assert "visual_embeddings.features.weight is [32, 16], the config says [32, 20]" in message
 
 
+def test_a_config_whose_layers_would_fill_the_memory(state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "model.safetensors")
+    for count in (10**6, 10**90):
+        SMALL.replace(r_layers=count).save_pretrained(tmp_path)
+        refused(tmp_path, saying=f"its config.json says r_layers {count}, and the weights hold {SMALL.r_layers}")
+
+
 def test_a_config_that_is_no_config(state: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"hidden_size": "wide"}')
