@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lxmert_export.errors import CheckpointError, ConversionError, InputError, MissingExtra, first_line
+from converters.tensorflow_model.fitting import WEIGHTS_REFUSED, refuse_weights
+from lxmert_export.errors import PACKAGE, CheckpointError, ConversionError, InputError, MissingExtra, first_line
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.model.outputs import ModelOutput
 from lxmert_export.spec.config import LxmertConfig
@@ -69,13 +70,51 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
+    def fit(
+        self, x: Any = None, y: Any = None, *arguments: Any, class_weight: Any = None, sample_weight: Any = None,
+        validation_data: Any = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Trains as Keras does. ``InputError``: weights of samples or classes, which the model's own loss does not take."""
+        refuse_weights(x, y, sample_weight, class_weight)
+        if isinstance(validation_data, tuple | list):
+            refuse_weights(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)))
+        return super().fit(
+            x, y, *arguments, class_weight=class_weight, sample_weight=sample_weight, validation_data=validation_data,
+            **options,
+        )  # fmt: skip
+
+    def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, sample_weight: Any = None, **options: Any) -> Any:
+        """Evaluates as Keras does. ``InputError``: as ``fit``."""
+        refuse_weights(x, y, sample_weight)
+        return super().evaluate(x, y, *arguments, sample_weight=sample_weight, **options)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, **options: Any
+    ) -> Any:
+        """Takes one step as Keras does. ``InputError``: as ``fit``."""
+        refuse_weights(x, y, sample_weight, class_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, **options)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **options: Any) -> Any:
+        """Evaluates one batch as Keras does. ``InputError``: as ``fit``."""
+        refuse_weights(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, **options)
+
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **options: Any) -> None:
+        """Refused: Keras' export checks nothing. ``ConversionError`` names the command that writes what it would, checked."""
+        target = {"onnx": "onnx", "litert": "tflite"}.get(format, "tensorflow")
+        raise ConversionError(
+            f"{type(self).__name__} is not exported by Keras: write a checkpoint with save_pretrained(DIRECTORY), and run "
+            f"{PACKAGE} {target} DIRECTORY -o {filepath}, which also checks the numbers"
+        )
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
         """Returns the model's own loss if labels are among the inputs, else the loss that was given to ``compile``."""
         if y_pred is not None and "loss" in y_pred:
             if sample_weight is not None:
-                raise InputError("sample weights need a loss given to compile() and labels given as y")
+                raise InputError(WEIGHTS_REFUSED.format("sample"))
             return y_pred["loss"]
         if isinstance(self.loss, Mapping) and not isinstance(y, Mapping):
             raise InputError(

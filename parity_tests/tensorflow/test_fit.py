@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,7 +12,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-from lxmert_export.errors import InputError
+from lxmert_export.errors import ConversionError, InputError
 from lxmert_export.spec.signature import Task
 from parity_tests.fixtures.keras_models import as_numpy, twin_of
 from parity_tests.fixtures.random_models import SMALL, inputs_for, lively_labels, lively_model
@@ -113,6 +115,54 @@ def test_sample_weights_weigh_keras_loss_and_no_other() -> None:
     assert weighted == pytest.approx(first / 3, rel=1e-5)  # Keras divides by the number of samples
     with pytest.raises(InputError, match="sample weights need a loss given to compile"):
         twin.evaluate({**inputs, "labels": ANSWERS}, ANSWERS, sample_weight=weights, verbose=0)
+
+
+SAMPLE, CLASS = np.array([1.0, 0.0, 0.0]), {1: 0.0, 2: 1.0, 4: 1.0}
+
+
+def triples(x: Any) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors((x, ANSWERS, SAMPLE))
+
+
+WEIGHTED: dict[str, Callable[[Any, Any], Any]] = {
+    "fit, samples": lambda twin, x: twin.fit(x, sample_weight=SAMPLE, verbose=0),
+    "fit, classes": lambda twin, x: twin.fit(x, class_weight=CLASS, verbose=0),
+    "fit, classes of a dataset": lambda twin, x: twin.fit(
+        tf.data.Dataset.from_tensors(x), class_weight=CLASS, verbose=0
+    ),
+    "fit, validation": lambda twin, x: twin.fit(x, validation_data=(x, None, SAMPLE), verbose=0),
+    "evaluate": lambda twin, x: twin.evaluate(x, sample_weight=SAMPLE, verbose=0),
+    "train_on_batch, samples": lambda twin, x: twin.train_on_batch(x, sample_weight=SAMPLE),
+    "train_on_batch, classes": lambda twin, x: twin.train_on_batch(x, class_weight=CLASS),
+    "test_on_batch": lambda twin, x: twin.test_on_batch(x, sample_weight=SAMPLE),
+    "a dataset's triples": lambda twin, x: twin.fit(triples(x), shuffle=False, verbose=0),
+}
+
+
+def test_weights_beside_labels_among_the_inputs_are_refused_everywhere() -> None:
+    """Keras drops sample weights without y in silence, and fails over class weights with a traceback of its own."""
+    twin = compiled("question-answering", run_eagerly=True)
+    for name, call in WEIGHTED.items():
+        with pytest.raises(InputError, match="^(sample|class) weights need a loss given to compile"):
+            call(twin, with_labels("question-answering"))
+            pytest.fail(name)
+
+
+def test_class_weights_weigh_keras_loss() -> None:
+    twin, inputs = compiled("question-answering", loss=answer_loss(), run_eagerly=True), with_labels("model")
+    losses = twin.fit(inputs, ANSWERS, class_weight={**dict.fromkeys(range(5), 0.0), 1: 1.0}, verbose=0).history["loss"]
+    twin = compiled("question-answering", loss=answer_loss(), run_eagerly=True)
+    assert losses == pytest.approx([twin.evaluate(inputs, ANSWERS, sample_weight=SAMPLE, verbose=0)], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"), [("tf_saved_model", "tensorflow"), ("onnx", "onnx"), ("litert", "tflite")]
+)
+def test_keras_export_names_the_command_that_checks(kind: str, command: str, tmp_path: Path) -> None:
+    twin = twin_of(lively_model("question-answering", TINY), "float32")
+    with pytest.raises(ConversionError, match=rf"lxmert-export {command} DIRECTORY -o {tmp_path / 'out'}"):
+        twin.export(tmp_path / "out", format=kind)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("return_dict", [True, False])
