@@ -27,7 +27,7 @@ from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
-from lxmert_export.spec.config import CONFIG_FILE, PYTORCH_EPS, LxmertConfig
+from lxmert_export.spec.config import CONFIG_FILE, LAYER_COUNTS, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
