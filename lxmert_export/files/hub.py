@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
+
+LOGGER = logging.getLogger(__name__)
 
 DEMO = "demo"
 DEMO_DIRECTORY = Path(__file__).parent.parent / "demo"
@@ -28,6 +34,7 @@ WEIGHT_FILES = (
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILE_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".h5", ".json")
+LONGEST_ATTEMPT = 2.5  # seconds to connect to the hub; tried at most twice for a checkpoint
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -164,10 +171,18 @@ def _download(repository: str, filename: str, revision: str | None) -> Path:
     """Returns a file in huggingface_hub's cache. A file that was not there is downloaded, and its hash is checked."""
     # Imported here, because the import takes half a second and most commands never reach the hub.
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
     with _errors_in_one_line(repository, filename, revision):
-        known = isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
-        path = Path(hf_hub_download(repository, filename, revision=revision))
+        cached = try_to_load_from_cache(repository, filename, revision=revision)
+        known = isinstance(cached, str)
+        is_settled = isinstance(cached, str) and Path(cached).parent.name == revision  # a commit: the hub is not asked
+        offline = not is_settled and not _is_reachable()
+        path = Path(hf_hub_download(repository, filename, revision=revision, local_files_only=offline))
+        if offline and not HF_HUB_OFFLINE:
+            LOGGER.warning(
+                "%s: the hub cannot be reached; commit %s in the cache is used", repository, path.parent.name
+            )
         if not known:
             try:
                 _check_hash(repository, filename, path)
@@ -176,6 +191,23 @@ def _download(repository: str, filename: str, revision: str | None) -> Path:
                 path.unlink(missing_ok=True)
                 raise
     return path
+
+
+def _is_reachable() -> bool:
+    """Whether the hub, or a proxy, can be tried. huggingface_hub itself tries for half a minute, and prints each try."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    address = urlsplit(ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=LONGEST_ATTEMPT):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -122,6 +122,18 @@ def test_repository_without_weights(hub: Hub, tmp_path: Path) -> None:
     assert "no weights" in error_of(locate(hub, tmp_path))
 
 
+def test_a_hub_that_cannot_be_reached_is_tried_once_and_quietly(hub: Hub, tmp_path: Path) -> None:
+    gone = {"HF_ENDPOINT": "http://127.0.0.1:1"}
+    said = error_of(locate(hub, tmp_path, **gone))
+    assert "it is not in the cache, and the hub cannot be reached" in said and "Retrying" not in said
+    first = locate(hub, tmp_path)
+    again = locate(hub, tmp_path, **gone)
+    assert again.stdout == first.stdout, again.stderr
+    commit = Path(first.stdout.split()[-1]).name
+    assert f"the hub cannot be reached; commit {commit} in the cache is used" in again.stderr
+    assert "Retrying" not in again.stderr
+
+
 def test_offline_and_not_cached(hub: Hub, tmp_path: Path) -> None:
     assert "not in the cache" in error_of(locate(hub, tmp_path, HF_HUB_OFFLINE="1"))
 
