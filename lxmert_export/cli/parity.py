@@ -114,8 +114,8 @@ def verify(
 ) -> None:
     """Check an artifact's hashes, and run its golden inputs again.
 
-    The outputs are compared with the float64 outputs in the golden file. Needs no PyTorch and no checkpoint. Does not run the
-    laws: `lxmert-export parity` does.
+    The outputs are compared with the float64 outputs in the golden file. Needs no PyTorch and no checkpoint. Runs a slice of
+    the laws; `lxmert-export parity` runs all of them.
     """
     from lxmert_export.api import parity as parity_api
     from lxmert_export.runners.onnx.providers import CPU

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +12,25 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions
 from lxmert_export.demo.words import is_demo_world
-from lxmert_export.judging.by_laws import judge_laws, law_not_run
+from lxmert_export.judging.by_laws import Ran, judge_again, judge_laws, law_not_run
 from lxmert_export.judging.held_out import HeldOut, held_out_of
 from lxmert_export.judging.own_inputs import decide_by_labels
 from lxmert_export.parity.cells import Cell, Floors, judge
 from lxmert_export.parity.decisions import SCENES, Decisions, decide
+from lxmert_export.parity.law_slice import TOGETHER
+from lxmert_export.parity.laws import NotRun
 from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, record
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.progress import Progress, counted, silent
+from lxmert_export.runners.onnx.providers import settings_of
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import SampleInputs
 from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 
+Laws = Literal["all", "slice", "none"]
 PLAIN = "plain"  # the family without masks and without a second token type
 
 
@@ -64,7 +69,7 @@ class JudgingRequest:
 
     golden     outputs are compared only at the sampled positions of this golden file
     emulate    False: half precision is not emulated if the artifact can be run otherwise
-    laws       True: the artifact is also judged by the laws
+    laws       ``all`` of them, a ``slice`` in few calls (all, if the slice fails), or ``none``
     """
 
     artifact: Artifact
@@ -74,7 +79,7 @@ class JudgingRequest:
     providers: Sequence[str]
     golden: Golden | None = None
     emulate: bool = True
-    laws: bool = False
+    laws: Laws = "none"
 
     def run(self, progress: Progress = silent) -> Judged:
         """Judges the artifact in this process."""
@@ -89,6 +94,8 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
     artifact, samples = request.artifact, request.samples
     cells: list[Cell] = []
     decisions: list[Decisions] = []
+    law_cells: list[Cell] = []
+    laws_not_run: list[NotRun] = []
     signature = artifact.manifest.signature
     recording: Recording = {}
     held_out = held_out_of(artifact)
@@ -103,6 +110,10 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
             recording = record(runner.run_in_pieces, samples, signature, advance=advance)
             answers = asked.ask(runner.run_in_pieces, signature, advance) if asked else None
             signature_cells = _judge_other_signatures(artifact, runner, samples, recording)
+            ran = Ran(artifact, runner, arithmetic, samples, recording, request.floors)
+            sliced, missing = judge_again(ran, laws=request.laws == "slice")
+            law_cells += sliced
+            laws_not_run += missing
         cells += _judge_recording(request, recording, samples, arithmetic)
         decisions += decide_by_labels(artifact.name, arithmetic, recording, request.reference, request.floors, samples,
                                       precision=artifact.manifest.precision)  # fmt: skip
@@ -111,11 +122,15 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
             cells += answer_cells
             decisions.append(decided)
         cells += signature_cells
-    law_cells, laws_not_run = judge_laws(artifact, request.providers, progress) if request.laws else ([], [])
+    broken = any(cell.status == "FAIL" and TOGETHER in cell.against for cell in law_cells)
+    if request.laws == "all" or broken:
+        every = judge_laws(artifact, request.providers, progress)
+        law_cells, laws_not_run = [*law_cells, *every[0]], every[1]
     scenes = scenes_not_run(artifact) if asked is None else ()
     return Judged(
-        artifact_facts(artifact), signature, samples, [*cells, *law_cells], recording, request.floors, decisions,
-        (*samples.not_run, *scenes), artifact.is_calibrated, tuple(law_not_run(artifact.name, law) for law in laws_not_run),
+        artifact_facts(artifact, request.providers), signature, samples, [*cells, *law_cells], recording, request.floors,
+        decisions, (*samples.not_run, *scenes), artifact.is_calibrated,
+        tuple(law_not_run(artifact.name, law) for law in laws_not_run),
     )  # fmt: skip
 
 
@@ -133,8 +148,8 @@ def _judge_recording(
     )  # fmt: skip
 
 
-def artifact_facts(artifact: Artifact) -> RunnerFacts:
-    """Returns an artifact's row in a report, from its manifest."""
+def artifact_facts(artifact: Artifact, providers: Sequence[str] = ()) -> RunnerFacts:
+    """Returns an artifact's row in a report, from its manifest and the providers that run it."""
     manifest = artifact.manifest
     return RunnerFacts(
         artifact.name,
@@ -144,6 +159,7 @@ def artifact_facts(artifact: Artifact) -> RunnerFacts:
         bytes=sum(facts["bytes"] for facts in manifest.files.values()),
         source=manifest.checkpoint,
         tools=manifest.tools,
+        settings=settings_of(providers) if artifact.target.runtime.providers else (),
     )
 
 

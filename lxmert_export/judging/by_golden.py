@@ -9,7 +9,7 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions, golden_of, is_whole
 from lxmert_export.artifact.precision import check_manifest_precision
 from lxmert_export.errors import ArtifactError
-from lxmert_export.judging.artifact import Judged, JudgingRequest
+from lxmert_export.judging.artifact import Judged, JudgingRequest, Laws
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import judge_each, report_on, same_inputs
 from lxmert_export.option_names import option
@@ -30,7 +30,7 @@ def check_against_golden(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
-    laws: bool = False,
+    laws: Laws = "none",
     time_limit: float | None = None,
     devices: Sequence[Judged] = (),
 ) -> ParityReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,15 @@ from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden
 from lxmert_export.parity.cells import Cell, Floors
 from lxmert_export.parity.law_scores import DRAWS, Examined, judge_trial, law_floors
+from lxmert_export.parity.law_slice import TOGETHER, repeated_cells, slice_subject, sliced_cells
 from lxmert_export.parity.laws import THREADS, NotRun, Subject, Trial, draw_subject, make_trials, on_threads
-from lxmert_export.parity.recording import Arithmetic, Run
+from lxmert_export.parity.recording import Arithmetic, Recording, Run
 from lxmert_export.parity.report import LawNotRun
 from lxmert_export.progress import Progress, counted, silent
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
+from lxmert_export.spec.sample_inputs import SampleInputs
 from lxmert_export.spec.signature import TASKS
 
 THREAD_COUNTS = (1, 4)  # tried besides the runtime's default
@@ -60,6 +63,43 @@ def judge_laws(
         reason = f"the number of threads cannot be set for target {manifest.target!r}"
         not_run.append(NotRun(THREADS, ALL, reason))
     return cells, not_run
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An artifact that is open in one arithmetic, and what it computed on sample inputs."""
+
+    artifact: Artifact
+    runner: Runner
+    arithmetic: Arithmetic
+    samples: SampleInputs
+    recording: Recording
+    floors: Floors
+
+
+def judge_again(ran: Ran, *, laws: bool) -> tuple[list[Cell], list[NotRun]]:
+    """Runs a batch again, which must give the same, and, with ``laws``, the slice of the laws on an open runner.
+
+    A CPU that computes half precision in float32 shows nothing about it.
+    """
+    artifact, run = ran.artifact, ran.runner.run_in_pieces
+    if ran.arithmetic == "cpu-fp32-arithmetic" or not ran.recording:
+        return [], []
+    cells = repeated_cells(artifact.name, ran.arithmetic, run, ran.samples, ran.recording, ran.floors)
+    if not laws:
+        return cells, []
+    reason = _why_no_laws(artifact)
+    subject = None if reason else slice_subject(artifact.manifest.signature, artifact.manifest.config, ran.samples)
+    if subject is None:
+        return cells, [NotRun(TOGETHER, ALL, reason or "none of the families of inputs that they vary was run")]
+    precision = _precision(artifact)
+    outputs = {output: chunks[0] for (family, output), chunks in ran.recording.items() if family == subject.family}
+    sliced, not_run = sliced_cells(
+        artifact.name, ran.arithmetic, run, subject, outputs,
+        ran.floors if precision == artifact.manifest.precision else None, precision,
+        lambda call: ran.runner.pieces({name: array.shape for name, array in call.items()}) is not None,
+    )  # fmt: skip
+    return [*cells, *sliced], not_run
 
 
 def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:

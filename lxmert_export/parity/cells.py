@@ -19,11 +19,12 @@ from lxmert_export.parity.scores import (
     Errors,
     Floor,
     errors,
+    largest_share,
     pair_score,
     score_of,
     without_ties,
 )
-from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS, SampleInputs
 from lxmert_export.spec.signature import CHOICE_OUTPUTS, Signature, TensorSpec
 
 REFERENCE = "float64"
@@ -85,7 +86,7 @@ def judge(
     for (family, output), whole in reference.items():
         computed = recording.get((family, output))
         floor = floors[family, output]
-        reason = _structural_fault(computed, whole, specs[output]) or _unusable(floor)
+        reason = _structural_fault(computed, whole, specs[output]) or _unusable(floor, precision, family)
         found = figures = score = None
         wanted: Chunks = ()
         got: Chunks = ()
@@ -156,7 +157,7 @@ def judge_pair(
         floor = both[0] or both[1]
         found = score = figures = None
         if reason is None:
-            reason = _unusable(both[0]) or _unusable(both[1])
+            reason = _unusable(both[0], precisions[0], family) or _unusable(both[1], precisions[1], family)
         if reason is None and both[0] and both[1]:
             floor = joint_floor(both[0], both[1])
             left, right = without_ties(one[key], floor), without_ties(other[key], floor)
@@ -191,11 +192,18 @@ def _inexact(wanted: Chunks, got: Chunks, floor: Floor) -> str | None:
     return f"{wrong} of {compared} integers differ that are not near a tie" if wrong else None
 
 
-def _unusable(floor: Floor | None) -> str | None:
-    """Returns why a floor cannot be used, or None: it is missing, or so large (infinite) that any error would pass."""
+def _unusable(floor: Floor | None, precision: str, family: str) -> str | None:
+    """Returns why a floor cannot be used, or None: it is missing, or so large that errors of any size would pass."""
     if floor is None:
         return "no floor is known for this output"
-    return None if np.isfinite(floor.rms) else "its noise floor is not finite"
+    if not np.isfinite(floor.rms):
+        return "its noise floor is not finite"
+    # Inputs that are not drawn, such as a user's own, may hold rows that are masked as a whole.
+    limit = largest_share(precision, masked_rows=family not in FAMILY_KINDS or FAMILY_KINDS[family].masked_row)
+    if not floor.reference_rms or floor.rms <= limit * floor.reference_rms:
+        return None
+    share = floor.rms / floor.reference_rms
+    return f"its noise floor is {share:.2%} of the output, above {limit:.2%}: so much noise hides every fault"
 
 
 def _structural_fault(got: list[Any] | None, wanted: list[Any], spec: TensorSpec) -> str | None:

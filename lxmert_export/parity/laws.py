@@ -134,11 +134,11 @@ def draw_subject(signature: Signature, config: LxmertConfig, *, seed: int = 0) -
         bases={BASE: draw(FAMILY_KINDS[family], 0), UNMASKED: draw(everything, 1)},
         other=draw(everything, 2),
         family=family,
-        axes=_named_axes(signature, config),
+        axes=named_axes(signature, config),
     )
 
 
-def _named_axes(signature: Signature, config: LxmertConfig) -> dict[str, Axes]:
+def named_axes(signature: Signature, config: LxmertConfig) -> dict[str, Axes]:
     """Returns the axes of every input and output by name. A fixed axis, a number in the signature, gets its name in the task."""
     axes = {spec.name: spec.axes for spec in signature}
     task = next((task for task in TASKS if task == signature.task), None)

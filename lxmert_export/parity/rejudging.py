@@ -14,12 +14,14 @@ from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
+from lxmert_export.parity.laws import DETERMINISM
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
 # Scores of one artifact vary a little between machines, and scores below one floor do not tell artifacts apart. A regression is
 # a score above BASELINE_MARGIN x the baseline's; baselines below LEAST_BASELINE count as LEAST_BASELINE.
 BASELINE_MARGIN = 1.5
 LEAST_BASELINE = 0.5
+DETERMINED = f"law: {DETERMINISM}"
 
 
 def read_report(path: str | Path) -> ParityReport:
@@ -39,13 +41,14 @@ def read_report(path: str | Path) -> ParityReport:
 def judge_again(report: ParityReport, threshold: float | None, pair_threshold: float | None) -> ParityReport:
     """Returns the same measurements judged under other thresholds; nothing is run.
 
-    ``pair_threshold`` is for pairs and laws, ``threshold`` for all other cells; None keeps the threshold of each cell. A cell
-    that failed for another reason than its score still fails. Decisions do not change: their margins belong to the run.
+    ``pair_threshold`` is for pairs and laws, ``threshold`` for all other cells; None keeps the threshold of each cell, and so
+    does determinism. A cell that failed for another reason than its score still fails. Decisions do not change: their margins
+    belong to the run.
     """
 
     def again(cell: Cell) -> Cell:
         limit = pair_threshold if cell.kind in ("pair", "law") else threshold
-        if limit is None:
+        if limit is None or cell.against == DETERMINED:
             return cell
         if cell.reason is not None or cell.score is None:
             return replace(cell, threshold=limit)
@@ -101,7 +104,7 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
         vouched=tuple(values["vouched"]),
         decisions=tuple(map(_decisions, values["decisions"])),
         not_run={runner: tuple(families) for runner, families in values["not_run"].items()},
-        runners=tuple(_without(RunnerFacts, facts, "status") for facts in values["runners"]),
+        runners=tuple(map(_runner, values["runners"])),
         laws_not_run=tuple(LawNotRun(**law) for law in values["laws_not_run"]),
         required=tuple(values["required"]),
         regressions=tuple(values["regressions"]),
@@ -110,8 +113,9 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
     )
 
 
-def _without(kind: type[RunnerFacts], values: Mapping[str, Any], derived: str) -> RunnerFacts:
-    return kind(**{name: value for name, value in values.items() if name != derived})
+def _runner(values: Mapping[str, Any]) -> RunnerFacts:
+    facts = {name: value for name, value in values.items() if name != "status"}  # which is derived
+    return RunnerFacts(**{**facts, "settings": tuple(values.get("settings", ()))})
 
 
 def _cell(values: Mapping[str, Any]) -> Cell:

@@ -25,6 +25,7 @@ class RunnerFacts:
     bytes         the size of all its files
     source        the checkpoint that it was made from
     tools         the versions of the tools that made it
+    settings      what its runtime was told that changes its arithmetic (``TF32 off``)
     """
 
     name: str
@@ -36,6 +37,7 @@ class RunnerFacts:
     bytes: int | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

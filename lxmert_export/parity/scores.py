@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7, "int8": 2.0**-7}
 # A floor is at least this many eps x the reference's RMS. Otherwise an output that happens to be exact would allow no error.
 LEAST_FLOOR = 4.0
+# A floor of a larger share of the reference's RMS proves nothing: noise of that size hides every fault. The shares of correct
+# checkpoints are in benchmarks/floor_shares.md; noise of 1e-3 of an output must not pass as a floor of fp32.
+LARGEST_SHARE = {"fp64": 1e-4, "fp32": 1e-4, "fp16": 0.25, "bf16": 0.5, "int8": float("inf")}
+# Where all words or objects of a row may be masked, fp32's floor is a thousand times as large: float32 has steps of 2^-10 near
+# -10000, which is added to each score.
+LARGEST_MASKED_SHARE = 5e-3
 # A score above these fails. `make study` (benchmarks/study.md) measured 3,050 random correct checkpoints: no score was above 7
 # (TFLite fp16; 2.7 elsewhere, int8 aside). Every planted fault of 20 floors or more was caught.
 THRESHOLD = 8.0
@@ -119,6 +125,12 @@ def rms(chunks: Chunks) -> float:
     """Returns the root mean square over all batches."""
     total = sum(float(np.square(chunk.astype(np.float64)).sum()) for chunk in chunks)
     return float(np.sqrt(total / max(sum(chunk.size for chunk in chunks), 1)))
+
+
+def largest_share(precision: str, *, masked_rows: bool) -> float:
+    """Returns the largest share of the reference's RMS that a floor may be. ``masked_rows``: rows may be masked as a whole."""
+    limit = LARGEST_SHARE[precision]
+    return max(limit, LARGEST_MASKED_SHARE) if masked_rows else limit
 
 
 def score_of(error_rms: float, floor_rms: float) -> float:

@@ -10,7 +10,7 @@ from torch import nn
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.extras import require
-from lxmert_export.judging.artifact import Judged, record_runner
+from lxmert_export.judging.artifact import Judged, Laws, record_runner
 from lxmert_export.judging.own_inputs import OwnInputs, decide_by_labels, with_own_inputs
 from lxmert_export.judging.pairs import NAMED_RUNNERS, TRANSFORMERS, judge_each, report_on
 from lxmert_export.parity.cells import Floors, judge
@@ -59,7 +59,7 @@ def check_against_module(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
-    laws: bool = False,
+    laws: Laws = "none",
     time_limit: float | None = None,
 ) -> ParityReport:
     """Judges runners of one task by a module in float64, and every pair of runners against each other."""

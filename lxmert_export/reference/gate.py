@@ -13,7 +13,7 @@ from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden, write_golden
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import ArtifactError
-from lxmert_export.judging.artifact import Judged, JudgingRequest
+from lxmert_export.judging.artifact import Judged, JudgingRequest, Laws
 from lxmert_export.judging.held_out import HeldOut
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import report_on
@@ -43,7 +43,7 @@ def pass_gate(
     """
     samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
     yardstick = Yardstick(module, artifact.manifest.config, progress)
-    judged = judge_by(yardstick, artifact, samples, providers, progress)
+    judged = judge_by(yardstick, artifact, samples, providers, progress, laws="slice")
     reference = yardstick.reference(artifact.manifest.signature, samples)
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
     return report_on([judged])
@@ -68,7 +68,7 @@ def judge_by(
     providers: Sequence[str],
     progress: Progress = silent,
     *,
-    laws: bool = False,
+    laws: Laws = "none",
     time_limit: float | None = None,
 ) -> Judged:
     """Judges one artifact by a module, after a check that its files have the precision that its manifest says."""

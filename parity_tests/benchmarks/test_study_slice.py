@@ -11,13 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.floor_shares import Shares, measure
 from benchmarks.study.__main__ import one_line_each
 from benchmarks.study.curve import curves
 from benchmarks.study.judging import INT8, SUBJECTS, Checkpoint, ExportedFile, Subject, export_all, worst_of
 from benchmarks.study.page import page
 from benchmarks.study.results import DETECTABLE, KEPT, fails, read_rows, summarise, upper_bound
 from benchmarks.study.trials import Log, correct_trial, faulty_run, int8_trial, swap_differences, weight_fault_trial
-from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD
+from lxmert_export.parity.scores import PAIR_THRESHOLD, THRESHOLD, largest_share
 from parity_tests.faults.graph_faults import GRAPH_FAULTS
 from parity_tests.faults.weight_faults import FAULTS
 from parity_tests.fixtures.architectures import ARCHITECTURES, drawn_state
@@ -159,3 +160,20 @@ def test_a_checkpoint_is_the_same_for_the_same_seed() -> None:
     narrow = replace(ARCHITECTURE, trials=1)
     one, other = drawn_state(narrow, 3), drawn_state(narrow, 3)
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_floors_of_correct_checkpoints_are_small_shares_and_those_with_noise_are_not() -> None:
+    without_biases = next(architecture for architecture in ARCHITECTURES if not architecture.biases)
+    assert {float(t.abs().max()) for name, t in drawn_state(without_biases, 1).items() if name.endswith(".bias")} == {
+        0.0
+    }
+    found: Shares = {}
+    noisy: Shares = {}
+    measure(without_biases, 1, found, noisy)
+    assert {precision for precision, _ in found} == {"fp32", "fp16", "bf16", "fp16 weights"}
+    for (precision, family), (share,) in found.items():
+        limit = largest_share(precision.split()[0], masked_rows=family == "masked-row")
+        assert share < limit / 3, (precision, family)
+    assert min(share for (_, family), (share,) in noisy.items() if family != "masked-row") > largest_share(
+        "fp32", masked_rows=False
+    )

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import lxmert_export as lx
 from lxmert_export.api.checkpoint import convert_checkpoint, load_checkpoint, save_checkpoint
+from lxmert_export.artifact.manifest import sealed
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.errors import CheckpointError
 from lxmert_export.spec.config import LxmertConfig
@@ -121,5 +122,7 @@ def test_converting_to_what_computes_something_else_names_both_results(tmp_path:
 def test_an_artifact_of_another_eps_verifies_by_its_own_golden_file(exports: Exports, tmp_path: Path) -> None:
     copied = shutil.copytree(exports.lively("onnx", "question-answering", TINY).path, tmp_path / "older")
     manifest = copied / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"layer_norm_eps": 1e-12', '"layer_norm_eps": 0.01'))
+    values = json.loads(manifest.read_text())
+    values["config"]["layer_norm_eps"] = EPS
+    manifest.write_text(sealed(values), encoding="utf-8")
     assert lx.open_artifact(copied).manifest.config.layer_norm_eps == EPS and lx.verify(copied).passed

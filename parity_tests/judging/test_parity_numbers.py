@@ -40,7 +40,7 @@ pytestmark = pytest.mark.quick
 SIGNATURE = Signature("custom", (), (TensorSpec("out", "float32", ("batch", 4)),))
 NO_SAMPLES = SampleInputs((Family("plain", ()),), ())
 MIXED = ("fp32", "fp16")
-FLOORS = {("plain", "out"): Floor(rms=0.1, reference_rms=1.0, samples=16, values=64)}
+FLOORS = {("plain", "out"): Floor(rms=0.1, reference_rms=1000.0, samples=16, values=64)}
 
 
 def chunks(shift: float, rows: int = 16) -> list[np.ndarray]:
@@ -176,7 +176,7 @@ def test_choices_of_int8_are_not_counted_over_a_family_of_another_shape() -> Non
 
 
 def test_pairs_need_no_reference() -> None:
-    other = {("plain", "out"): Floor(rms=0.2, reference_rms=1.0, samples=16, values=64)}
+    other = {("plain", "out"): Floor(rms=0.2, reference_rms=1000.0, samples=16, values=64)}
     one, two = {("plain", "out"): chunks(0)}, {("plain", "out"): chunks(0.5)}
     (cell,) = judge_pair(("a", "b"), (one, two), (FLOORS, other), MIXED)
     assert cell.score == pytest.approx(0.5 / np.hypot(0.1, 0.2), rel=1e-5)
@@ -300,3 +300,25 @@ def test_recording_keeps_what_is_pooled() -> None:
     assert sum(len(chunk) for chunk in recording["plain", "cross_relationship_score"]) == 128
     assert sum(len(chunk) for chunk in recording["plain", "prediction_logits"]) == 16
     assert sum(calls) == 128 * len(FAMILY_KINDS)
+
+
+@pytest.mark.parametrize(
+    ("family", "precision", "share", "passes"),
+    [
+        ("plain", "fp32", 2e-6, True),  # as of correct checkpoints: benchmarks/floor_shares.md
+        ("plain", "fp32", 1e-3, False),  # as of a module that adds noise of 0.1 % in eval mode
+        ("masked-row", "fp32", 3e-4, True),
+        ("own", "fp32", 3e-4, True),  # a user's rows may be masked as a whole
+        ("own", "fp32", 1e-2, False),
+        ("plain", "fp16", 5e-3, True),
+        ("plain", "fp16", 0.3, False),
+        ("plain", "bf16", 0.04, True),
+    ],
+)
+def test_a_floor_of_too_large_a_share_is_no_proof(family: str, precision: str, share: float, passes: bool) -> None:
+    recording: Recording = {(family, "out"): chunks(0)}
+    floors = {(family, "out"): Floor(rms=share, reference_rms=1.0, samples=16, values=64)}
+    (cell,) = judge("x", recording, recording, floors, SIGNATURE, "native", precision=precision)
+    pairs = judge_pair(("x", "y"), (recording, recording), (floors, floors), (precision, precision))
+    assert [found.status for found in (cell, *pairs)] == ["pass" if passes else "FAIL"] * 2
+    assert passes or "so much noise hides every fault" in (cell.reason or "")

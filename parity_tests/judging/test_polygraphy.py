@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,42 @@ def test_an_artifact_is_a_runner_of_polygraphys(place: Path, graph: str, agrees:
     assert bool(compared) is agrees
     with ours, pytest.raises(lx.InputError):
         ours.infer({**batches[0], "input_ids": batches[0]["input_ids"] + CONFIG.vocab_size})
+
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_docs_runs_with_its_data_loader(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_polygraphy()
+    page = Path(__file__).parents[2] / "docs" / "polygraphy.md"
+    loader, example = BLOCK.findall(page.read_text(encoding="utf-8"))
+    (place / "real_inputs.py").write_text(loader)
+    for name in ("fp32", "saved"):
+        (place / name).symlink_to(place / "artifact")
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    exec(compile(example, str(page), "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "True"
+
+
+def test_polygraphys_own_inputs_are_refused(place: Path) -> None:
+    """Their masks hold fractions."""
+    prepare_polygraphy()
+    from polygraphy.common import TensorMetadata
+    from polygraphy.comparator import Comparator, DataLoader
+
+    from lxmert_export.runners.polygraphy_runner import ArtifactRunner
+
+    shapes = {"input_ids": (1, 4), "visual_feats": (1, 3, 16), "visual_pos": (1, 3, 4)}
+    masks = {"attention_mask": (1, 4), "token_type_ids": (1, 4), "visual_attention_mask": (1, 3)}
+    specs = {**shapes, **masks}
+    whole = {"input_ids", "attention_mask", "token_type_ids"}
+    ranges = dict.fromkeys(specs, (0, 1))
+    metadata = TensorMetadata()
+    for name, shape in specs.items():
+        metadata.add(name, dtype=np.int64 if name in whole else np.float32, shape=shape)
+    drawn = DataLoader(input_metadata=metadata, val_range=ranges, iterations=1)
+    with pytest.raises(lx.InputError, match="visual_attention_mask holds 0.*; a mask holds 1 for what is seen"):
+        Comparator.run([ArtifactRunner(place / "artifact", name="ours")], data_loader=drawn)

@@ -17,11 +17,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+import lxmert_export as lx
 from lxmert_export.api.artifact import load_artifact
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.reference.torch_runner import TorchRunner
-from lxmert_export.runners.onnx import emulator
+from lxmert_export.runners.onnx import emulator, session
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import Runner
@@ -195,6 +196,17 @@ def test_cuda_is_told_not_to_compute_float32_in_tf32(exports: Exports, monkeypat
     with pytest.raises(ArtifactError, match="could not start"):
         load_artifact(artifact.path, providers=["CUDAExecutionProvider", CPU])
     assert asked == [[("CUDAExecutionProvider", {"use_tf32": "0"}), (CPU, {})]]
+
+
+def test_reports_say_that_tf32_is_off(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = written("onnx", exports)
+    monkeypatch.setattr(session, "check_providers", lambda providers: None)
+    opened = session.open_session
+    monkeypatch.setattr(session, "open_session", lambda path, providers, *others: opened(path, (CPU,), *others))
+    report = lx.verify(artifact.path, providers=["CUDAExecutionProvider", CPU])
+    assert report.runners[0].settings == ("TF32 off (CUDAExecutionProvider)",)
+    assert report.notes == ("out: TF32 off (CUDAExecutionProvider)",)
+    assert lx.verify(artifact.path).notes == ()
 
 
 class FellBack:

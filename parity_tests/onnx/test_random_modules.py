@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lxmert_export as lx
+from converters.to_onnx import _remove_dropout
 from lxmert_export.errors import ConversionError
 from lxmert_export.reference.determinism import check_deterministic
 from lxmert_export.spec.inputs import InputLimits
@@ -60,6 +61,20 @@ def test_no_export_holds_a_random_operator(module: Any, operator: str, parity: b
     with pytest.raises(ConversionError, match=f"its graph holds {operator}"):
         lx.export("onnx", module().eval(), tmp_path / "out", signature=RETRIEVAL, parity=parity)
     assert not any(tmp_path.iterdir())
+
+
+class AlwaysDropout(nn.Dropout):
+    """Dropout in eval mode too, as for estimates of uncertainty."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.dropout(input, self.p, training=True)
+
+
+def test_dropout_that_is_not_off_in_eval_mode_is_not_taken_out_of_the_graph() -> None:
+    module = nn.Sequential(nn.Dropout(0.5), AlwaysDropout(0.5), nn.Sequential(nn.Dropout(0.5))).eval()
+    module[2][0].train()
+    _remove_dropout(module)
+    assert [type(part) for part in (module[0], module[1], module[2][0])] == [nn.Identity, AlwaysDropout, nn.Dropout]
 
 
 def test_dropout_that_is_off_in_eval_mode_is_no_fault(tmp_path: Path) -> None:

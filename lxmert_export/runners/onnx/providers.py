@@ -13,6 +13,11 @@ HALF_PRECISION = frozenset(
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
+def settings_of(providers: Sequence[str]) -> tuple[str, ...]:
+    """Returns, in words for a report, what the providers are told that changes their arithmetic."""
+    return tuple(f"TF32 off ({name})" for name in providers if PROVIDER_OPTIONS.get(name, {}).get("use_tf32") == "0")
+
+
 def computes_in(precision: str, providers: Sequence[str]) -> bool:
     """Returns whether the first provider computes a graph of this precision in this precision."""
     return precision == "fp32" or providers[0] in HALF_PRECISION
