@@ -107,7 +107,7 @@ def build_engine(
     if directory is not None:
         _check_output(source, Path(directory), bundle, overwrite)
     origin = given or _plan_graph(source, asked, device)
-    final = Path(directory or _default_directory(origin, device.precision, bundle))
+    final = Path(_default_directory(origin, device.precision, bundle) if directory is None else directory)
     _check_output(source, final, bundle, overwrite)
     profiles = _make_profiles(origin, asked, device)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:

@@ -112,7 +112,7 @@ def _export(
 
     conversion = plan_conversion(read_model(checkpoint, options), options)
     named = default_directory(conversion.model.name, conversion.signature.task, options.target, options.precision)
-    final = Path(directory or f"{named}{options.variant}")
+    final = Path(f"{named}{options.variant}" if directory is None else directory)
     refuse_source(checkpoint, final)
     with atomic_directory(final, overwrite=overwrite) as temporary:
         name = final.resolve().name

@@ -56,6 +56,10 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
     """``ArtifactError``: a directory exists and ``overwrite`` is False or may not replace it, or it cannot be made."""
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output (-o)")
+    if final.resolve() == Path.cwd():
+        raise ArtifactError(
+            f"{final}: is the current directory, as an empty name is, too; it is never replaced: choose another output (-o)"
+        )
     if final.exists() and not overwrite:
         raise ArtifactError(
             f"{final}: exists already; {option('overwrite', True)} replaces it, another name (-o) keeps it"
@@ -65,8 +69,6 @@ def refuse_existing(final: Path, *, overwrite: bool) -> None:
         if not above.is_dir():
             raise ArtifactError(f"{final}: cannot be written: {above} is not a directory; choose another output (-o)")
         return
-    if final.resolve() == Path.cwd():
-        raise ArtifactError(f"{final}: is the current directory, which is never replaced; choose another output (-o)")
     held = list(final.iterdir())
     is_checkpoint = (final / "config.json").is_file() and any(entry.suffix in WEIGHT_SUFFIXES for entry in held)
     if held and not is_checkpoint and manifest_of(final) is None:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 import lxmert_export as lx
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
@@ -97,4 +97,14 @@ def test_a_module_of_your_own_is_refused_by_targets_that_take_none(target: str, 
         ConversionError, match=f"module of your own: target {target} takes the classes .* export yours to onnx"
     ):
         lx.export(target, Retrieval().eval(), tmp_path / "out", signature=RETRIEVAL)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_empty_name_of_the_output_is_no_default(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="is the current directory, as an empty name is, too"):
+        lx.export("onnx", lively_model("model", TINY), "", parity=False, overwrite=overwrite)
     assert not any(tmp_path.iterdir())
