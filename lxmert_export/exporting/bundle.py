@@ -57,7 +57,7 @@ TRTEXEC = {
 def check_bundle(device: EngineDevice, *, parity: bool) -> None:
     """Raises ``ConversionError`` for options that a bundle cannot carry to a device, or that prevent verification there."""
     bundle, strip, cache, no_parity = (
-        option("bundle"), option("strip"), option("timing_cache"), option("parity", False),
+        option("bundle", True), option("strip", True), option("timing_cache"), option("parity", False),
     )  # fmt: skip
     if device.options.strip:
         raise ConversionError(

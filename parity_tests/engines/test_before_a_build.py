@@ -114,7 +114,7 @@ def test_a_timing_cache_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     on_machine(monkeypatch, "10.13.3", (11, 0))
     for place in (tmp_path, tmp_path / "none" / "cache"):
         message = refused(tmp_path, target="thor", options=lx.BuildOptions(timing_cache=str(place)))
-        assert message.startswith(f"--timing-cache {place}: must be a file in an existing directory")
+        assert message.startswith(f"timing_cache {place}: must be a file in an existing directory")
 
 
 def test_what_fits_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:

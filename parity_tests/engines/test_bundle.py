@@ -98,7 +98,7 @@ def test_every_target_can_be_bundled_without_its_runtime(
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strip": (
         {"target": "thor", "options": lx.BuildOptions(strip=True)},
-        "--strip computes nothing until it is refitted",
+        "strip=True computes nothing until it is refitted",
     ),
     "timing cache": ({"target": "thor", "options": lx.BuildOptions(timing_cache="f")}, "leave timing_cache out"),
     "no parity": ({"parity": False}, "must run golden inputs, and parity=False writes none"),
