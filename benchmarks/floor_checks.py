@@ -73,7 +73,11 @@ def _device_checks(artifacts: Path) -> Iterator[tuple[str, Check]]:
             command("ask", place, "--draw-scene", "7", "--image", "scene.png", "--overwrite", "how many?"),
         )
         yield f"run {name}", _python("-c", PROGRAM, place)
-    yield "parity of all", command("parity", *(artifacts / name for name in ARTIFACTS))
+    yield "inspect", command("inspect", artifacts / "onnx")
+    yield (
+        "ask",
+        command("ask", artifacts / "onnx", "--draw-scene", "7", "--image", "scene.png", "how many circles are there?"),
+    )
 
 
 def _python(*arguments: str | Path) -> Check:

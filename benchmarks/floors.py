@@ -68,7 +68,6 @@ def main() -> None:
     options = _options()
     steps = Steps(PLACE / "finished", source_key(ROOT, SOURCES, ()))
     wheel = _wheel()
-    _make_artifacts()
     found = {}
     for environment in environments(_interpreters(options.pythons)):
         if options.only and not re.search(options.only, environment.name):
@@ -102,13 +101,12 @@ def environments(interpreters: dict[str, str]) -> Iterator[Environment]:
 def measured(environment: Environment, wheel: Path, pip_args: Sequence[str]) -> dict[str, Any]:
     """Installs an environment, runs its checks, and removes it; returns what was installed, and how each check ended."""
     place = PLACE / environment.name
+    if not environment.converts:
+        _make_artifacts()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     before = _cpu_minutes()
     log = PLACE / f"{environment.name}.log"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
     with log.open("w", encoding="utf-8") as output:
 
         def runs(*command: str | Path, cwd: Path = place, **variables: str) -> bool:
@@ -132,7 +130,7 @@ def measured(environment: Environment, wheel: Path, pip_args: Sequence[str]) -> 
     shutil.rmtree(place)
     return {
         "python": _version(environment.python),
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
         "versions": environment.versions,
         "outcomes": outcomes,
         "failed": [name for name, passed in outcomes.items() if not passed],
@@ -177,8 +175,11 @@ def _marker(requirement: Requirement) -> str:
 
 
 def _wheel() -> Path:
-    target = PLACE / "wheel"
-    shutil.rmtree(target, ignore_errors=True)
+    target = PLACE / "wheel" / _commit()
+    if "dirty" in target.name:
+        shutil.rmtree(target, ignore_errors=True)
+    if found := list(target.glob("*.whl")):
+        return found[0]
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = target.glob("*.whl")
@@ -214,6 +215,11 @@ def _interpreters(named: Sequence[str]) -> dict[str, str]:
         if version and int(version.split(".")[1]) >= lowest:
             found.setdefault(version.rpartition(".")[0], path)
     return dict(sorted(found.items(), key=lambda item: int(item[0].split(".")[1])))
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
 
 
 def _version(python: str) -> str:
