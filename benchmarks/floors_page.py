@@ -23,8 +23,9 @@ Written by `make floors` on {where}: {minutes:.0f} CPU minutes in all. Each envi
 pytest, and is removed afterwards. *lowest* has the lowest version of every dependency that pyproject.toml declares,
 *newest* the newest that pip finds. PyTorch is {torch_cap} in both, the lowest that is declared and the one that is
 pinned: its newer wheels for Linux on x86-64 are CUDA builds of gigabytes. Other Pythons than the checkout's get no
-PyTorch for the same reason: there the wheel opens, verifies, inspects, asks and runs what the checkout's Python made. The extra `tensorrt` is not tested: JetPack and CUDA machines bring it. `onnxruntime-1.16` runs the demo's
-model.onnx without our wheel, beside numpy 1.
+PyTorch for the same reason: there the wheel opens, verifies, inspects, asks and runs what the checkout's Python made.
+The extra `tensorrt` is not tested: JetPack and CUDA machines bring it. `onnxruntime-1.16` runs the demo's model.onnx
+without our wheel, beside numpy 1.
 
 | environment | Python | result | CPU minutes | GB | commit |
 |---|---|---|---|---|---|
