@@ -15,8 +15,16 @@ QUICK = "quick and not oracle and not browser"
 DEV_ONLY = frozenset(("build", "grimp", "jsonschema", "playwright", "transformers", "yaml"))
 HUB_TESTS = ("parity_tests/checkpoint/test_hub.py",)
 TOKENIZER_HUB_TESTS = "parity_tests/tokenizer/test_hub.py"  # saves tokenizers with transformers' own class
-# The conversions whose artifacts every Python must open, by name.
-ARTIFACTS = {"onnx": ("onnx",), "onnx-fp16": ("onnx", "--fp16"), "saved-model": ("tensorflow",), "tflite": ("tflite",)}
+# What every Python must open, by name: conversions of a small random checkpoint, and of the demo, which can be asked.
+SMALL = {"onnx": ("onnx",), "onnx-fp16": ("onnx", "--fp16"), "tflite": ("tflite",)}
+DEMO = "demo"
+# Writes the small checkpoint.
+CHECKPOINT = """
+import sys
+from lxmert_export.api.checkpoint import save_checkpoint
+from parity_tests.fixtures.random_models import lively_model
+save_checkpoint(lively_model("question-answering"), sys.argv[1])
+"""
 # In an environment with transformers 4, whose huggingface_hub has another HTTP library.
 BESIDE = """
 import huggingface_hub, transformers
@@ -47,7 +55,7 @@ def checks_of(converts: bool, wheel: bool, beside: Iterable[str], artifacts: Pat
     """Returns what is run in an environment, by name; a check gets the interpreter and runs commands."""
     if not wheel:
         script = Path(__file__).with_name("plain_onnxruntime.py")
-        for name in ("onnx", "onnx-fp16"):
+        for name in ("onnx", "onnx-fp16", DEMO):
             yield f"runs {name}", _python("-I", script, artifacts / name)
         return
     yield "pip check", _python("-m", "pip", "check")
@@ -64,7 +72,7 @@ def checks_of(converts: bool, wheel: bool, beside: Iterable[str], artifacts: Pat
 def _device_checks(artifacts: Path) -> Iterator[tuple[str, Check]]:
     command = partial(_python, "-m", "lxmert_export.cli")
     yield "doctor", command("doctor")
-    for name in ARTIFACTS:
+    for name in SMALL:
         place = artifacts / name
         yield f"verify {name}", command("verify", place)
         yield f"inspect {name}", command("inspect", place)
@@ -73,10 +81,10 @@ def _device_checks(artifacts: Path) -> Iterator[tuple[str, Check]]:
             command("ask", place, "--draw-scene", "7", "--image", "scene.png", "--overwrite", "how many?"),
         )
         yield f"run {name}", _python("-c", PROGRAM, place)
-    yield "inspect", command("inspect", artifacts / "onnx")
+    yield "inspect", command("inspect", artifacts / DEMO)
     yield (
         "ask",
-        command("ask", artifacts / "onnx", "--draw-scene", "7", "--image", "scene.png", "how many circles are there?"),
+        command("ask", artifacts / DEMO, "--draw-scene", "7", "--image", "scene.png", "how many circles are there?"),
     )
 
 

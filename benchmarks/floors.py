@@ -8,6 +8,8 @@ when it is finished; a run that was cut off goes on with the next. Writes benchm
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import resource
@@ -24,22 +26,21 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from benchmarks.floor_checks import ARTIFACTS, checks_of
+from benchmarks.floor_checks import CHECKPOINT, DEMO, SMALL, checks_of
 from benchmarks.floors_page import page
 from benchmarks.measuring import machine
-from benchmarks.resumable import Steps, source_key
+from benchmarks.resumable import Steps
 from lxmert_export.files.atomic_files import replace_files
 
 ROOT = Path(__file__).parent.parent
 PLACE = ROOT / "build" / "floors"
 PAGE = Path(__file__).with_suffix(".md")
-SOURCES = ("pyproject.toml",)  # other versions make results stale; the page says of which commit each result is
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # What runs an artifact. The extra ``tensorrt`` is not among them: JetPack brings it, and elsewhere it takes gigabytes of CUDA.
-DEVICE = ("onnx", "h5", "tensorflow", "tflite", "polygraphy", "demo")
-EVERYTHING = (*DEVICE, "torch", "tensorrt-rtx")
+DEVICE = ("onnx", "h5", "tflite", "polygraphy", "demo")
+EVERYTHING = (*DEVICE, "torch", "tensorflow", "tensorrt-rtx")
 TEST_TOOLS = ("pytest", "pytest-timeout")
 
 
@@ -66,7 +67,7 @@ class Environment:
 def main() -> None:
     """Runs every environment that is not finished, and writes the page."""
     options = _options()
-    steps = Steps(PLACE / "finished", source_key(ROOT, SOURCES, ()))
+    steps = Steps(PLACE / "finished", _key())
     wheel = _wheel()
     found = {}
     for environment in environments(_interpreters(options.pythons)):
@@ -186,17 +187,14 @@ def _wheel() -> Path:
 
 
 def _make_artifacts() -> None:
-    for name, arguments in ARTIFACTS.items():
-        if not (PLACE / "artifacts" / name).exists():
-            command = [
-                sys.executable,
-                "-m",
-                "lxmert_export.cli",
-                *arguments,
-                "demo",
-                "-o",
-                str(PLACE / "artifacts" / name),
-            ]
+    place = PLACE / "artifacts"
+    place.mkdir(exist_ok=True)
+    if not (checkpoint := place / "checkpoint").exists():
+        subprocess.run([sys.executable, "-c", CHECKPOINT, checkpoint], check=True, cwd=ROOT)
+    for name, arguments in {**SMALL, DEMO: ("onnx",)}.items():
+        source = "demo" if name == DEMO else checkpoint
+        if not (place / name).exists():
+            command = [sys.executable, "-m", "lxmert_export.cli", *arguments, source, "-o", place / name]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -214,6 +212,12 @@ def _interpreters(named: Sequence[str]) -> dict[str, str]:
         if version and int(version.split(".")[1]) >= lowest:
             found.setdefault(version.rpartition(".")[0], path)
     return dict(sorted(found.items(), key=lambda item: int(item[0].split(".")[1])))
+
+
+def _key() -> str:
+    """Other declared versions make results stale; the page says of which commit each result is."""
+    declared = [PROJECT["requires-python"], PROJECT["dependencies"], PROJECT["optional-dependencies"]]
+    return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
 
 
 def _commit() -> str:

@@ -22,10 +22,10 @@ def page(results: Mapping[str, Mapping[str, Any]], where: str, torch_cap: str) -
 Written by `make floors` on {where}: {minutes:.0f} CPU minutes in all. Each environment holds the wheel, its extras and
 pytest, and is removed afterwards. *lowest* has the lowest version of every dependency that pyproject.toml declares,
 *newest* the newest that pip finds. PyTorch is {torch_cap} in both, the lowest that is declared and the one that is
-pinned: its newer wheels for Linux on x86-64 are CUDA builds of gigabytes. Other Pythons than the checkout's get no
-PyTorch for the same reason: there the wheel opens, verifies, inspects, asks and runs what the checkout's Python made.
-The extra `tensorrt` is not tested: JetPack and CUDA machines bring it. `onnxruntime-1.16` runs the demo's model.onnx
-without our wheel, beside numpy 1.
+pinned: its newer wheels for Linux on x86-64 are CUDA builds of gigabytes. Other Pythons than the checkout's get
+neither PyTorch, for the same reason, nor TensorFlow: there the wheel opens, verifies, inspects, asks and runs what the
+checkout's Python made. The extra `tensorrt` is not tested: JetPack and CUDA machines bring it. `onnxruntime-1.16` runs
+a model.onnx without our wheel, beside numpy 1. Environments that are not in the table were not run.
 
 | environment | Python | result | CPU minutes | GB | commit |
 |---|---|---|---|---|---|
