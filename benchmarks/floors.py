@@ -119,7 +119,16 @@ def measured(environment: Environment, wheel: Path, pip_args: Sequence[str]) -> 
             return done.returncode == 0
 
         python = place / "bin" / "python"
-        pip = (python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", *pip_args)
+        pip: tuple[str | Path, ...] = (
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-cache-dir",
+            "--no-compile",
+            *pip_args,
+        )
         installed = runs(environment.python, "-m", "venv", place) and runs(*pip, *requirements(environment, wheel))
         checks = checks_of(environment.converts, environment.wheel, environment.beside, PLACE / "artifacts")
         outcomes = {"installs": installed} | {name: check(python, runs) for name, check in checks if installed}
