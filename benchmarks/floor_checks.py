@@ -75,11 +75,6 @@ def _device_checks(artifacts: Path) -> Iterator[tuple[str, Check]]:
     for name in SMALL:
         place = artifacts / name
         yield f"verify {name}", command("verify", place)
-        yield f"inspect {name}", command("inspect", place)
-        yield (
-            f"ask {name}",
-            command("ask", place, "--draw-scene", "7", "--image", "scene.png", "--overwrite", "how many?"),
-        )
         yield f"run {name}", _python("-c", PROGRAM, place)
     yield "inspect", command("inspect", artifacts / DEMO)
     yield (

