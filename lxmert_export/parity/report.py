@@ -39,6 +39,10 @@ class RunnerFacts:
     tools: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as JSON values; ``settings`` only where there are any, as in reports of earlier versions."""
+        return {name: value for name, value in asdict(self).items() if name != "settings" or value}
+
 
 @dataclass(frozen=True)
 class LawNotRun:
@@ -198,7 +202,7 @@ class ParityReport:
                 "required": list(self.required),
                 "missing": self.missing,
                 "regressions": list(self.regressions),
-                "runners": [{**asdict(facts), "status": self.status_of(facts.name)} for facts in self.runners],
+                "runners": [{**facts.to_dict(), "status": self.status_of(facts.name)} for facts in self.runners],
                 "families_not_run": list(self.families_not_run),
                 "not_run": {runner: list(families) for runner, families in self.not_run.items()},
                 "laws_not_run": [asdict(law) for law in self.laws_not_run],
