@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
+from io import StringIO
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,10 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+import converters
+import lxmert_export
 from converters.onnx.graph import TRANSPOSED, make_lean
 from converters.onnx.quick_tracing import known_shapes, short_translation
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
@@ -166,11 +172,25 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
                     verbose=False,
                     custom_translation_table={torch.ops.aten.to.dtype: _cast},
                 )
+    except GuardOnDataDependentSymNode as error:
+        raise ConversionError(
+            f"{type(module).__name__} chooses by a value that it computes{_place_of(error)}, and a graph has no such choice: "
+            "use torch.where, or compute both and multiply by a mask"
+        ) from error
     except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {first_line(error)}") from error
     assert exported is not None
     model: ir.Model = exported.model
     return model
+
+
+def _place_of(error: BaseException) -> str:
+    """The line of the user's own code that raised an error, in brackets; empty if there is none."""
+    known = tuple(str(Path(package.__file__ or "").parent) for package in (torch, lxmert_export, converters))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(known)]
+    within = dropwhile(lambda frame: frame.name != "forward", frames)
+    places = [f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in within]
+    return places[-1] if places else ""
 
 
 def _refuse_random_operators(graph: ir.Graph, name: str) -> None:
@@ -200,18 +220,23 @@ def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False,
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silences the exporter's log and pauses garbage collection, which saves 30 % of the time."""
-    logger = logging.getLogger("torch.onnx")
-    level, collecting = logger.level, gc.isenabled()
-    logger.setLevel(logging.ERROR)
+    """Silences the exporter's logs and pauses garbage collection, which saves 30 % of the time.
+
+    PyTorch also prints to stderr the graph that it traced before an error: hundreds of lines before our one.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx.experimental.symbolic_shapes")]
+    levels, collecting = [logger.level for logger in loggers], gc.isenabled()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     gc.disable()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             # torch itself uses this deprecated class when it copies a graph
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if collecting:
             gc.enable()
 

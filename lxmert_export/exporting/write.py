@@ -11,7 +11,9 @@ from typing import Any
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
+from lxmert_export.errors import CheckpointError, ConversionError
 from lxmert_export.exporting.conversion import Conversion
+from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.refusal import refused
 from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityReport, finite
@@ -19,6 +21,7 @@ from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.spec.signature import Signature
+from lxmert_export.tokenizer.opening import load_tokenizer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,10 +64,7 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
     chosen = converter.load()(conversion, directory, progress)
     progress(step, 1, 1)
     model.companions.write(directory)
-    if model.checkpoint["sha256"] and not model.companions.have_tokenizer:
-        LOGGER.warning(
-            "%s: no tokenizer lies beside the weights, so the artifact has none; vocab.txt is enough", model.name
-        )
+    _check_tokenizer(model, directory)
     return Manifest(
         target=options.target,
         precision=options.precision,
@@ -74,6 +74,26 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
         checkpoint=model.checkpoint,
         options={**chosen, "io_dtype": _io_dtype(signature)},
     )
+
+
+def _check_tokenizer(model: ModelToExport, directory: Path) -> None:
+    """Says if there is no tokenizer, or none that loads. ``ConversionError``: it has ids that the word embedding lacks."""
+    if not model.companions.have_tokenizer:
+        if model.checkpoint["sha256"]:
+            LOGGER.warning(
+                "%s: no tokenizer lies beside the weights, so the artifact has none; vocab.txt is enough", model.name
+            )
+        return
+    try:
+        words = len(load_tokenizer(directory))
+    except CheckpointError as error:
+        LOGGER.warning("%s: the tokenizer beside the weights cannot be used: %s", model.name, error)
+        return
+    if words > model.config.vocab_size:
+        raise ConversionError(
+            f"{model.name}: the tokenizer beside the weights has {words} words and the word embedding has "
+            f"{model.config.vocab_size} rows: put the tokenizer there that the checkpoint was trained with, or none"
+        )
 
 
 def _io_dtype(signature: Signature) -> str:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import lxmert_export as lx
-from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.errors import ArtifactError, ConversionError, InputError
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hub import DEMO_DIRECTORY
 from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
@@ -242,6 +242,22 @@ def test_a_saved_model_keeps_its_tokenizer_and_its_answers(place: Path, tmp_path
         assert {name: (tmp_path / dialect / name).read_bytes() for name in COMPANION_FILES} == wanted
     lx.export("onnx", model, tmp_path / "artifact", parity=False)
     assert ask_about_picture(tmp_path / "artifact", "how many things are there?", place / "scene.png").answers
+
+
+def test_a_tokenizer_with_more_words_than_the_embedding_has_rows_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = (DEMO_DIRECTORY / "vocab.txt").read_text().split("\n")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(DEMO_DIRECTORY / name, tmp_path / name)
+    (tmp_path / "vocab.txt").write_text("\n".join([*words[:-1], "zebra", "zebu", ""]))
+    rows = lx.LxmertConfig.from_json_file(tmp_path / "config.json").vocab_size
+    with pytest.raises(ConversionError, match=f"has {len(words) + 1} words and the word embedding has {rows} rows"):
+        lx.export("onnx", tmp_path, tmp_path / "out", parity=False, task="question-answering")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")  # some tokenizer, which cannot be used
+    lx.export("onnx", tmp_path, tmp_path / "out", parity=False, task="question-answering")
+    assert "the tokenizer beside the weights cannot be used" in caplog.text
 
 
 def test_weights_without_a_tokenizer_are_told(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
