@@ -73,7 +73,7 @@ def named_as_flags() -> Iterator[None]:
         _as_flags = before
 
 
-def option(keyword: str, value: str | bool | None = None) -> str:
+def option(keyword: str, value: str | bool | tuple[str, ...] | None = None) -> str:
     """Returns an option as the caller knows it, with a value if one is given.
 
     | ``option("fp32_islands", "auto")`` | ``option("parity", False)`` |                       |

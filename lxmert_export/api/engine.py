@@ -46,6 +46,7 @@ class OnnxOptions(TypedDict, total=False):
     fp32_islands: str
     attention: Attention
     single_file: bool
+    without_families: Sequence[str]
     revision: str | None
     num_attention_heads: int | None
     ignore_other_parts: bool

@@ -42,6 +42,7 @@ def export(
     fp32_islands: str = "standard",
     attention: Attention = "decomposed",
     single_file: bool = False,
+    without_families: Sequence[str] = (),
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
@@ -69,6 +70,7 @@ def export(
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
     | ``single_file`` | ONNX | write no ``model.onnx.data``: the weights are in ``model.onnx``; at most 2 GB |
+    | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
@@ -80,6 +82,7 @@ def export(
 
     ``fp32_islands="auto"`` searches for a set of nodes to keep in float32, with none to spare, so that the gate passes;
     ``"standard+"`` keeps the standard islands and only adds what the gate needs. Their names are in the manifest's options.
+    ``without_families``: a module that divides by the number of words is NaN on ``masked-row``; reports name what is left out.
 
     Errors: ``ParityError``: the gate failed; it carries the report, and the directory is unchanged. ``ConversionError``: options
     do not fit together, or the target cannot express the model. ``CheckpointError``, ``ConfigError``, ``InputError``: checkpoint,
@@ -88,7 +91,8 @@ def export(
     options = ExportOptions(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
-        attention=attention, single_file=single_file, file_format=file_format, full_integer=full_integer, calibration=calibration,
+        attention=attention, single_file=single_file, without_families=tuple(without_families),
+        file_format=file_format, full_integer=full_integer, calibration=calibration,
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip

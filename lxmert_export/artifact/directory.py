@@ -16,6 +16,7 @@ from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, h
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
 
 # The model files of each target. SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
@@ -63,6 +64,11 @@ class Artifact:
                 f"{self.path}: this version does not know its target {name!r}; it knows {', '.join(TARGETS)}"
             )
         return TARGETS[name]
+
+    def drawn_inputs(self) -> SampleInputs:
+        """Draws the families of inputs that it is judged on: all that fit, but for those that its export left out."""
+        manifest = self.manifest
+        return sample_inputs(manifest.signature, manifest.config, without=manifest.options.get("without_families", ()))
 
     @property
     def fp32_islands(self) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,6 +36,7 @@ app = typer.Typer(
 )
 
 ERROR = 1
+STOPPED = 128  # a shell's exit code of a signal, without the signal's number
 
 
 def _print_version(asked: bool) -> None:
@@ -238,7 +242,7 @@ def doctor(as_json: options.JsonFlag = False) -> None:
 def main() -> None:
     """The console script. An error that the user can act on becomes one line on stderr and an exit code.
 
-    Exit codes: 0 done, 1 an error, 2 usage, 3 parity failed.
+    Exit codes: 0 done, 1 an error, 2 usage, 3 parity failed, 143 ended by SIGTERM.
     """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -247,7 +251,7 @@ def main() -> None:
     try:
         for argument in arguments:
             check_spelling(argument)
-        with named_as_flags():
+        with named_as_flags(), _stopped_by_sigterm():
             app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
         # The error's own line is the verdict.
@@ -259,6 +263,20 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         _fail(ArtifactError("the output cannot be written: no space left on its disk"), ERROR, debug)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM end the command as Ctrl-C does: what was half written is removed. By default it would stay."""
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit(STOPPED + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:

@@ -19,7 +19,6 @@ from lxmert_export.graphs.onnx_types import MOVES, computes
 from lxmert_export.runners.onnx.emulator import HALF_TYPES, widen
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.onnx.session import open_session
-from lxmert_export.spec.sample_inputs import sample_inputs
 
 # Real inputs may give larger values than these, so a value above a quarter of fp16's range is a warning.
 NEAR = LARGEST_HALF / 4
@@ -35,10 +34,9 @@ def lint_artifact(
     Ranges are measured on ``batches``, by default on drawn sample inputs. ``originals`` are the weights before they became
     fp16, by initializer name.
     """
-    manifest, path = artifact.manifest, artifact.file(ONNX_FILE)
+    path = artifact.file(ONNX_FILE)
     if batches is None:
-        drawn = sample_inputs(manifest.signature, manifest.config)
-        batches = [batch for family in drawn.families for batch in family.batches]
+        batches = [batch for family in artifact.drawn_inputs().families for batch in family.batches]
     return worst_first([*lint_fp16(path, originals=originals), *lint_ranges(path, batches)])
 
 

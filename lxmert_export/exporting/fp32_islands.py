@@ -32,7 +32,7 @@ from lxmert_export.reference.yardstick import run_floors, run_reference
 from lxmert_export.runners.onnx.switches import SwitchedOnnxRunner
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
-from lxmert_export.spec.sample_inputs import Family, SampleInputs, sample_inputs
+from lxmert_export.spec.sample_inputs import Family, SampleInputs
 
 LONGEST_SEARCH = 3600.0  # seconds
 STEP = "searching float32 islands"
@@ -140,7 +140,7 @@ class _Trials:
     def __init__(self, artifact: Artifact, module: nn.Module, progress: Progress) -> None:
         manifest = artifact.manifest
         self.artifact, self.signature = artifact, manifest.signature
-        self.samples = sample_inputs(manifest.signature, manifest.config)
+        self.samples = artifact.drawn_inputs()
         arguments = (module, manifest.signature, manifest.config, self.samples)
         self.reference: Recording = run_reference(*arguments, progress)
         self.floors: Floors = run_floors(*arguments, self.reference, manifest.precision, progress)

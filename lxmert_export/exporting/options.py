@@ -10,6 +10,7 @@ from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import ConversionError
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS
 from lxmert_export.spec.signature import ATTENTION_OPSET, ATTENTIONS, Attention, Precision, Signature, Task
 
 CHOICES = {
@@ -46,6 +47,7 @@ class ExportOptions:
     fp32_islands: str = "standard"
     attention: Attention = "decomposed"
     single_file: bool = False
+    without_families: tuple[str, ...] = ()
     file_format: str = "saved-model"
     full_integer: bool = False
     calibration: str | Path | None = None
@@ -58,6 +60,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if not self.fixed:
             object.__setattr__(self, "fixed", None)
+        if not isinstance(self.without_families, str):  # which is refused below
+            object.__setattr__(self, "without_families", tuple(self.without_families))
         self._check_choices()
         if wrong := list(self._misplaced()):
             raise ConversionError(f"{_names(wrong)}: not an option of {self.precision} {self.target}; leave it out")
@@ -100,6 +104,12 @@ class ExportOptions:
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ConversionError(f"unknown {option(name)} {value!r}; choose from {', '.join(choices)}")
+
+        named = option("without_families", self.without_families)
+        if isinstance(self.without_families, str) or set(self.without_families) - FAMILY_KINDS.keys():
+            raise ConversionError(f"{named}: not names of families of inputs; choose from {', '.join(FAMILY_KINDS)}")
+        if set(self.without_families) == FAMILY_KINDS.keys():
+            raise ConversionError(f"{named}: leaves nothing to judge on; leave {option('parity', False)} to say so")
 
     def _misplaced(self) -> Iterator[str]:
         """Yields the given options that this target does not have, or not in this precision."""

@@ -20,7 +20,6 @@ from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.reference.overflow import LARGEST_HALF, first_overflow
 from lxmert_export.runners.intermediates import check_visible
-from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import TASKS
 
 
@@ -60,8 +59,7 @@ def _overflow(artifact: Artifact, module: nn.Module, options: ExportOptions, rep
     manifest = artifact.manifest
     if manifest.precision != "fp16" or all(cell.reason != "NaN or infinity" for cell in report.failures):
         return None
-    drawn = sample_inputs(manifest.signature, manifest.config)
-    batches = [batch for family in drawn.families for batch in family.batches]
+    batches = [batch for family in artifact.drawn_inputs().families for batch in family.batches]
     if manifest.target != "onnx":
         found = first_overflow(module, manifest.signature, manifest.limits, batches)
         mend = f"export to onnx with {option('fp32_islands', 'auto')}, which keeps such parts in float32"

@@ -57,6 +57,7 @@ def write_artifact(
 def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Manifest:
     """Writes the target's files and copies the checkpoint's companion files; returns the manifest, not yet written."""
     model, options, signature = conversion.model, conversion.options, conversion.signature
+    left_out = {"without_families": list(options.without_families)} if options.without_families else {}
     converter = options.row.converter
     assert converter is not None, "ExportOptions refuses targets without one"
     step = f"converting {model.name} to {options.target} {options.precision}"
@@ -72,7 +73,7 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
         config=model.config,
         signature=signature,
         checkpoint=model.checkpoint,
-        options={**chosen, "io_dtype": _io_dtype(signature)},
+        options={**chosen, "io_dtype": _io_dtype(signature), **left_out},
     )
 
 

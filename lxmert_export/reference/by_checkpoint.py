@@ -67,7 +67,8 @@ def check_against_module(
     yardstick, limits = Yardstick(module, config, progress), InputLimits.of(config)
     signature = max((a.manifest.signature for a in contest.artifacts), key=lambda s: len(s.outputs)).in_float32()
     # Before anything is run, so that inputs that do not fit are reported at once.
-    samples = contest.samples(signature, sample_inputs(signature, config), limits)
+    left_out = {name for a in contest.artifacts for name in a.manifest.options.get("without_families", ())}
+    samples = contest.samples(signature, sample_inputs(signature, config, without=left_out), limits)
 
     def judge_one(artifact: Artifact) -> Judged:
         _check_judgeable(artifact)

@@ -12,11 +12,13 @@ from torch import nn
 from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.artifact.golden import read_golden, write_golden
 from lxmert_export.artifact.precision import check_precision
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.judging.artifact import Judged, JudgingRequest, Laws
 from lxmert_export.judging.held_out import HeldOut
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import report_on
+from lxmert_export.option_names import option
+from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import measure_floor
 from lxmert_export.progress import Progress, counted, silent
@@ -24,8 +26,8 @@ from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.reference.yardstick import Yardstick
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
-from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
-from lxmert_export.spec.signature import task_signature
+from lxmert_export.spec.sample_inputs import SampleInputs
+from lxmert_export.spec.signature import TASKS, task_signature
 
 
 def pass_gate(
@@ -41,12 +43,25 @@ def pass_gate(
     ``samples``: real inputs, for an artifact that was calibrated for real inputs only; all others are judged on drawn inputs.
     A failed report is returned, not raised: the caller refuses the artifact.
     """
-    samples = samples or sample_inputs(artifact.manifest.signature, artifact.manifest.config)
+    samples = samples or artifact.drawn_inputs()
     yardstick = Yardstick(module, artifact.manifest.config, progress)
-    judged = judge_by(yardstick, artifact, samples, providers, progress, laws="slice")
     reference = yardstick.reference(artifact.manifest.signature, samples)
+    _check_finite(artifact, reference)
+    judged = judge_by(yardstick, artifact, samples, providers, progress, laws="slice")
     write_golden(artifact.file(GOLDEN_FILE), samples, reference, judged.floors)
     return report_on([judged])
+
+
+def _check_finite(artifact: Artifact, reference: Recording) -> None:
+    """``ConversionError``: a user's own module is not finite on some family of inputs, so nothing can be compared there."""
+    families = sorted(
+        {family for (family, _), chunks in reference.items() if not all(np.isfinite(c).all() for c in chunks)}
+    )
+    if families and artifact.manifest.task not in TASKS:
+        raise ConversionError(
+            f"{artifact.name}: the module itself gives NaN or infinity in float64 on {', '.join(families)} inputs: mend it, or "
+            f"leave them out with {option('without_families', tuple(families))}, and the report will say so"
+        )
 
 
 def samples_for(artifact: Artifact) -> SampleInputs:
@@ -58,7 +73,7 @@ def samples_for(artifact: Artifact) -> SampleInputs:
                 f"{artifact.path}: written with --no-parity, so it keeps no real inputs to judge it on; export it again"
             )
         return read_golden(artifact.file(GOLDEN_FILE), manifest.signature).samples
-    return sample_inputs(manifest.signature, manifest.config)
+    return artifact.drawn_inputs()
 
 
 def judge_by(

@@ -7,7 +7,7 @@ times a plain row's. Sizes are small: a fault that changes twenty words also cha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,17 +98,25 @@ class Family:
 
 @dataclass(frozen=True)
 class SampleInputs:
-    """The families of sample inputs. ``not_run`` names the families for which the fixed axes are too small."""
+    """The families of sample inputs.
+
+    ``not_run`` names the families for which the fixed axes are too small, and those that were left out.
+    """
 
     families: tuple[Family, ...]
     not_run: tuple[str, ...]
 
 
-def sample_inputs(signature: Signature, config: LxmertConfig, *, seed: int = 0) -> SampleInputs:
-    """Draws every family that fits the signature. The same signature, config and seed give the same arrays."""
+def sample_inputs(
+    signature: Signature, config: LxmertConfig, *, seed: int = 0, without: Collection[str] = ()
+) -> SampleInputs:
+    """Draws every family that fits the signature, but for those of ``without``.
+
+    The same signature, config and seed give the same arrays, whatever is left out.
+    """
     families = []
     for number, (name, kind) in enumerate(FAMILY_KINDS.items()):
-        if kind.fits(signature.fixed_sizes):
+        if kind.fits(signature.fixed_sizes) and name not in without:
             generator = np.random.default_rng((seed, number))
             sizes = _batch_sizes(kind, signature, config)
             families.append(Family(name, tuple(draw_batch(kind, signature, config, s, generator) for s in sizes)))

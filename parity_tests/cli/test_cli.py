@@ -165,7 +165,8 @@ def test_a_folder_named_converters_is_not_taken_for_ours(place: Path) -> None:
     assert done.returncode == 1 and "is not lxmert-export's own" in done.stderr and "wrong one" not in done.stderr
 
 
-def test_ctrl_c_in_mid_export_leaves_nothing(place: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_export_leaves_nothing(stop: signal.Signals, place: Path) -> None:
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "sys.argv = ['x', 'onnx', 'checkpoint', '-o', 'interrupted']; from lxmert_export.cli.main import main; main()"
@@ -176,7 +177,7 @@ def test_ctrl_c_in_mid_export_leaves_nothing(place: Path) -> None:
         if list(place.glob(".interrupted.writing*")):
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     assert process.wait() != 0
     assert not (place / "interrupted").exists() and not list(place.glob(".interrupted*"))
 

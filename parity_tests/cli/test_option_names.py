@@ -22,7 +22,18 @@ pytestmark = pytest.mark.quick
 
 FUNCTIONS = (lx.export, lx.build_engine, lx.check_parity, lx.judge_report, lx.verify, lx.locate)
 # What is an argument on the command line, or what only Python has.
-NO_FLAGS = {"artifacts", "source", "path", "report", "signature", "config", "options", "onnx_options", "progress"}
+NO_FLAGS = {
+    "artifacts",
+    "source",
+    "path",
+    "report",
+    "signature",
+    "config",
+    "options",
+    "onnx_options",
+    "progress",
+    "without_families",
+}
 KEYWORDS = sorted(
     {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
     | {field.name for field in fields(BuildOptions)}

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import lxmert_export as lx
 from lxmert_export.errors import CheckpointError, ConversionError
 from lxmert_export.model.lxmert import LxmertForQuestionAnswering
 from lxmert_export.model.plain_modules import unwrapped, why_not_plain
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS
 from lxmert_export.spec.signature import Signature, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.onnx.test_converter import RETRIEVAL
@@ -139,3 +140,35 @@ def test_what_a_signature_asks_for_in_vain_is_named(
     with pytest.raises(ConversionError, match=said):
         lx.export("onnx", model(), tmp_path / "out", signature=signature, **options)
     assert not any(tmp_path.iterdir())
+
+
+class MeanOfWords(nn.Module):
+    """Divides by the number of words that are seen: NaN in a row that masks them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = lively_model("model", TINY)
+
+    def forward(self, input_ids: Tensor, visual_feats: Tensor, visual_pos: Tensor, attention_mask: Tensor) -> Any:
+        words = self.body(input_ids, visual_feats, visual_pos, attention_mask=attention_mask).language_output
+        seen = attention_mask.unsqueeze(-1).to(words.dtype)
+        return {"mean": (words * seen).sum(1) / seen.sum(1)}
+
+
+def test_a_family_on_which_a_module_is_not_finite_can_be_left_out_by_name(tmp_path: Path) -> None:
+    taken = ("input_ids", "visual_feats", "visual_pos", "attention_mask")
+    inputs = tuple(spec for spec in task_signature(TINY, "model").inputs if spec.name in taken)
+    signature = Signature("mean-of-words", inputs, (TensorSpec("mean", "float32", ("batch", TINY.hidden_size)),))  # type: ignore[arg-type]  # a task of its own
+    module, out = MeanOfWords().eval(), tmp_path / "out"
+    said = r"NaN or infinity in float64 on masked-row inputs: mend it, or leave them out with without_families=\('masked-row',\)"
+    with pytest.raises(ConversionError, match=said):
+        lx.export("onnx", module, out, signature=signature)
+    assert not out.exists()
+    artifact = lx.export("onnx", module, out, signature=signature, without_families=["masked-row"])
+    for report in (artifact.report, lx.verify(out), lx.check_parity([out], checkpoint=module, time_limit=None)):
+        assert report is not None and report.passed and report.cells
+        assert report.families_not_run == ("masked-row",)
+    assert artifact.manifest.options["without_families"] == ["masked-row"]
+    for wrong in ("masked-row", ["masked"], list(FAMILY_KINDS)):
+        with pytest.raises(ConversionError, match="without_families"):
+            lx.export("onnx", module, tmp_path / "other", signature=signature, without_families=wrong)
