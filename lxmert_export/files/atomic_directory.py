@@ -45,7 +45,7 @@ def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         refuse_existing(final, overwrite=overwrite)  # another run may have finished meanwhile
-        _put_in_place(temporary, final)
+        _put_in_place(temporary, final, overwrite=overwrite)
     except OSError as error:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
     finally:
@@ -90,12 +90,16 @@ def refuse_source(source: object, final: Path) -> None:
         )
 
 
-def _put_in_place(temporary: Path, final: Path) -> None:
+def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
+    """Renames the new directory to its final name. Without ``overwrite`` nothing is set aside for it: a directory that
+    another run has put there since the last check stays, because a rename replaces empty directories only.
+    """
     aside = _beside(final, REPLACED)
-    if final.exists():
+    if overwrite and final.exists():
         final.rename(aside)
     try:
         temporary.rename(final)
+        _sync_entry(final)
     except BaseException:
         if aside.exists():
             aside.rename(final)
@@ -132,8 +136,19 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def _sync_entry(path: Path) -> None:
+    """Flushes the directory that holds a path, so that a rename in it is on the disk. Windows has no such call."""
+    if os.name == "nt":
+        return
+    opened = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def _sync(directory: Path) -> None:
-    """Flushes every file to the disk, so that a full disk is noticed before the old directory is touched.
+    """Flushes every file and every directory to the disk: a full disk is noticed before the old directory is touched.
 
     Every file gets the mode that the user's umask gives new files: safetensors makes its files readable by the owner only.
     """
@@ -143,3 +158,4 @@ def _sync(directory: Path) -> None:
             file.chmod(mode)
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+        _sync_entry(file)

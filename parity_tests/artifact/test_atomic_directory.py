@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files import atomic_directory as atomic
 from lxmert_export.files.atomic_directory import atomic_directory, refuse_existing, refuse_source
 
 pytestmark = pytest.mark.quick
@@ -127,6 +128,20 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, monkeypatch: pytest.
 def test_of_two_runs_at_once_the_later_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="exists already"), atomic_directory(tmp_path / "out", overwrite=False):
         write(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "file").read_text() == "first"
+    assert not leftovers(tmp_path)
+
+
+def test_a_run_that_finishes_between_the_last_check_and_the_rename_keeps_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the check it is as if the first run had finished just after it."""
+    monkeypatch.setattr(atomic, "refuse_existing", lambda final, overwrite: None)
+    refused = pytest.raises(ArtifactError, match="cannot be written: Directory not empty; nothing was changed")
+    with refused, atomic_directory(tmp_path / "out", overwrite=False) as temporary:
+        (temporary / "file").write_text("second")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "file").write_text("first")
     assert (tmp_path / "out" / "file").read_text() == "first"
     assert not leftovers(tmp_path)
 
