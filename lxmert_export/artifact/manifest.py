@@ -15,6 +15,7 @@ from lxmert_export.errors import PACKAGE, ArtifactError, ConfigError
 from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import check_schema, parse_json, read_text
+from lxmert_export.files.limits import LARGEST_MANIFEST
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Signature, Task
@@ -27,7 +28,6 @@ LOGGER = logging.getLogger(__name__)
 # Format 2 adds `digest`: the hash of the file's own text without the digest. What earlier versions wrote is read too.
 FORMAT_VERSION = 2
 SCHEMA = "artifact/manifest.schema.json"
-LARGEST_MANIFEST = 16_000_000  # bytes; a full-size artifact's has 10,000
 
 TOOLS = (
     PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",

@@ -9,13 +9,11 @@ from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.files.limits import inflates_too_far
 
 LOGGER = logging.getLogger(__name__)
 
 PIECE = 1 << 20  # bytes that are read at a time
-# What members may hold once they are inflated: this many times the file's size, and this many bytes beside.
-# PyTorch compresses nothing, and compressed weights hardly shrink: an archive beyond this is made to fill the memory.
-LARGEST_INFLATION, ALWAYS_ALLOWED = 2, 256_000_000
 
 
 def check_archive(path: Path) -> bool:
@@ -23,7 +21,7 @@ def check_archive(path: Path) -> bool:
 
     PyTorch maps a member's bytes into memory as if they were stored, and compares no CRC then. A file that PyTorch
     wrote without CRCs (``set_crc32_options(False)``) is logged and not compared. ``CheckpointError``: a member is
-    damaged, encrypted or listed twice, or the archive would inflate beyond ``LARGEST_INFLATION``.
+    damaged, encrypted or listed twice, or the archive would inflate too far.
     """
     try:
         with ZipFile(path) as archive:
@@ -44,7 +42,7 @@ def _check_sizes(path: Path, members: list[ZipInfo]) -> None:
     if count > 1:
         raise CheckpointError(f"{path}: holds {name} {count} times; save it again")
     inflated, size = sum(member.file_size for member in members), path.stat().st_size
-    if inflated > LARGEST_INFLATION * size + ALWAYS_ALLOWED:
+    if inflates_too_far(inflated, size):
         raise CheckpointError(
             f"{path}: would inflate from {size} to {inflated} bytes; save it again with torch.save, which does not compress"
         )

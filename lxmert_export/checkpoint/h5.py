@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.files.limits import inflates_too_far
 
 # Keras writes these attributes into the root; transformers ignores them.
 BACKEND, KERAS_VERSION = "tensorflow", "2.21.0"
@@ -28,7 +29,11 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
     repeated: dict[str, bool] = {}
     try:
         with h5py.File(path, "r") as file:
-            for name, dataset in _datasets(file, path):
+            found = list(_datasets(file, path))
+            claimed, stored = sum(dataset.nbytes for _, dataset in found), path.stat().st_size
+            if inflates_too_far(claimed, stored):
+                raise CheckpointError(f"{path}: claims {claimed} bytes of weights and has {stored}; write it again")
+            for name, dataset in found:
                 tensor = torch.from_numpy(dataset[...].astype(dataset.dtype.newbyteorder("="), copy=False))
                 if name in tensors:
                     repeated[name] = repeated.get(name, True) and torch.equal(tensor, tensors[name])

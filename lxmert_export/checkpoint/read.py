@@ -26,13 +26,13 @@ from lxmert_export.errors import CheckpointError, ConfigError, shortened
 from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.limits import MOST_MISSING_LAYERS
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import CONFIG_FILE, LAYER_COUNTS, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import TASKS, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
 LOGGER = logging.getLogger(__name__)
-MOST_MISSING_LAYERS = 100  # whose tensors are named one by one
 
 
 @dataclass(frozen=True)

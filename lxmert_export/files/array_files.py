@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +20,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lxmert_export.errors import InputError
+from lxmert_export.files.limits import inflates_too_far
 
 ARRAY_SIGNATURE = b"\x93NUMPY"  # the first bytes of a .npy file
 POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores the class of a JSON object
+
+# What the libraries raise on a file that is damaged, encrypted, of another compression, or made to break them.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError, SafetensorError, BadZipFile, zlib.error,
+    TokenError,  # numpy reads the header of an array as Python
+)  # fmt: skip
 
 
 def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
@@ -34,7 +43,7 @@ def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
             return _read_npz(file)
         if file.suffix == ".safetensors":
             return dict(load_file(file))
-    except (OSError, ValueError, TypeError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
     raise InputError(f"{file}: cannot be read as {what}: give a .npz or .safetensors file, or Polygraphy's .json")
 
@@ -80,9 +89,25 @@ def _read_npz(file: Path) -> dict[str, NDArray[np.generic]]:
             raise ValueError("it is one array, not an archive of named arrays; write it with numpy.savez")
         if not start.startswith(b"PK"):
             raise ValueError("it is not an archive of arrays, as numpy.savez writes")
+        _check_members(file)
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as stored:
             return {name: _of_numbers(name, partial(stored.__getitem__, name)) for name in stored.files}
+
+
+def _check_members(file: Path) -> None:
+    """``ValueError``: an archive that inflates to fill the memory, or an array that claims more bytes than its member has."""
+    with ZipFile(file) as archive:
+        held, size = sum(member.file_size for member in archive.infolist()), file.stat().st_size
+        if inflates_too_far(held, size):
+            raise ValueError(f"it would inflate from {size} to {held} bytes")
+        for member in archive.infolist():
+            with archive.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(array)
+            if dtype.itemsize * math.prod(shape) > member.file_size and not dtype.hasobject:
+                raise ValueError(f"{member.filename} claims {shape} and has {member.file_size} bytes")
 
 
 def _of_numbers(name: str, read: Callable[[], Any]) -> NDArray[np.generic]:

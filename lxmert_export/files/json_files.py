@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.files.json_schema import first_problem
-
-# A full-size artifact's manifest has 10 kB, the report of a large matrix 5 MB, the index of a sharded checkpoint 100 kB.
-LARGEST_JSON = 64_000_000
-LONGEST_INTEGER = 100  # digits; tokenizer files hold a length limit of 31
+from lxmert_export.files.limits import LARGEST_JSON, LONGEST_INTEGER
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:

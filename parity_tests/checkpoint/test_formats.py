@@ -14,6 +14,7 @@ from lxmert_export.checkpoint import archives
 from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.checkpoint.formats import format_of
 from lxmert_export.errors import CheckpointError
+from lxmert_export.files import limits
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 SHORTEST_HEADER, LONGEST_HEADER = 8, 4096
@@ -109,7 +110,7 @@ def test_a_file_without_checksums_loads_and_is_said_to_have_none(
 def test_an_archive_that_inflates_to_fill_the_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1_000_000)
+    monkeypatch.setattr(limits, "ALWAYS_ALLOWED", 1_000_000)
     monkeypatch.setattr(archives, "_read_through", lambda *_: pytest.fail("it was read"))
     with ZipFile(tmp_path / "bomb.pth", "w", ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data/0", bytes(3_000_000))

@@ -1,0 +1,18 @@
+"""How much files of others may claim, with the reasons. Each is checked before anything of that size is allocated."""
+
+from __future__ import annotations
+
+# A full-size artifact's manifest has 10 kB, the report of a large matrix 5 MB, the index of a sharded checkpoint 100 kB.
+LARGEST_JSON = 64_000_000  # bytes
+LARGEST_MANIFEST = 16_000_000  # bytes
+LONGEST_INTEGER = 100  # digits in JSON; tokenizer files hold a length limit of 31
+# Every tensor of such a layer that is missing is named; a real checkpoint lacks a few.
+MOST_MISSING_LAYERS = 100
+# PyTorch and HDF5 files of weights are not compressed, and compressed weights hardly shrink. Small files of zeros do.
+LARGEST_INFLATION = 2  # times the file's size
+ALWAYS_ALLOWED = 256_000_000  # bytes
+
+
+def inflates_too_far(claimed: int, stored: int) -> bool:
+    """Whether a file of ``stored`` bytes claims to hold more than such files do."""
+    return claimed > LARGEST_INFLATION * stored + ALWAYS_ALLOWED

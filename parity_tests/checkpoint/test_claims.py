@@ -1,0 +1,69 @@
+"""Files that claim more than they hold are refused before anything of that size is allocated."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
+
+import h5py
+import numpy as np
+import pytest
+
+from lxmert_export.checkpoint.files import read_weights
+from lxmert_export.errors import CheckpointError, InputError
+from lxmert_export.files import limits
+from lxmert_export.files.array_files import read_arrays
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_hdf5_weights_that_were_never_written(compression: str | None, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "tf_model.h5", "w") as file:
+        file.create_dataset(
+            "layer/kernel:0", shape=(10**6, 10**6), chunks=(1000, 1000), dtype="f4", compression=compression
+        )
+    with pytest.raises(CheckpointError, match=r"claims 4000000000000 bytes of weights and has \d+; write it again"):
+        read_weights(tmp_path / "tf_model.h5")
+
+
+def header(shape: str, descr: str = "'<f4'") -> bytes:
+    """The start of a ``.npy`` file, version 1.0."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+    text = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("shape", "saying"),
+    [
+        ("(1000000000000,)", r"claims \(1000000000000,\) and has 144 bytes"),
+        ("(-1,)", "cannot be read as inputs"),
+        ("'x'", "cannot be read as inputs"),
+        ("(" * 60, "cannot be read as inputs"),
+    ],
+)
+def test_an_array_that_claims_more_than_its_member_has(shape: str, saying: str, tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "it.npz", "w") as archive:
+        archive.writestr("input_ids.npy", header(shape) + bytes(16))
+    with pytest.raises(InputError, match=saying) as caught:
+        read_arrays(tmp_path / "it.npz", "inputs")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_inflates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ALWAYS_ALLOWED", 1_000_000)
+    np.savez_compressed(tmp_path / "it.npz", zeros=np.zeros(10**6, np.float32))
+    with pytest.raises(InputError, match=r"would inflate from \d+ to 4000128 bytes"):
+        read_arrays(tmp_path / "it.npz", "inputs")
+
+
+@pytest.mark.parametrize("kind", [ZIP_STORED, ZIP_DEFLATED, ZIP_LZMA])
+def test_arrays_of_any_compression_are_read(kind: int, tmp_path: Path) -> None:
+    array = io.BytesIO()
+    np.save(array, np.arange(6.0).reshape(2, 3))
+    with ZipFile(tmp_path / "it.npz", "w", kind) as archive:
+        archive.writestr("it.npy", array.getvalue())
+    assert np.array_equal(read_arrays(tmp_path / "it.npz", "inputs")["it"], np.arange(6.0).reshape(2, 3))
