@@ -27,8 +27,8 @@ POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores t
 
 # What the libraries raise on a file that is damaged, encrypted, of another compression, or made to break them.
 UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError, SyntaxError, SafetensorError, BadZipFile, zlib.error,
-    TokenError,  # numpy reads the header of an array as Python
+    OSError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError, SafetensorError, BadZipFile,
+    zlib.error, SyntaxError, TokenError,  # numpy reads the header of an array as Python
 )  # fmt: skip
 
 
