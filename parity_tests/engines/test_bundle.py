@@ -123,7 +123,7 @@ def test_directory_and_archive_come_both_or_not_at_all(
     with pytest.raises(ArtifactError, match=r"out\.tar\.gz: exists already"):
         lx.build_engine(bundled_graph.path, out, bundle=True)
 
-    def fails(*_: Any) -> None:
+    def fails(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     for broken in ("lxmert_export.exporting.bundle.pack", "lxmert_export.files.atomic_directory._put_in_place"):
