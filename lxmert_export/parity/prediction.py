@@ -15,7 +15,7 @@ def predicted_errors(report: ParityReport) -> dict[str, dict[str, Any]]:
 
     Empty if nothing was emulated. ``status`` is ``unvalidated``: the errors were not measured on a device.
     """
-    worst = [cell for cell in report.worst_cells() if cell.arithmetic == "emulated"]
+    worst = [cell for cell in report.worst_cells() if cell.arithmetic == "emulated" and cell.kind == "reference"]
     return {
         cell.output: {
             "status": UNVALIDATED,

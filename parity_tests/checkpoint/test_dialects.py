@@ -228,7 +228,7 @@ def test_a_guessed_number_of_heads_is_told_and_recorded(tmp_path: Path, caplog: 
     caplog.clear()
     given = lx.export("onnx", file, tmp_path / "given", parity=False, num_attention_heads=4)
     assert (
-        not any("guessed" in message for message in caplog.messages)
+        not any("guessed from" in message for message in caplog.messages)
         and "guessed_attention_heads" not in given.manifest.checkpoint
     )
     assert inspect_checkpoint(file, num_attention_heads=4)["guessed_attention_heads"] is None

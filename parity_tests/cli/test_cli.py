@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "checkpoint checkpoint (hf dialect, model.safetensors, sha256 " in done.stderr
     assert "not used by task question-answering: masked_language_head, match_head, object_head" in done.stderr
-    assert "parity passed: 14 cells" in done.stderr and "emulated" in done.stderr
+    assert "parity passed: 17 cells" in done.stderr and "emulated" in done.stderr
     assert done.stdout.startswith("wrote artifact (")
     return place
 

@@ -20,7 +20,7 @@ import lxmert_export as lx
 from converters import to_tensorrt
 from converters.to_tensorrt import check_network, check_size, convert_to_tensorrt, read_network
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
-from lxmert_export.artifact.directory import ENGINE_FILE, MANIFEST_FILE, ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import ENGINE_FILE, ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import count_precisions
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.gpus import INSTEAD, Gpu
@@ -188,10 +188,9 @@ def judged_by_stand_in(
 ) -> lx.ParityReport:
     """``verify`` of an engine with the profiles of some ranges, as on a GPU that computed what onnxruntime does."""
     shutil.copytree(engine.path, directory)
-    told = json.loads((directory / MANIFEST_FILE).read_text())
     profiles = make_profiles(graph.manifest.config, graph.manifest.signature, **ranges)
-    told["options"]["profiles"] = [profile.to_dict() for profile in profiles]
-    (directory / MANIFEST_FILE).write_text(json.dumps(told))
+    described = [profile.to_dict() for profile in profiles]
+    edit_manifest(directory, options={**engine.manifest.options, "profiles": described})
 
     def opened(artifact: Artifact, providers: Any, threads: Any) -> StandIn:
         manifest = artifact.manifest

@@ -102,7 +102,9 @@ def test_without_a_fault_it_passes(yardstick: Yardstick, tmp_path: Path) -> None
     written = report_on([judge_by(yardstick, artifact, SAMPLES, (CPU,))])
     recording = recorded(KERAS_TWIN(yardstick.module, CONFIG, "pretraining", "fp32"))
     assert written.passed
-    assert [cell for cell in written.cells if cell.runner == "out"] == list(judged(recording, yardstick, "fp32").cells)
+    assert [cell for cell in written.cells if cell.runner == "out" and cell.kind == "reference"] == list(
+        judged(recording, yardstick, "fp32").cells
+    )
     assert all(judged(recording, yardstick, *gate).passed for gate in GATES.values())
 
 
