@@ -14,7 +14,6 @@ from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
-from lxmert_export.parity.law_slice import TOGETHER
 from lxmert_export.parity.laws import DETERMINISM
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
@@ -67,8 +66,11 @@ def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]
     known = {_key(cell): cell for cell in baseline.cells if cell.status == "pass"}
     if not found.keys() & known.keys():
         raise ArtifactError("the baseline has no cell in common with this report: its runners have different names")
-    # Of the laws, a gate and `verify` try a slice, where `parity` tries each by itself.
-    compared = {key: cell for key, cell in known.items() if key in found or TOGETHER not in cell.against}
+    # A gate and `verify` try a slice of the laws, where `parity` tries each by itself: their cells have other names.
+    tried = {cell.runner for cell in report.cells if cell.kind == "law"}
+    compared = {
+        key: cell for key, cell in known.items() if key in found or cell.kind != "law" or cell.runner not in tried
+    }
     lines = [line for key, cell in compared.items() if (line := _worse(found.get(key), cell))]
     answered = {(decided.runner, decided.arithmetic, decided.inputs): decided.total for decided in report.decisions}
     for decided in baseline.decisions:
