@@ -1,6 +1,6 @@
 """Writes benchmarks/suite.md: where the time of `make test` goes, of the log of a run that lists every duration.
 
-make test TEST_ARGS="-n 2 --dist worksteal --durations=0" >suite.log; python -m benchmarks.suite suite.log
+make test TEST_ARGS="-n 2 --dist worksteal --durations=0" >suite.log; python -m benchmarks.suite suite.log ["WHAT TO ADD"]
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BEFORE = "3,532 passed in 34.0 minutes, 64.4 minutes of both together"
 
 def main() -> None:
     """Reads the log that is named, and writes the page."""
-    PAGE.write_text(page(Path(sys.argv[1]).read_text(encoding="utf-8"), machine()), encoding="utf-8")
+    PAGE.write_text(page(Path(sys.argv[1]).read_text(encoding="utf-8"), machine(), *sys.argv[2:]), encoding="utf-8")
 
 
-def page(log: str, where: str) -> str:
+def page(log: str, where: str, note: str = "") -> str:
     """Returns the page: seconds by folder, file and test, of both worker processes together."""
     folders, files, tests = (defaultdict[str, float](float) for _ in range(3))
     for seconds, folder, file, test in DURATION.findall(log):
@@ -36,11 +36,11 @@ def page(log: str, where: str) -> str:
     outcome, wall = summary[1], float(summary[2])
     return f"""# Where the time of the test suite goes
 
-Measured on {where} with nothing else running: {outcome} in {wall / 60:.1f} minutes of wall time, two worker processes,
+Measured on {where}: {outcome} in {wall / 60:.1f} minutes of wall time, two worker processes,
 {sum(folders.values()) / 60:.1f} minutes of both together. A worker that waits for another one's shared export counts
-as busy. Before the tests shared exports and traces (9dbe590, the same machine): {BEFORE}. The command is in
+as busy. Before the tests shared exports and traces (9dbe590, on another day): {BEFORE}. The command is in
 `benchmarks/suite.py`.
-
+{note}
 | folder | seconds |
 |---|---|
 {_rows(folders)}
