@@ -38,9 +38,9 @@ def page(log: str, where: str, note: str = "") -> str:
 
 Measured on {where}: {outcome} in {wall / 60:.1f} minutes of wall time, two worker processes,
 {sum(folders.values()) / 60:.1f} minutes of both together. A worker that waits for another one's shared export counts
-as busy. Before the tests shared exports and traces (9dbe590, on another day): {BEFORE}. The command is in
+as busy. Before the tests shared exports and traces (9dbe590, on an Intel Xeon): {BEFORE}. The command is in
 `benchmarks/suite.py`.
-{note}
+{note and chr(10) + note + chr(10)}
 | folder | seconds |
 |---|---|
 {_rows(folders)}
