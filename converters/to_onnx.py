@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -186,7 +187,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
 
 def _place_of(error: BaseException) -> str:
     """The line of the user's own code that raised an error, in brackets; empty if there is none."""
-    known = tuple(str(Path(package.__file__ or "").parent) for package in (torch, lxmert_export, converters))
+    known = tuple(f"{Path(package.__file__ or '').parent}{os.sep}" for package in (torch, lxmert_export, converters))
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(known)]
     within = dropwhile(lambda frame: frame.name != "forward", frames)
     places = [f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in within]

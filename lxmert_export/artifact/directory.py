@@ -190,11 +190,15 @@ def refuse_converted(path: str | Path) -> None:
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
     parts_fit = all(len(os.fsencode(part)) <= LONGEST_PART for part in path.parts)
     return (
         bool(path.parts)
         and not path.is_absolute()
         and ".." not in path.parts
         and parts_fit
-        and not set(name) & {"\\", "\0"}
+        and not set(name) & {"\\", ":", "\0"}
     )

@@ -59,6 +59,10 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]
                     seen.add(identity)
                     waiting.append(((*parts, name), item))
                 continue
+            if not isinstance(item, h5py.Dataset):  # a named type
+                continue
+            if item.shape is None:
+                raise CheckpointError(f"{path}: {name} is an empty dataset, which holds no values; write it again")
             if item.external or item.is_virtual:
                 raise CheckpointError(f"{path}: {name} keeps its data in another file; only plain data is read")
             if item.dtype.kind == "f":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -272,11 +273,14 @@ def _stopped_by_sigterm() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         sys.exit(STOPPED + number)
 
+    if threading.current_thread() is not threading.main_thread():  # others cannot handle signals
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:

@@ -61,7 +61,7 @@ class ExportOptions:
         if not self.fixed:
             object.__setattr__(self, "fixed", None)
         if not isinstance(self.without_families, str):  # which is refused below
-            object.__setattr__(self, "without_families", tuple(self.without_families))
+            object.__setattr__(self, "without_families", tuple(self.without_families or ()))
         self._check_choices()
         if wrong := list(self._misplaced()):
             raise ConversionError(f"{_names(wrong)}: not an option of {self.precision} {self.target}; leave it out")
@@ -106,7 +106,9 @@ class ExportOptions:
                 raise ConversionError(f"unknown {option(name)} {value!r}; choose from {', '.join(choices)}")
 
         named = option("without_families", self.without_families)
-        if isinstance(self.without_families, str) or set(self.without_families) - FAMILY_KINDS.keys():
+        if isinstance(self.without_families, str) or not all(
+            name in tuple(FAMILY_KINDS) for name in self.without_families
+        ):
             raise ConversionError(f"{named}: not names of families of inputs; choose from {', '.join(FAMILY_KINDS)}")
         if set(self.without_families) == FAMILY_KINDS.keys():
             raise ConversionError(f"{named}: leaves nothing to judge on; leave {option('parity', False)} to say so")

@@ -28,7 +28,7 @@ POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores t
 # What the libraries raise on a file that is damaged, encrypted, of another compression, or made to break them.
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError, SafetensorError, BadZipFile,
-    zlib.error, SyntaxError, TokenError,  # numpy reads the header of an array as Python
+    AttributeError, KeyError, zlib.error, SyntaxError, TokenError,  # numpy reads the header of an array as Python
 )  # fmt: skip
 
 
@@ -103,6 +103,9 @@ def _check_members(file: Path) -> None:
             raise ValueError(f"it would inflate from {size} to {held} bytes")
         for member in archive.infolist():
             with archive.open(member) as array:
+                if array.read(len(ARRAY_SIGNATURE)) != ARRAY_SIGNATURE:  # a folder, or no array
+                    continue
+                array.seek(0)
                 version = np.lib.format.read_magic(array)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(array)

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
@@ -99,11 +99,11 @@ def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
         final.rename(aside)
     try:
         temporary.rename(final)
-        _sync_entry(final)
     except BaseException:
         if aside.exists():
             aside.rename(final)
         raise
+    _sync_entry(final)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -129,7 +129,7 @@ def _beside(final: Path, state: str) -> Path:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
@@ -137,14 +137,16 @@ def _is_running(process: int) -> bool:
 
 
 def _sync_entry(path: Path) -> None:
-    """Flushes the directory that holds a path, so that a rename in it is on the disk. Windows has no such call."""
-    if os.name == "nt":
-        return
-    opened = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    """Flushes the directory that holds a path, so that a rename in it is on the disk.
+
+    Windows, and some network file systems, have no such call: there the rename is on the disk when the system writes it.
+    """
+    with suppress(OSError):
+        opened = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _sync(directory: Path) -> None:

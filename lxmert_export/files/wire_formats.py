@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10  # bytes
+LARGEST_KEY = 2**32 - 1
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
@@ -22,6 +23,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     place = 0
     while place < len(message):
         key, place = _varint(message, place)
+        if key > LARGEST_KEY:  # a runtime would cut it, and take it for another field
+            raise ValueError("holds the number of a field that no protocol buffer has")
         number, kind = key >> 3, key & 7
         if kind == VARINT:
             value, place = _varint(message, place)
@@ -48,6 +51,12 @@ def messages(message: memoryview, *path: int) -> Iterator[memoryview]:
                 yield from messages(value, *further)
             else:
                 yield value
+
+
+def last_text(message: memoryview, number: int) -> str:
+    """Returns a string field; empty if there is none. Of a field that is there twice, the last counts."""
+    found = [text(value) for value in messages(message, number)]
+    return found[-1] if found else ""
 
 
 def text(value: memoryview) -> str:

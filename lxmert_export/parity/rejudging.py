@@ -14,6 +14,7 @@ from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
+from lxmert_export.parity.law_slice import TOGETHER
 from lxmert_export.parity.laws import DETERMINISM
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
@@ -67,7 +68,8 @@ def regressions(report: ParityReport, baseline: ParityReport) -> tuple[str, ...]
     if not found.keys() & known.keys():
         raise ArtifactError("the baseline has no cell in common with this report: its runners have different names")
     # A gate and `verify` try a slice of the laws, where `parity` tries each by itself: their cells have other names.
-    tried = {cell.runner for cell in report.cells if cell.kind == "law"}
+    sliced = [any(TOGETHER in cell.against for cell in some.cells) for some in (report, baseline)]
+    tried = {cell.runner for cell in report.cells if cell.kind == "law"} if sliced[0] != sliced[1] else set()
     compared = {
         key: cell for key, cell in known.items() if key in found or cell.kind != "law" or cell.runner not in tried
     }

@@ -21,7 +21,7 @@ class Turns:
     def __init__(self, *, parallel: bool) -> None:
         self._parallel = parallel
         self._running = 0
-        self.closed = False
+        self.closed = self._released = False
         self._changed = threading.Condition()
 
     @contextmanager
@@ -41,7 +41,8 @@ class Turns:
     def close(self) -> bool:
         """Admits no further calls, waits for those that run, and returns whether this was the first time."""
         with self._changed:
-            first, self.closed = not self.closed, True
+            self.closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._running)
+            self._changed.wait_for(lambda: not self._running)  # an interrupted wait can be taken up again
+            first, self._released = not self._released, True
         return first

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from lxmert_export.artifact.directory import open_artifact
+from lxmert_export.artifact.programs.onnx import _of_node, _of_tensor
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.wire_formats import Table, fields
 from parity_tests.fixtures.exports import Exports
@@ -83,6 +84,24 @@ def test_onnx_weights_in_files_that_are_not_listed(where: str, copy_of: Callable
     next(entry for entry in tensor.external_data if entry.key == "location").value = "../elsewhere"
     file.write_bytes(model.SerializeToString())
     refused(file.parent, "model.onnx", saying=r"weights in files that its manifest does not list: \.\./elsewhere")
+
+
+def test_onnx_files_that_say_a_thing_twice_or_out_of_range(copy_of: Callable[[str], Path]) -> None:
+    """A runtime takes the last of two, and cuts a number of more than 32 bits."""
+    file = copy_of("onnx") / "model.onnx"
+    model = onnx.load(file, load_external_data=False)
+    entry = onnx.StringStringEntryProto(key="zzz", value="model.onnx.data").SerializeToString()
+    entry += onnx.StringStringEntryProto(key="location", value="secret.bin").SerializeToString()
+    tensor = bytes([0x6A, len(entry)]) + entry  # field 13 of a tensor
+    assert ("file", "secret.bin") in set(_of_tensor(memoryview(tensor)))
+    sparse = onnx.SparseTensorProto(values=next(t for t in model.graph.initializer if t.external_data))
+    constant = onnx.NodeProto(
+        op_type="Constant", attribute=[onnx.AttributeProto(name="sparse_value", sparse_tensor=sparse)]
+    )
+    assert ("file", "model.onnx.data") in set(_of_node(memoryview(constant.SerializeToString())))
+    wide = b"\xba\x80\x80\x80\x10" + b"\x01x"  # field 7 of a node, written with 2 ** 32 more
+    with pytest.raises(ValueError, match="no protocol buffer has"):
+        list(fields(memoryview(wide)))
 
 
 def test_tflite_operators_that_are_not_exported(copy_of: Callable[[str], Path]) -> None:

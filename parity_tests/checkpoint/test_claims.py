@@ -29,6 +29,17 @@ def test_hdf5_weights_that_were_never_written(compression: str | None, tmp_path:
         read_weights(tmp_path / "tf_model.h5")
 
 
+def test_hdf5_named_types_are_passed_over_and_empty_datasets_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "tf_model.h5", "w") as file:
+        file["type"] = np.dtype("f4")
+        file["layer/kernel:0"] = np.zeros(3, np.float32)
+    assert list(read_weights(tmp_path / "tf_model.h5").tensors) == ["kernel"]
+    with h5py.File(tmp_path / "tf_model.h5", "a") as file:
+        file["layer/bias:0"] = h5py.Empty("f4")
+    with pytest.raises(CheckpointError, match="bias:0 is an empty dataset"):
+        read_weights(tmp_path / "tf_model.h5")
+
+
 def header(shape: str, descr: str = "'<f4'") -> bytes:
     """The start of a ``.npy`` file, version 1.0."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
@@ -58,6 +69,13 @@ def test_an_archive_that_inflates(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.savez_compressed(tmp_path / "it.npz", zeros=np.zeros(10**6, np.float32))
     with pytest.raises(InputError, match=r"would inflate from \d+ to 4000128 bytes"):
         read_arrays(tmp_path / "it.npz", "inputs")
+
+
+def test_members_that_are_no_arrays_do_not_matter(tmp_path: Path) -> None:
+    np.savez(tmp_path / "it.npz", it=np.arange(3))
+    with ZipFile(tmp_path / "it.npz", "a") as archive:
+        archive.writestr("folder/", b"")
+    assert np.array_equal(read_arrays(tmp_path / "it.npz", "inputs")["it"], np.arange(3))
 
 
 @pytest.mark.parametrize("kind", [ZIP_STORED, ZIP_DEFLATED, ZIP_LZMA])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from lzma import LZMAError
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -10,6 +12,7 @@ from lxmert_export.artifact.directory import KERAS_FILE, Artifact
 from lxmert_export.artifact.facts import read_as
 from lxmert_export.artifact.programs.reading import refuse
 from lxmert_export.files.json_files import parse_json
+from lxmert_export.files.limits import LARGEST_JSON
 
 # (module, class) of everything that the config of an export names.
 CLASSES = frozenset(
@@ -21,7 +24,9 @@ CLASSES = frozenset(
         ("converters.tensorflow_model.model", "TFLxmertForNLVR2"),
     )
 )
-UNREADABLE = (ValueError, OSError, BadZipFile, KeyError, EOFError, RuntimeError)
+UNREADABLE: tuple[type[Exception], ...] = (
+    ValueError, OSError, BadZipFile, KeyError, EOFError, RuntimeError, MemoryError, zlib.error, LZMAError,
+)  # fmt: skip
 MEMBERS = frozenset(("metadata.json", "config.json", "model.weights.h5"))
 
 
@@ -33,6 +38,8 @@ def check_program(artifact: Artifact) -> set[str]:
     file = artifact.file(KERAS_FILE)
     with read_as(artifact, file, UNREADABLE), ZipFile(file) as archive:
         members = set(archive.namelist())
+        if archive.getinfo("config.json").file_size > LARGEST_JSON:
+            raise ValueError("its config.json is too large")
         classes = set(_classes(parse_json(archive.read("config.json").decode())))
     refuse(file, "members that it may not have", members - MEMBERS)
     refuse(file, "classes that it may not have", {f"{module}.{name}" for module, name in classes - CLASSES})

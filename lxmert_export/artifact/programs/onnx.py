@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.programs.reading import mapped, refuse
-from lxmert_export.files.wire_formats import fields, messages, text
+from lxmert_export.files.wire_formats import fields, last_text, messages, text
 
 # A standard operator computes its outputs from its inputs and nothing else. Operators of other domains are code that a
 # runtime may or may not have, and what they do is not specified.
@@ -14,9 +14,9 @@ DOMAINS = frozenset(("", "ai.onnx"))
 
 # Numbers of the fields in onnx.proto.
 GRAPH, FUNCTIONS, TRAINING = 7, 25, 20
-NODES, INITIALISERS, SPARSE_INITIALISERS, FUNCTION_NODES = 1, 5, 15, 7
+NODES, INITIALISERS, SPARSE_INITIALISERS, FUNCTION_NODES, FUNCTION_ATTRIBUTES = 1, 5, 15, 7, 11
 OPERATOR, ATTRIBUTES, DOMAIN = 4, 5, 7
-ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = (5, 10), (6, 11)
+ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 EXTERNAL_DATA = 13
 
 
@@ -47,6 +47,8 @@ def _named(model: memoryview) -> Iterator[tuple[str, str]]:
         elif number == FUNCTIONS:
             for node in messages(value, FUNCTION_NODES):
                 yield from _of_node(node)
+            for attribute in messages(value, FUNCTION_ATTRIBUTES):
+                yield from _of_attribute(attribute)
         elif number == TRAINING:
             yield "operator", "training::graph"
 
@@ -60,8 +62,7 @@ def _of_graph(graph: memoryview) -> Iterator[tuple[str, str]]:
         elif number == INITIALISERS:
             yield from _of_tensor(value)
         elif number == SPARSE_INITIALISERS:
-            for tensor in (*messages(value, 1), *messages(value, 2)):
-                yield from _of_tensor(tensor)
+            yield from _of_sparse(value)
 
 
 def _of_node(node: memoryview) -> Iterator[tuple[str, str]]:
@@ -74,17 +75,28 @@ def _of_node(node: memoryview) -> Iterator[tuple[str, str]]:
         elif number == DOMAIN:
             domain = text(value)
         elif number == ATTRIBUTES:
-            for field in ATTRIBUTE_GRAPHS:
-                for graph in messages(value, field):
-                    yield from _of_graph(graph)
-            for field in ATTRIBUTE_TENSORS:
-                for tensor in messages(value, field):
-                    yield from _of_tensor(tensor)
+            yield from _of_attribute(value)
     yield "operator", f"{domain}::{operator}"
+
+
+def _of_attribute(attribute: memoryview) -> Iterator[tuple[str, str]]:
+    for number, value in fields(attribute):
+        if isinstance(value, int):
+            continue
+        if number in ATTRIBUTE_GRAPHS:
+            yield from _of_graph(value)
+        elif number in ATTRIBUTE_TENSORS:
+            yield from _of_tensor(value)
+        elif number in ATTRIBUTE_SPARSE:
+            yield from _of_sparse(value)
+
+
+def _of_sparse(sparse: memoryview) -> Iterator[tuple[str, str]]:
+    for tensor in (*messages(sparse, 1), *messages(sparse, 2)):  # values, indices
+        yield from _of_tensor(tensor)
 
 
 def _of_tensor(tensor: memoryview) -> Iterator[tuple[str, str]]:
     for entry in messages(tensor, EXTERNAL_DATA):
-        key, value = (next(map(text, messages(entry, number)), "") for number in (1, 2))
-        if key == "location":
-            yield "file", value
+        if last_text(entry, 1) == "location":
+            yield "file", last_text(entry, 2)

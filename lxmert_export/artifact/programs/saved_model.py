@@ -95,7 +95,7 @@ def _nodes_of(nodes: Iterator[memoryview]) -> _Nodes:
 
 
 def _name_of(function: memoryview) -> str:
-    return text(next(messages(function, SIGNATURE, NAME)))
+    return [text(name) for name in messages(function, SIGNATURE, NAME)][-1]
 
 
 def _reached(roots: set[str], functions: dict[str, _Nodes]) -> set[str]:
