@@ -19,6 +19,7 @@ from lxmert_export.option_names import option
 #   .NAME.writing-PID-…    the new directory while it is filled
 #   .NAME.replaced-PID-…   the old directory, set aside while the new one is renamed into its place
 WRITING, REPLACED = "writing", "replaced"
+_MADE_HERE: set[str] = set()  # the temporary names that this process has used
 # A directory with a config.json and a file of one of these suffixes is a checkpoint.
 WEIGHT_SUFFIXES = frozenset((".safetensors", ".pth", ".bin", ".h5"))
 
@@ -103,7 +104,7 @@ def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
         if aside.exists():
             aside.rename(final)
         raise
-    _sync_entry(final)
+    _sync_entries(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -114,7 +115,7 @@ def _recover(final: Path) -> None:
         return
     for leftover in sorted(final.parent.iterdir()):
         match = pattern.fullmatch(leftover.name)
-        if match is None or _is_running(int(match[2])):
+        if match is None or leftover.name in _MADE_HERE or _is_running(int(match[2])):
             continue
         if match[1] == REPLACED and not final.exists():
             leftover.rename(final)
@@ -123,10 +124,15 @@ def _recover(final: Path) -> None:
 
 
 def _beside(final: Path, state: str) -> Path:
-    return final.with_name(f".{final.name}.{state}-{os.getpid()}-{secrets.token_hex(4)}")
+    path = final.with_name(f".{final.name}.{state}-{os.getpid()}-{secrets.token_hex(4)}")
+    _MADE_HERE.add(path.name)
+    return path
 
 
 def _is_running(process: int) -> bool:
+    """Whether another process of this number runs. In a container every run has the number 1: ours is not another."""
+    if process == os.getpid():
+        return False
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -136,13 +142,13 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _sync_entry(path: Path) -> None:
-    """Flushes the directory that holds a path, so that a rename in it is on the disk.
+def _sync_entries(directory: Path) -> None:
+    """Flushes a directory itself, so that the names in it are on the disk.
 
     Windows, and some network file systems, have no such call: there the rename is on the disk when the system writes it.
     """
     with suppress(OSError):
-        opened = os.open(path.parent, os.O_RDONLY)
+        opened = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(opened)
         finally:
@@ -160,4 +166,5 @@ def _sync(directory: Path) -> None:
             file.chmod(mode)
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-        _sync_entry(file)
+    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        _sync_entries(folder)

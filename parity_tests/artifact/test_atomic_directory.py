@@ -186,11 +186,13 @@ def test_a_killed_writer_leaves_the_old_one_and_the_next_run_tidies_up(kill: sig
     assert not leftovers(tmp_path)
 
 
-def test_an_old_one_that_was_set_aside_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["a dead process", "ours, as in the next container", "too large"])
+def test_an_old_one_that_was_set_aside_comes_back(number: str, tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
+    process = {"a dead process": dead.pid, "too large": 10**20}.get(number, os.getpid())
     write(tmp_path / "out", "old")
-    (tmp_path / "out").rename(tmp_path / f".out.replaced-{dead.pid}-abcd")
+    (tmp_path / "out").rename(tmp_path / f".out.replaced-{process}-abcd")
     with pytest.raises(ArtifactError, match="exists already"):
         write(tmp_path / "out", "new")
     assert (tmp_path / "out" / "file").read_text() == "old"

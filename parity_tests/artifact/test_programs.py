@@ -155,7 +155,7 @@ class TestSavedModel:
         module = tf.Module()
 
         def call(x: Any) -> Any:
-            tf.raw_ops.SaveV2(prefix="/tmp/x", tensor_names=["a"], shape_and_slices=[""], tensors=[x])
+            tf.raw_ops.SaveV2(prefix="elsewhere", tensor_names=["a"], shape_and_slices=[""], tensors=[x])
             return x
 
         module.call = tf.function(call, input_signature=[tf.TensorSpec([], tf.float32)])
