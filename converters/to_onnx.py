@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,6 @@ from onnxscript import opset18
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-import converters
-import lxmert_export
 from converters.onnx.graph import TRANSPOSED, make_lean
 from converters.onnx.quick_tracing import known_shapes, short_translation
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
@@ -187,7 +186,8 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
 
 def _place_of(error: BaseException) -> str:
     """The line of the user's own code that raised an error, in brackets; empty if there is none."""
-    known = tuple(f"{Path(package.__file__ or '').parent}{os.sep}" for package in (torch, lxmert_export, converters))
+    packages = [sys.modules[name] for name in ("torch", "lxmert_export", "converters")]
+    known = tuple(f"{Path(package.__file__ or '').parent}{os.sep}" for package in packages)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(known)]
     within = dropwhile(lambda frame: frame.name != "forward", frames)
     places = [f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in within]
