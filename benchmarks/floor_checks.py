@@ -63,7 +63,7 @@ def checks_of(converts: bool, wheel: bool, beside: Iterable[str], artifacts: Pat
         yield "imports beside it", _python("-c", BESIDE)
         yield "hub tests", _pytest(*HUB_TESTS, TOKENIZER_HUB_TESTS)
     elif converts:
-        yield "quick suite", _pytest("-m", QUICK, *(f"--ignore={file}" for file in left_out()))
+        yield "quick suite", _pytest("-m", QUICK, *(f"--ignore={file}" for file in left_out(TESTS.rglob("test_*.py"))))
         yield "hub tests", _pytest(*HUB_TESTS)
     else:
         yield from _device_checks(artifacts)
@@ -88,30 +88,32 @@ def _python(*arguments: str | Path) -> Check:
 
 
 def _pytest(*arguments: str) -> Check:
-    options = ("-q", "-p", "no:cacheprovider")
+    # The lowest typer warns of what click, in its newest version, will drop one day.
+    options = ("-q", "-p", "no:cacheprovider", "-W", "ignore:'click:DeprecationWarning")
     return lambda python, runs: runs(
         python, "-m", "pytest", *options, *arguments, cwd=ROOT, PYTHONDONTWRITEBYTECODE="1"
     )
 
 
-def left_out() -> list[str]:
-    """The files with quick tests that need a library of the extra ``dev``, directly or through what they import."""
-    files = [
-        file for file in sorted(TESTS.rglob("test_*.py")) if re.search(r"mark\.quick", file.read_text(encoding="utf-8"))
-    ]
-    return [str(file.relative_to(ROOT)) for file in files if _imports(file) & DEV_ONLY]
+def quick_files() -> list[Path]:
+    """The files that hold quick tests."""
+    return [file for file in TESTS.rglob("test_*.py") if re.search(r"mark\.quick", file.read_text(encoding="utf-8"))]
+
+
+def left_out(files: Iterable[Path]) -> list[str]:
+    """Those of the files that need a library of the extra ``dev``, directly or through what they import."""
+    return sorted(str(file.relative_to(ROOT)) for file in files if _imports(file) & DEV_ONLY)
 
 
 @cache
 def _imports(file: Path) -> frozenset[str]:
-    """The packages that a test file imports, directly or through files of the tests."""
+    """The packages that a file imports, directly or through files of the tests, of the benchmarks and of docs."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in names:
             beside = ROOT / f"{name.replace('.', '/')}.py"
-            found |= (
-                _imports(beside) if name.startswith("parity_tests.") and beside.is_file() else {name.partition(".")[0]}
-            )
+            within = name.startswith(("parity_tests.", "benchmarks.", "docs.")) and beside.is_file()
+            found |= _imports(beside) if within else {name.partition(".")[0]}
     return frozenset(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.floor_checks import QUICK, left_out
+from benchmarks.floor_checks import QUICK, left_out, quick_files
 
 SHOWN = (
     "numpy", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "ml-dtypes", "tensorflow", "ai-edge-litert", "h5py",
@@ -32,7 +32,7 @@ a model.onnx without our wheel, beside numpy 1. Environments that are not in the
 {_lines(_outcome(name, result) for name, result in results.items())}
 
 The quick suite runs as `{QUICK}`, without these files, which need test tools that only the extra `dev` brings:
-{", ".join(f"`{file}`" for file in left_out())}.
+{", ".join(f"`{file}`" for file in left_out(quick_files()))}.
 
 | package | {" | ".join(results)} |
 |---|{"---|" * len(results)}
