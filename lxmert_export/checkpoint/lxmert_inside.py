@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lxmert_export.checkpoint.altered_weights import check_weights_are_plain
 from lxmert_export.errors import CheckpointError, shortened
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.weight_names import BACKBONE, weight_names
@@ -104,8 +105,10 @@ def nested_tensors(stored: Mapping[object, object]) -> Iterator[tuple[str, Tenso
 def find_lxmert(tensors: Mapping[str, Tensor], *, is_tensorflow: bool) -> LxmertInside:
     """Finds the one LXMERT among the tensors of a file.
 
-    ``CheckpointError``: there is none, there are several (the message lists them), or it counts positions in its own way.
+    ``CheckpointError``: there is none, there are several (the message lists them), it counts positions in its own way, or
+    its weights are pruned, parametrised, quantised or adapted.
     """
+    check_weights_are_plain(tensors)
     plain = {name: _plain_name(name, is_tensorflow=is_tensorflow) for name in tensors}
     prefix, naming = _only_lxmert(list(plain.values()))
     backbone = next((name for name in BACKBONES if f".{prefix}".endswith(f".{name}")), "")
