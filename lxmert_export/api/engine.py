@@ -106,10 +106,10 @@ def build_engine(
     if given is not None:
         check_source(given, precision, onnx_options)
     if directory is not None:
-        _check_output(source, Path(directory), bundle, overwrite)
+        check_output(source, Path(directory), bundle=bundle, overwrite=overwrite)
     origin = given or _plan_graph(source, asked, device)
     final = Path(_default_directory(origin, device.precision, bundle) if directory is None else directory)
-    _check_output(source, final, bundle, overwrite)
+    check_output(source, final, bundle=bundle, overwrite=overwrite)
     profiles = _make_profiles(origin, asked, device)
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         providers = onnx_options.get("providers", (CPU,))
@@ -201,7 +201,7 @@ def _default_directory(origin: Conversion | Artifact, precision: Precision, bund
     return default_directory(origin.model.name, origin.signature.task, target, precision)
 
 
-def _check_output(source: object, final: Path, bundle: bool, overwrite: bool) -> None:
+def check_output(source: object, final: Path, *, bundle: bool, overwrite: bool) -> None:
     """``ArtifactError``: the directory, or a bundle's archive beside it, may not be written."""
     from lxmert_export.exporting.bundle import archive_of, check_archive
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import secrets
 import shlex
 import shutil
 import tarfile
@@ -34,7 +32,7 @@ from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, BUNDLE
 from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
-from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.files.atomic_directory import directory_and_files
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
@@ -276,37 +274,20 @@ engine: to have the engine checked, run the script.
 
 
 @contextmanager
-def bundle_directory(final: Path, *, overwrite: bool, progress: Progress = silent) -> Iterator[Path]:
+def bundle_directory(final: Path, *, overwrite: bool, needed: int = 0, progress: Progress = silent) -> Iterator[Path]:
     """Yields an empty directory, which becomes ``final`` when the block ends, with its archive beside it.
 
-    On any failure neither appears, and older ones stay as they were. Raises ``ArtifactError`` if the directory or the archive
-    exists and ``overwrite`` is False, or if either cannot be written.
+    On any failure neither appears, and older ones stay as they were. ``needed``: the bytes that the directory will have at least.
+    Raises ``ArtifactError`` if the directory or the archive exists and ``overwrite`` is False, or if either cannot be written.
     """
     final = final.absolute()
     archive = archive_of(final)
-    check_archive(archive, overwrite=overwrite)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    packed, aside = (archive.with_name(f".{archive.name}.{state}-{mark}") for state in ("writing", "replaced"))
-    placed = False
-    try:
-        with atomic_directory(final, overwrite=overwrite) as temporary:
-            yield temporary
-            progress("packing", 0, 1)
-            pack(temporary, packed, final.name)
-            progress("packing", 1, 1)
-            if archive.exists():
-                archive.replace(aside)
-            packed.replace(archive)
-            placed = True
-    except BaseException:
-        if placed:
-            archive.unlink(missing_ok=True)
-        if aside.exists():
-            aside.replace(archive)
-        raise
-    finally:
-        packed.unlink(missing_ok=True)
-        aside.unlink(missing_ok=True)
+    with directory_and_files(final, archive, overwrite=overwrite, needed=needed) as (temporary, packed):
+        check_archive(archive, overwrite=overwrite)
+        yield temporary
+        progress("packing", 0, 1)
+        pack(temporary, packed, final.name)
+        progress("packing", 1, 1)
 
 
 def check_archive(archive: Path, *, overwrite: bool) -> None:
@@ -326,13 +307,11 @@ def pack(directory: Path, archive: Path, name: str) -> None:
         entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname, entry.mode = 0, 0, 0, "", "", 0o644
         return entry
 
-    with archive.open("wb") as file:
-        # The fastest level: weights hardly shrink at any level.
-        with (
-            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as packed,
-        ):
-            for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-                packed.add(path, f"{name}/{path.relative_to(directory).as_posix()}", filter=plain)
-        file.flush()
-        os.fsync(file.fileno())
+    # The fastest level: weights hardly shrink at any level.
+    with (
+        archive.open("wb") as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as packed,
+    ):
+        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+            packed.add(path, f"{name}/{path.relative_to(directory).as_posix()}", filter=plain)

@@ -2,59 +2,66 @@
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.option_names import option
 
-# Two kinds of temporary directories. Both stand beside the final directory, so that no rename crosses a file system.
-#   .NAME.writing-PID-…    the new directory while it is filled
-#   .NAME.replaced-PID-…   the old directory, set aside while the new one is renamed into its place
-WRITING, REPLACED = "writing", "replaced"
-_MADE_HERE: set[str] = set()  # the temporary names that this process has used
 # A directory with a config.json and a file of one of these suffixes is a checkpoint.
 WEIGHT_SUFFIXES = frozenset((".safetensors", ".pth", ".bin", ".h5"))
 
 
 @contextmanager
-def atomic_directory(final: Path, *, overwrite: bool) -> Iterator[Path]:
+def atomic_directory(final: Path, *, overwrite: bool, needed: int = 0) -> Iterator[Path]:
     """Yields an empty directory beside ``final``. On success it becomes ``final``; on failure nothing has changed.
 
-    With ``overwrite`` an existing artifact or checkpoint is replaced: it is set aside, and removed on success or restored on
-    failure. The remains of a killed run are cleaned up first, and an old directory that it had set aside is restored.
-    ``ArtifactError``: ``final`` exists, or cannot be written.
+    With ``overwrite`` an existing artifact or checkpoint is replaced. What killed runs left is finished or removed first.
+    ``needed``: the bytes that will be written at least. ``ArtifactError``: ``final`` exists, or cannot be written.
     """
+    with directory_and_files(final, overwrite=overwrite, needed=needed) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def directory_and_files(final: Path, *files: Path, overwrite: bool, needed: int = 0) -> Iterator[list[Path]]:
+    """Does the same for a directory and files beside it, as one unit. Yields the directory, and a path for each file."""
     final = final.absolute()
     check_spelling(final)
-    try:
-        _recover(final)
+    with written_whole(final):
         refuse_existing(final, overwrite=overwrite)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(final, WRITING)
-        temporary.mkdir()
-    except OSError as error:
-        raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}") from error
+        with (
+            _directories_above(final),
+            appearing_together(final, *files, overwrite=overwrite, needed=needed) as (temporary, *others),
+        ):
+            temporary.mkdir()
+            yield [temporary, *others]
+            _refuse(final, overwrite=overwrite)  # another run may have finished meanwhile
+
+
+@contextmanager
+def written_whole(final: Path) -> Iterator[None]:
+    """``ArtifactError`` instead of ``OSError``: something cannot be written, and so nothing was."""
     try:
-        yield temporary
-        _sync(temporary)
-        refuse_existing(final, overwrite=overwrite)  # another run may have finished meanwhile
-        _put_in_place(temporary, final, overwrite=overwrite)
+        yield
     except OSError as error:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def refuse_existing(final: Path, *, overwrite: bool) -> None:
-    """``ArtifactError``: a directory exists and ``overwrite`` is False or may not replace it, or it cannot be made."""
+    """Finishes what killed runs left beside a directory.
+
+    ``ArtifactError``: the directory exists and ``overwrite`` is False or may not replace it, or it cannot be made.
+    """
+    finish_killed_runs(final.absolute().parent)
+    _refuse(final, overwrite=overwrite)
+
+
+def _refuse(final: Path, *, overwrite: bool) -> None:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output (-o)")
     if final.resolve() == Path.cwd():
@@ -91,80 +98,15 @@ def refuse_source(source: object, final: Path) -> None:
         )
 
 
-def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
-    """Renames the new directory to its final name. Without ``overwrite`` nothing is set aside for it: a directory that
-    another run has put there since the last check stays, because a rename replaces empty directories only.
-    """
-    aside = _beside(final, REPLACED)
-    if overwrite and final.exists():
-        final.rename(aside)
+@contextmanager
+def _directories_above(final: Path) -> Iterator[None]:
+    """Makes the directories above one, and removes them again if it does not come to be."""
+    missing = [above for above in final.parents if not above.exists()]
     try:
-        temporary.rename(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        if aside.exists():
-            aside.rename(final)
+        for above in missing:
+            with suppress(OSError):  # another run may use it by now
+                above.rmdir()
         raise
-    _sync_entries(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _recover(final: Path) -> None:
-    """Restores the directory that a killed run had set aside, and removes what it had half written."""
-    pattern = re.compile(re.escape(f".{final.name}.") + rf"({WRITING}|{REPLACED})-(\d+)-\w+")
-    if not final.parent.is_dir():
-        return
-    for leftover in sorted(final.parent.iterdir()):
-        match = pattern.fullmatch(leftover.name)
-        if match is None or leftover.name in _MADE_HERE or _is_running(int(match[2])):
-            continue
-        if match[1] == REPLACED and not final.exists():
-            leftover.rename(final)
-        else:
-            shutil.rmtree(leftover)
-
-
-def _beside(final: Path, state: str) -> Path:
-    path = final.with_name(f".{final.name}.{state}-{os.getpid()}-{secrets.token_hex(4)}")
-    _MADE_HERE.add(path.name)
-    return path
-
-
-def _is_running(process: int) -> bool:
-    """Whether another process of this number runs. In a container every run has the number 1: ours is not another."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync_entries(directory: Path) -> None:
-    """Flushes a directory itself, so that the names in it are on the disk.
-
-    Windows, and some network file systems, have no such call: there the rename is on the disk when the system writes it.
-    """
-    with suppress(OSError):
-        opened = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _sync(directory: Path) -> None:
-    """Flushes every file and every directory to the disk: a full disk is noticed before the old directory is touched.
-
-    Every file gets the mode that the user's umask gives new files: safetensors makes its files readable by the owner only.
-    """
-    mode = directory.stat().st_mode & 0o666
-    for file in directory.rglob("*"):
-        if file.is_file():
-            file.chmod(mode)
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
-        _sync_entries(folder)

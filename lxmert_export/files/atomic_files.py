@@ -1,40 +1,30 @@
-"""Files that appear whole or not at all, in a directory that may hold others."""
+"""Files that appear whole or not at all, in directories that may hold others."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from lxmert_export.files.appearing_together import appearing_together, check_space, finish_killed_runs
 
-def replace_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files into a directory: all of them under temporary names, then renames them.
 
-    After an error or an interrupt the old files are restored. A process that is killed between two renames leaves whole files,
-    some old and some new.
+def replace_files(directory: Path, files: Mapping[str, bytes], *, overwrite: bool = True) -> None:
+    """Writes files into a directory; all of them appear together, or none does.
+
+    ``OSError``: they cannot be written, or one exists and ``overwrite`` is False. Nothing was changed.
     """
-    mark = f".writing-{os.getpid()}-{secrets.token_hex(4)}"
-    old = {name: (directory / name).read_bytes() for name in files if (directory / name).exists()}
-    moved: list[str] = []
-    try:
-        for name, content in files.items():
-            with (directory / f".{name}{mark}").open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk is noticed here, before an old file is touched
-        for name in files:
-            moved.append(name)
-            (directory / f".{name}{mark}").replace(directory / name)
-    except BaseException:
-        for name in moved:
-            if name in old:
-                (directory / name).write_bytes(old[name])
-            else:
-                (directory / name).unlink(missing_ok=True)
-        raise
-    finally:
-        for name in files:
-            with suppress(OSError):
-                (directory / f".{name}{mark}").unlink(missing_ok=True)
+    write_together({directory.absolute() / name: content for name, content in files.items()}, overwrite=overwrite)
+
+
+def write_together(files: Mapping[Path, bytes], *, overwrite: bool = True) -> None:
+    """Writes files to absolute paths; all of them appear together, or none does.
+
+    A kill between the renames of two directories leaves the files of one new and of the other old: each is finished by the next
+    run that writes there. ``OSError``: as above.
+    """
+    for directory in {path.parent for path in files}:
+        finish_killed_runs(directory)
+        check_space(directory, sum(len(content) for path, content in files.items() if path.parent == directory))
+    with appearing_together(*files, overwrite=overwrite) as temporary:
+        for path, content in zip(temporary, files.values(), strict=True):
+            path.write_bytes(content)

@@ -78,14 +78,14 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_failed_rename_restores_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "out", "old")
-    rename = Path.rename
+    replace = Path.replace
 
     def fail_for_the_new_one(path: Path, target: Path) -> Path:
-        if ".writing-" in path.name:
+        if path.parent.name == "new":
             raise OSError(errno.EIO, "Input/output error")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    monkeypatch.setattr(Path, "replace", fail_for_the_new_one)
     with pytest.raises(ArtifactError, match="Input/output error"):
         write(tmp_path / "out", "new", overwrite=True)
     assert (tmp_path / "out" / "file").read_text() == "old"
@@ -136,7 +136,7 @@ def test_a_run_that_finishes_between_the_last_check_and_the_rename_keeps_its_out
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the check it is as if the first run had finished just after it."""
-    monkeypatch.setattr(atomic, "refuse_existing", lambda final, overwrite: None)
+    monkeypatch.setattr(atomic, "_refuse", lambda final, overwrite: None)
     refused = pytest.raises(ArtifactError, match="cannot be written: Directory not empty; nothing was changed")
     with refused, atomic_directory(tmp_path / "out", overwrite=False) as temporary:
         (temporary / "file").write_text("second")
@@ -186,16 +186,24 @@ def test_a_killed_writer_leaves_the_old_one_and_the_next_run_tidies_up(kill: sig
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("number", ["a dead process", "ours, as in the next container", "too large"])
-def test_an_old_one_that_was_set_aside_comes_back(number: str, tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    process = {"a dead process": dead.pid, "too large": 10**20}.get(number, os.getpid())
-    write(tmp_path / "out", "old")
-    (tmp_path / "out").rename(tmp_path / f".out.replaced-{process}-abcd")
-    with pytest.raises(ArtifactError, match="exists already"):
-        write(tmp_path / "out", "new")
-    assert (tmp_path / "out" / "file").read_text() == "old"
+@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
+def test_directories_made_above_a_failed_one_go_too(stop: type[BaseException], tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(stop), atomic_directory(tmp_path / "there" / "a" / "b" / "out", overwrite=False):
+        raise stop
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_space_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    needs = (
+        r"out: cannot be written: No space left on device: 1,000,000,000,000,000 bytes are needed and [\d,]+ are free"
+    )
+    with (
+        pytest.raises(ArtifactError, match=needs),
+        atomic_directory(tmp_path / "out", overwrite=False, needed=10**15),
+    ):
+        pytest.fail("the work began")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_below_a_file_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.api.engine import check_output
 from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.facts import read_graph_facts
@@ -29,7 +30,10 @@ from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.exporting.bundle import bundle_directory
+from lxmert_export.files import appearing_together
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.workspaces import Workspace
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import TINY, lively_model
 
@@ -126,7 +130,7 @@ def test_directory_and_archive_come_both_or_not_at_all(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for broken in ("lxmert_export.exporting.bundle.pack", "lxmert_export.files.atomic_directory._put_in_place"):
+    for broken in ("lxmert_export.exporting.bundle.pack", "lxmert_export.files.appearing_together._place"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fails)
             with pytest.raises(ArtifactError, match="No space left"):
@@ -135,6 +139,38 @@ def test_directory_and_archive_come_both_or_not_at_all(
     bare = lx.export("onnx", lively_model("question-answering", TINY), tmp_path / "bare", parity=False)
     with pytest.raises(ArtifactError, match="written with --no-parity, so it has no golden inputs"):
         lx.build_engine(bare.path, out, bundle=True, overwrite=True)
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_bundle_of_a_run_killed_between_its_renames_is_finished(
+    existing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, archive = tmp_path / "out", tmp_path / "out.tar.gz"
+    place = appearing_together._place
+
+    def write(text: str, overwrite: bool) -> None:
+        with bundle_directory(out, overwrite=overwrite) as temporary:
+            (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')
+            (temporary / "file").write_text(text)
+
+    def killed(workspace: Workspace, name: str, **choice: bool) -> None:
+        if name == archive.name:
+            raise KeyboardInterrupt
+        place(workspace, name, **choice)
+
+    if existing:
+        write("old", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(appearing_together, "_place", killed)
+        patch.setattr(appearing_together, "_put_back", killed)  # a kill, unlike an interrupt, puts nothing back
+        with pytest.raises(KeyboardInterrupt):
+            write("new", existing)
+    assert (out / "file").read_text() == "new" and archive.exists() is existing
+    with pytest.raises(ArtifactError, match="exists already"):
+        check_output(tmp_path / "source", out, bundle=True, overwrite=False)
+    with tarfile.open(archive) as packed:
+        assert packed.extractfile("out/file").read() == b"new"  # type: ignore[union-attr]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.tar.gz"}
 
 
 # --- the script

@@ -277,6 +277,36 @@ def test_a_full_disk_leaves_no_half_report(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", ["a.json", "deeper/b.json"])
+@pytest.mark.parametrize("failing", range(1, 5))
+def test_reports_appear_together_or_not_at_all(
+    failing: int, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the four cannot take its place, also if one stands in another directory."""
+    (tmp_path / "deeper").mkdir()
+    paths = {"json": tmp_path / place, **{form: tmp_path / f"c.{form}" for form in ("junit", "markdown", "html")}}
+    paths["html"].write_text("an older one")
+    replace, steps = Path.replace, iter(range(1, 100))
+
+    def full(path: Path, target: Path) -> Path:
+        if next(steps) == failing:
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ArtifactError, match="the reports cannot be written, so none was: No space left on device"):
+        write_reports(full_report().to_dict(), **paths)
+    assert {path.name for path in tmp_path.rglob("*")} == {"deeper", "c.html"}
+    assert paths["html"].read_text() == "an older one"
+
+
+def test_two_links_to_one_file_are_two_reports_in_one_file(tmp_path: Path) -> None:
+    for name in ("a.json", "b.html"):
+        (tmp_path / name).symlink_to(tmp_path / "file")
+    with pytest.raises(ArtifactError, match="two reports cannot go into one file"):
+        write_reports(passing_report().to_dict(), json=tmp_path / "a.json", html=tmp_path / "b.html")
+
+
 def test_the_command_tells_a_bad_path_before_it_runs_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -289,9 +289,9 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("failing", range(1, 9))
+@pytest.mark.parametrize("failing", range(1, 10))
 def test_a_failed_write_leaves_the_old_files(failing: int, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever of the eight steps fails: four files are flushed to the disk, then four are moved into place."""
+    """Whatever of the nine steps fails: four files and a mark are flushed to the disk, then four files are moved into place."""
     (saved / "special_tokens_map.json").unlink()  # one that was not there must not be there afterwards
     (saved / "notes.md").write_text("of somebody else")
     before = contents(saved)
@@ -305,7 +305,10 @@ def test_a_failed_write_leaves_the_old_files(failing: int, saved: Path, monkeypa
 
         return step
 
-    monkeypatch.setattr(os, "fsync", failing_step(os.fsync))
+    flushed, sync = failing_step(os.fsync), os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (sync if Path(f"/proc/self/fd/{number}").is_dir() else flushed)(number)
+    )
     monkeypatch.setattr(Path, "replace", failing_step(Path.replace))
     other = LxmertTokenizer(VOCABULARY, do_lower_case=False, model_max_length=20)
     with pytest.raises(CheckpointError, match="cannot be written: No space left on device; nothing was changed"):

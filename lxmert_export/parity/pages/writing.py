@@ -1,15 +1,16 @@
-"""Writes reports to files. Each file appears whole or not at all, and all paths are checked before anything is run."""
+"""Writes reports to files. They appear together or not at all, and all paths are checked before anything is run."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.files.atomic_files import write_together
 from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.junit import junit_xml
 from lxmert_export.parity.pages.markdown import markdown_page
@@ -33,7 +34,7 @@ def write_reports(
 ) -> None:
     """Writes a report, as ``ParityReport.to_dict`` returns it, in every form that has a path.
 
-    All texts are made before the first file is written. ``ArtifactError``: a path cannot be written.
+    All texts are made before the first file is written. ``ArtifactError``: a path cannot be written; no file was changed.
     """
     writers: list[tuple[ReportPath, Callable[[Report], str]]] = [
         (json, json_text),
@@ -42,9 +43,24 @@ def write_reports(
         (html, html_page),
     ]
     check_report_paths(path for path, _ in writers)
-    texts = [(Path(path), text(report)) for path, text in writers if path is not None]
-    for path, text in texts:
-        _write(path, text.encode())
+    texts = {Path(path): text(report).encode() for path, text in writers if path is not None}
+    special = [path for path in texts if _is_special(path)]
+    for path in special:
+        with _written(path):
+            path.write_bytes(texts[path])
+    # Of a link, the file that it leads to is replaced.
+    files = {path.resolve(): content for path, content in texts.items() if path not in special}
+    with _written(*(path for path in texts if path not in special)):
+        write_together(files)
+
+
+@contextmanager
+def _written(*paths: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        them = "the report cannot be written" if len(paths) == 1 else "the reports cannot be written, so none was"
+        raise ArtifactError(f"{', '.join(map(str, paths))}: {them}: {error.strerror}") from error
 
 
 def check_report_paths(paths: Iterable[ReportPath]) -> None:
@@ -58,19 +74,8 @@ def check_report_paths(paths: Iterable[ReportPath]) -> None:
             raise ArtifactError(f"{path}: the report cannot be written: there is no directory {folder}; make it first")
         if not os.access(path if _is_special(path) else folder, os.W_OK):
             raise ArtifactError(f"{path}: the report cannot be written: permission denied; name another place")
-        if path.absolute() in [other.absolute() for other in chosen[:place]]:
+        if path.resolve() in [other.resolve() for other in chosen[:place]]:
             raise ArtifactError(f"{path}: two reports cannot go into one file: give each its own name")
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        if _is_special(path):
-            path.write_bytes(content)
-        else:
-            target = path.resolve()  # of a link, the file that it leads to is replaced
-            replace_files(target.parent, {target.name: content})
-    except OSError as error:
-        raise ArtifactError(f"{path}: the report cannot be written: {error.strerror}") from error
 
 
 def _is_special(path: Path) -> bool:

@@ -1,0 +1,190 @@
+"""Files and directories that appear together, each whole, or not at all: through errors, interrupts and kills.
+
+All are written under temporary names first and flushed to the disk; then adjacent renames give them their names. After an
+error or an interrupt everything is as before. A run that was killed before the first rename has changed nothing, and one that
+was killed between two renames is finished by the next run that writes into the same directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lxmert_export.files.workspaces import NEW, OLD, READY, Workspace, left_workspaces, make_workspace
+
+LOGGER = logging.getLogger(__name__)
+
+REPLACING, KEEPING = "replace what is there\n", "keep what is there\n"
+
+
+@contextmanager
+def appearing_together(*finals: Path, overwrite: bool, needed: int = 0) -> Iterator[list[Path]]:
+    """Yields a path to write to for each final path; what stands there when the block ends moves to its final path.
+
+    Paths are absolute, and their directories exist. Without ``overwrite`` nothing that exists is replaced, though another run
+    wrote it a moment ago. ``needed``: the number of bytes that will be written at least; if the first path's disk has fewer,
+    that is an error before anything is written. ``OSError``: something cannot be written; nothing was changed.
+    """
+    workspaces: dict[Path, Workspace] = {}
+    try:
+        for final in finals:
+            if final.parent not in workspaces:
+                workspaces[final.parent] = make_workspace(final.parent, final.name)
+        if needed:
+            check_space(finals[0].parent, needed)
+        yield [workspaces[final.parent].path / NEW / final.name for final in finals]
+        for workspace in workspaces.values():
+            _sync(workspace.path / NEW)
+        _commit(list(workspaces.values()), overwrite=overwrite)
+    finally:
+        for workspace in workspaces.values():
+            if (
+                workspace.path / READY
+            ).exists():  # what was there could not be put back: the next run finishes this one
+                workspace.let_go()
+            else:
+                workspace.remove()
+
+
+def finish_killed_runs(directory: Path) -> None:
+    """Finishes what killed runs were renaming in a directory, and removes what they had half written."""
+    for workspace in left_workspaces(directory):
+        try:
+            if (workspace.path / READY).exists():
+                overwrite = (workspace.path / READY).read_text(encoding="ascii") == REPLACING
+                for name in workspace.names:
+                    with suppress(FileExistsError):
+                        _place(workspace, name, overwrite=overwrite)
+                _sync_entries(directory)
+            workspace.remove()
+        except (OSError, ValueError) as error:
+            workspace.let_go()
+            LOGGER.warning("%s: was left by a killed run, and cannot be cleaned up: %s", workspace.path, error)
+
+
+def check_space(directory: Path, needed: int) -> None:
+    """``OSError``: fewer than ``needed`` bytes are free on the disk of a directory."""
+    disk = shutil.disk_usage(directory)
+    if disk.total and disk.free < needed:  # some file systems do not tell their size
+        what = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes are needed and {disk.free:,} are free"
+        raise OSError(errno.ENOSPC, what)
+
+
+def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
+    """Gives everything its final name. On an error everything is put back."""
+    things = [(workspace, name) for workspace in workspaces for name in workspace.names]
+    try:
+        for workspace in workspaces:
+            _write_mark(workspace.path / READY, REPLACING if overwrite else KEEPING)
+        for workspace, name in things:
+            _place(workspace, name, overwrite=overwrite)
+    except BaseException:
+        for workspace, name in reversed(things):
+            _put_back(workspace, name)
+        for workspace in workspaces:
+            (workspace.path / READY).unlink(missing_ok=True)
+        raise
+    for workspace in workspaces:
+        _sync_entries(workspace.parent)
+    for workspace in workspaces:
+        (workspace.path / READY).unlink()
+
+
+def _place(workspace: Workspace, name: str, *, overwrite: bool) -> None:
+    """Gives one new thing its final name; what it replaces is set aside. May be done again after a kill at any point."""
+    new, old, final = workspace.path / NEW / name, workspace.path / OLD / name, workspace.parent / name
+    if os.path.lexists(final) and _is_directory(final) != _is_directory(new):
+        code = errno.EISDIR if _is_directory(final) else errno.ENOTDIR
+        raise OSError(code, os.strerror(code), str(final))
+    if not overwrite and not _is_directory(new):
+        _rename_file_if_none_is_there(new, final)
+        return
+    if overwrite and os.path.lexists(final) and not os.path.lexists(old):
+        _set_aside(final, old)
+    try:
+        new.replace(final)  # a directory replaces none but an empty one
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, error.strerror, str(final)) from error
+        raise
+
+
+def _set_aside(final: Path, old: Path) -> None:
+    """Keeps the old thing. A file gets a second name, so that its place is never empty."""
+    if _is_directory(final):
+        final.rename(old)
+        return
+    try:
+        os.link(final, old, follow_symlinks=False)
+    except OSError:  # not every file system has second names
+        final.rename(old)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _rename_file_if_none_is_there(new: Path, final: Path) -> None:
+    """``FileExistsError``: something is there. A rename would replace it, a second name does not."""
+    try:
+        os.link(new, final, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:  # not every file system has second names: there another run may come between
+        if os.path.lexists(final):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from None
+        new.rename(final)
+    else:
+        new.unlink()
+
+
+def _put_back(workspace: Workspace, name: str) -> None:
+    """Takes back what may have its final name already, and gives the old thing, if it was set aside, its own."""
+    new, old, final = workspace.path / NEW / name, workspace.path / OLD / name, workspace.parent / name
+    if not new.exists():
+        final.rename(new)
+    elif final.exists() and final.samefile(new):
+        final.unlink()
+    if os.path.lexists(old):
+        old.replace(final)
+
+
+def _write_mark(path: Path, text: str) -> None:
+    with path.open("w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_entries(path.parent)
+
+
+def _sync_entries(directory: Path) -> None:
+    """Flushes a directory itself, so that the names in it are on the disk.
+
+    Windows, and some network file systems, have no such call: there the rename is on the disk when the system writes it.
+    """
+    with suppress(OSError):
+        opened = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def _sync(directory: Path) -> None:
+    """Flushes every file and every directory to the disk: a full disk is noticed before anything old is touched.
+
+    Every file gets the mode that the user's umask gives new files: safetensors makes its files readable by the owner only.
+    """
+    mode = directory.stat().st_mode & 0o666
+    for file in directory.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        _sync_entries(folder)

@@ -1,0 +1,197 @@
+"""The hidden directory in which a run writes what will stand beside it, and how a later run tells that its run has ended.
+
+    .NAME.writing-HOST-BOOT-PID-…/
+        lock     locked (flock) while the run lives; the system lets go of it when the run ends, however it ends
+        new/     what is written, under its final names
+        old/     what the new takes the place of, set aside
+        ready    is there from when all of new/ is on the disk until all of it has its place
+
+A number of a process says nothing in another container or on another machine, so the lock alone tells. Locks are known to be
+seen only on one machine: a leftover of another machine is never touched, and a line says that it is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows has no such locks
+    flock = None  # type: ignore[assignment]
+
+LOGGER = logging.getLogger(__name__)
+
+LOCK, READY, NEW, OLD = "lock", "ready", "new", "old"
+WORKSPACE = re.compile(r"\..*\.writing-(?P<host>[\w.]+)-(?P<boot>[0-9a-f]+)-\d+-[0-9a-f]{8}", re.DOTALL)
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # one for a running system and all its containers
+LONGEST_NAME, LONGEST_HOST = 100, 40  # of the parts of a workspace's name: a file's name has at most 255 bytes
+ANY_HOST = "localhost"  # a name that many machines have
+NOT_LOCKED = b"locks are not supported here"  # the contents of such a lock file
+
+
+class Hold(Enum):
+    """What became of asking for a lock."""
+
+    OURS = "ours"
+    ANOTHERS = "another's"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace whose lock this run holds, in ``parent``."""
+
+    path: Path
+    lock: int
+
+    @property
+    def parent(self) -> Path:
+        """The directory in which the final names stand."""
+        return self.path.parent
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what is written and has not its place yet."""
+        return sorted(entry.name for entry in (self.path / NEW).iterdir())
+
+    def remove(self) -> None:
+        """Removes it with all that is in it. Its lock goes last: killed on the way, it is a leftover like others."""
+        with suppress(OSError):
+            (self.path / READY).unlink(missing_ok=True)
+        for inner in (NEW, OLD):
+            shutil.rmtree(self.path / inner, ignore_errors=True)
+        with suppress(OSError):
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leaves it to the next run."""
+        with suppress(OSError):
+            os.close(self.lock)
+
+
+def make_workspace(parent: Path, name: str) -> Workspace:
+    """Makes the workspace for a file or directory ``name`` in ``parent``. ``OSError``: it cannot be made."""
+    start = os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
+    while True:
+        path = parent / f".{start}.writing-{this_host()}-{this_boot()}-{os.getpid()}-{secrets.token_hex(4)}"
+        path.mkdir()
+        try:
+            lock = os.open(path / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:  # another run took the empty directory for a leftover
+            continue
+        except OSError:
+            path.rmdir()
+            raise
+        workspace = Workspace(path, lock)
+        try:
+            held = _hold(lock)
+            if held is Hold.UNSUPPORTED:
+                os.write(lock, NOT_LOCKED)
+            elif held is Hold.ANOTHERS or not _is_at(lock, path / LOCK):  # the same, a moment later
+                os.close(lock)
+                continue
+            for inner in (NEW, OLD):
+                (path / inner).mkdir()
+        except BaseException:
+            workspace.remove()
+            raise
+        return workspace
+
+
+def left_workspaces(parent: Path) -> Iterator[Workspace]:
+    """Yields the workspaces in a directory whose runs have ended, each locked. Says which ones it cannot know about."""
+    try:
+        found = sorted(entry.path for entry in os.scandir(parent) if _is_ours(entry))
+    except OSError:  # a directory that cannot be listed can still be written to
+        return
+    for path in map(Path, found):
+        try:
+            lock = os.open(path / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            with suppress(OSError):
+                path.rmdir()  # a run was killed as it made or removed it; it is empty, or it stays
+            continue
+        if _has_ended(path, lock):
+            yield Workspace(path, lock)
+        else:
+            os.close(lock)
+
+
+def this_host() -> str:
+    """The name of this machine or container, in characters of a file's name."""
+    return re.sub(r"[^\w.]", "_", socket.gethostname(), flags=re.ASCII)[:LONGEST_HOST] or ANY_HOST
+
+
+def this_boot() -> str:
+    """A number of this run of the operating system: the start of Linux' boot id, zeros elsewhere."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii")[:8]
+    except (OSError, ValueError):
+        return "0" * 8
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether a directory is a workspace of this user: what others put there is nothing to act on."""
+    if not WORKSPACE.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
+        return False
+    return not hasattr(os, "geteuid") or entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+
+
+def _has_ended(path: Path, lock: int) -> bool:
+    """Whether the run of a workspace has ended; if so, this run holds its lock now."""
+    held = _hold(lock)
+    if held is Hold.ANOTHERS or not _is_at(lock, path / LOCK):
+        return False
+    if held is Hold.UNSUPPORTED or os.read(lock, 1):
+        reason = "its file system has no locks that tell whether its run has ended"
+    elif not _is_of_this_machine(path.name):
+        reason = f"it is of another machine ({_parts(path.name)['host']}), whose locks may not be seen here"
+    else:
+        return True
+    LOGGER.warning("%s: was left by another run, and %s; remove it if that run has ended", path, reason)
+    return False
+
+
+def _is_of_this_machine(name: str) -> bool:
+    """Whether a lock that is free here is free everywhere: the same system, maybe since started again, made it."""
+    parts = _parts(name)
+    same_system = parts["boot"] == this_boot() and set(parts["boot"]) != {"0"}
+    return same_system or parts["host"] == this_host() != ANY_HOST
+
+
+def _parts(name: str) -> dict[str, str]:
+    match = WORKSPACE.fullmatch(name)
+    assert match is not None
+    return match.groupdict()
+
+
+def _hold(lock: int) -> Hold:
+    if flock is None:
+        return Hold.UNSUPPORTED
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return Hold.ANOTHERS
+    except OSError:
+        return Hold.UNSUPPORTED
+    return Hold.OURS
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except OSError:
+        return False

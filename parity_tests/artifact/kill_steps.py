@@ -1,0 +1,115 @@
+"""Kills a writer before each of its file operations, and prints what is there after the next run has cleaned up.
+
+    python -m parity_tests.artifact.kill_steps WRITER PLACE
+
+A program of its own: it forks, which a process with threads should not. Its lines are JSON: the step, and the contents of what
+was written before and after the cleaning up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
+from lxmert_export.files.atomic_directory import atomic_directory
+from lxmert_export.files.atomic_files import replace_files
+
+OPERATIONS = frozenset(("open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"))
+
+
+def write_directory(place: Path, text: str, overwrite: bool) -> None:
+    """Writes one directory."""
+    with atomic_directory(place / "out", overwrite=overwrite) as temporary:
+        (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')
+        (temporary / "file").write_text(text)
+
+
+def write_pair(place: Path, text: str, overwrite: bool) -> None:
+    """Writes a directory and a file beside it."""
+    with appearing_together(place / "out", place / "out.tar.gz", overwrite=overwrite) as (directory, archive):
+        directory.mkdir()
+        (directory / "file").write_text(text)
+        archive.write_text(text)
+
+
+def write_files(place: Path, text: str, overwrite: bool) -> None:
+    """Writes four files."""
+    names = ("a.json", "b.html", "c.xml", "d.md")
+    replace_files(place, {name: text.encode() for name in names}, overwrite=overwrite)
+
+
+WRITERS: dict[str, Callable[[Path, str, bool], None]] = {
+    "directory": write_directory,
+    "directory and archive": write_pair,
+    "files": write_files,
+}
+
+
+def main() -> None:
+    """Kills the writer at each step, once with and once without something to replace."""
+    write, place = WRITERS[sys.argv[1]], Path(sys.argv[2])
+    os.fsync = lambda _: None  # a kill loses nothing that was written; only the disk's time is saved
+    for overwrite in (True, False):
+        step, died = 0, True
+        while died:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            if overwrite:
+                write(place, "old", False)
+            step, died = step + 1, _dies(partial(write, place, "new", overwrite), step + 1)
+            found = state(place)
+            left = leftovers(place)
+            finish_killed_runs(place)
+            told = {"step": step, "overwrite": overwrite, "killed": died, "left": left, "found": found}
+            after = {"after": state(place), "left_after": leftovers(place)}
+            sys.stdout.write(json.dumps({**told, **after}) + "\n")
+            sys.stdout.flush()  # a child would print what is not printed yet once more
+
+
+def _dies(act: Callable[[], None], step: int) -> bool:
+    """Runs the act in another process, and kills it before its file operation of this number. False: it has fewer."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def watch(event: str, _: Any) -> None:
+            nonlocal seen
+            if event in OPERATIONS:
+                seen += 1
+                if seen == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+        try:
+            act()
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the writer failed"
+    return os.WIFSIGNALED(status)
+
+
+def state(place: Path) -> list[str]:
+    """The contents of everything that has its final name; of a directory those of ``file`` in it."""
+    visible = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
+    return [(path / "file" if path.is_dir() else path).read_text() for path in visible]
+
+
+def leftovers(place: Path) -> list[str]:
+    """The hidden names."""
+    return sorted(path.name for path in place.iterdir() if path.name.startswith("."))
+
+
+if __name__ == "__main__":
+    main()

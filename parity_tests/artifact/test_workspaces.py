@@ -1,0 +1,168 @@
+"""Which leftovers are of runs that have ended, and which are not to be touched."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lxmert_export.files import workspaces
+from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
+from lxmert_export.files.workspaces import LOCK, NEW, OLD, READY, WORKSPACE, make_workspace, this_boot, this_host
+
+pytestmark = pytest.mark.quick
+
+
+def leftover(place: Path, host: str | None = None, boot: str | None = None, process: int = 1) -> Path:
+    """What a run leaves that was killed between two renames: ``out`` was to become ``new``."""
+    made = make_workspace(place, "out")
+    (made.path / NEW / "out").write_text("new")
+    (made.path / READY).write_text("replace what is there\n")
+    name = f".out.writing-{host or this_host()}-{boot or this_boot()}-{process}-0123abcd"
+    path = made.path.rename(place / name)
+    os.close(made.lock)
+    return path
+
+
+def test_a_workspace_is_told_by_its_name(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path, "out")
+    assert WORKSPACE.fullmatch(made.path.name) and not WORKSPACE.fullmatch(".out.writing-7-0123abcd")
+    made.remove()
+    assert not list(tmp_path.iterdir())
+    long = make_workspace(tmp_path, "ä" * 127)  # 254 bytes, one less than a name may have
+    assert len(os.fsencode(long.path.name)) < 255
+    long.remove()
+
+
+@pytest.mark.parametrize("process", [1, os.getpid(), 10**20], ids=["1", "ours, as in the next container", "too large"])
+def test_a_run_whose_lock_is_free_has_ended_whatever_its_number(process: int, tmp_path: Path) -> None:
+    leftover(tmp_path, process=process)
+    finish_killed_runs(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and (tmp_path / "out").read_text() == "new"
+
+
+def test_a_run_whose_lock_is_held_is_alive_whatever_its_number(tmp_path: Path) -> None:
+    """As in another container: the number is that of no process here."""
+    path = leftover(tmp_path, process=10**20)
+    with (path / LOCK).open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finish_killed_runs(tmp_path)
+        assert [entry.name for entry in tmp_path.iterdir()] == [path.name] and (path / NEW / "out").exists()
+    finish_killed_runs(tmp_path)
+    assert (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("same", ["boot", "host"])
+def test_another_container_and_a_machine_that_was_started_again_are_this_machine(same: str, tmp_path: Path) -> None:
+    leftover(tmp_path, **({"host": "another"} if same == "boot" else {"boot": "0123abcd"}))
+    finish_killed_runs(tmp_path)
+    assert (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "boot"), [("another", "0123abcd"), ("localhost", "0123abcd"), ("another", "00000000")]
+)
+def test_what_another_machine_left_is_told_and_never_touched(
+    host: str, boot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not on machines that share their name with many, nor where there is no number of a boot."""
+    path = leftover(tmp_path, host=host, boot=boot)
+    monkeypatch.setattr(workspaces, "this_host", lambda: "localhost")
+    if boot == "00000000":
+        monkeypatch.setattr(workspaces, "this_boot", lambda: "00000000")
+    finish_killed_runs(tmp_path)
+    assert (path / NEW / "out").exists() and not (tmp_path / "out").exists()
+    assert f"it is of another machine ({host})" in caplog.text and "remove it if that run has ended" in caplog.text
+
+
+def no_locks(lock: int, operation: int) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize("when", ["written", "found", "both"])
+def test_without_locks_it_is_told_and_nothing_is_touched(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        if when != "found":
+            patch.setattr(workspaces, "flock", no_locks)
+        path = leftover(tmp_path)
+    if when != "written":
+        monkeypatch.setattr(workspaces, "flock", no_locks)
+    finish_killed_runs(tmp_path)
+    assert (path / NEW / "out").exists() and not (tmp_path / "out").exists()
+    assert "its file system has no locks that tell whether its run has ended" in caplog.text
+    with appearing_together(tmp_path / "other", overwrite=False) as (other,):  # one can write there all the same
+        other.write_text("new")
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, "other"}
+
+
+def of_another_user(path: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+
+
+def a_link(path: Path, patch: pytest.MonkeyPatch) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def a_linked_lock(path: Path, patch: pytest.MonkeyPatch) -> None:
+    (path / LOCK).rename(path.with_name("elsewhere"))
+    (path / LOCK).symlink_to(path.with_name("elsewhere"))
+
+
+def without_a_lock(path: Path, patch: pytest.MonkeyPatch) -> None:
+    (path / LOCK).unlink()
+
+
+@pytest.mark.parametrize("spoil", [of_another_user, a_link, a_linked_lock, without_a_lock])
+def test_what_is_not_ours_is_never_touched(
+    spoil: Callable[[Path, pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = leftover(tmp_path)
+    spoil(path, monkeypatch)
+    finish_killed_runs(tmp_path)
+    assert (path / NEW / "out").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_put_in_place_is_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = leftover(tmp_path)
+    (path / OLD / "out").write_text("old")
+    (tmp_path / "out").mkdir()
+    finish_killed_runs(tmp_path)
+    assert (path / NEW / "out").read_text() == "new" and (path / OLD / "out").read_text() == "old"
+    assert "cannot be cleaned up: " in caplog.text
+
+
+def test_an_empty_workspace_of_a_run_that_was_killed_at_once_goes(tmp_path: Path) -> None:
+    (tmp_path / f".out.writing-{this_host()}-{this_boot()}-1-0123abcd").mkdir()
+    finish_killed_runs(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workspace_that_another_run_takes_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock it looks like one."""
+    opened, made = os.open, []
+
+    def meddling(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and len(made) < 2:
+            made.append(path)
+            if len(made) == 1:
+                path.parent.rmdir()
+            else:
+                number = opened(path, flags, mode)
+                path.unlink()
+                path.parent.rmdir()
+                return number
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", meddling)
+    workspace = make_workspace(tmp_path, "out")
+    assert len(made) == 2 and [workspace.path] == list(tmp_path.iterdir())
+    workspace.remove()
