@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lxmert_export.errors import CheckpointError, first_line
+from lxmert_export.files.hdf5_files import NotPlainDataError, plain_datasets
 from lxmert_export.files.limits import inflates_too_far
 
 # Keras writes these attributes into the root; transformers ignores them.
@@ -29,7 +30,7 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
     repeated: dict[str, bool] = {}
     try:
         with h5py.File(path, "r") as file:
-            found = list(_datasets(file, path))
+            found = [(_variable_name(parts), item) for parts, item in plain_datasets(file) if item.dtype.kind == "f"]
             claimed, stored = sum(dataset.nbytes for _, dataset in found), path.stat().st_size
             if inflates_too_far(claimed, stored):
                 raise CheckpointError(f"{path}: claims {claimed} bytes of weights and has {stored}; write it again")
@@ -38,35 +39,11 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
                 if name in tensors:
                     repeated[name] = repeated.get(name, True) and torch.equal(tensor, tensors[name])
                 tensors[name] = tensor
+    except NotPlainDataError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged HDF5 file: {first_line(error)}") from error
     return tensors, repeated
-
-
-def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yields every floating-point dataset of the file, by variable name. Follows hard links only."""
-    waiting: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
-    seen = set()
-    while waiting:
-        parts, group = waiting.pop(0)
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise CheckpointError(f"{path}: holds a link ({'/'.join((*parts, name))}); only plain data is read")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                identity = h5py.h5o.get_info(item.id).addr
-                if identity not in seen:  # a hard link back to a parent would make an endless loop
-                    seen.add(identity)
-                    waiting.append(((*parts, name), item))
-                continue
-            if not isinstance(item, h5py.Dataset):  # a named type
-                continue
-            if item.shape is None:
-                raise CheckpointError(f"{path}: {name} is an empty dataset, which holds no values; write it again")
-            if item.external or item.is_virtual:
-                raise CheckpointError(f"{path}: {name} keeps its data in another file; only plain data is read")
-            if item.dtype.kind == "f":
-                yield _variable_name((*parts, name)), item
 
 
 def _variable_name(parts: tuple[str, ...]) -> str:

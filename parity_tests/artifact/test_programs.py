@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -191,6 +193,38 @@ def test_a_keras_file_that_names_other_classes(copy_of: Callable[[str], Path]) -
         for name, content in {**members, "config.json": json.dumps(config).encode()}.items():
             archive.writestr(name, content)
     refused(file.parent, "model.keras", saying=r"holds classes that it may not have: subprocess\.Popen; no export")
+
+
+LINKS: dict[str, Callable[[h5py.Group], object]] = {
+    "holds a link": lambda group: group.__setitem__("other", h5py.ExternalLink("/etc/passwd", "/")),
+    "keeps its data in another file": lambda group: group.create_dataset(
+        "other", (4,), "u1", external=[("/etc/passwd", 0, 4)]
+    ),
+}
+
+
+@pytest.mark.parametrize("saying", LINKS)
+def test_a_keras_file_whose_weights_lie_elsewhere(saying: str, copy_of: Callable[[str], Path]) -> None:
+    file = copy_of("keras") / "model.keras"
+    with ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(weights, "a") as opened:
+        LINKS[saying](next(item for item in opened.values() if isinstance(item, h5py.Group)))
+    with ZipFile(file, "w") as archive:
+        for name, content in {**members, "model.weights.h5": weights.getvalue()}.items():
+            archive.writestr(name, content)
+    refused(file.parent, "model.keras", saying=f"its model.weights.h5 .*{saying}")
+
+
+def test_keras_weights_that_are_compressed(copy_of: Callable[[str], Path]) -> None:
+    file = copy_of("keras") / "model.keras"
+    with ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    refused(file.parent, "model.keras", saying="its model.weights.h5 is compressed or encrypted")
 
 
 def test_random_bytes_are_read_or_refused_and_never_for_long() -> None:

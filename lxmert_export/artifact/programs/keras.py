@@ -1,16 +1,22 @@
-"""The classes that a ``.keras`` file names. Keras imports and makes whatever class its config names."""
+"""The classes that a ``.keras`` file names, and the links in its weights.
+
+Keras imports and makes whatever class the config names, and HDF5 follows links to other files.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from lzma import LZMAError
+from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from lxmert_export.artifact.directory import KERAS_FILE, Artifact
 from lxmert_export.artifact.facts import read_as
 from lxmert_export.artifact.programs.reading import refuse
+from lxmert_export.errors import ArtifactError
 from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.limits import LARGEST_JSON
 
@@ -25,15 +31,17 @@ CLASSES = frozenset(
     )
 )
 UNREADABLE: tuple[type[Exception], ...] = (
-    ValueError, OSError, BadZipFile, KeyError, EOFError, RuntimeError, MemoryError, zlib.error, LZMAError,
+    ValueError, OSError, BadZipFile, KeyError, TypeError, EOFError, RuntimeError, MemoryError, zlib.error, LZMAError,
 )  # fmt: skip
-MEMBERS = frozenset(("metadata.json", "config.json", "model.weights.h5"))
+WEIGHTS = "model.weights.h5"
+MEMBERS = frozenset(("metadata.json", "config.json", WEIGHTS))
 
 
 def check_program(artifact: Artifact) -> set[str]:
     """Returns the names of its classes.
 
-    ``ArtifactError``: the config names a class that no export has, or the archive holds other members.
+    ``ArtifactError``: the config names a class that no export has, the archive holds other members, or its weights are not
+    plain data.
     """
     file = artifact.file(KERAS_FILE)
     with read_as(artifact, file, UNREADABLE), ZipFile(file) as archive:
@@ -43,7 +51,24 @@ def check_program(artifact: Artifact) -> set[str]:
         classes = set(_classes(parse_json(archive.read("config.json").decode())))
     refuse(file, "members that it may not have", members - MEMBERS)
     refuse(file, "classes that it may not have", {f"{module}.{name}" for module, name in classes - CLASSES})
+    if find_spec("h5py") is not None:  # without it, Keras cannot open the file either
+        with read_as(artifact, file, UNREADABLE):
+            _check_weights(file)
     return {name for _, name in classes}
+
+
+def _check_weights(file: Path) -> None:
+    """``ArtifactError``: the weights hold links, or keep data elsewhere. Others of ``UNREADABLE``: they are no HDF5 file."""
+    import h5py
+
+    from lxmert_export.files.hdf5_files import NotPlainDataError, StoredMember, plain_datasets
+
+    try:
+        with StoredMember(file, WEIGHTS) as member, h5py.File(member, "r") as weights:
+            for _ in plain_datasets(weights):
+                pass
+    except NotPlainDataError as error:
+        raise ArtifactError(f"{file}: its {WEIGHTS} {error}; export it again") from error
 
 
 def _classes(values: Any) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,97 @@
+"""Reads HDF5 files from strangers: plain data only, never what a link or another file holds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import ZIP_STORED, ZipFile
+
+if TYPE_CHECKING:
+    import h5py
+
+LOCAL_HEADER = 30  # bytes before the name of a zip file's member; the lengths of name and extra field end them
+
+
+class NotPlainDataError(Exception):
+    """The file holds a link, or a dataset whose values are not in it; the message names it."""
+
+
+def plain_datasets(file: h5py.File) -> Iterator[tuple[tuple[str, ...], h5py.Dataset]]:
+    """Yields every dataset with the names of its groups and its own.
+
+    Follows hard links only. ``NotPlainDataError``: the file holds another link, or a dataset without values of its own.
+    """
+    import h5py
+
+    waiting: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
+    seen = set()
+    while waiting:
+        parts, group = waiting.pop(0)
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise NotPlainDataError(f"holds a link ({'/'.join((*parts, name))}); only plain data is read")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                identity = h5py.h5o.get_info(item.id).addr
+                if identity not in seen:  # a hard link back to a parent would make an endless loop
+                    seen.add(identity)
+                    waiting.append(((*parts, name), item))
+                continue
+            if not isinstance(item, h5py.Dataset):  # a named type
+                continue
+            if item.shape is None:
+                raise NotPlainDataError(f"{name} is an empty dataset, which holds no values; write it again")
+            if item.external or item.is_virtual:
+                raise NotPlainDataError(f"{name} keeps its data in another file; only plain data is read")
+            yield (*parts, name), item
+
+
+class StoredMember(io.RawIOBase):
+    """The bytes of a zip file's member that is not compressed, to be read at any place.
+
+    ``zipfile`` reads on to a later place, and from the start to an earlier one; HDF5 jumps about. ``ValueError``: the member is
+    compressed or encrypted.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        with ZipFile(path) as archive:
+            member = archive.getinfo(name)
+        if member.compress_type != ZIP_STORED or member.flag_bits & 1:
+            raise ValueError(f"its {name} is compressed or encrypted")
+        self._file = path.open("rb")
+        self._file.seek(member.header_offset)
+        header = self._file.read(LOCAL_HEADER)
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        self._start, self._size = member.header_offset + LOCAL_HEADER + lengths, member.file_size
+        self._place = 0
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Reads up to the member's end."""
+        self._file.seek(self._start + self._place)
+        count = self._file.readinto(memoryview(buffer)[: max(self._size - self._place, 0)])
+        self._place += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place in the member."""
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """The place in the member."""
+        return self._place
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Closes the zip file."""
+        self._file.close()
+        super().close()
