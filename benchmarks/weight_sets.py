@@ -47,8 +47,7 @@ def _page(found: dict[str, list[Run]], runs: int) -> str:
     cpu = {name: [run.cpu_seconds for run in measured] for name, measured in found.items()}
     ratios = [two / one for one, two in zip(cpu[ONE], cpu[TWO], strict=True)]
     rows = (
-        f"| {name} | {spread(cpu[name])} | {spread([run.seconds for run in measured])} "
-        f"| {statistics.median(run.together_mib for run in measured):.0f} |"
+        f"| {name} | {spread(cpu[name])} | {statistics.median(run.together_mib for run in measured):.0f} |"
         for name, measured in found.items()
     )
     lines = "\n".join(rows)
@@ -57,8 +56,8 @@ def _page(found: dict[str, list[Run]], runs: int) -> str:
 Measured by `python -m benchmarks.weight_sets --runs {runs}` on {machine()}: `lxmert-export onnx` of a full-size checkpoint
 (question answering) with its gate, {runs} runs of each in turn; median (least to largest).
 
-| the directory holds | CPU seconds | wall seconds | peak MiB |
-|---|---|---|---|
+| the directory holds | CPU seconds | peak MiB |
+|---|---|---|
 {lines}
 
 CPU time with two sets ÷ with one, run by run: {spread(ratios, 3)}.
