@@ -17,10 +17,16 @@ Each message says in one line what is wrong, where, and how to mend it.
 from __future__ import annotations
 
 PACKAGE = "lxmert-export"
+LONGEST_MESSAGE = 3000  # characters; a hostile file can hold names of any length, and some are quoted
 
 
 class LxmertExportError(Exception):
     """The base class of every error that a user can act on."""
+
+    def __str__(self) -> str:
+        """The message; of one that is too long, the beginning and the end, where it says how to mend the fault."""
+        message, half = super().__str__(), LONGEST_MESSAGE // 2
+        return message if len(message) <= LONGEST_MESSAGE else f"{message[: half - 1]} … {message[-half + 2 :]}"
 
 
 class CheckpointError(LxmertExportError):

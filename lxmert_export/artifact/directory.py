@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.manifest import Manifest, read_manifest
@@ -14,7 +13,7 @@ from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.files.hashing import sha256
-from lxmert_export.files.path_spelling import check_spelling
+from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
 
@@ -29,7 +28,6 @@ WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER = "full-integer"
-LONGEST_PART = 255  # bytes of a file's name that every file system takes
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Artifact:
 
     def _fault(self, name: str, facts: Mapping[str, Any]) -> str | None:
         """What is wrong with a file that the manifest lists."""
-        if not _stays_inside(name):
+        if not stays_inside(name):
             return f"{name[:80]} leads out of the directory"
         file = self.path / name
         if any(
@@ -186,19 +184,3 @@ def refuse_converted(path: str | Path) -> None:
         return
     mend = f"; name the directory that holds it: {holder}" if holder else f" (there is no {MANIFEST_FILE} with it)"
     raise ArtifactError(f"{path}: is {kind}, not an artifact directory{mend}")
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    parts_fit = all(len(os.fsencode(part)) <= LONGEST_PART for part in path.parts)
-    return (
-        bool(path.parts)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and parts_fit
-        and not set(name) & {"\\", ":", "\0"}
-    )

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from lxmert_export.artifact.directory import GOLDEN_FILE, Artifact
 from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.safetensors_files import write_safetensors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.scores import Floor
@@ -121,12 +122,18 @@ def read_golden(path: Path, signature: Signature) -> Golden:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         if metadata.get("format") != FORMAT:
             raise ArtifactError(f"{path}: not a golden file of this version ({metadata.get('format')!r})")
-        return _parse(tensors, json.loads(metadata["not_run"]), signature)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        return _parse(tensors, _names(parse_json(metadata["not_run"])), signature)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{path}: damaged golden file: {error}") from error
 
 
-def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
+def _names(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("not_run is not a list of names")
+    return tuple(values)
+
+
+def _parse(tensors: Arrays, not_run: tuple[str, ...], signature: Signature) -> Golden:
     dtypes = {spec.name: spec.dtype for spec in signature.inputs}
     inputs: dict[str, dict[int, Arrays]] = {}
     by_batch: dict[str, dict[tuple[str, str], dict[int, NDArray[np.generic]]]] = {
@@ -165,7 +172,7 @@ def _parse(tensors: Arrays, not_run: list[str], signature: Signature) -> Golden:
         for kind in ("reference", "tie")
     )
     floors |= {key: replace(floors[key], ties=tuple(tied != 0 for tied in found)) for key, found in ties.items()}
-    return Golden(SampleInputs(families, tuple(not_run)), reference, shapes, floors)
+    return Golden(SampleInputs(families, not_run), reference, shapes, floors)
 
 
 def golden_of(artifact: Artifact) -> Golden:

@@ -24,6 +24,7 @@ from lxmert_export.errors import CheckpointError, first_line, shortened
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 from lxmert_export.files.json_files import read_json
+from lxmert_export.files.path_spelling import is_plain_name
 
 # The first of these that a directory holds is read. A `.pth` file of any name comes after them.
 PREFERRED_FILES = (
@@ -162,7 +163,7 @@ def _shard_names(index: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: damaged index of a sharded checkpoint: {error}") from error
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+        if not isinstance(name, str) or not is_plain_name(name):
             raise CheckpointError(f"{index}: names a file outside its directory: {name!r}")
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index}: the shard {name} is missing; download it again")
@@ -225,7 +226,7 @@ def _load(path: Path, *, mapped: bool) -> RawWeights:
             reason = first_line(error)
         raise CheckpointError(f"{path}: refused: {reason}; save only its state_dict()") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-            AssertionError, OverflowError, UnicodeDecodeError, MemoryError) as error:  # fmt: skip
+            AssertionError, OverflowError, UnicodeDecodeError, MemoryError, struct.error) as error:  # fmt: skip
         raise CheckpointError(f"{path}: damaged PyTorch file: {first_line(error)}; copy it again") from error
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not a state_dict of tensors by name")

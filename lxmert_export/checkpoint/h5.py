@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lxmert_export.errors import CheckpointError, first_line
-from lxmert_export.files.hdf5_files import NotPlainDataError, plain_datasets
+from lxmert_export.files.hdf5_files import NotPlainDataError, plain_datasets, refuse_drivers
 from lxmert_export.files.limits import inflates_too_far
 
 # Keras writes these attributes into the root; transformers ignores them.
@@ -29,6 +29,8 @@ def read_h5(path: Path) -> tuple[dict[str, Tensor], dict[str, bool]]:
     tensors: dict[str, Tensor] = {}
     repeated: dict[str, bool] = {}
     try:
+        with path.open("rb") as stream:
+            refuse_drivers(stream)
         with h5py.File(path, "r") as file:
             found = [(_variable_name(parts), item) for parts, item in plain_datasets(file) if item.dtype.kind == "f"]
             claimed, stored = sum(dataset.nbytes for _, dataset in found), path.stat().st_size

@@ -55,7 +55,7 @@ def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.gener
         return [read_arrays(file, what)]
     try:
         return _read_feed_dicts(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
 
 

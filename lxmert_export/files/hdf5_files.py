@@ -5,17 +5,33 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
 
 if TYPE_CHECKING:
     import h5py
 
+LONGEST_SUPERBLOCK = 28 + 4 * 255  # bytes, of the two versions below: the file itself gives the width of its addresses
+UNDEFINED = b"\xff"  # each byte of an address that is not there
 LOCAL_HEADER = 30  # bytes before the name of a zip file's member; the lengths of name and extra field end them
 
 
 class NotPlainDataError(Exception):
-    """The file holds a link, or a dataset whose values are not in it; the message names it."""
+    """The file holds a link, names a driver, or has a dataset whose values are not in it; the message names it."""
+
+
+def refuse_drivers(stream: io.RawIOBase | BinaryIO) -> None:
+    """``NotPlainDataError``: the file names a driver. It would be read from several files, and HDF5 allocates what it claims.
+
+    To be called before HDF5 opens the file. Source: "HDF5 File Format Specification", II.A: versions 0 and 1 have the address
+    of a driver information block.
+    """
+    start = stream.read(LONGEST_SUPERBLOCK) or b""
+    stream.seek(0)
+    version, width = start[8:9], int.from_bytes(start[13:14], "little")
+    place = {b"\0": 24, b"\1": 28}.get(version, 0) + 3 * width
+    if version in (b"\0", b"\1") and start[place : place + width] != UNDEFINED * width:
+        raise NotPlainDataError("names a driver for files in several parts; only plain data is read")
 
 
 def plain_datasets(file: h5py.File) -> Iterator[tuple[tuple[str, ...], h5py.Dataset]]:

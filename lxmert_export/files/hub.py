@@ -16,6 +16,7 @@ from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
+from lxmert_export.files.path_spelling import is_plain_name
 
 LOGGER = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _shards(index: Path) -> list[str]:
         names = sorted(set(read_json(index)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index.name}: damaged index of a sharded checkpoint: {error}") from error
-    if odd := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+    if odd := [name for name in names if not isinstance(name, str) or not is_plain_name(name)]:
         raise CheckpointError(f"{index.name}: names a file outside the checkpoint: {odd[0]!r}")
     return names
 

@@ -22,8 +22,8 @@ TYPES: Mapping[str, type | tuple[type, ...]] = {
 DESCRIPTIVE = frozenset(("$schema", "$id", "$defs", "title", "description", "format", "default"))
 ASKING = frozenset(
     (
-        "type", "const", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "items", "required",
-        "properties", "additionalProperties", "propertyNames", "$ref", "anyOf", "allOf", "if", "then",
+        "type", "const", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems", "items",
+        "required", "properties", "additionalProperties", "propertyNames", "$ref", "anyOf", "allOf", "if", "then",
     )
 )  # fmt: skip
 
@@ -48,6 +48,8 @@ def _problems(value: Any, schema: Any, root: Mapping[str, Any], place: str) -> I
     if isinstance(value, list):
         if len(value) < schema.get("minItems", 0):
             yield f"{place or 'it'} has {len(value)} entries, fewer than {schema['minItems']}"
+        if len(value) > schema.get("maxItems", len(value)):
+            yield f"{place or 'it'} has {len(value)} entries, more than {schema['maxItems']}"
         for number, entry in enumerate(value):
             yield from _problems(entry, schema.get("items", True), root, f"{place}[{number}]")
     if isinstance(value, dict):

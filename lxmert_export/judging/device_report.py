@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from lxmert_export.engines.device_kinds import Runtime, Versions
 from lxmert_export.engines.gpus import is_among, read_capability
 from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, FLAGS, NOT_RUN, REPORT_FORMAT, RUN
-from lxmert_export.errors import ArtifactError, BuiltNotRun
+from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError
+from lxmert_export.files.array_files import read_arrays
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
 from lxmert_export.judging.artifact import Judged, scenes_not_run
@@ -237,10 +237,10 @@ def read_outputs(report: DeviceReport, golden: Golden) -> Recording:
     if sha256(path) != digest:
         raise ArtifactError(f"{path}: is not the file in {report.path.name} (sha256 differs): bring both again")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        return _recording(arrays, golden)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        return _recording(read_arrays(path, "outputs of a device"), golden)
+    except InputError as error:
+        raise ArtifactError(f"{error}; bring it from the device again") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path}: damaged outputs: {reason}") from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.files.json_files import read_json
+from lxmert_export.files.json_files import check_schema, read_json
 from lxmert_export.parity.cells import Cell
 from lxmert_export.parity.decisions import SCENES, Decisions, Tally, percent
 from lxmert_export.parity.divergence import Divergence, LayerDrift
@@ -22,6 +22,7 @@ from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport,
 # a score above BASELINE_MARGIN x the baseline's; baselines below LEAST_BASELINE count as LEAST_BASELINE.
 BASELINE_MARGIN = 1.5
 LEAST_BASELINE = 0.5
+SCHEMA = "parity/report.schema.json"
 DETERMINED = f"law: {DETERMINISM}"
 
 
@@ -31,6 +32,7 @@ def read_report(path: str | Path) -> ParityReport:
         values = read_json(Path(path))
         if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
             raise ArtifactError(f"{path}: is not a parity report of this version; write it again: parity --json {path}")
+        check_schema(values, SCHEMA)
         return _report(values)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error

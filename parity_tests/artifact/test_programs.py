@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,18 @@ def test_a_keras_file_whose_weights_lie_elsewhere(saying: str, copy_of: Callable
         for name, content in {**members, "model.weights.h5": weights.getvalue()}.items():
             archive.writestr(name, content)
     refused(file.parent, "model.keras", saying=f"its model.weights.h5 .*{saying}")
+
+
+def test_keras_weights_that_name_a_driver(copy_of: Callable[[str], Path]) -> None:
+    file = copy_of("keras") / "model.keras"
+    with ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = bytearray(members["model.weights.h5"])
+    weights[48:56] = struct.pack("<Q", len(weights))  # the address of the driver's block
+    with ZipFile(file, "w") as archive:
+        for name, content in {**members, "model.weights.h5": bytes(weights)}.items():
+            archive.writestr(name, content)
+    refused(file.parent, "model.keras", saying="its model.weights.h5 names a driver for files in several parts")
 
 
 def test_keras_weights_that_are_compressed(copy_of: Callable[[str], Path]) -> None:

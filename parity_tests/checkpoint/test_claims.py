@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import struct
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
@@ -14,7 +16,7 @@ import pytest
 from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.errors import CheckpointError, InputError
 from lxmert_export.files import limits
-from lxmert_export.files.array_files import read_arrays
+from lxmert_export.files.array_files import read_arrays, read_batches
 
 pytestmark = pytest.mark.quick
 
@@ -40,6 +42,19 @@ def test_hdf5_named_types_are_passed_over_and_empty_datasets_told(tmp_path: Path
         read_weights(tmp_path / "tf_model.h5")
 
 
+def test_hdf5_that_names_a_driver_of_four_gigabytes(tmp_path: Path) -> None:
+    """HDF5 allocates what the block claims before it looks whether the file is as long."""
+    file = tmp_path / "tf_model.h5"
+    with h5py.File(file, "w") as opened:
+        opened["layer/kernel:0"] = np.zeros(3, np.float32)
+    content = bytearray(file.read_bytes())
+    assert content[48:56] == b"\xff" * 8  # where the address of the driver's block is, if there is one
+    content[48:56] = struct.pack("<Q", len(content))
+    file.write_bytes(bytes(content) + b"\0\0\0\0" + struct.pack("<I", 4 * 10**9) + b"NCSAfami")
+    with pytest.raises(CheckpointError, match="names a driver for files in several parts"):
+        read_weights(file)
+
+
 def header(shape: str, descr: str = "'<f4'") -> bytes:
     """The start of a ``.npy`` file, version 1.0."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
@@ -62,6 +77,10 @@ def test_an_array_that_claims_more_than_its_member_has(shape: str, saying: str, 
     with pytest.raises(InputError, match=saying) as caught:
         read_arrays(tmp_path / "it.npz", "inputs")
     assert "\n" not in str(caught.value)
+    stored = {"polygraphy_class": "ndarray", "array": base64.b64encode(header(shape) + bytes(16)).decode()}
+    (tmp_path / "it.json").write_text(json.dumps([{"input_ids": stored}]))
+    with pytest.raises(InputError, match="cannot be read as inputs"):
+        read_batches(tmp_path / "it.json", "inputs")
 
 
 def test_an_archive_that_inflates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_two_shards_with_the_same_tensor(state: dict[str, Tensor], tmp_path: Pat
     assert "more" in message
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", 7])
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", 7, "x" * 5000, "\ud800"])
 def test_a_shard_outside_the_directory(name: object, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
     refused(tmp_path, saying="outside its directory")
@@ -151,6 +151,7 @@ def test_a_small_file_that_claims_a_trillion_elements(tmp_path: Path) -> None:
         ("text.pth", b"<html>Sign in</html>", "is not a PyTorch"),
         ("header.safetensors", struct.pack("<Q", 10**12) + b"{}", "damaged safetensors"),
         ("short.safetensors", struct.pack("<Q", 2) + b"{", "damaged safetensors"),
+        ("cut_number.pth", b"\x80\x02J\x01", "damaged PyTorch"),
         ("cut.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "damaged HDF5"),
         ("cut.pth", b"PK\x03\x04" + b"\0" * 50, "damaged PyTorch"),
     ],

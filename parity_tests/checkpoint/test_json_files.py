@@ -12,6 +12,7 @@ from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.errors import LxmertExportError
 from lxmert_export.files import json_files
 from lxmert_export.files.converted_files import manifest_of
+from lxmert_export.files.json_schema import first_problem
 from lxmert_export.judging import device_report
 from lxmert_export.parity.rejudging import read_report
 from lxmert_export.spec.config import LxmertConfig
@@ -43,6 +44,11 @@ def test_it_is_one_line(reader: str, text: str, tmp_path: Path) -> None:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_list_that_is_too_long_is_told() -> None:
+    assert first_problem([1, 2, 3], {"maxItems": 2}) == "it has 3 entries, more than 2"
+    assert first_problem([1, 2], {"maxItems": 2}) is None
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -184,6 +185,18 @@ def test_outputs_that_cannot_be_read_are_one_line(
 ) -> None:
     with pytest.raises(ArtifactError, match=message):
         lx.check_device_report(bundle.path, returned(bundle, tmp_path / "back", plant))
+
+
+@pytest.mark.parametrize("held", [b"no array", b"\x93NUMPY\x01\x00\x02\x00(("], ids=["text", "cut header"])
+def test_outputs_that_hold_no_arrays_are_one_line(held: bytes, bundle: Artifact, tmp_path: Path) -> None:
+    path = returned(bundle, tmp_path / "back")
+    with ZipFile(path.with_name("outputs.npz"), "w") as archive:
+        archive.writestr(f"{KEY}.npy", held)
+        archive.writestr(f"{KEY.replace('output', 'shape', 1)}.npy", held)
+    edit("report.json", lambda r: r["outputs"].update(sha256=sha256(path.with_name("outputs.npz"))))(path.parent)
+    with pytest.raises(ArtifactError, match="outputs") as told:
+        lx.check_device_report(bundle.path, path)
+    assert "\n" not in str(told.value)
 
 
 def test_a_device_stands_beside_other_artifacts(bundle: Artifact, bundled_graph: Artifact, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def test_a_report_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "saying"),
     [
-        ({"score": None}, "its status is pass, but its score is none, its limit 8"),
         ({"status": "FAIL"}, "its status is FAIL, but its score is 2"),
         ({"score": 9.0}, "its status is pass, but its score is 9, its limit 8"),
         ({"error_rms": 5.0}, "its score 2 is not its error ÷ its floor"),
@@ -141,11 +140,15 @@ def test_as_good_or_better_is_no_regression() -> None:
     ("damage", "saying"),
     [
         (lambda v: v.update(format=1), "not a parity report of this version"),
-        (lambda v: v.pop("cells"), "no field 'cells'"),
+        (lambda v: v.pop("cells"), "cells is missing"),
         (lambda v: v["cells"][0].update(colour="red"), "colour"),
         (lambda v: v["runners"][0].pop("target"), "target"),
+        (lambda v: v["cells"][0].update(score=None), "score is None, not of type number"),
+        (lambda v: v.update(provenance={"judged_by": 1.5}), r"provenance\.judged_by is 1\.5, not of type object"),
+        (lambda v: v.update(notes=[1]), r"notes\[0\] is 1, not of type string"),
+        (lambda v: v.update(required=[{}]), r"required\[0\] is {}, not of type string"),
     ],
-    ids=["format", "cells", "field", "facts"],
+    ids=["format", "cells", "field", "facts", "score", "provenance", "notes", "required"],
 )
 def test_damaged_reports(tmp_path: Path, damage: Callable[[dict[str, Any]], Any], saying: str) -> None:
     values = json.loads(json.dumps(REPORT.to_dict()))

@@ -29,6 +29,14 @@ def test_the_tree_names_every_error() -> None:
     assert named == {kind.__name__ for kind in below(lx.LxmertExportError)}
 
 
+def test_of_a_message_without_end_the_beginning_and_the_end_are_told() -> None:
+    """Files of others hold names of any length, and messages quote them."""
+    message = str(lx.ArtifactError(f"file.json: holds {'x' * 100_000}; export it again"))
+    assert len(message) <= errors.LONGEST_MESSAGE
+    assert message.startswith("file.json: holds xxx") and message.endswith("xxx; export it again") and " … " in message
+    assert str(lx.InputError("short")) == "short"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -61,12 +61,14 @@ def _check_weights(file: Path) -> None:
     """``ArtifactError``: the weights hold links, or keep data elsewhere. Others of ``UNREADABLE``: they are no HDF5 file."""
     import h5py
 
-    from lxmert_export.files.hdf5_files import NotPlainDataError, StoredMember, plain_datasets
+    from lxmert_export.files.hdf5_files import NotPlainDataError, StoredMember, plain_datasets, refuse_drivers
 
     try:
-        with StoredMember(file, WEIGHTS) as member, h5py.File(member, "r") as weights:
-            for _ in plain_datasets(weights):
-                pass
+        with StoredMember(file, WEIGHTS) as member:
+            refuse_drivers(member)
+            with h5py.File(member, "r") as weights:
+                for _ in plain_datasets(weights):
+                    pass
     except NotPlainDataError as error:
         raise ArtifactError(f"{file}: its {WEIGHTS} {error}; export it again") from error
 
