@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,22 @@ MOST_MEMORY = 500_000  # KiB that one input may add to the process's peak
 REPORTED = 1.0  # seconds between two notes of a round on how far it is
 
 
-def fuzz(state: Path, samples: Samples, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, Any]:
-    """Runs the rounds that are not finished, the first of every reader before the second of any; returns all results."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in READERS}
+def fuzz(
+    state: Path,
+    samples: Samples,
+    *,
+    readers: Collection[str] = tuple(READERS),
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+) -> dict[str, Any]:
+    """Runs the rounds that are not finished, the first of every reader before the second of any; returns all results.
+
+    A run takes an hour, in which readers may be mended: each round says at which commit it was run.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in readers}
     for seed in range(rounds):
-        for name, reader in READERS.items():
-            steps = Steps(state / _slug(name), source_key(ROOT, (*reader.sources, *OWN), DISTRIBUTIONS))
+        for name in readers:
+            steps = Steps(state / _slug(name), source_key(ROOT, OWN, DISTRIBUTIONS))
             known = steps.is_finished(str(seed))
             found[name].append(steps.once(str(seed), partial(run_apart, name, seed, seconds, samples)))
             if not known:
@@ -57,7 +67,8 @@ def together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Adds up the rounds of a reader."""
     counts = {name: sum(result[name] for result in rounds) for name in ("inputs", "accepted", "refused", "cpu_seconds")}
     findings = {key: finding for result in rounds for key, finding in result["findings"].items()}
-    return {**counts, "slowest": max(result["slowest"] for result in rounds), "findings": findings}
+    slowest = max(result["slowest"] for result in rounds)
+    return {**counts, "slowest": slowest, "commits": sorted({r["commit"] for r in rounds}), "findings": findings}
 
 
 def run_apart(name: str, seed: int, seconds: float, samples: Samples) -> dict[str, Any]:
@@ -76,7 +87,13 @@ def run_apart(name: str, seed: int, seconds: float, samples: Samples) -> dict[st
     if done.returncode:
         key = f"the process ended with {done.returncode}"
         result["findings"][key] = {"seed": seed, "input": result["inputs"], "count": 1, "message": done.stderr[-300:]}
-    return result
+    return {**result, "commit": commit()}
+
+
+def commit() -> str:
+    """Returns the commit of the sources; "-dirty" behind it if they were changed since."""
+    told = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 class Round:

@@ -29,16 +29,6 @@ from lxmert_export.files.hashing import sha256
 from lxmert_export.runners.tensorrt.runtime_cache import CacheFile
 from parity_tests.fixtures.manifests import list_files
 
-# Rooms and modules that several readers are made of: a change to them makes the results of these readers stale.
-JSON = ("lxmert_export/files/json_files.py", "lxmert_export/files/json_schema.py", "lxmert_export/files/limits.py")
-HDF5 = "lxmert_export/files/hdf5_files.py"
-CHECKPOINTS = (*JSON, HDF5, "lxmert_export/checkpoint", "lxmert_export/spec")
-TOKENIZERS = (*JSON, "lxmert_export/tokenizer")
-ARTIFACTS = (*JSON, "lxmert_export/artifact", "lxmert_export/spec/config.py", "lxmert_export/spec/signature.py")
-PROGRAMS = (*ARTIFACTS, HDF5, "lxmert_export/files/wire_formats.py", "lxmert_export/graphs")
-REPORTS = (*JSON, "lxmert_export/parity")
-DEVICE = (*ARTIFACTS, "lxmert_export/judging/device_report.py")
-ARRAYS = (*JSON, "lxmert_export/files/array_files.py", "lxmert_export/spec")
 KERNELS_FILE = CacheFile(Path(), **KERNELS).path.name
 
 
@@ -47,14 +37,13 @@ class Reader:
     """A reader, which gets the path of the damaged file among the other files of its sample.
 
     ``sealed``: after the damage the manifest is given hashes that fit, as somebody who knows the format would.
-    ``sources``: what the reader is made of. ``beside``: another sample that it needs, linked into the copy.
+    ``beside``: another sample that it needs, linked into the copy.
     """
 
     sample: str
     file: str
     mutate: Mutate
     read: Callable[[Path], object]
-    sources: tuple[str, ...]
     sealed: bool = False
     beside: str | None = None
 
@@ -201,11 +190,11 @@ def damaged_manifest(content: bytes, generator: Generator) -> bytes:
 
 
 def _weights(dialect: str, sample: str, mutate: Mutate) -> Reader:
-    return Reader(sample, WEIGHTS[dialect], mutate, _checkpoint, CHECKPOINTS)
+    return Reader(sample, WEIGHTS[dialect], mutate, _checkpoint)
 
 
 def _words(file: str, mutate: Mutate) -> Reader:
-    return Reader("hf", file, mutate, _tokenizers, TOKENIZERS)
+    return Reader("hf", file, mutate, _tokenizers)
 
 
 READERS: Mapping[str, Reader] = {
@@ -213,32 +202,28 @@ READERS: Mapping[str, Reader] = {
     "checkpoint, .pth archive": _weights("original", "original", damaged_zip),
     "checkpoint, .pth pickle": _weights("original", "legacy", damaged_pickle),
     "checkpoint, HDF5": _weights("tf", "tf", damaged_pickle),
-    "config": Reader("hf", "config.json", damaged_json, _config, CHECKPOINTS),
-    "shard index": Reader("sharded", "pytorch_model.bin.index.json", damaged_json, _checkpoint, CHECKPOINTS),
+    "config": Reader("hf", "config.json", damaged_json, _config),
+    "shard index": Reader("sharded", "pytorch_model.bin.index.json", damaged_json, _checkpoint),
     "vocab.txt": _words("vocab.txt", damaged_words),
     "tokenizer.json": _words("tokenizer.json", damaged_json),
     "tokenizer_config.json": _words("tokenizer_config.json", damaged_json),
     "special_tokens_map.json": _words("special_tokens_map.json", damaged_json),
-    "manifest": Reader("onnx", MANIFEST_FILE, damaged_manifest, _artifact, ARTIFACTS),
-    "labels": Reader("onnx", "labels.json", damaged_json, _labels, ARTIFACTS, sealed=True),
-    "golden file": Reader("onnx", "golden.safetensors", damaged_safetensors, _golden, ARTIFACTS, sealed=True),
-    "ONNX operators": Reader("onnx", "model.onnx", damaged, _graph, PROGRAMS, sealed=True),
-    "TFLite operators": Reader("tflite", "model.tflite", damaged, _artifact, PROGRAMS, sealed=True),
-    "SavedModel operators": Reader(
-        "saved-model", "saved_model/saved_model.pb", damaged, _saved_model, PROGRAMS, sealed=True
-    ),
-    ".keras classes": Reader("keras", "model.keras", damaged_zip, _artifact, PROGRAMS, sealed=True),
-    "bundle's manifest": Reader("bundle", MANIFEST_FILE, damaged_manifest, _artifact, ARTIFACTS),
-    "report": Reader("report", "report.json", damaged_json, _report, REPORTS),
-    "device report": Reader("device", "report.json", damaged_json, _device_report, DEVICE, beside="bundle"),
-    "device's outputs": Reader("device", "outputs.npz", damaged_zip, _device_outputs, DEVICE, beside="bundle"),
-    "inputs, .npz": Reader("inputs", "inputs.npz", damaged_zip, _arrays, ARRAYS, beside="onnx"),
-    "inputs, .safetensors": Reader("inputs", "inputs.safetensors", damaged_safetensors, _arrays, ARRAYS, beside="onnx"),
-    "inputs, Polygraphy's JSON": Reader("inputs", "inputs.json", damaged_json, _arrays, ARRAYS, beside="onnx"),
-    "picture, PNG": Reader("picture", "scene.png", damaged, _picture, ("lxmert_export/demo",)),
-    "picture, JPEG": Reader("picture", "scene.jpg", damaged, _picture, ("lxmert_export/demo",)),
-    "compiled kernels": Reader(
-        "kernels", KERNELS_FILE, damaged, _kernels, ("lxmert_export/runners/tensorrt/runtime_cache.py",)
-    ),
-    "kind of a file": Reader("keras", "model.keras", damaged_zip, _kind, ("lxmert_export/files/converted_files.py",)),
+    "manifest": Reader("onnx", MANIFEST_FILE, damaged_manifest, _artifact),
+    "labels": Reader("onnx", "labels.json", damaged_json, _labels, sealed=True),
+    "golden file": Reader("onnx", "golden.safetensors", damaged_safetensors, _golden, sealed=True),
+    "ONNX operators": Reader("onnx", "model.onnx", damaged, _graph, sealed=True),
+    "TFLite operators": Reader("tflite", "model.tflite", damaged, _artifact, sealed=True),
+    "SavedModel operators": Reader("saved-model", "saved_model/saved_model.pb", damaged, _saved_model, sealed=True),
+    ".keras classes": Reader("keras", "model.keras", damaged_zip, _artifact, sealed=True),
+    "bundle's manifest": Reader("bundle", MANIFEST_FILE, damaged_manifest, _artifact),
+    "report": Reader("report", "report.json", damaged_json, _report),
+    "device report": Reader("device", "report.json", damaged_json, _device_report, beside="bundle"),
+    "device's outputs": Reader("device", "outputs.npz", damaged_zip, _device_outputs, beside="bundle"),
+    "inputs, .npz": Reader("inputs", "inputs.npz", damaged_zip, _arrays, beside="onnx"),
+    "inputs, .safetensors": Reader("inputs", "inputs.safetensors", damaged_safetensors, _arrays, beside="onnx"),
+    "inputs, Polygraphy's JSON": Reader("inputs", "inputs.json", damaged_json, _arrays, beside="onnx"),
+    "picture, PNG": Reader("picture", "scene.png", damaged, _picture),
+    "picture, JPEG": Reader("picture", "scene.jpg", damaged, _picture),
+    "compiled kernels": Reader("kernels", KERNELS_FILE, damaged, _kernels),
+    "kind of a file": Reader("keras", "model.keras", damaged_zip, _kind),
 }
