@@ -90,6 +90,10 @@ def lean_graph(
     """Returns the simplified graph of a module, with our names; its weights are still placeholders."""
     if opset not in OPSETS:
         raise ConversionError(f"opset {opset} is not supported; choose {OPSETS.start} to {OPSETS.stop - 1}")
+    if opset > (known := onnx.defs.onnx_opset_version()):
+        raise ConversionError(
+            f"opset {opset} needs a newer onnx: {onnx.__version__}, which is installed, knows opsets up to {known}"
+        )
     model = trace(module, signature, limits, precision, opset)
     _refuse_random_operators(model.graph, type(module).__name__)
     make_lean(

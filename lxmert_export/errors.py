@@ -80,6 +80,11 @@ def shortened(items: list[str], most: int = 8) -> str:
     return ", ".join(items[:most]) + more
 
 
+def as_given(value: object) -> str:
+    """Returns how an error names a value: a word or a number as it is, anything else by its type."""
+    return repr(value) if isinstance(value, str | int | float | None) else f"of type {type(value).__name__}"
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

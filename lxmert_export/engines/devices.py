@@ -31,7 +31,7 @@ from lxmert_export.engines.device_kinds import (
 )
 from lxmert_export.engines.gpus import Capability, Gpu, find_gpus, is_among, read_capability, reason_of, written
 from lxmert_export.engines.options import OPTIONS, BuildOptions, check_options
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ConversionError, as_given
 from lxmert_export.spec.signature import ATTENTION_OPSET, Attention, Precision
 
 
@@ -101,7 +101,7 @@ def resolve(
     options = options or BuildOptions()
     known = next((name for name in DEVICES if name == target), None)
     if known is None:
-        raise ConversionError(f"unknown target {target!r}; choose from {', '.join(DEVICES)}")
+        raise ConversionError(f"unknown target {as_given(target)}; choose from {', '.join(DEVICES)}")
     asked = None if compute_capability is None else parse_capabilities(compute_capability)
     if known == "this-gpu":
         kind, asked = _of_this_machine(asked, detect)

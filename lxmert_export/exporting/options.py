@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lxmert_export.artifact.targets import TARGETS, Target
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import ConversionError, as_given
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.sample_inputs import FAMILY_KINDS
@@ -96,14 +96,16 @@ class ExportOptions:
         convertible = tuple(name for name, row in TARGETS.items() if row.converter is not None)
         if self.target not in convertible:
             engines = "; lx.build_engine builds engines" if self.target in TARGETS else ""
-            raise ConversionError(f"unknown target {self.target!r}; choose from {', '.join(convertible)}{engines}")
+            raise ConversionError(
+                f"unknown target {as_given(self.target)}; choose from {', '.join(convertible)}{engines}"
+            )
         if self.precision not in self.row.precisions:
             raise ConversionError(
-                f"target {self.target} has no precision {self.precision!r}; choose from {', '.join(self.row.precisions)}"
+                f"target {self.target} has no precision {as_given(self.precision)}; choose from {', '.join(self.row.precisions)}"
             )
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise ConversionError(f"unknown {option(name)} {value!r}; choose from {', '.join(choices)}")
+                raise ConversionError(f"unknown {option(name)} {as_given(value)}; choose from {', '.join(choices)}")
 
         named = option("without_families", self.without_families)
         if isinstance(self.without_families, str) or not all(

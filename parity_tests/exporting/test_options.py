@@ -25,6 +25,7 @@ SIGNATURE = task_signature(TINY, "model")
     [
         ({"target": "coreml"}, "unknown target 'coreml'; choose from onnx, tensorflow, tflite"),
         ({"target": "tensorrt"}, "unknown target 'tensorrt'; .*; lx.build_engine builds engines"),  # which lx.build_engine builds
+        ({"target": lively_model("model", TINY)}, "unknown target of type LxmertModel; choose from onnx"),  # swapped arguments
         ({"target": "tflite", "precision": "bf16"}, "target tflite has no precision 'bf16'"),
         ({"target": "onnx", "io_dtype": "float64"}, "unknown io_dtype 'float64'; choose from float32, float16"),
         ({"target": "tflite", "opset": 20, "io_dtype": "float16"}, "io_dtype, opset: not an option of fp32 tflite"),

@@ -78,6 +78,15 @@ def test_opset_out_of_range(opset: int, tmp_path: Path) -> None:
         export("model", tmp_path, opset=opset)
 
 
+def test_an_opset_that_the_installed_onnx_does_not_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(onnx.defs, "onnx_opset_version", lambda: 24)
+    with pytest.raises(
+        ConversionError, match="opset 25 needs a newer onnx: .*, which is installed, knows opsets up to 24"
+    ):
+        lx.export("onnx", lively_model("model", TINY), tmp_path / "out", opset=25)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("task", ["question-answering", "nlvr2"])
 def test_fixed_axes(task: Task, tmp_path: Path) -> None:
     model = lively_model(task, TINY)

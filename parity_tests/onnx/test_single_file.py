@@ -54,7 +54,9 @@ def test_every_opset_has_the_lowest_ir_version_that_it_allows() -> None:
     first: dict[int, int] = {}
     for _, ir_version, opset, *_ in onnx.helper.VERSION_TABLE:
         first.setdefault(opset, ir_version)
-    assert to_onnx.IR_VERSIONS == {opset: min(first[opset], 10) for opset in to_onnx.OPSETS}
+    known = [opset for opset in to_onnx.OPSETS if opset in first]  # the lowest onnx that is declared knows up to 24
+    assert len(known) > 5
+    assert {opset: to_onnx.IR_VERSIONS[opset] for opset in known} == {opset: min(first[opset], 10) for opset in known}
     assert set(BY_OPSET) == set(to_onnx.OPSETS)
 
 
