@@ -178,15 +178,17 @@ def _write(
     progress: Progress,
 ) -> Artifact:
     """Writes the engine, or the bundle, as ``final``."""
-    from lxmert_export.exporting.bundle import bundle_directory, write_bundle
+    from lxmert_export.exporting.bundle import bundle_directory, copied_files, write_bundle
     from lxmert_export.exporting.engine import write_engine
 
     name, calibration = final.resolve().name, asked.calibration
     if asked.bundle:
-        with bundle_directory(final, overwrite=overwrite, progress=progress) as temporary:
+        needed = sum(copied_files(graph).values())
+        with bundle_directory(final, overwrite=overwrite, needed=needed, progress=progress) as temporary:
             written = write_bundle(graph, device, profiles, temporary, name=name, calibration=calibration)
     else:
-        with atomic_directory(final, overwrite=overwrite) as temporary:
+        needed = 0 if device.options.strip else graph.weights_size
+        with atomic_directory(final, overwrite=overwrite, needed=needed) as temporary:
             written = write_engine(
                 graph, device, profiles, temporary, name=name, calibration=calibration, progress=progress
             )

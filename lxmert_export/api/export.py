@@ -118,7 +118,7 @@ def _export(
     named = default_directory(conversion.model.name, conversion.signature.task, options.target, options.precision)
     final = Path(f"{named}{options.variant}" if directory is None else directory)
     refuse_source(checkpoint, final)
-    with atomic_directory(final, overwrite=overwrite) as temporary:
+    with atomic_directory(final, overwrite=overwrite, needed=conversion.least_size) as temporary:
         name = final.resolve().name
         written = write_artifact(conversion, temporary, name=name, providers=providers, progress=progress)
     return replace(written, path=final)

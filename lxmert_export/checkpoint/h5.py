@@ -13,6 +13,7 @@ from torch import Tensor
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.hdf5_files import NotPlainDataError, plain_datasets, refuse_drivers
 from lxmert_export.files.limits import inflates_too_far
+from lxmert_export.files.patient_file import patient_file
 
 # Keras writes these attributes into the root; transformers ignores them.
 BACKEND, KERAS_VERSION = "tensorflow", "2.21.0"
@@ -60,8 +61,11 @@ def _variable_name(parts: tuple[str, ...]) -> str:
 
 
 def write_h5(path: Path, layers: Mapping[str, Mapping[str, Tensor]], model_name: str) -> None:
-    """Writes tensors by layer, then by variable name. ``model_name`` is Keras' name of the whole model."""
-    with h5py.File(path, "w") as file:
+    """Writes tensors by layer, then by variable name. ``model_name`` is Keras' name of the whole model.
+
+    ``OSError``: the file cannot be written.
+    """
+    with patient_file(path) as stream, h5py.File(stream, "w") as file:
         file.attrs["backend"], file.attrs["keras_version"] = BACKEND, KERAS_VERSION
         _set_names(file, "layer_names", list(layers))
         for layer, variables in layers.items():

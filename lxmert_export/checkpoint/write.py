@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import IO, cast, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -18,7 +18,9 @@ from lxmert_export.errors import CheckpointError
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.beside_weights import Companions
-from lxmert_export.spec.config import PYTORCH_EPS, LxmertConfig
+from lxmert_export.files.patient_file import patient_file
+from lxmert_export.files.safetensors_files import failed_writes
+from lxmert_export.spec.config import CONFIG_FILE, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, TIED_DECODER, WORD_EMBEDDING, Weight, weight_names
 
@@ -71,14 +73,16 @@ def write_checkpoint(
         raise CheckpointError(f"cannot write a checkpoint for task {task!r}: {missing[0]} is missing")
     if dialect == "tf":
         require(f"writing {TENSORFLOW_FILE}", H5PY)
-    with atomic_directory(Path(directory), overwrite=overwrite) as temporary:
+    needed = sum(tensors[row.ours].nbytes for row in rows if row.ours != TIED_DECODER)
+    with atomic_directory(Path(directory), overwrite=overwrite, needed=needed) as temporary:
         if dialect == "hf":
             _write_hf(rows, tensors, config, task, temporary / HF_FILE)
         elif dialect == "original":
             _write_original(rows, tensors, task, temporary)
         else:
             _write_tensorflow(rows, tensors, config, task, temporary / TENSORFLOW_FILE)
-        config.replace(extra={**config.extra, "architectures": [ARCHITECTURES[task]]}).save_pretrained(temporary)
+        named = config.replace(extra={**config.extra, "architectures": [ARCHITECTURES[task]]})
+        (temporary / CONFIG_FILE).write_bytes(named.to_json())
         if companions is not None:
             companions.write(temporary)
         try:
@@ -94,7 +98,8 @@ def _write_hf(
     prefix = BACKBONE if task == "model" else ""
     kept = [row for row in rows if not (row.ours == TIED_DECODER and config.tie_word_embeddings)]
     named = {row.upstream.removeprefix(prefix): tensors[row.ours].contiguous() for row in kept}
-    save_file(named, path, metadata={"format": "pt"})
+    with failed_writes():
+        save_file(named, path, metadata={"format": "pt"})
 
 
 def _write_original(rows: tuple[Weight, ...], tensors: Mapping[str, Tensor], task: Task, directory: Path) -> None:
@@ -107,7 +112,8 @@ def _write_original(rows: tuple[Weight, ...], tensors: Mapping[str, Tensor], tas
         # A tied decoder is the same object as the word embedding, so that the file stores it once, as the published one does.
         shared = WORD_EMBEDDING if row.ours == TIED_DECODER and _is_tied(tensors) else row.ours
         named[name] = tensors[shared].detach().contiguous()
-    torch.save(named, directory / (FINE_TUNED_FILE if fine_tuned else PRETRAINED_FILE))
+    with patient_file(directory / (FINE_TUNED_FILE if fine_tuned else PRETRAINED_FILE)) as stream:
+        torch.save(named, cast(IO[bytes], stream))
 
 
 def _is_tied(tensors: Mapping[str, Tensor]) -> bool:

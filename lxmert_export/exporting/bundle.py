@@ -99,10 +99,8 @@ def write_bundle(
     facts = facts_of_graph(onnx, calibration)
     golden = read_golden(onnx.file(GOLDEN_FILE), manifest.signature)
     missed = golden_profile(golden, profiles, manifest.signature)
-    # The source may be a bundle itself: the files that a bundle adds are written anew.
-    for file in (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES):
-        if file in manifest.files:
-            shutil.copyfile(onnx.file(file), directory / file)
+    for file in copied_files(onnx):
+        shutil.copyfile(onnx.file(file), directory / file)
     # np.savez dates every entry 1980, so the same arrays make the same file.
     np.savez(directory / GOLDEN_ARRAYS, **golden_arrays(golden))  # type: ignore[arg-type]  # every keyword is an array
     shutil.copyfile(build_and_verify.__file__ or "", directory / SCRIPT)
@@ -120,6 +118,16 @@ def write_bundle(
         "bundle": {"engine": device.to_dict(), "profiles": [p.to_dict() for p in everything]},
     }
     return Artifact(directory, write_manifest(directory, replace(manifest, options=options)), name, onnx.report)
+
+
+def copied_files(onnx: Artifact) -> dict[str, int]:
+    """Returns the files of an ONNX artifact that its bundle holds unchanged, with their sizes in bytes.
+
+    The artifact may be a bundle itself: the files that a bundle adds are written anew.
+    """
+    files = onnx.manifest.files
+    names = (ONNX_FILE, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES)
+    return {name: int(files[name]["bytes"]) for name in names if name in files}
 
 
 def golden_arrays(golden: Golden) -> Arrays:

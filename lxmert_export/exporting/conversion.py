@@ -19,6 +19,8 @@ from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Signature, Task, task_signature
 
+BYTES_OF_A_WEIGHT = {"fp32": 4, "fp16": 2, "bf16": 2}
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -33,6 +35,17 @@ class Conversion:
     def module(self) -> nn.Module:
         """The module to convert."""
         return self.model.module
+
+    @property
+    def least_size(self) -> int:
+        """The bytes that any file of one of our models has at least.
+
+        Half of its weights: a graph leaves out what its outputs do not need, the last cross layer's visual half for example.
+        """
+        if self.model.task is None:
+            return 0
+        values = sum(parameter.numel() for parameter in self.module.parameters())
+        return values * BYTES_OF_A_WEIGHT.get(self.options.precision, 1) // 2
 
     @property
     def limits(self) -> InputLimits:

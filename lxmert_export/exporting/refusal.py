@@ -41,7 +41,8 @@ def refused(artifact: Artifact, module: nn.Module, options: ExportOptions, repor
     kept = options.keep_failed
     if kept is not None:
         write_manifest(artifact.path, artifact.manifest)
-        with atomic_directory(Path(kept), overwrite=True) as temporary:
+        needed = sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
+        with atomic_directory(Path(kept), overwrite=True, needed=needed) as temporary:
             shutil.copytree(artifact.path, temporary, dirs_exist_ok=True)
         notes.append(f"kept the refused artifact: {kept}")
     if _can_be_located(artifact):

@@ -67,6 +67,20 @@ def finish_killed_runs(directory: Path) -> None:
             LOGGER.warning("%s: was left by a killed run, and cannot be cleaned up: %s", workspace.path, error)
 
 
+@contextmanager
+def directory_made(directory: Path, mode: int = 0o777) -> Iterator[None]:
+    """Makes a directory, and those above it, if they are not there; removes them again if what follows fails."""
+    missing = [above for above in (directory, *directory.parents) if not above.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=mode)
+        yield
+    except BaseException:
+        for above in missing:
+            with suppress(OSError):  # another run may use it by now
+                above.rmdir()
+        raise
+
+
 def check_space(directory: Path, needed: int) -> None:
     """``OSError``: fewer than ``needed`` bytes are free on the disk of a directory."""
     disk = shutil.disk_usage(directory)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
-from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
+from lxmert_export.files.appearing_together import appearing_together, directory_made, finish_killed_runs
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.option_names import option
@@ -35,7 +35,7 @@ def directory_and_files(final: Path, *files: Path, overwrite: bool, needed: int 
     with written_whole(final):
         refuse_existing(final, overwrite=overwrite)
         with (
-            _directories_above(final),
+            directory_made(final.parent),
             appearing_together(final, *files, overwrite=overwrite, needed=needed) as (temporary, *others),
         ):
             temporary.mkdir()
@@ -96,17 +96,3 @@ def refuse_source(source: object, final: Path) -> None:
         raise ArtifactError(
             f"{final}: holds {source}, which is being converted, so it is not replaced; choose another output (-o)"
         )
-
-
-@contextmanager
-def _directories_above(final: Path) -> Iterator[None]:
-    """Makes the directories above one, and removes them again if it does not come to be."""
-    missing = [above for above in final.parents if not above.exists()]
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for above in missing:
-            with suppress(OSError):  # another run may use it by now
-                above.rmdir()
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -15,5 +16,14 @@ ONE_AT_A_TIME: dict[str, Any] = {
 
 
 def save_streamed(model: ir.Model, path: Path, data: str) -> None:
-    """Writes the graph to ``path`` and the weights to the file ``data`` beside it; one weight is in memory at a time."""
-    ir.save(model, path, external_data=data, **ONE_AT_A_TIME)
+    """Writes the graph to ``path`` and the weights to the file ``data`` beside it; one weight is in memory at a time.
+
+    ``OSError``: they cannot be written.
+    """
+    try:
+        ir.save(model, path, external_data=data, **ONE_AT_A_TIME)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # numpy says how much it wrote, and not why no more.
+        raise OSError(errno.EIO, f"its disk took only a part of it ({error}); is there space left?") from error

@@ -164,7 +164,9 @@ def _write_picture(picture: Image.Image, file: Path) -> None:
     picture.save(stream, format="PNG")
     try:
         replace_files(file.parent, {file.name: stream.getvalue()})
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be written: {error.strerror}") from error
+    except ValueError as error:
         raise ArtifactError(f"{file}: cannot be written: {error}") from error
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from reprlib import repr as short  # a wrong value may be as long as its file
 from typing import TYPE_CHECKING, Any
 
-from lxmert_export.errors import ConfigError
+from lxmert_export.errors import ArtifactError, ConfigError
 from lxmert_export.files import hub
+from lxmert_export.files.appearing_together import directory_made
+from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.files.json_files import read_json
 
 if TYPE_CHECKING:
@@ -144,8 +146,17 @@ class LxmertConfig:
             raise ConfigError(f"{path}: {error}") from error
 
     def to_json_file(self, path: str | Path) -> None:
-        """Writes ``config.json``, with sorted keys."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        """Writes ``config.json``, with sorted keys. ``ArtifactError``: it cannot be written; an older one stays as it was."""
+        file = Path(path).absolute()
+        try:
+            with directory_made(file.parent):
+                replace_files(file.parent, {file.name: self.to_json()})
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be written: {error.strerror}; nothing was changed") from error
+
+    def to_json(self) -> bytes:
+        """Returns what ``to_json_file`` writes."""
+        return (json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
@@ -154,7 +165,6 @@ class LxmertConfig:
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes ``config.json`` into a directory, and creates the directory if needed."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
         self.to_json_file(Path(directory) / CONFIG_FILE)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.errors import CheckpointError, ConfigError
+from lxmert_export.files.appearing_together import directory_made
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.files.beside_weights import VOCABULARY_FILES
 from lxmert_export.files.hub import locate_tokenizer
@@ -126,8 +127,8 @@ def write_tokenizer(
         SPECIAL_TOKENS_FILE: _json(special),
     }
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        replace_files(place, {name: text.encode() for name, text in files.items()})
+        with directory_made(place):
+            replace_files(place, {name: text.encode() for name, text in files.items()})
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be written: {error.strerror or error}; nothing was changed") from error
     return tuple(str(place / name) for name in files)

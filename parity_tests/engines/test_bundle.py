@@ -268,6 +268,29 @@ def test_what_stops_the_script_is_one_line(
     assert not {"report.json", "model.engine", "outputs.npz"} & {path.name for path in place.iterdir()}
 
 
+@pytest.mark.parametrize("name", ["model.engine", "report.json"])
+def test_a_full_disk_of_the_device_is_one_line_and_leaves_nothing(
+    name: str, bundle: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *rest: Any, **others: Any) -> Any:
+        if path.name == f"{name}.writing":
+            path.touch()
+            raise OSError(28, "No space left on device")
+        return opened(path, mode, *rest, **others)
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(script, "__file__", str(bundle.path / "build_and_verify.py"))
+    monkeypatch.setattr(script, "build", lambda *_: (b"engine", {}))
+    monkeypatch.setattr(script, "open_library", lambda _: SimpleNamespace(__version__="1"))
+    monkeypatch.setattr(sys, "argv", ["build_and_verify.py", "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as told:
+        script.main()
+    assert told.value.code == "error: [Errno 28] No space left on device"
+    assert not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.parametrize(
     "failure", [RuntimeError("no\nmemory"), TypeError("odd"), AttributeError("no FLAG"), MemoryError()]
 )

@@ -51,18 +51,21 @@ def main() -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write; default: beside this script")
     place = Path(__file__).resolve().parent
     output = parser.parse_args().output or place
+    results = [output / f"{name}{end}" for name in (REPORT, OUTPUTS, ENGINE) for end in ("", ".writing")]
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, OUTPUTS, ENGINE):  # files of an earlier run must not be taken for files of this run
-            (output / name).unlink(missing_ok=True)
+        for path in results:  # files of an earlier run must not be taken for files of this run
+            path.unlink(missing_ok=True)
         report = build_and_verify(place, output)
+        write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
     except (Failure, OSError, MemoryError, RuntimeError, TypeError, AttributeError) as failure:
         reason, kind = " ".join(str(failure).split()), type(failure).__name__
         if isinstance(failure, (RuntimeError, TypeError, AttributeError)):  # raised by TensorRT's own functions
             frame = traceback.extract_tb(failure.__traceback__)[-1]
             reason = f"TensorRT failed in {frame.name} (line {frame.lineno}): {kind}: {reason}"
+        for path in results:
+            path.unlink(missing_ok=True)
         sys.exit(f"error: {reason or kind}")
-    write_whole(output / REPORT, json.dumps(report, indent=2).encode() + b"\n")
     print("{}: {}".format(output / REPORT, report["status"]))
 
 
@@ -97,9 +100,8 @@ def build_and_verify(place: Path, output: Path) -> dict[str, Any]:
     found = run(library, gpu, serialized, bundle, golden)
     show(found, golden)
     np.savez(str(output / OUTPUTS), **found)
-    report["status"] = RUN
     report["executed"] += ["engine loaded", "golden inputs run on the GPU"]
-    report["outputs"] = {"file": OUTPUTS, "sha256": sha256(output / OUTPUTS)}
+    report.update(status=RUN, outputs={"file": OUTPUTS, "sha256": sha256(output / OUTPUTS)})
     return report
 
 
@@ -145,8 +147,7 @@ def check_gpu(bundle: dict[str, Any], gpu: Gpu | None, no_gpu: str) -> None:
     known, capability = bundle["compute_capabilities"], gpu.capability
     numbers = [[int(number) for number in text.split(".")] for text in (capability, *known)]
     if capability not in known and not (bundle["and_later"] and numbers[0] > max(numbers[1:])):
-        listed = ", ".join(known)
-        raise Failure(f"{gpu.name} has compute capability {capability}, and this bundle is for {listed}")
+        raise Failure(f"{gpu.name} has compute capability {capability}, and this bundle is for " + ", ".join(known))
 
 
 # --- building
@@ -391,8 +392,7 @@ def sha256(path: Path) -> str:
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file in such a way that it appears whole or not at all."""
     temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as file:
-        file.write(content)
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

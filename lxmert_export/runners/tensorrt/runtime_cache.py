@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.appearing_together import directory_made
 from lxmert_export.files.atomic_files import replace_files
 
 SETTING = "LXMERT_EXPORT_RUNTIME_CACHE"  # environment variable: another directory; empty: kernels are not kept
@@ -69,11 +70,11 @@ class CacheFile:
             return
         line = json.dumps({"format": FORMAT, **self._key, "sha256": digest}).encode()
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # kernels in this directory are executed
-            replace_files(self.directory, {self.path.name: line + b"\n" + kernels})
+            with directory_made(self.directory, mode=0o700):  # kernels in this directory are executed
+                replace_files(self.directory, {self.path.name: line + b"\n" + kernels})
         except OSError as error:
             raise ArtifactError(
-                f"{self.directory}: compiled kernels are not kept: {error}; set {SETTING} to another directory"
+                f"{self.directory}: compiled kernels are not kept: {error.strerror}; set {SETTING} to another directory"
             ) from error
         self._known = digest
 
