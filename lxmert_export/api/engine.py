@@ -114,7 +114,8 @@ def build_engine(
     with tempfile.TemporaryDirectory(prefix="lxmert-export-onnx-") as place:
         providers = onnx_options.get("providers", (CPU,))
         graph = origin if isinstance(origin, Artifact) else _write_graph(origin, Path(place), providers, progress)
-        return _write(graph, device, profiles, final, asked, overwrite=overwrite, progress=progress)
+        with graph.unreplaced():
+            return _write(graph, device, profiles, final, asked, overwrite=overwrite, progress=progress)
 
 
 def _given_artifact(source: str | Path) -> Artifact | None:

@@ -24,7 +24,8 @@ def inspect_artifact(path: str | Path) -> dict[str, Any]:
     installed.
     """
     artifact = open_artifact(path)
-    manifest, graph = artifact.manifest, read_graph_facts(artifact)
+    with artifact.unreplaced():
+        manifest, graph = artifact.manifest, read_graph_facts(artifact)
     return {
         "kind": "artifact",
         "path": str(path),
@@ -38,7 +39,9 @@ def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> lis
     """Returns what the fp16 linter finds in an ONNX artifact, as dicts; errors as of ``exporting.fp16_lint.lint``."""
     from lxmert_export.exporting.fp16_lint import lint
 
-    return [asdict(finding) for finding in lint(open_artifact(path), calibration)]
+    artifact = open_artifact(path)
+    with artifact.unreplaced():
+        return [asdict(finding) for finding in lint(artifact, calibration)]
 
 
 def inspect_checkpoint(

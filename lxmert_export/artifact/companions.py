@@ -24,7 +24,8 @@ def tokenizer_of(artifact: Artifact) -> PreTrainedLxmertTokenizer:
 
     if not set(VOCABULARY_FILES) & set(artifact.manifest.files):
         raise ArtifactError(f"{artifact.path}: has no tokenizer{_LEFT_BEHIND}")
-    return load_tokenizer(artifact.path)
+    with artifact.unreplaced():
+        return load_tokenizer(artifact.path)
 
 
 def labels_of(artifact: Artifact) -> list[str]:
@@ -33,7 +34,8 @@ def labels_of(artifact: Artifact) -> list[str]:
         raise ArtifactError(f"{artifact.path}: has no {LABELS_FILE}{_LEFT_BEHIND}")
     file = artifact.file(LABELS_FILE)
     try:
-        labels = read_json(file)
+        with artifact.unreplaced():
+            labels = read_json(file)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
     count = artifact.manifest.config.num_qa_labels

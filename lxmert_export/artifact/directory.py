@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.manifest import Manifest, read_manifest
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.path_spelling import check_spelling, stays_inside
+from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
 
@@ -28,6 +32,9 @@ WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER = "full-integer"
+# A directory that is replaced while it is opened is opened again, this often and after this many seconds.
+ATTEMPTS, PAUSE = 5, 0.02
+Identity = tuple[int, int, int, int]  # of a file: device, inode, time of its last change, size
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,24 @@ class Artifact:
     """An artifact directory whose manifest has been read.
 
     ``name`` is its name in reports. ``report`` is the report of its parity gate; None if the artifact was opened from disk.
+    ``identity`` is that of its manifest as it was opened; None while the artifact is written.
     """
 
     path: Path
     manifest: Manifest
     name: str
     report: ParityReport | None = None
+    identity: Identity | None = field(default=None, repr=False, compare=False)
+
+    @contextmanager
+    def unreplaced(self) -> Iterator[None]:
+        """Reads files of it in this block. ``ArtifactError``: another run replaced the directory meanwhile."""
+        try:
+            yield
+        except Exception as error:
+            self._refuse_replaced(error)
+            raise
+        self._refuse_replaced()
 
     def file(self, name: str) -> Path:
         """Returns the path of one of its files, or of a directory of them.
@@ -122,6 +141,10 @@ class Artifact:
             )
         return found
 
+    def _refuse_replaced(self, error: Exception | None = None) -> None:
+        if self.identity is not None and self.identity != _identity_of(self.path):
+            raise ArtifactError(f"{self.path}: was replaced or removed while it was read; open it again") from error
+
     def _fault(self, name: str, facts: Mapping[str, Any]) -> str | None:
         """What is wrong with a file that the manifest lists."""
         if not stays_inside(name):
@@ -150,24 +173,49 @@ class Artifact:
 
 
 def is_artifact(path: str | Path) -> bool:
-    """Whether a path is an artifact directory: it holds a ``manifest.json``."""
-    return (Path(path) / MANIFEST_FILE).is_file()
+    """Whether a path is an artifact directory: it holds a ``manifest.json``, or another run is replacing it."""
+    return (Path(path) / MANIFEST_FILE).is_file() or is_set_aside(Path(path).absolute())
 
 
 def open_artifact(path: str | Path) -> Artifact:
     """Reads the manifest of an artifact directory, and checks the hash of every file and the operators that it holds.
 
-    ``ArtifactError``: not an artifact directory, a manifest that cannot be read, files that are missing or changed, or a
-    file that could do more than compute.
+    While another run replaces it, this is the old artifact or the new one. ``ArtifactError``: not an artifact directory, a
+    manifest that cannot be read, files that are missing or changed, or a file that could do more than compute.
     """
     check_spelling(path)
     directory = Path(path)
+    for _ in range(ATTEMPTS):
+        identity = _identity_of(directory)
+        try:
+            artifact = _open(directory)
+        except (ArtifactError, OSError):
+            if is_set_aside(directory.absolute()):
+                finish_killed_runs(directory.absolute().parent)
+            elif identity == _identity_of(directory):
+                raise
+        else:
+            if identity == _identity_of(directory):
+                return replace(artifact, identity=identity)
+        time.sleep(PAUSE)
+    raise ArtifactError(f"{path}: is being replaced by another run; open it again")
+
+
+def _identity_of(directory: Path) -> Identity | None:
+    try:
+        found = (directory / MANIFEST_FILE).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _open(directory: Path) -> Artifact:
     file = directory / MANIFEST_FILE
     if not file.is_file():
         refuse_converted(directory)
         raise ArtifactError(
-            f"{path}: not an artifact directory (no {MANIFEST_FILE}); '{PACKAGE} onnx', 'tensorflow', 'tflite' and 'tensorrt' "
-            "write such directories"
+            f"{directory}: not an artifact directory (no {MANIFEST_FILE}); '{PACKAGE} onnx', 'tensorflow', 'tflite' and "
+            "'tensorrt' write such directories"
         )
     artifact = Artifact(directory, read_manifest(file), name=directory.resolve().name)
     artifact.check_files()

@@ -182,4 +182,5 @@ def golden_of(artifact: Artifact) -> Golden:
         if artifact.is_calibrated:
             mend = "it keeps no real inputs to judge it on; export it again"
         raise ArtifactError(f"{artifact.path}: was written with --no-parity, so it has no golden file; {mend}")
-    return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)
+    with artifact.unreplaced():
+        return read_golden(artifact.file(GOLDEN_FILE), artifact.manifest.signature)

@@ -129,6 +129,15 @@ def left_workspaces(parent: Path) -> Iterator[Workspace]:
             os.close(lock)
 
 
+def is_set_aside(final: Path) -> bool:
+    """Whether a run, alive or killed, has set something aside and has not given its name to the new one yet."""
+    try:
+        found = [entry.name for entry in os.scandir(final.parent) if WORKSPACE.fullmatch(entry.name)]
+    except OSError:
+        return False
+    return not final.exists() and any((final.parent / name / OLD / final.name).exists() for name in found)
+
+
 def this_host() -> str:
     """The name of this machine or container, in characters of a file's name."""
     return re.sub(r"[^\w.]", "_", socket.gethostname(), flags=re.ASCII)[:LONGEST_HOST] or ANY_HOST

@@ -48,7 +48,7 @@ def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), thread
             f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave the number out"
         )
     require(f"running {target.title} artifacts", *target.runtime.opens.needs)
-    runner: Runner = target.runtime.opens.load()(artifact, providers, threads)
+    runner: Runner = _opened(artifact, lambda: target.runtime.opens.load()(artifact, providers, threads))
     runner.artifact = artifact
     return runner
 
@@ -73,5 +73,17 @@ def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
     if emulator is None:
         raise ArtifactError(f"{artifact.path}: {artifact.manifest.target} artifacts cannot be emulated")
     require(f"emulating {artifact.manifest.precision} on a CPU", *emulator.needs)
-    runner: Runner = emulator.load()(artifact, threads)
+    return _opened(artifact, lambda: emulator.load()(artifact, threads))
+
+
+def _opened(artifact: Artifact, load: Callable[[], Runner]) -> Runner:
+    """``ArtifactError``: another run replaced the artifact while its runtime read it."""
+    runner = None
+    try:
+        with artifact.unreplaced():
+            runner = load()
+    except ArtifactError:
+        if runner is not None:
+            runner.close()
+        raise
     return runner
