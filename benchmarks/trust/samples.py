@@ -50,6 +50,7 @@ WEIGHTS = {"hf": "model.safetensors", "original": "BEST.pth", "tf": "tf_model.h5
 # What is exported of the smallest checkpoint: the target, and the options that differ from the defaults.
 EXPORTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "onnx": ("onnx", {}),
+    "bf16": ("onnx", {"precision": "bf16"}),
     "saved-model": ("tensorflow", {}),
     "keras": ("tensorflow", {"file_format": "keras"}),
     "tflite": ("tflite", {}),

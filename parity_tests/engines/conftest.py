@@ -8,26 +8,15 @@ from pathlib import Path
 import pytest
 
 import lxmert_export as lx
-from lxmert_export.engines.devices import install_line
-from lxmert_export.engines.library import open_library
-from lxmert_export.runners.tensorrt import engine as tensorrt_engine
-from lxmert_export.runners.tensorrt.runtime_cache import SETTING
-from parity_tests.engines.stand_in_library import StandIn
+from parity_tests.engines.stand_in_library import StandIn, stand_in
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    open_library("tensorrt-rtx", install_line("rtx"))  # Polygraphy's modules, whose classes are replaced
-    import polygraphy.backend.trt as trt
-
-    found = StandIn()
-    monkeypatch.setattr(trt, "EngineFromBytes", found.load)
-    monkeypatch.setattr(trt, "TrtRunner", found.open_context)
-    monkeypatch.setattr(tensorrt_engine, "open_library", lambda runtime, install: found)
-    monkeypatch.setenv(SETTING, str(tmp_path / "cache"))
-    return found
+def library(tmp_path: Path) -> Iterator[StandIn]:
+    with stand_in(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from lxmert_export.engines.library import Engine
+from lxmert_export.engines.devices import install_line
+from lxmert_export.engines.library import Engine, open_library
 from lxmert_export.engines.profiles import make_profiles
+from lxmert_export.runners.tensorrt import engine as tensorrt_engine
 from lxmert_export.runners.tensorrt.engine import REASONS, TensorRtRunner
+from lxmert_export.runners.tensorrt.runtime_cache import SETTING
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.random_models import SMALL, inputs_for
@@ -126,6 +132,22 @@ class StandInContext:
         self.buffer[:] = inputs["visual_pos"].sum()
         self.library.running -= 1
         return {OUTPUT: self.buffer}
+
+
+@contextmanager
+def stand_in(place: Path) -> Iterator[StandIn]:
+    """Has TensorRT and Polygraphy replaced by the stand-in, with a cache of kernels below a directory."""
+    open_library("tensorrt-rtx", install_line("rtx"))  # Polygraphy's modules, whose classes are replaced
+    import polygraphy.backend.trt as trt
+
+    found = StandIn()
+    with (
+        mock.patch.object(trt, "EngineFromBytes", found.load),
+        mock.patch.object(trt, "TrtRunner", found.open_context),
+        mock.patch.object(tensorrt_engine, "open_library", return_value=found),
+        mock.patch.dict(os.environ, {SETTING: str(place / "cache")}),
+    ):
+        yield found
 
 
 def engine_of(tmp_path: Path, **facts: Any) -> Engine:
