@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -261,9 +262,15 @@ def main() -> None:
     except LxmertExportError as error:
         _fail(error, ERROR, debug)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(ArtifactError("the output cannot be written: no space left on its disk"), ERROR, debug)
+        _fail(_of_system(error), ERROR, debug)
+
+
+def _of_system(error: OSError) -> ArtifactError:
+    """What the system says of a file, as an error of ours; where it happened says ``--debug``."""
+    if error.errno == errno.ENOSPC and error.filename is None:
+        return ArtifactError("the output cannot be written: no space left on its disk")
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return ArtifactError(f"{place}cannot be read or written: {error.strerror or error}")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Files and directories that appear together, each whole, or not at all: through errors, interrupts and kills.
 
 All are written under temporary names first and flushed to the disk; then adjacent renames give them their names. After an
-error or an interrupt everything is as before. A run that was killed before the first rename has changed nothing, and one that
-was killed between two renames is finished by the next run that writes into the same directory.
+error or an interrupt everything is as before. A run that was killed before the first rename has changed nothing, and the next
+run that writes into the same directory forgets it; one that was killed between two renames is finished by that run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lxmert_export.files.workspaces import NEW, OLD, READY, Workspace, left_work
 
 LOGGER = logging.getLogger(__name__)
 
-REPLACING, KEEPING = "replace what is there\n", "keep what is there\n"
+# The lines of READY: what to do with what is there, and how many things the run wrote, if all of them into one directory.
+REPLACING, KEEPING = "replace what is there", "keep what is there"
 
 
 @contextmanager
@@ -43,9 +44,7 @@ def appearing_together(*finals: Path, overwrite: bool, needed: int = 0) -> Itera
         _commit(list(workspaces.values()), overwrite=overwrite)
     finally:
         for workspace in workspaces.values():
-            if (
-                workspace.path / READY
-            ).exists():  # what was there could not be put back: the next run finishes this one
+            if workspace.is_ready:  # what was there could not be put back: the next run finishes this one
                 workspace.let_go()
             else:
                 workspace.remove()
@@ -55,11 +54,11 @@ def finish_killed_runs(directory: Path) -> None:
     """Finishes what killed runs were renaming in a directory, and removes what they had half written."""
     for workspace in left_workspaces(directory):
         try:
-            if (workspace.path / READY).exists():
-                overwrite = (workspace.path / READY).read_text(encoding="ascii") == REPLACING
-                for name in workspace.names:
+            if workspace.is_ready:
+                mode, _, count = (workspace.path / READY).read_text(encoding="ascii").partition("\n")
+                for name in () if _has_changed_nothing(workspace, int(count)) else workspace.names:
                     with suppress(FileExistsError):
-                        _place(workspace, name, overwrite=overwrite)
+                        _place(workspace, name, overwrite=mode == REPLACING)
                 _sync_entries(directory)
             workspace.remove()
         except (OSError, ValueError) as error:
@@ -92,9 +91,10 @@ def check_space(directory: Path, needed: int) -> None:
 def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
     """Gives everything its final name. On an error everything is put back."""
     things = [(workspace, name) for workspace in workspaces for name in workspace.names]
+    mode = REPLACING if overwrite else KEEPING
     try:
         for workspace in workspaces:
-            _write_mark(workspace.path / READY, REPLACING if overwrite else KEEPING)
+            _write_mark(workspace.path / READY, f"{mode}\n{len(things) if len(workspaces) == 1 else 0}")
         for workspace, name in things:
             _place(workspace, name, overwrite=overwrite)
     except BaseException:
@@ -106,7 +106,8 @@ def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
     for workspace in workspaces:
         _sync_entries(workspace.parent)
     for workspace in workspaces:
-        (workspace.path / READY).unlink()
+        with suppress(OSError):  # all have their names: what is left is for the next run to clean up
+            (workspace.path / READY).unlink()
 
 
 def _place(workspace: Workspace, name: str, *, overwrite: bool) -> None:
@@ -157,12 +158,23 @@ def _rename_file_if_none_is_there(new: Path, final: Path) -> None:
         new.unlink()
 
 
+def _has_changed_nothing(workspace: Workspace, count: int) -> bool:
+    """Whether a run of ``count`` things was killed before its first rename; 0: it wrote into several directories."""
+    names, old = workspace.names, list((workspace.path / OLD).iterdir())
+    named = [name for name in names if _is_same(workspace.path / NEW / name, workspace.parent / name)]
+    return len(names) == count and not old and not named
+
+
+def _is_same(new: Path, final: Path) -> bool:
+    return final.exists() and final.samefile(new)
+
+
 def _put_back(workspace: Workspace, name: str) -> None:
     """Takes back what may have its final name already, and gives the old thing, if it was set aside, its own."""
     new, old, final = workspace.path / NEW / name, workspace.path / OLD / name, workspace.parent / name
     if not new.exists():
         final.rename(new)
-    elif final.exists() and final.samefile(new):
+    elif _is_same(new, final):
         final.unlink()
     if os.path.lexists(old):
         old.replace(final)

@@ -60,6 +60,15 @@ class Workspace:
         return self.path.parent
 
     @property
+    def is_ready(self) -> bool:
+        """Whether all of it is on the disk and not all of it has its place; also if the disk does not tell."""
+        try:
+            (self.path / READY).stat()
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
+        return True
+
+    @property
     def names(self) -> list[str]:
         """The names of what is written and has not its place yet."""
         return sorted(entry.name for entry in (self.path / NEW).iterdir())
@@ -71,8 +80,9 @@ class Workspace:
         for inner in (NEW, OLD):
             shutil.rmtree(self.path / inner, ignore_errors=True)
         with suppress(OSError):
-            (self.path / LOCK).unlink(missing_ok=True)
-            self.path.rmdir()
+            if not any((self.path / inner).exists() for inner in (NEW, OLD)):  # else the next run needs the lock
+                (self.path / LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
         self.let_go()
 
     def let_go(self) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -17,11 +18,11 @@ from lxmert_export.files.workspaces import LOCK, NEW, OLD, READY, WORKSPACE, mak
 pytestmark = pytest.mark.quick
 
 
-def leftover(place: Path, host: str | None = None, boot: str | None = None, process: int = 1) -> Path:
-    """What a run leaves that was killed between two renames: ``out`` was to become ``new``."""
+def leftover(place: Path, host: str | None = None, boot: str | None = None, process: int = 1, things: int = 2) -> Path:
+    """What a run of two things leaves that was killed between two renames: ``out`` was to become ``new``."""
     made = make_workspace(place, "out")
     (made.path / NEW / "out").write_text("new")
-    (made.path / READY).write_text("replace what is there\n")
+    (made.path / READY).write_text(f"replace what is there\n{things}")
     name = f".out.writing-{host or this_host()}-{boot or this_boot()}-{process}-0123abcd"
     path = made.path.rename(place / name)
     os.close(made.lock)
@@ -43,6 +44,47 @@ def test_a_run_whose_lock_is_free_has_ended_whatever_its_number(process: int, tm
     leftover(tmp_path, process=process)
     finish_killed_runs(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and (tmp_path / "out").read_text() == "new"
+
+
+def test_a_run_that_was_killed_before_its_first_rename_is_forgotten(tmp_path: Path) -> None:
+    """Else the same command, given again, would find an output that nobody had seen, and refuse to replace it."""
+    leftover(tmp_path, things=1)
+    finish_killed_runs(tmp_path)
+    assert not list(tmp_path.iterdir())
+    path = leftover(tmp_path, things=1)
+    os.link(path / NEW / "out", tmp_path / "out")  # a file gets its name without losing the other
+    finish_killed_runs(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"] and (tmp_path / "out").read_text() == "new"
+
+
+def test_what_could_not_be_removed_is_left_to_the_next_run_with_its_lock(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "out")
+    with mock.patch("shutil.rmtree"):
+        workspace.remove()
+    assert (workspace.path / LOCK).exists()
+    finish_killed_runs(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["unlink", "stat"])
+def test_a_fault_after_the_last_rename_is_none_of_the_output(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is in its place by then: to say that nothing was changed would be wrong."""
+    done = getattr(Path, call)
+
+    def fail_for_the_mark(path: Path, **options: bool) -> object:
+        if path.name == READY and (tmp_path / "out").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return done(path, **options)
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, call, fail_for_the_mark)
+        with appearing_together(tmp_path / "out", overwrite=False) as (out,):
+            out.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+    finish_killed_runs(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_run_whose_lock_is_held_is_alive_whatever_its_number(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -194,6 +195,23 @@ def test_a_full_disk_is_one_line(place: Path, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "cannot be written" in done.stderr
     assert not (place / "full").exists() and not list(place.glob(".full*"))
+
+
+@pytest.mark.parametrize("call", ["stat", "open"])
+def test_a_disk_that_fails_while_it_is_read_is_one_line(
+    call: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = getattr(Path, call)
+
+    def failing(path: Path, *rest: object, **options: object) -> object:
+        if "checkpoint" in path.parts:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return done(path, *rest, **options)
+
+    monkeypatch.setattr(Path, call, failing)
+    arguments = ("convert", "--to", "original", "-o", str(tmp_path / "out"), "checkpoint")
+    refused(run(*arguments, cwd=place), "Input/output error")
+    assert not list(tmp_path.iterdir())
 
 
 def test_hostile_checkpoints_reach_the_user_as_one_line(place: Path) -> None:

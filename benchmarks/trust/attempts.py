@@ -1,0 +1,102 @@
+"""Runs a writer of the table in a process forked for it, and tells what it said and what is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.trust.full_disks import run
+from benchmarks.trust.writers import Writer
+from lxmert_export.artifact.directory import is_artifact, open_artifact
+from lxmert_export.errors import LxmertExportError
+
+OLD = "old-one"  # a file that an output of an earlier run holds, and that one of a new run does not
+REPLACING = ("convert", "onnx", "tensorflow", "tflite", "tensorrt")  # commands that replace with --overwrite
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a writer ended, in how many seconds, and what it said. ``code`` is negative if a signal ended it."""
+
+    code: int
+    said: str
+    seconds: float
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with how it ended; None if it is done, or said in one line why not."""
+        lines = self.said.strip().splitlines()
+        if self.code in (0, 1) and (self.code == 0 or (len(lines) == 1 and lines[0].startswith("error: "))):
+            return None
+        return f"ended with {self.code} and {len(lines)} lines, the last: {lines[-1][:200] if lines else ''}"
+
+
+def attempt(
+    writer: Writer,
+    sources: Path,
+    place: Path,
+    *,
+    arm: Callable[[], None] | None = None,
+    kill_after: float | None = None,
+) -> Attempt:
+    """Runs a writer. ``arm`` prepares its process; ``kill_after`` seconds it is killed, unless it has ended."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            if arm is not None:
+                arm()
+            os._exit(run(writer, sources, place, said.fileno(), checked=True))
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        took = time.perf_counter() - began
+        said.seek(0)
+        return Attempt(os.waitstatus_to_exitcode(status), said.read().decode(errors="replace"), took)
+
+
+def over(writer: Writer) -> Writer:
+    """Returns the writer with --overwrite, if its command has that."""
+    can = writer.words.split()[:1] and writer.words.split()[0] in REPLACING
+    return replace(writer, words=f"{writer.words} --overwrite") if can else writer
+
+
+def can_replace(writer: Writer) -> bool:
+    """Whether it replaces a directory that an earlier run wrote."""
+    return over(writer) is not writer
+
+
+def age(place: Path) -> None:
+    """Marks the outputs that are there as those of an earlier run."""
+    for directory in (path for path in place.iterdir() if path.is_dir()):
+        (directory / OLD).touch()
+
+
+def visible(place: Path) -> frozenset[str]:
+    """The names of all files that are not below a hidden name."""
+    names = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
+    return frozenset(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def hidden(place: Path) -> list[str]:
+    """What runs keep under hidden names while they write."""
+    return sorted(path.name for path in place.iterdir() if path.name.startswith("."))
+
+
+def unsound(place: Path) -> str | None:
+    """Why an artifact that is there cannot be opened; None if all can."""
+    for directory in place.iterdir():
+        if is_artifact(directory) and not directory.name.startswith("."):
+            try:
+                open_artifact(directory)
+            except LxmertExportError as error:
+                if OLD not in str(error):
+                    return str(error)
+    return None
