@@ -200,7 +200,7 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     if parity is None:
         return "not checked (written with --no-parity)"
     scores = [figures["score"] for ways in parity["outputs"].values() for figures in ways.values()]
-    worst = "not finite" if None in scores else f"{max(scores):.2f}"
+    worst = "not finite" if None in scores else f"{max(scores):.2f}" if scores else "none"
     verdict = f"{'passed' if parity['passed'] else 'FAILED (kept for a look)'}, worst score {worst}"
     decisions = parity.get("decisions", {}).values()  # manifests of earlier versions have none
     if not decisions:

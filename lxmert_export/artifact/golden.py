@@ -158,6 +158,9 @@ def _parse(tensors: Arrays, not_run: tuple[str, ...], signature: Signature) -> G
     )
     if not families or not floors or set(floors) != set(by_batch["reference"]):
         raise ValueError("inputs, reference outputs or floors are missing")
+    known = {spec.name for spec in signature.outputs}
+    if strange := {output for _, output in floors} - known:
+        raise ValueError(f"holds the outputs {', '.join(sorted(strange))}, which the artifact does not have")
     shapes = {
         key: [tuple(array.tolist()) for _, array in sorted(found.items())] for key, found in by_batch["shape"].items()
     }

@@ -42,12 +42,14 @@ def _problems(value: Any, schema: Any, root: Mapping[str, Any], place: str) -> I
     if unknown := schema.keys() - DESCRIPTIVE - ASKING:
         raise NotImplementedError(f"unknown keywords in a schema: {', '.join(sorted(unknown))}")
     if "$ref" in schema:
-        yield from _problems(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, place)
+        yield from _problems(value, _referred(schema, root), root, place)
     yield from _of_alternatives(value, schema, root, place)
     yield from _of_scalars(value, schema, place or "it")
     if isinstance(value, list):
         if len(value) < schema.get("minItems", 0):
             yield f"{place or 'it'} has {len(value)} entries, fewer than {schema['minItems']}"
+        if len(value) > schema.get("maxItems", len(value)):
+            yield f"{place or 'it'} has {len(value)} entries, more than {schema['maxItems']}"
         if len(value) > schema.get("maxItems", len(value)):
             yield f"{place or 'it'} has {len(value)} entries, more than {schema['maxItems']}"
         for number, entry in enumerate(value):
@@ -62,9 +64,14 @@ def _of_alternatives(value: Any, schema: Mapping[str, Any], root: Mapping[str, A
     if "anyOf" in schema:
         found = [next(_problems(value, part, root, place), None) for part in schema["anyOf"]]
         if None not in found:
-            yield str(found[-1])
+            yield max(map(str, reversed(found)), key=_depth)  # what is wrong furthest inside says most
     if "if" in schema and next(_problems(value, schema["if"], root, place), None) is None:
         yield from _problems(value, schema.get("then", True), root, place)
+
+
+def _depth(problem: str) -> int:
+    """How long the place is that a problem names first."""
+    return len(problem.partition(" ")[0])
 
 
 def _of_scalars(value: Any, schema: Mapping[str, Any], place: str) -> Iterator[str]:
@@ -105,6 +112,19 @@ def _of_objects(value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[
             yield f"{prefix}{name[:80]} is unknown"
         else:
             yield from _problems(entry, others, root, prefix + name[:80])
+    if schema.get("unevaluatedProperties", True) is False:
+        for name in value.keys() - _evaluated(schema, root):
+            yield f"{prefix}{name[:80]} is unknown"
+
+
+def _referred(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    return root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+
+
+def _evaluated(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
+    """The names of the properties that a schema, or one that it refers to, describes."""
+    inherited = _evaluated(_referred(schema, root), root) if "$ref" in schema else set()
+    return {*schema.get("properties", {}), *inherited}
 
 
 def _is(value: Any, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 # A full-size artifact's manifest has 10 kB, the report of a large matrix 5 MB, the index of a sharded checkpoint 100 kB.
 LARGEST_JSON = 64_000_000  # bytes
 LARGEST_MANIFEST = 16_000_000  # bytes
+MOST_VALUES_A_CALL = 1 << 28  # of one input with fixed sizes: 20 times a batch of 64 with 100 objects
 LONGEST_INTEGER = 100  # digits in JSON; tokenizer files hold a length limit of 31
 # Every tensor of such a layer that is missing is named; a real checkpoint lacks a few.
 MOST_MISSING_LAYERS = 100

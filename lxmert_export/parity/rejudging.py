@@ -24,10 +24,11 @@ BASELINE_MARGIN = 1.5
 LEAST_BASELINE = 0.5
 SCHEMA = "parity/report.schema.json"
 DETERMINED = f"law: {DETERMINISM}"
+SCHEMA = "parity/report.schema.json"
 
 
 def read_report(path: str | Path) -> ParityReport:
-    """Reads a report that ``--json`` wrote. Raises ``ArtifactError`` if the file is damaged or something else."""
+    """Reads a report that ``--json`` wrote. ``ArtifactError``: it is damaged, something else, or not as its schema says."""
     try:
         values = read_json(Path(path))
         if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:

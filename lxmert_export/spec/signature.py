@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lxmert_export.errors import ConfigError
+from lxmert_export.files.limits import MOST_VALUES_A_CALL
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import LxmertConfig
 
@@ -25,6 +27,8 @@ ATTENTION_OPSET = 23  # the first opset with an Attention operator
 # `images` of 2 x batch.
 DYNAMIC_AXES = ("batch", "text", "objects")
 IMAGES_PER_SENTENCE = 2
+# The inputs from which a runner reads the sizes of a call: [batch, text] and [batch, …, objects, features].
+LEAST_RANKS = {"input_ids": 2, "visual_feats": 3}
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,9 @@ class Signature:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what ``to_dict`` returned. ``KeyError`` or ``TypeError``: it is something else."""
+        """Reads what ``to_dict`` returned. ``ConfigError``: no inputs of this tool fit it. ``KeyError``, ``TypeError``: it is
+        something else.
+        """
         specs = {
             side: tuple(
                 TensorSpec(spec["name"], spec["dtype"], tuple(spec["axes"]), bool(spec.get("optional", False)))
@@ -114,7 +120,27 @@ class Signature:
             )
             for side in ("inputs", "outputs")
         }
-        return cls(values["task"], specs["inputs"], specs["outputs"])
+        signature = cls(values["task"], specs["inputs"], specs["outputs"])
+        signature.check_fillable()
+        return signature
+
+    def check_fillable(self) -> None:
+        """``ConfigError``: sizes of batch, text and objects do not give every input a shape, or a name is there twice."""
+        for names in ([spec.name for spec in self.inputs], [spec.name for spec in self.outputs]):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ConfigError(f"signature: {twice[0]!r} is there twice")
+        ranks = {spec.name: len(spec.axes) for spec in self.inputs}
+        if short := [name for name, least in LEAST_RANKS.items() if ranks.get(name, 0) < least]:
+            raise ConfigError(f"signature: has no input {short[0]} of at least {LEAST_RANKS[short[0]]} axes")
+        for spec in self.inputs:
+            values = math.prod(axis for axis in spec.axes if isinstance(axis, int))
+            if values > MOST_VALUES_A_CALL:
+                raise ConfigError(
+                    f"signature: input {spec.name} has {values:,} values a call, more than {MOST_VALUES_A_CALL:,}"
+                )
+            known = (*DYNAMIC_AXES, "images")
+            if odd := [axis for axis in spec.axes if isinstance(axis, str) and axis not in known]:
+                raise ConfigError(f"signature: input {spec.name} has an axis {odd[0]!r}; known are {', '.join(known)}")
 
 
 def task_signature(

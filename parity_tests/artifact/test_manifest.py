@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,20 @@ import jsonschema
 import numpy as np
 import pytest
 
-from lxmert_export.artifact.directory import open_artifact
-from lxmert_export.artifact.manifest import FORMAT_VERSION, MANIFEST_FILE, SCHEMA, read_manifest, sealed
-from lxmert_export.errors import ArtifactError
+from lxmert_export.api.inspect import summary_rows
+from lxmert_export.artifact.directory import Artifact, open_artifact
+from lxmert_export.artifact.golden import read_golden
+from lxmert_export.artifact.manifest import FORMAT_VERSION, MANIFEST_FILE, SCHEMA, Manifest, read_manifest, sealed
+from lxmert_export.errors import ArtifactError, LxmertExportError
+from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.json_schema import first_problem
+from lxmert_export.parity.prediction import predicted_by_manifest
+from lxmert_export.runners.tensorrt.opening import find_engine
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Signature
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import edit_manifest, list_files
+from parity_tests.fixtures.odd_values import changed_values
 from parity_tests.fixtures.package_files import schema_of
 from parity_tests.fixtures.random_models import TINY
 
@@ -112,26 +118,10 @@ def test_a_link_to_the_artifact_is_fine(copy: Path, tmp_path: Path) -> None:
     assert open_artifact(tmp_path / "latest").manifest == open_artifact(copy).manifest
 
 
-ODD_VALUES = (None, True, -1, 1.5, 10**400, "", "x" * 5000, "\0", [], {}, [None], {"": 0})
-
-
-def _changed(values: Any) -> Iterator[Any]:
-    """The same JSON with one value exchanged, left out or added, at every place."""
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield {other: found for other, found in values.items() if other != name}
-            yield {**values, f"{name}s": value}
-            yield from ({**values, name: odd} for odd in ODD_VALUES)
-            yield from ({**values, name: inner} for inner in _changed(value))
-    elif isinstance(values, list) and values:
-        yield from ([odd, *values[1:]] for odd in ODD_VALUES)
-        yield from ([inner, *values[1:]] for inner in _changed(values[0]))
-
-
 def test_odd_values_anywhere_are_one_line(copy: Path) -> None:
     """Sealed anew: the digest does not help. What is accepted has the type that the code reads."""
     file, said = copy / MANIFEST_FILE, []
-    for values in _changed(values_of(copy)):
+    for values in changed_values(values_of(copy)):
         file.write_text(sealed(values) if isinstance(values, dict) else json.dumps(values))
         try:
             open_artifact(copy)
@@ -141,11 +131,96 @@ def test_odd_values_anywhere_are_one_line(copy: Path) -> None:
     assert [line for line in said if "\n" in line or len(line) > 1000] == []
 
 
+def from_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they come out of a file. ``ArtifactError``: they do not."""
+    try:
+        found: dict[str, Any] = parse_json(json.dumps(values))
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
+    return found
+
+
+def read_everywhere(values: dict[str, Any]) -> None:
+    """Uses all that the code reads of a manifest's options, parity and signature."""
+    manifest = Manifest.from_dict(values)
+    artifact = Artifact(Path("nowhere"), manifest, "x")
+    graph = {"matmul_weights": {}, "matmuls": {}, "operators": {"MatMul": 1}}
+    summary_rows({"kind": "artifact", "path": "x", "bytes": 1, "graph": graph, "manifest": manifest.to_dict()})
+    predicted_by_manifest(manifest.parity)
+    assert isinstance(artifact.is_calibrated or artifact.is_keras or artifact.fp32_islands, list | bool)
+    artifact.drawn_inputs()
+    if artifact.is_engine:
+        find_engine(artifact)
+
+
+@pytest.mark.parametrize("target", ["onnx", "tensorrt"])
+@pytest.mark.parametrize("field", ["options", "parity", "signature"])
+def test_odd_values_that_the_schema_lets_pass_are_one_line_where_they_are_read(
+    field: str, target: str, bundle: Artifact
+) -> None:
+    """Of a bundle and of an engine, whose manifests hold most. Sealed: the digest would not help."""
+    values = json.loads(json.dumps(bundle.manifest.to_dict()))
+    options = values["options"]
+    counts = {"fp32": 20}
+    build = {
+        "runtime_version": "1.7", "flags": ["REFIT"], "tf32": False, "engine_bytes": 1, "weight_bytes": 1,
+        "layers": {"matrix_multiply": counts}, "matmuls": counts, "matmul_weights": counts, "float32_matmuls": ["a"],
+    }  # fmt: skip
+    if target == "tensorrt":
+        told = {"build": build, "onnx": {"parity": values["parity"]}, "status": "built, not run"}
+        values.update(target=target, parity=None, files={"model.engine": {"sha256": "0" * 64, "bytes": 1}})
+        values["options"] = {**options, **options["bundle"], **told}
+    said, used = [], 0
+    for changed in changed_values(values[field]):
+        try:
+            read_everywhere(from_a_file({**values, field: changed}))
+            used += 1
+        except LxmertExportError as error:
+            said.append(str(error))
+    assert [line for line in said if "\n" in line or len(line) > 1000] == []
+    assert used or target == "tensorrt"  # an engine ends with BuiltNotRun at best
+    assert len(said) > 20 or (field, target) == ("parity", "tensorrt")
+
+
+def test_a_golden_file_with_an_output_that_the_signature_lacks_is_refused(copy: Path) -> None:
+    signature = values_of(copy)["signature"]
+    (output,) = signature["outputs"]
+    artifact = open_artifact(copy)
+    other = Signature.from_dict({**signature, "outputs": [{**output, "name": "other"}]})
+    with pytest.raises(
+        ArtifactError, match="holds the outputs question_answering_score, which the artifact does not have"
+    ):
+        read_golden(artifact.file("golden.safetensors"), other)
+
+
+SIGNATURES: dict[str, tuple[dict[str, Any], str]] = {
+    "no ids": ({"name": "ids"}, "has no input input_ids of at least 2 axes"),
+    "too few axes": ({"axes": ["batch"]}, "has no input input_ids of at least 2 axes"),
+    "an unknown axis": ({"axes": ["batch", "words"]}, "input input_ids has an axis 'words'"),
+    "too large": (
+        {"axes": [10**12, "text"]},
+        "input input_ids has 1,000,000,000,000 values a call, more than 268,435,456",
+    ),
+    "a name twice": ({"name": "visual_feats"}, "'visual_feats' is there twice"),
+}
+
+
+@pytest.mark.parametrize(("change", "saying"), SIGNATURES.values(), ids=SIGNATURES)
+def test_a_signature_that_no_inputs_fit_is_refused(change: dict[str, Any], saying: str, copy: Path) -> None:
+    signature = values_of(copy)["signature"]
+    inputs = [{**spec, **change} if spec["name"] == "input_ids" else spec for spec in signature["inputs"]]
+    edit_manifest(copy, signature={**signature, "inputs": inputs})
+    with pytest.raises(ArtifactError, match=saying):
+        open_artifact(copy)
+
+
 def test_our_schema_reader_and_jsonschema_agree(copy: Path) -> None:
     schema = schema_of(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(schema)
     peer = jsonschema.Draft202012Validator(schema)
-    verdicts = [(first_problem(values, schema) is None, peer.is_valid(values)) for values in _changed(values_of(copy))]
+    verdicts = [
+        (first_problem(values, schema) is None, peer.is_valid(values)) for values in changed_values(values_of(copy))
+    ]
     assert all(ours == theirs for ours, theirs in verdicts)
     assert {True, False} == {ours for ours, _ in verdicts}
 

@@ -19,14 +19,17 @@ import pytest
 from lxmert_export.cli.main import main
 from lxmert_export.cli.printing import PARITY_FAILED
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.json_schema import first_problem
 from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.junit import junit_xml
 from lxmert_export.parity.pages.markdown import MOST_BYTES, markdown_page
 from lxmert_export.parity.pages.overview import LAWS, matrix_of
 from lxmert_export.parity.pages.writing import check_report_paths, write_reports
+from lxmert_export.parity.rejudging import read_report
 from lxmert_export.parity.report import FORMAT_VERSION, ParityReport
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.odd_values import changed_values
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.sample_reports import NASTY, full_report, nothing_compared, passing_report, unproven_report
 
@@ -121,7 +124,7 @@ def test_the_command_writes_all_forms_of_one_report(
         (("laws_not_run", 0, "reason"), None),
     ],
 )
-def test_the_schema_refuses_what_is_not_a_report(where: tuple[str | int, ...], value: Any) -> None:
+def test_the_schema_refuses_what_is_not_a_report(where: tuple[str | int, ...], value: Any, tmp_path: Path) -> None:
     report = copy.deepcopy(full_report().to_dict())
     inner: Any = report
     for step in where[:-1]:
@@ -129,6 +132,26 @@ def test_the_schema_refuses_what_is_not_a_report(where: tuple[str | int, ...], v
     inner[where[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
         validate(report)
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(report))
+    with pytest.raises(ArtifactError) as refused:
+        read_report(file)
+    assert where == ("format",) or str(refused.value).startswith(f"{file}: damaged parity report: {_spelled(where)} ")
+
+
+def _spelled(where: tuple[str | int, ...]) -> str:
+    """As an error names a place: ``cells[0].score``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).lstrip(".")
+
+
+def test_our_reader_of_schemas_and_jsonschema_agree_on_reports() -> None:
+    peer = jsonschema.Draft202012Validator(SCHEMA)
+    whole = json.loads(json.dumps(full_report().to_dict()))
+    # One of each kind: every place of each is changed.
+    small = {name: value[:1] if isinstance(value, list) else value for name, value in whole.items()}
+    verdicts = [(first_problem(values, SCHEMA) is None, peer.is_valid(values)) for values in changed_values(small)]
+    assert len(verdicts) > 1000 and {verdict for verdict, _ in verdicts} == {True, False}
+    assert all(ours == theirs for ours, theirs in verdicts)
 
 
 # The matrix
