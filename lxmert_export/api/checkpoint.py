@@ -65,6 +65,8 @@ def save_checkpoint(
 ) -> None:
     """Writes a model's weights and config into a directory, in one of three dialects.
 
+    ``overwrite`` replaces a directory that this function or ``convert`` wrote, if nothing else lies in it.
+
     | dialect | weights are written as |
     |---|---|
     | ``hf`` | Hugging Face PyTorch (``model.safetensors``) |
@@ -89,15 +91,19 @@ def convert_checkpoint(
 ) -> Checkpoint:
     """Writes a checkpoint in another dialect, bit for bit; returns what was read.
 
+    ``overwrite`` replaces what this function or ``save_checkpoint`` wrote, if nothing else lies in it, and never the source.
     ``CheckpointError``: the same weights would compute something else there, because TensorFlow's LXMERT obeys the
     layer_norm_eps of ``config.json`` and PyTorch's ignores it; the message names both results.
     """
     require("reading a checkpoint", TORCH)
     from lxmert_export.checkpoint.read import read_checkpoint
     from lxmert_export.errors import CheckpointError
+    from lxmert_export.files.atomic_directory import refuse_existing, refuse_source
     from lxmert_export.model.lxmert import MODELS
     from lxmert_export.spec.config import PYTORCH_EPS
 
+    refuse_source(name_or_path, Path(directory))
+    refuse_existing(Path(directory), overwrite=overwrite, kind="checkpoint")
     checkpoint = read_checkpoint(
         name_or_path,
         task=task,
@@ -105,6 +111,8 @@ def convert_checkpoint(
         num_attention_heads=num_attention_heads,
         ignore_other_parts=ignore_other_parts,
     )
+    for file in checkpoint.source.paths:  # a file of the source may be a link into the output
+        refuse_source(file, Path(directory))
     if dialect == "tf" and checkpoint.ignored_eps is not None:
         raise CheckpointError(
             f"{name_or_path}: its config.json says layer_norm_eps {checkpoint.ignored_eps:g}: PyTorch's LXMERT ignores it and "

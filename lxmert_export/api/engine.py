@@ -83,6 +83,7 @@ def build_engine(
     | ``batch``, ``text``, ``objects`` | ranges min:opt:max such as ``"1:4:8"``, one for each optimisation profile |
     | ``calibration`` | a .npz, .safetensors or Polygraphy JSON of real inputs for the fp16 linter; default: random inputs |
     | ``bundle`` | build no engine; write a directory and a ``.tar.gz`` from which the device builds and verifies it |
+    | ``overwrite`` | replace an artifact directory (and a bundle's archive); one that holds other files, too, is refused |
     | ``progress`` | called with a step's name, the number of its parts that are done, and their number |
     | ``onnx_options`` | further options of ``export`` for the graph; not for an ONNX artifact |
 

@@ -77,6 +77,7 @@ def export(
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
+    | ``overwrite`` | | replace an artifact directory; one that holds other files, too, is refused |
     | ``providers`` | ONNX | execution providers of onnxruntime that run the artifact in the gate |
     | ``progress`` | | called with a step's name, the number of its parts that are done, and their number |
 

@@ -25,6 +25,7 @@ from lxmert_export.extras import H5PY, require
 from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 from lxmert_export.files.json_files import read_json
 from lxmert_export.files.path_spelling import is_plain_name
+from lxmert_export.files.replacing import TENSORFLOW_FILE
 
 # The first of these that a directory holds is read. A `.pth` file of any name comes after them.
 PREFERRED_FILES = (
@@ -33,7 +34,6 @@ PREFERRED_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-TENSORFLOW_FILE = "tf_model.h5"
 # What trainers write beside the weights.
 TRAINING_STATE = (
     "rng_state*.pth", "optimizer*.pt", "optimizer*.pth", "optimizer*.bin", "scheduler*.pt", "scheduler*.pth", "scheduler*.bin",

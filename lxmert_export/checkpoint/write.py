@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lxmert_export.checkpoint.dialects import Dialect
-from lxmert_export.checkpoint.files import TENSORFLOW_FILE
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import CheckpointError
 from lxmert_export.extras import H5PY, require
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.files.patient_file import patient_file
+from lxmert_export.files.replacing import FINE_TUNED_FILE, HF_FILE, PRETRAINED_FILE, TENSORFLOW_FILE
 from lxmert_export.files.safetensors_files import failed_writes
 from lxmert_export.spec.config import CONFIG_FILE, PYTORCH_EPS, LxmertConfig
 from lxmert_export.spec.signature import Task
@@ -31,8 +31,6 @@ ARCHITECTURES: dict[Task, str] = {
     "question-answering": "LxmertForQuestionAnswering",
     "nlvr2": "LxmertForNLVR2",
 }
-PRETRAINED_FILE, FINE_TUNED_FILE = "model_LXRT.pth", "BEST.pth"
-HF_FILE = "model.safetensors"
 
 
 def write_checkpoint(
@@ -56,7 +54,8 @@ def write_checkpoint(
     | ``original`` | ``BEST.pth`` for question-answering and nlvr2, ``model_LXRT.pth`` for the other tasks |
     | ``tf`` | ``tf_model.h5`` |
 
-    Raises ``ArtifactError`` if the directory exists and ``overwrite`` is False, or if it cannot be written. Raises
+    Raises ``ArtifactError`` if the directory exists (with ``overwrite``: if it holds anything but a checkpoint that was written
+    here), or if it cannot be written. Raises
     ``CheckpointError`` for an unknown dialect, for weights that are missing or not finite, and for what the dialect cannot
     hold: another layer_norm_eps than PyTorch's code computes with, an untied decoder, bfloat16.
     """
@@ -74,7 +73,7 @@ def write_checkpoint(
     if dialect == "tf":
         require(f"writing {TENSORFLOW_FILE}", H5PY)
     needed = sum(tensors[row.ours].nbytes for row in rows if row.ours != TIED_DECODER)
-    with atomic_directory(Path(directory), overwrite=overwrite, needed=needed) as temporary:
+    with atomic_directory(Path(directory), overwrite=overwrite, needed=needed, kind="checkpoint") as temporary:
         if dialect == "hf":
             _write_hf(rows, tensors, config, task, temporary / HF_FILE)
         elif dialect == "original":

@@ -50,7 +50,14 @@ OutputOption = Annotated[
         help="The directory to write. Default: ./<checkpoint>-<task>-<target>-<precision>.",
     ),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output directory.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an output directory that a command of the same kind wrote (an export an artifact, convert a checkpoint). "
+        "A directory with other files in it is refused.",
+    ),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit, if CHECKPOINT is a hub name.")]
 HeadsOption = Annotated[
     int | None,

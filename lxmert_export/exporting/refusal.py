@@ -16,6 +16,7 @@ from lxmert_export.exporting.activation_ranges import lint_ranges
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.converted_files import manifest_of
+from lxmert_export.files.replacing import check_replaceable
 from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.reference.overflow import LARGEST_HALF, first_overflow
@@ -24,10 +25,11 @@ from lxmert_export.spec.signature import TASKS
 
 
 def check_keep_failed(options: ExportOptions) -> None:
-    """``ArtifactError``: the directory for a refused artifact holds something else than an artifact refused earlier."""
+    """``ArtifactError``: the directory for a refused artifact holds more than an artifact refused earlier."""
     if options.keep_failed is None or not (place := Path(options.keep_failed)).exists():
         return
     if not ((manifest_of(place) or {}).get("parity") or {"passed": True})["passed"]:
+        check_replaceable(place, "artifact")
         return
     raise ArtifactError(
         f"{place}: exists and holds no refused artifact, so it is not replaced; give {option('keep_failed')} another directory"

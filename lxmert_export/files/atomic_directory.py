@@ -8,39 +8,39 @@ from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.appearing_together import appearing_together, directory_made, finish_killed_runs
-from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.path_spelling import check_spelling
+from lxmert_export.files.replacing import Kind, check_replaceable
 from lxmert_export.option_names import option
-
-# A directory with a config.json and a file of one of these suffixes is a checkpoint.
-WEIGHT_SUFFIXES = frozenset((".safetensors", ".pth", ".bin", ".h5"))
 
 
 @contextmanager
-def atomic_directory(final: Path, *, overwrite: bool, needed: int = 0) -> Iterator[Path]:
+def atomic_directory(final: Path, *, overwrite: bool, needed: int = 0, kind: Kind = "artifact") -> Iterator[Path]:
     """Yields an empty directory beside ``final``. On success it becomes ``final``; on failure nothing has changed.
 
-    With ``overwrite`` an existing artifact or checkpoint is replaced. What killed runs left is finished or removed first.
+    With ``overwrite`` an existing output of the same ``kind`` is replaced, if nothing else lies in it. What killed
+    runs left is finished or removed first.
     ``needed``: the bytes that will be written at least. ``ArtifactError``: ``final`` exists, or cannot be written.
     """
-    with directory_and_files(final, overwrite=overwrite, needed=needed) as (temporary,):
+    with directory_and_files(final, overwrite=overwrite, needed=needed, kind=kind) as (temporary,):
         yield temporary
 
 
 @contextmanager
-def directory_and_files(final: Path, *files: Path, overwrite: bool, needed: int = 0) -> Iterator[list[Path]]:
+def directory_and_files(
+    final: Path, *files: Path, overwrite: bool, needed: int = 0, kind: Kind = "artifact"
+) -> Iterator[list[Path]]:
     """Does the same for a directory and files beside it, as one unit. Yields the directory, and a path for each file."""
     final = final.absolute()
     check_spelling(final)
     with written_whole(final):
-        refuse_existing(final, overwrite=overwrite)
+        refuse_existing(final, overwrite=overwrite, kind=kind)
         with (
             directory_made(final.parent),
             appearing_together(final, *files, overwrite=overwrite, needed=needed) as (temporary, *others),
         ):
             temporary.mkdir()
             yield [temporary, *others]
-            _refuse(final, overwrite=overwrite)  # another run may have finished meanwhile
+            _refuse(final, overwrite=overwrite, kind=kind)  # another run may have finished meanwhile
 
 
 @contextmanager
@@ -52,16 +52,16 @@ def written_whole(final: Path) -> Iterator[None]:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror or error}; nothing was changed") from error
 
 
-def refuse_existing(final: Path, *, overwrite: bool) -> None:
+def refuse_existing(final: Path, *, overwrite: bool, kind: Kind = "artifact") -> None:
     """Finishes what killed runs left beside a directory.
 
     ``ArtifactError``: the directory exists and ``overwrite`` is False or may not replace it, or it cannot be made.
     """
     finish_killed_runs(final.absolute().parent)
-    _refuse(final, overwrite=overwrite)
+    _refuse(final, overwrite=overwrite, kind=kind)
 
 
-def _refuse(final: Path, *, overwrite: bool) -> None:
+def _refuse(final: Path, *, overwrite: bool, kind: Kind) -> None:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise ArtifactError(f"{final}: exists and is not a directory; choose another output (-o)")
     if final.resolve() == Path.cwd():
@@ -77,13 +77,7 @@ def _refuse(final: Path, *, overwrite: bool) -> None:
         if not above.is_dir():
             raise ArtifactError(f"{final}: cannot be written: {above} is not a directory; choose another output (-o)")
         return
-    held = list(final.iterdir())
-    is_checkpoint = (final / "config.json").is_file() and any(entry.suffix in WEIGHT_SUFFIXES for entry in held)
-    if held and not is_checkpoint and manifest_of(final) is None:
-        raise ArtifactError(
-            f"{final}: holds no artifact and no checkpoint, so {option('overwrite', True)} does not replace it; "
-            "choose another output (-o), or remove it yourself"
-        )
+    check_replaceable(final, kind)
 
 
 def refuse_source(source: object, final: Path) -> None:

@@ -82,7 +82,7 @@ class PreTrainedLxmert(nn.Module):
 
         Tokenizer and label files are those that lay beside the weights which the model was loaded from.
 
-        ``ArtifactError``: the directory exists (unless ``overwrite``) or cannot be written.
+        ``ArtifactError``: the directory exists (``overwrite`` replaces a checkpoint that was written so), or cannot be written.
         """
         if reason := why_not_plain(self, by_name=True):
             raise CheckpointError(f"{type(self).__name__} cannot be written: {reason}")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lxmert_export.checkpoint.write import HF_FILE
 from lxmert_export.demo.questions import FAMILIES
 from lxmert_export.demo.words import ANSWERS, VOCABULARY, WORLD, WORLD_FIELD
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.files.beside_weights import LABELS_FILE
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.replacing import HF_FILE
 from lxmert_export.judging.held_out import HELD_OUT_FILE, UNIT, HeldOut, write_held_out
 from lxmert_export.model.lxmert import LxmertForPreTraining
 from lxmert_export.reference.gate import answer_held_out

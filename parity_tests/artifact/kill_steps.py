@@ -29,7 +29,7 @@ OPERATIONS = frozenset(("open", "os.chmod", "os.link", "os.mkdir", "os.remove", 
 def write_directory(place: Path, text: str, overwrite: bool) -> None:
     """Writes one directory."""
     with atomic_directory(place / "out", overwrite=overwrite) as temporary:
-        (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')
+        (temporary / "manifest.json").write_text('{"target": "onnx", "files": {"file": {}}}')
         (temporary / "file").write_text(text)
 
 

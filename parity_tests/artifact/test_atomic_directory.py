@@ -21,7 +21,9 @@ pytestmark = pytest.mark.quick
 
 def write(final: Path, text: str, *, overwrite: bool = False) -> None:
     with atomic_directory(final, overwrite=overwrite) as temporary:
-        (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')  # what tells a directory of ours
+        (temporary / "manifest.json").write_text(
+            '{"target": "onnx", "files": {"file": {}}}'
+        )  # what tells a directory of ours
         (temporary / "file").write_text(text)
 
 
@@ -44,7 +46,6 @@ def test_existing_is_refused_and_kept(tmp_path: Path) -> None:
 
 def test_overwrite_replaces_all_of_it(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
-    (tmp_path / "out" / "stray").touch()
     write(tmp_path / "out", "new", overwrite=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["file", "manifest.json"]
     assert not leftovers(tmp_path)
@@ -110,11 +111,11 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, monkeypatch: pytest.
     out.mkdir()
     write(out, "an empty one may go", overwrite=True)
     (out / "manifest.json").rename(out / "mine")
-    with pytest.raises(ArtifactError, match="holds no artifact and no checkpoint"):
+    with pytest.raises(ArtifactError, match="holds no artifact"):
         write(out, "new", overwrite=True)
     (out / "manifest.json").write_text("{}")  # another program's
     (out / "config.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="holds no artifact and no checkpoint"):
+    with pytest.raises(ArtifactError, match="holds no artifact"):
         write(out, "new", overwrite=True)
     (out / "config.json").unlink()
     (out / "mine").rename(out / "manifest.json")
@@ -136,7 +137,7 @@ def test_a_run_that_finishes_between_the_last_check_and_the_rename_keeps_its_out
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the check it is as if the first run had finished just after it."""
-    monkeypatch.setattr(atomic, "_refuse", lambda final, overwrite: None)
+    monkeypatch.setattr(atomic, "_refuse", lambda final, overwrite, kind: None)
     refused = pytest.raises(ArtifactError, match="cannot be written: Directory not empty; nothing was changed")
     with refused, atomic_directory(tmp_path / "out", overwrite=False) as temporary:
         (temporary / "file").write_text("second")

@@ -150,7 +150,7 @@ def test_a_bundle_of_a_run_killed_between_its_renames_is_finished(
 
     def write(text: str, overwrite: bool) -> None:
         with bundle_directory(out, overwrite=overwrite) as temporary:
-            (temporary / "manifest.json").write_text('{"target": "onnx", "files": {}}')
+            (temporary / "manifest.json").write_text('{"target": "onnx", "files": {"file": {}}}')
             (temporary / "file").write_text(text)
 
     def killed(workspace: Workspace, name: str, **choice: bool) -> None:

@@ -1,0 +1,109 @@
+"""``overwrite`` replaces what a command of the same kind wrote, and nothing else: not its source, no file of others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import lxmert_export as lx
+from lxmert_export.errors import ArtifactError
+from lxmert_export.exporting.options import ExportOptions
+from lxmert_export.exporting.refusal import check_keep_failed
+from lxmert_export.files.replacing import check_replaceable
+from parity_tests.fixtures.command import refused, run
+from parity_tests.fixtures.random_models import TINY, lively_model
+
+pytestmark = pytest.mark.quick
+CONVERT = ("--to", "hf", "--task", "model", "--overwrite")
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """The directory of a training: a checkpoint, and files that no command of this package wrote."""
+    place = tmp_path / "loss"
+    lx.save_checkpoint(lively_model("question-answering", TINY), place)
+    for name in ("README.md", "optimizer.pt"):
+        (place / name).write_text("mine")
+    return place
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def test_convert_never_replaces_its_source(trained: Path, tmp_path: Path) -> None:
+    for name in ("README.md", "optimizer.pt"):
+        (trained / name).unlink()
+    (tmp_path / "link").symlink_to(trained)
+    linked = tmp_path / "linked"  # a directory whose weights are links, as in the hub's cache
+    linked.mkdir()
+    for file in trained.iterdir():
+        (linked / file.name).symlink_to(file)
+    before = contents(trained)
+    for source in ("loss", "loss/model.safetensors", "link", "link/model.safetensors", "linked", "./loss/../loss"):
+        done = run("convert", source, "-o", "loss", *CONVERT, cwd=tmp_path)
+        refused(done, "which is being converted, so it is not replaced; choose another output (-o)")
+        assert contents(trained) == before
+    assert run("convert", "loss", "-o", "new", *CONVERT, cwd=tmp_path).returncode == 0
+    assert run("convert", "loss", "-o", "new", *CONVERT, cwd=tmp_path).returncode == 0  # its own output
+
+
+def test_files_of_others_are_named_and_kept(trained: Path, tmp_path: Path) -> None:
+    lx.save_checkpoint(lively_model("model", TINY), tmp_path / "source")
+    before = contents(trained)
+    refused(
+        run("convert", "source", "-o", "loss", *CONVERT, cwd=tmp_path),
+        "loss: holds README.md, optimizer.pt besides the checkpoint that lxmert-export wrote, so --overwrite does not "
+        "replace it; move those files away, or choose another output (-o)",
+    )
+    assert contents(trained) == before
+    with pytest.raises(ArtifactError, match=r"holds README\.md, optimizer\.pt besides"):
+        lx.save_checkpoint(lively_model("model", TINY), trained, overwrite=True)
+    refused(
+        run("onnx", "source", "-o", "loss", "--no-parity", "--overwrite", cwd=tmp_path),
+        "loss: holds no artifact that lxmert-export wrote, but README.md",
+    )
+    assert contents(trained) == before
+
+
+def manifest(place: Path, *files: str, passed: bool = True) -> Path:
+    """A directory with a manifest and the files that it lists."""
+    for name in files:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).touch()
+    values = {"target": "onnx", "files": {name: {} for name in files}, "parity": {"passed": passed}}
+    (place / "manifest.json").write_text(json.dumps(values))
+    return place
+
+
+def test_an_artifact_is_replaced_only_if_its_manifest_lists_all(tmp_path: Path) -> None:
+    place = manifest(tmp_path / "out", "model.onnx", "saved_model/variables/variables.index")
+    (place / "saved_model" / "assets").mkdir()  # TensorFlow makes it, and leaves it empty
+    check_replaceable(place, "artifact")
+    with pytest.raises(ArtifactError, match="holds no checkpoint that lxmert-export wrote"):
+        check_replaceable(place, "checkpoint")
+    for name in ("NOTES.md", "saved_model/mine"):
+        (place / name).touch()
+        with pytest.raises(ArtifactError, match=rf"holds {name} besides the artifact .*; move that file away"):
+            check_replaceable(place, "artifact")
+        (place / name).unlink()
+    (place / "link").symlink_to(tmp_path)
+    with pytest.raises(ArtifactError, match="holds link besides"):
+        check_replaceable(place, "artifact")
+
+
+def test_two_files_of_weights_are_not_of_one_run(trained: Path) -> None:
+    shutil.copyfile(trained / "model.safetensors", trained / "tf_model.h5")
+    with pytest.raises(ArtifactError, match="holds no checkpoint that lxmert-export wrote, but README"):
+        check_replaceable(trained, "checkpoint")
+
+
+def test_a_refused_artifact_with_notes_in_it_is_kept(tmp_path: Path) -> None:
+    place = manifest(tmp_path / "out", "model.onnx", passed=False)
+    check_keep_failed(ExportOptions("onnx", "fp32", keep_failed=place))
+    (place / "NOTES.md").touch()
+    with pytest.raises(ArtifactError, match=r"holds NOTES\.md besides the artifact"):
+        check_keep_failed(ExportOptions("onnx", "fp32", keep_failed=place))
