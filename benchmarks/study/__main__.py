@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.curve import curves
-from benchmarks.study.page import page
+from benchmarks.study.page import page, scores_of
 from benchmarks.study.results import read_rows, summarise
 from parity_tests.fixtures.architectures import ARCHITECTURES
 
@@ -30,11 +30,16 @@ INT8_NAME, MOST_INT8_ALARMS = "tflite int8", 0.005
 def main() -> None:
     """Runs the missing trials and writes the results; exits with an error if they do not support the thresholds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", type=int, metavar="N", help=f"run only job N, 0 to {LAST}, and write no page")
+    parser.add_argument(
+        "--only", type=int, metavar="N", help=f"run only job N, 0 to {LAST}, print its scores, and write no page"
+    )
     parser.add_argument("--page", action="store_true", help="run nothing; write the page of the finished trials")
     arguments = parser.parse_args()
     if arguments.only is not None:
         run_job(arguments.only)
+        if arguments.only < GRAPH:
+            name = ARCHITECTURES[arguments.only].name
+            print(*scores_of([row for row in read_rows(TRIALS) if row.get("architecture") == name]), sep="\n")
         return
     lost = [] if arguments.page else [number for number in range(LAST + 1) if not run_apart(number)]
     results = summarise(read_rows(TRIALS))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from benchmarks.study.results import summarise
 
 Row = dict[str, Any]
 
@@ -47,16 +49,25 @@ def _correct(results: Row) -> Iterator[str]:
         "Half-precision ONNX is emulated: every result is rounded. *Rate is below* bounds the rate of false alarms among",
         "such checkpoints with 95 % confidence (3 ÷ trials if there was no alarm).",
         "",
-        "| target, precision | trials | alarms | rate is below | median score | 99 % | 99.9 % | largest |",
-        "|---|---|---|---|---|---|---|---|",
+        *_scores(subjects),
+        "",
     )
+
+
+def scores_of(rows: Sequence[Row]) -> Iterator[str]:
+    """The table of the scores of some trials, one architecture's for example."""
+    yield from _scores(summarise(rows)["subjects"])
+
+
+def _scores(subjects: Row) -> Iterator[str]:
+    yield "| target, precision | trials | alarms | rate is below | median score | 99 % | 99.9 % | largest |"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, row in subjects.items():
         quantiles = row["quantiles"]
         yield (
             f"| {name} | {row['trials']:,} | {row['alarms']} | {row['false_alarm_bound']:.2%} | {quantiles['0.5']:.2f} | "
             f"{quantiles['0.99']:.2f} | {quantiles['0.999']:.2f} | {row['largest_score']:.2f} |"
         )
-    yield ""
 
 
 def _int8(results: Row) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class FamilyKind:
     | ``ragged`` | each row masks another number of words and objects |
     | ``masked_row`` | even rows mask all their words, odd rows all their objects |
     | ``token_types`` | a second segment begins somewhere in each row |
+    | ``row_alone`` | the last of the first rows is a batch of its own, of one word if ``text`` is given |
     | ``zero_padded`` | ragged, with zeros for all numbers of the rest; odd rows mask the rest, even rows see it |
     """
 
@@ -45,6 +47,7 @@ class FamilyKind:
     masked_row: bool = False
     token_types: bool = True
     zero_padded: bool = False
+    row_alone: bool = False
 
     def fits(self, fixed: Mapping[str, int]) -> bool:
         """Whether the fixed axes are large enough for the family."""
@@ -53,11 +56,11 @@ class FamilyKind:
 
 
 FAMILY_KINDS = {
-    "plain": FamilyKind(token_types=False),
+    "plain": FamilyKind(token_types=False, row_alone=True),
     "ragged": FamilyKind(ragged=True),
     "token-types": FamilyKind(),
     "one-object": FamilyKind(objects=1),
-    "two-tokens": FamilyKind(text=2),
+    "two-tokens": FamilyKind(text=2, row_alone=True),
     "masked-row": FamilyKind(masked_row=True),
     "zero-padded": FamilyKind(ragged=True, zero_padded=True),
 }
@@ -136,12 +139,24 @@ def _batch_sizes(kind: FamilyKind, signature: Signature, config: LxmertConfig) -
         for shape in SHAPES
     ]
     smallest = min(math.prod(size for size in output.axes[1:] if isinstance(size, int)) for output in signature.outputs)
-    rows, wanted, number = 0, max(LEAST_SAMPLES, math.ceil(LEAST_VALUES / smallest)), 0
-    while rows < wanted:
-        few = LEAST_SAMPLES // len(SHAPES)
-        batch = fixed.get("batch", few if rows < LEAST_SAMPLES else min(LARGEST_BATCH, wanted - rows))
-        yield {"batch": batch, **shapes[number % len(shapes)]}
-        rows, number = rows + batch, number + 1
+    wanted = max(LEAST_SAMPLES, math.ceil(LEAST_VALUES / smallest))
+    rows = 0
+    for number, few in enumerate(chain(_first_rows(kind), repeat(LARGEST_BATCH))):
+        if rows >= wanted:
+            return
+        shape = shapes[number % len(shapes)]
+        # A trace of several rows and words may have fixed that there are several.
+        if few == 1 and kind.text is not None:
+            shape = {**shape, "text": fixed.get("text", 1)}
+        batch = fixed.get("batch", min(few, wanted - rows))
+        yield {"batch": batch, **shape}
+        rows += batch
+
+
+def _first_rows(kind: FamilyKind) -> list[int]:
+    """How many rows each of the first batches has, both shapes by turns: ``LEAST_SAMPLES`` in all."""
+    half = LEAST_SAMPLES // 2
+    return [half, half - 1, 1] if kind.row_alone else [half, half]
 
 
 def draw_batch(

@@ -18,7 +18,7 @@ from lxmert_export.model.plain_modules import unwrapped, why_not_plain
 from lxmert_export.spec.sample_inputs import FAMILY_KINDS
 from lxmert_export.spec.signature import Signature, TensorSpec, task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
-from parity_tests.onnx.test_converter import RETRIEVAL
+from parity_tests.onnx.test_converter import RETRIEVAL, Retrieval
 
 pytestmark = pytest.mark.quick
 
@@ -172,3 +172,24 @@ def test_a_family_on_which_a_module_is_not_finite_can_be_left_out_by_name(tmp_pa
     for wrong in ("masked-row", ["masked"], list(FAMILY_KINDS)):
         with pytest.raises(ConversionError, match="without_families"):
             lx.export("onnx", module, tmp_path / "other", signature=signature, without_families=wrong)
+
+
+class TreatsOneApart(Retrieval):
+    """Doubles its embedding where an axis has size 1, as ``squeeze`` and ``if len(x) == 1`` do by mistake."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, input_ids: Tensor, visual_feats: Tensor, visual_pos: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        outputs = super().forward(input_ids, visual_feats, visual_pos, prior)
+        return outputs if input_ids.shape[self.axis] > 1 else {**outputs, "embedding": 2 * outputs["embedding"]}
+
+
+@pytest.mark.parametrize(("axis", "failed"), [(0, {"plain", "two-tokens"}), (1, {"two-tokens"})])
+def test_a_module_that_treats_one_row_or_one_word_apart_fails(axis: int, failed: set[str], tmp_path: Path) -> None:
+    with pytest.raises(lx.ParityError) as caught:
+        lx.export("onnx", TreatsOneApart(axis).eval(), tmp_path / "out", signature=RETRIEVAL)
+    cells = caught.value.report.cells
+    assert {cell.family for cell in cells if cell.status == "FAIL"} == failed
+    assert not any(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.golden import golden_of
+from lxmert_export.errors import ArtifactError
 from lxmert_export.judging import artifact as judging_artifact
 from lxmert_export.judging.artifact import JudgingRequest, judge_artifact
 from lxmert_export.parity.cells import Cell
@@ -69,11 +70,14 @@ UNSEEN = {"words masked by infinity", "objects masked by infinity", "lowest numb
 def test_every_planted_fault_breaks_the_slice(
     name: str, sound: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = replace(sound, path=Path(shutil.copytree(sound.path, tmp_path / "out")))
+    copied = replace(sound, path=Path(shutil.copytree(sound.path, tmp_path / "out")), identity=None)
     plant_in_file(sound.file(ONNX_FILE), copied.path / ONNX_FILE, LAW_FAULTS[name])
     monkeypatch.setattr(judging_artifact, "judge_laws", lambda *arguments: ([], []))  # which a broken slice calls for
-    broken = {cell.against for cell in slice_of(copied) if cell.status == "FAIL"}
-    assert broken >= ({"law: batch invariance"} if name == "frozen batch" else {"law: laws together"})
+    if name == "frozen batch":  # it cannot run the families, whose batches are of other sizes
+        with pytest.raises(ArtifactError, match="failed while it ran: .*Reshape"):
+            slice_of(copied)
+        return
+    assert {cell.against for cell in slice_of(copied) if cell.status == "FAIL"} >= {"law: laws together"}
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
