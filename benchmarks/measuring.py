@@ -37,8 +37,11 @@ class Run:
     others_cpu_seconds: float
 
 
-def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> Run:
-    """Runs Python with arguments, and measures it; exits with its output if its exit code is not accepted."""
+def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), printed: list[str] | None = None) -> Run:
+    """Runs Python with arguments, and measures it; exits with its output if its exit code is not accepted.
+
+    ``printed`` gets what the process printed, and its errors.
+    """
     with tempfile.TemporaryDirectory(prefix="lxmert-export-measure-") as directory:
         usage_file = Path(directory) / "usage.json"
         launched = [sys.executable, "-I", str(LAUNCHER), str(usage_file), *arguments]
@@ -46,11 +49,13 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,)) -> 
         process = subprocess.Popen(launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdout is not None
         with MemoryWatch(process.pid) as memory, process.stdout as output:
-            printed = output.read()
+            said = output.read().decode(errors="replace")
         if process.wait() not in accepted:
-            sys.exit(f"{' '.join(arguments)} failed:\n{printed.decode()}")
+            sys.exit(f"{' '.join(arguments)} failed:\n{said}")
         seconds, others = time.perf_counter() - started, busy_cpu_seconds() - busy
         usage = json.loads(usage_file.read_text(encoding="utf-8"))
+    if printed is not None:
+        printed.append(said)
     peak = usage["peak_kib"] / 1024
     return Run(
         seconds=seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -15,7 +16,7 @@ from benchmarks.trust.writers import Writer
 from lxmert_export.artifact.directory import is_artifact, open_artifact
 from lxmert_export.errors import LxmertExportError
 
-OLD = "old-one"  # a file that an output of an earlier run holds, and that one of a new run does not
+OLD, LONG_AGO = " (old)", 1_000_000  # what files of an earlier run are marked with: the time of their last change
 REPLACING = ("convert", "onnx", "tensorflow", "tflite", "tensorrt")  # commands that replace with --overwrite
 
 
@@ -75,14 +76,27 @@ def can_replace(writer: Writer) -> bool:
 
 def age(place: Path) -> None:
     """Marks the outputs that are there as those of an earlier run."""
-    for directory in (path for path in place.iterdir() if path.is_dir()):
-        (directory / OLD).touch()
+    for file in (path for path in place.rglob("*") if path.is_file()):
+        os.utime(file, (LONG_AGO, LONG_AGO))
 
 
 def visible(place: Path) -> frozenset[str]:
-    """The names of all files that are not below a hidden name."""
-    names = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
-    return frozenset(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    """The names of all files that are not below a hidden name, with a mark behind those of an earlier run."""
+    found = {path.relative_to(place): path.stat().st_mtime for path in place.rglob("*") if path.is_file()}
+    return frozenset(
+        f"{name.as_posix()}{OLD if changed == LONG_AGO else ''}"
+        for name, changed in found.items()
+        if not any(part.startswith(".") for part in name.parts)
+    )
+
+
+def remove_visible(place: Path) -> None:
+    """Removes what has its final name."""
+    for path in [path for path in place.iterdir() if not path.name.startswith(".")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def hidden(place: Path) -> list[str]:
@@ -97,6 +111,5 @@ def unsound(place: Path) -> str | None:
             try:
                 open_artifact(directory)
             except LxmertExportError as error:
-                if OLD not in str(error):
-                    return str(error)
+                return str(error)
     return None

@@ -153,6 +153,10 @@ def _picture(_: Samples, directory: Path) -> None:
         picture.save(directory / f"scene.{suffix}")
 
 
+def _demo(_: Samples, directory: Path) -> None:
+    export("onnx", "demo", directory, task=TASK, parity=False)
+
+
 def _kernels(_: Samples, directory: Path) -> None:
     CacheFile(directory, **KERNELS).write(b"kernels" * 20)
 
@@ -170,5 +174,6 @@ MAKERS: Mapping[str, Callable[[Samples, Path], None]] = {
     "report": _report,
     "inputs": _inputs,
     "picture": _picture,
+    "demo": _demo,
     "kernels": _kernels,
 }

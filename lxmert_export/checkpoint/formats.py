@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lxmert_export.errors import CheckpointError
+from lxmert_export.files.limits import LARGEST_SAFETENSORS_HEADER
 
 Format = Literal["safetensors", "zip", "pickle", "h5"]
 
@@ -15,7 +16,6 @@ LFS_POINTER = b"version https://"  # and the address of its specification
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # an archive, and an empty one
 PICKLE_PROTOCOLS = range(2, 6)  # a pickle begins with 0x80 and its protocol
 LONGEST_SIGNATURE = 16
-LARGEST_HEADER = 100_000_000  # of a safetensors file, in bytes: its own library's limit
 
 
 def format_of(path: Path) -> Format:
@@ -23,7 +23,7 @@ def format_of(path: Path) -> Format:
 
     | the file begins with | format |
     |---|---|
-    | the length of a JSON header (uint64, little-endian, at most 100 MB), then ``{`` | ``safetensors`` |
+    | the length of a JSON header (uint64, little-endian, at most 8 MB), then ``{`` | ``safetensors`` |
     | ``\\x89HDF\\r\\n\\x1a\\n`` | ``h5`` |
     | ``PK\\x03\\x04`` | ``zip``: PyTorch's archive |
     | ``\\x80`` and a protocol from 2 to 5 | ``pickle``: PyTorch's older layout |
@@ -38,7 +38,7 @@ def format_of(path: Path) -> Format:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if not start:
         raise CheckpointError(f"{path}: is empty; copy or download it again")
-    if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= LARGEST_HEADER:
+    if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= LARGEST_SAFETENSORS_HEADER:
         return "safetensors"
     if start.startswith(H5_SIGNATURE):
         return "h5"
@@ -49,5 +49,7 @@ def format_of(path: Path) -> Format:
     if start == LFS_POINTER:
         raise CheckpointError(f"{path}: is a Git LFS pointer, not the weights: run 'git lfs pull' where it lies")
     if start[8:9] == b"{":
-        raise CheckpointError(f"{path}: damaged safetensors file: its header claims more than {LARGEST_HEADER} bytes")
+        raise CheckpointError(
+            f"{path}: damaged safetensors file: its header claims more than {LARGEST_SAFETENSORS_HEADER} bytes"
+        )
     raise CheckpointError(f"{path}: is not a PyTorch, safetensors or HDF5 file; copy or download it again")

@@ -9,7 +9,7 @@ Every LXMERT has cross-modality layers. What stands before the names of those is
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lxmert_export.checkpoint.altered_weights import check_weights_are_plain
 from lxmert_export.errors import CheckpointError, shortened
+from lxmert_export.files.limits import MOST_NESTED_DICTIONARIES
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.weight_names import BACKBONE, weight_names
 
@@ -87,19 +88,24 @@ class LxmertInside:
 
 
 def nested_tensors(stored: Mapping[object, object]) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors of a dictionary and of those inside it, by their keys joined with dots; optimizers are left out."""
-    waiting: list[tuple[str, Mapping[object, object]]] = [("", stored)]
+    """Yields the tensors of a dictionary and of those inside it, by their keys joined with dots; optimizers are left out.
+
+    ``CheckpointError``: dictionaries are nested too deep.
+    """
+    waiting = deque[tuple[str, int, Mapping[object, object]]]([("", 0, stored)])
     seen = set()
     while waiting:
-        path, mapping = waiting.pop(0)
+        path, depth, mapping = waiting.popleft()
         if id(mapping) in seen or OPTIMIZER_KEY in mapping:
             continue
+        if depth > MOST_NESTED_DICTIONARIES:
+            raise CheckpointError(f"dictionaries are nested more than {MOST_NESTED_DICTIONARIES} deep")
         seen.add(id(mapping))
         for key, value in mapping.items():
             if isinstance(value, Tensor):
                 yield f"{path}{key}", value
             elif isinstance(value, Mapping):
-                waiting.append((f"{path}{key}.", value))
+                waiting.append((f"{path}{key}.", depth + 1, value))
 
 
 def find_lxmert(tensors: Mapping[str, Tensor], *, is_tensorflow: bool) -> LxmertInside:

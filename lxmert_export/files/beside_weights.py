@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lxmert_export.errors import CheckpointError
+from lxmert_export.files.json_files import read_bytes
+from lxmert_export.files.limits import LARGEST_COMPANION
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -24,9 +28,12 @@ class Companions:
 
     @classmethod
     def beside(cls, weights: Path) -> Self:
-        """Reads the files beside a file of weights; those that are not there are left out."""
+        """Reads the files beside a file of weights; those that are not there are left out.
+
+        ``CheckpointError``: one of them is larger than such files are.
+        """
         found = [weights.with_name(name) for name in COMPANION_FILES]
-        return cls({file.name: file.read_bytes() for file in found if file.is_file()})
+        return cls({file.name: _read(file) for file in found if file.is_file()})
 
     @property
     def have_tokenizer(self) -> bool:
@@ -37,3 +44,10 @@ class Companions:
         """Writes the files into a directory."""
         for name, content in self.files.items():
             (directory / name).write_bytes(content)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return read_bytes(file, largest=LARGEST_COMPANION)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}; remove it, or put the right one there") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -41,10 +42,10 @@ def plain_datasets(file: h5py.File) -> Iterator[tuple[tuple[str, ...], h5py.Data
     """
     import h5py
 
-    waiting: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
+    waiting = deque[tuple[tuple[str, ...], "h5py.Group"]]([((), file)])
     seen = set()
     while waiting:
-        parts, group = waiting.pop(0)
+        parts, group = waiting.popleft()
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise NotPlainDataError(f"holds a link ({'/'.join((*parts, name))}); only plain data is read")

@@ -20,9 +20,14 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
 
 def read_text(path: Path, *, largest: int = LARGEST_JSON) -> str:
     """Reads a UTF-8 file of at most ``largest`` bytes. ``OSError`` or ``ValueError``: it cannot be read, or is larger."""
+    return read_bytes(path, largest=largest).decode("utf-8")
+
+
+def read_bytes(path: Path, *, largest: int) -> bytes:
+    """Reads a file of at most ``largest`` bytes. ``OSError`` or ``ValueError``: it cannot be read, or is larger."""
     if (size := path.stat().st_size) > largest:
         raise ValueError(f"has {size} bytes, more than the {largest} that such a file may have")
-    return path.read_text(encoding="utf-8")
+    return path.read_bytes()
 
 
 def parse_json(text: str) -> Any:

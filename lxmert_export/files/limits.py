@@ -6,7 +6,12 @@ from __future__ import annotations
 LARGEST_JSON = 64_000_000  # bytes
 LARGEST_MANIFEST = 16_000_000  # bytes
 MOST_VALUES_A_CALL = 1 << 28  # of one input with fixed sizes: 20 times a batch of 64 with 100 objects
+# A full-size checkpoint's header has 60 kB. Of 10^6 empty tensors it would have 60 MB, and take half a minute.
+LARGEST_SAFETENSORS_HEADER = 8_000_000  # bytes; the library's own limit is 100 MB
+MOST_NESTED_DICTIONARIES = 50  # in a `.pth`; trainers nest three or four
 LONGEST_INTEGER = 100  # digits in JSON; tokenizer files hold a length limit of 31
+# BERT's vocabulary has 230 kB, and the largest of any language model a few MB.
+LARGEST_COMPANION = 64_000_000  # bytes of a vocabulary, another tokenizer file, or the answers' names
 # Every tensor of such a layer that is missing is named; a real checkpoint lacks a few.
 MOST_MISSING_LAYERS = 100
 # PyTorch and HDF5 files of weights are not compressed, and compressed weights hardly shrink. Small files of zeros do.

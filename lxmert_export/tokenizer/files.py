@@ -13,6 +13,8 @@ from lxmert_export.files.appearing_together import directory_made
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.files.beside_weights import VOCABULARY_FILES
 from lxmert_export.files.hub import locate_tokenizer
+from lxmert_export.files.json_files import read_bytes, read_json
+from lxmert_export.files.limits import LARGEST_COMPANION
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
 from lxmert_export.tokenizer.tokenizer_json import (
     PLAIN_TOKEN,
@@ -82,11 +84,13 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     ``CheckpointError``: the file is empty or not UTF-8, or has a byte order mark, or blank, repeated or Windows lines.
     """
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = read_bytes(path, largest=LARGEST_COMPANION).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(
             f"{path}: is not a vocabulary in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
         ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     if lines[-1] == "":  # the file ends with a line break
@@ -200,10 +204,10 @@ def _read_if_there(path: Path) -> dict[str, Any]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, largest=LARGEST_COMPANION)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, not {type(content).__name__}")

@@ -1,0 +1,157 @@
+"""Runs every trial of trust, and writes benchmarks/trust.json and trust.md. Run: make trust
+
+A run that was stopped goes on where it stopped: build/trust/ holds the result of each step, with the commit that it was run at,
+until all are finished. TRUST_ARGS="--only flips" runs some trials; the others keep the results of before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import machine
+from benchmarks.resumable import Steps, source_key
+from benchmarks.trust import calls, faults, flips, fuzz, hostile, kills
+from benchmarks.trust.page import found_in, page
+from benchmarks.trust.samples import Samples
+from benchmarks.trust.writers import WRITERS
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS, PAGE = ROOT / "benchmarks" / "trust.json", ROOT / "benchmarks" / "trust.md"
+DISTRIBUTIONS = (
+    "numpy",
+    "torch",
+    "safetensors",
+    "h5py",
+    "onnxruntime",
+    "tensorflow-cpu",
+    "tensorflow",
+    "ai-edge-litert",
+)
+SLOW_EVERY = 5  # of a writer that takes seconds, every fifth file operation is failed
+SIZES = 64  # of disks that are too small
+Outcome = dict[str, Any]
+
+
+def main() -> None:
+    """Runs the unfinished trials, and writes both files after each; exits with an error if there are findings."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--state", type=Path, default=ROOT / "build" / "trust")
+    parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--page", action="store_true", help="run nothing; write the page of trust.json again")
+    chosen = parser.parse_args()
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"trials": {}}
+    if not chosen.page:
+        results["machine"] = machine(DISTRIBUTIONS)
+        state = chosen.state.absolute()
+        for name in chosen.only:
+            results["trials"][name] = TRIALS[name](Trial(name, state))
+            write(results)
+        for name in chosen.only:
+            Trial(name, state).forget()
+    write(results)
+    if findings := {name: found for name in results["trials"] if (found := found_in(name, results["trials"][name]))}:
+        sys.exit(f"findings: {json.dumps(findings, indent=1)[:5000]}")
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Writes both files; during a run, with the results so far."""
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(results), encoding="utf-8")
+
+
+class Trial:
+    """The steps of one trial, the samples, and what writers read."""
+
+    def __init__(self, name: str, state: Path) -> None:
+        self.name, self.state = name, state
+        sources = [f"benchmarks/trust/{module}.py" for module in SOURCES[name]]
+        self._steps = Steps(state / f"trial-{name}", source_key(ROOT, sources, DISTRIBUTIONS))
+        self.samples = Samples(state / "samples")
+        self.sources = state / "sources"
+        self.sources.mkdir(parents=True, exist_ok=True)
+
+    def once(self, step: str, work: Callable[[], Outcome]) -> Outcome:
+        """Returns the outcome of a step, with its time and commit; an earlier run may have finished it."""
+
+        def timed() -> Outcome:
+            began = time.perf_counter()
+            found = work()
+            return {**found, "seconds": round(time.perf_counter() - began, 1), "commit": fuzz.commit()}
+
+        known, name = self._steps.is_finished(_slug(step)), _slug(step)
+        found = self._steps.once(name, timed)
+        print(f"{self.name}, {step}: {'finished before' if known else found['seconds']}", flush=True)
+        return found
+
+    def forget(self) -> None:
+        """Removes the outcomes of the steps, because all trials are finished."""
+        self._steps.forget()
+
+
+def full_disks(writer: str, sources: Path) -> Outcome:
+    """Runs one writer on disks that are too small for it."""
+    command = [sys.executable, "-m", "benchmarks.trust.full_disks", str(sources), writer, "--sizes", str(SIZES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the full disks of {writer} ended with {done.returncode}: {done.stderr[-2000:]}")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return {
+        "disks": len(rows),
+        "refused": sum(row["code"] == 1 for row in rows),
+        "findings": [r for r in rows if r["fault"]],
+    }
+
+
+def _of_writers(work: Callable[[str, Path], Outcome]) -> Callable[[Trial], Outcome]:
+    def run(trial: Trial) -> Outcome:
+        return {"writers": {name: trial.once(name, partial(work, name, trial.sources)) for name in WRITERS}}
+
+    return run
+
+
+def _kills(writer: str, sources: Path) -> Outcome:
+    return kills.apart(writer, sources, kills.planned()[writer])
+
+
+def _faults(writer: str, sources: Path) -> Outcome:
+    every = SLOW_EVERY if writer in kills.SLOW_WRITERS else 1
+    return {**faults.apart(writer, sources, every), "every": every}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-").lower()
+
+
+ATTEMPTS = ("attempts", "full_disks", "writers")
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "flips": ("flips", "samples"),
+    "threads": ("calls", "samples"),
+    "shapes": ("calls", "samples"),
+    "hostile": ("hostile", "hostile_files", "samples"),
+    "kills": ("kills", *ATTEMPTS),
+    "faults": ("faults", *ATTEMPTS),
+    "full-disks": ("full_disks", "writers"),
+    "fuzz": ("fuzz", "mutations", "readers"),
+}
+TRIALS: Mapping[str, Callable[[Trial], Outcome]] = {
+    "flips": lambda trial: trial.once("all", lambda: flips.flips(trial.samples)),
+    "threads": lambda trial: trial.once("all", lambda: calls.threads(trial.samples)),
+    "shapes": lambda trial: trial.once("all", lambda: calls.shapes(trial.samples)),
+    "hostile": lambda trial: trial.once("all", lambda: hostile.hostile(trial.samples)),
+    "kills": _of_writers(_kills),
+    "faults": _of_writers(_faults),
+    "full-disks": _of_writers(full_disks),
+    "fuzz": lambda trial: fuzz.fuzz(trial.state / "fuzz", trial.samples),  # with steps of its own
+}
+
+if __name__ == "__main__":
+    main()
