@@ -9,6 +9,7 @@ QUESTION := how many circles are there?
 TEST_ARGS ?= -n 2 --dist worksteal
 GPU_ARGS ?=
 FLOOR_ARGS ?=
+TRUST_ARGS ?=
 
 export LXMERT_TF_ORACLE_PYTHON := $(abspath $(ORACLE)/bin/python)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -57,6 +58,9 @@ parity: $(VENV)/.ready ## Export and judge every target at full size (214 M para
 study: $(VENV)/.ready ## Judge thousands of correct checkpoints and every planted fault in every target; continues where it stopped
 	$(BIN)/python -m benchmarks.study
 
+trust: $(VENV)/.ready ## Damage files, kill and fail writers, share runners: every trial of docs/trust.md; hours; continues where it stopped
+	$(BIN)/python -m benchmarks.trust $(TRUST_ARGS)
+
 benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion, latency and tokenizers with transformers' own
 	$(BIN)/python -m benchmarks.beside_transformers
 	$(BIN)/python -m benchmarks.beside_tensorflow
@@ -90,4 +94,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test quick check map docs parity study benchmark gpu floors clean
+.PHONY: help demo train-demo test quick check map docs parity study trust benchmark gpu floors clean

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trust.attempts import (
-    OLD,
     Attempt,
     age,
     attempt,
@@ -202,7 +201,7 @@ def _left(writer: Writer, ended: Attempt, place: Path, before: frozenset[str], n
     expected = new if ended.code == 0 else before
     if (seen := visible(place)) != expected and not (seen == new and writer in BEFORE_THE_END):
         missing, more = sorted(expected - seen)[:3], sorted(seen - expected)[:3]
-        return f"ended with {ended.code}; missing: {missing}; more: {more}{' (old ones)' if OLD in str(more) else ''}"
+        return f"ended with {ended.code}; missing: {missing}; more: {more}"
     return f"left {hidden(place)}" if ended.code and hidden(place) else None
 
 

@@ -50,8 +50,6 @@ def _problems(value: Any, schema: Any, root: Mapping[str, Any], place: str) -> I
             yield f"{place or 'it'} has {len(value)} entries, fewer than {schema['minItems']}"
         if len(value) > schema.get("maxItems", len(value)):
             yield f"{place or 'it'} has {len(value)} entries, more than {schema['maxItems']}"
-        if len(value) > schema.get("maxItems", len(value)):
-            yield f"{place or 'it'} has {len(value)} entries, more than {schema['maxItems']}"
         for number, entry in enumerate(value):
             yield from _problems(entry, schema.get("items", True), root, f"{place}[{number}]")
     if isinstance(value, dict):

@@ -24,7 +24,6 @@ BASELINE_MARGIN = 1.5
 LEAST_BASELINE = 0.5
 SCHEMA = "parity/report.schema.json"
 DETERMINED = f"law: {DETERMINISM}"
-SCHEMA = "parity/report.schema.json"
 
 
 def read_report(path: str | Path) -> ParityReport:

@@ -12,11 +12,14 @@ from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.errors import CheckpointError, InputError
 from lxmert_export.files import limits
 from lxmert_export.files.array_files import read_arrays, read_batches
+from lxmert_export.files.beside_weights import Companions
+from lxmert_export.tokenizer.opening import load_tokenizer
 
 pytestmark = pytest.mark.quick
 
@@ -104,3 +107,33 @@ def test_arrays_of_any_compression_are_read(kind: int, tmp_path: Path) -> None:
     with ZipFile(tmp_path / "it.npz", "w", kind) as archive:
         archive.writestr("it.npy", array.getvalue())
     assert np.array_equal(read_arrays(tmp_path / "it.npz", "inputs")["it"], np.arange(6.0).reshape(2, 3))
+
+
+def test_a_header_of_a_million_tensors_is_not_parsed(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", limits.LARGEST_SAFETENSORS_HEADER + 1) + b'{"a":')
+        file.truncate(limits.LARGEST_SAFETENSORS_HEADER + 9)
+    with pytest.raises(CheckpointError, match="its header claims more than 8000000 bytes"):
+        read_weights(tmp_path / "model.safetensors")
+
+
+def test_dictionaries_that_are_nested_too_deep(tmp_path: Path) -> None:
+    inner: dict[str, object] = {"weight": torch.zeros(2)}
+    for _ in range(limits.MOST_NESTED_DICTIONARIES):
+        inner = {"a": inner}
+    torch.save(inner, tmp_path / "model.pth")
+    assert len(read_weights(tmp_path / "model.pth").tensors) == 1
+    torch.save({"a": inner}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="dictionaries are nested more than 50 deep"):
+        read_weights(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "labels.json"])
+def test_what_lies_beside_weights_is_no_larger_than_such_files_are(name: str, tmp_path: Path) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(limits.LARGEST_COMPANION + 1)
+    with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
+        Companions.beside(tmp_path / "model.safetensors")
+    if name != "labels.json":
+        with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
+            load_tokenizer(tmp_path)
