@@ -5,13 +5,16 @@ TensorFlow itself would report a matmul somewhere inside.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.inputs import check_mask
 from lxmert_export.spec.signature import TensorSpec
 
 IDS = ("input_ids", "token_type_ids")
+MASKS = ("attention_mask", "visual_attention_mask")
 
 
 def tensor_spec(spec: TensorSpec, *, wide: bool = False) -> tf.TensorSpec:
@@ -21,9 +24,9 @@ def tensor_spec(spec: TensorSpec, *, wide: bool = False) -> tf.TensorSpec:
 
 
 def check_inputs(config: LxmertConfig, **inputs: tf.Tensor | None) -> None:
-    """Checks shapes and ids as far as they are known before the model runs. ``InputError``: one does not fit the config.
+    """Checks shapes, ids and masks as far as they are known before the model runs. ``InputError``: one does not fit the config.
 
-    Inside ``tf.function`` fixed sizes are known, but ids are not. A mask or token types of one row apply to all rows.
+    Inside ``tf.function`` fixed sizes are known, but ids and masks are not. A mask or token types of one row apply to all rows.
     """
     sizes: dict[str, int] = {}
     for name, axes in _axes(config).items():
@@ -37,6 +40,9 @@ def check_inputs(config: LxmertConfig, **inputs: tf.Tensor | None) -> None:
     for name, size in zip(IDS, (config.vocab_size, config.type_vocab_size), strict=True):
         if inputs[name] is not None:
             _check_ids(name, inputs[name], size)
+    for name in MASKS:
+        if inputs[name] is not None and tf.executing_eagerly():
+            check_mask(np.asarray(inputs[name]), name)
 
 
 def _axes(config: LxmertConfig) -> dict[str, tuple[str | int, ...]]:

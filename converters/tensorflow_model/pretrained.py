@@ -115,6 +115,11 @@ class PreTrainedTFLxmert(keras.Model):  # type: ignore[misc]  # Keras ships no t
         if y_pred is not None and "loss" in y_pred:
             if sample_weight is not None:
                 raise InputError(WEIGHTS_REFUSED.format("sample"))
+            if y is not None and (self.loss is not None or self._compile_metrics is None):
+                raise InputError(
+                    "labels are among the inputs, so the model's own loss is used, and y and the loss given to compile() would "
+                    "be ignored: give labels as y, or among the inputs without y"
+                )
             return y_pred["loss"]
         if isinstance(self.loss, Mapping) and not isinstance(y, Mapping):
             raise InputError(

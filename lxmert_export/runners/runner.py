@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.companions import labels_of, tokenizer_of
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest
-from lxmert_export.errors import ArtifactError, InputError, first_line
+from lxmert_export.errors import ArtifactError, InputError, as_given, first_line
 from lxmert_export.runners.turns import Turns
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
 from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
@@ -58,15 +58,28 @@ class Runner(ABC):
         """The names of the answers, in the order of their scores. ``ArtifactError``: there were none beside the weights."""
         return labels_of(self._opened)
 
-    def answers(self, outputs: Mapping[str, NDArray[np.generic]], *, top: int = 5) -> list[list[tuple[str, float]]]:
+    def answers(self, outputs: Mapping[str, Any], *, top: int = 5) -> list[list[tuple[str, float]]]:
         """Returns, for each row of ``run``'s outputs, the ``top`` likeliest answers: their names and probabilities.
 
-        ``InputError``: the outputs hold no ``question_answering_score``. ``ArtifactError``: there are no names of answers, or
-        a score is NaN or infinite.
+        ``InputError``: the outputs hold no ``question_answering_score``, it is not [rows, answers], or ``top`` is not a number
+        from 1 on. ``ArtifactError``: there are no names of answers, or a score is NaN or infinite.
         """
+        if not isinstance(outputs, Mapping):
+            raise InputError(
+                f"{self.name}: answers takes what run() returns, arrays by name, not {as_given(outputs)}: give "
+                f"{{{ANSWER_OUTPUT!r}: scores}}"
+            )
         if ANSWER_OUTPUT not in outputs:
             raise InputError(f"{self.name}: the outputs hold no {ANSWER_OUTPUT}; they hold {', '.join(outputs)}")
-        return name_answers(outputs[ANSWER_OUTPUT], self.labels, self.name, top=top)
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise InputError(f"{self.name}: top is a number of answers, 1 or more, not {as_given(top)}")
+        scores = np.asarray(outputs[ANSWER_OUTPUT])
+        if scores.ndim != 2 or scores.shape[1] != len(self.labels) or scores.dtype.kind not in "fiu":
+            raise InputError(
+                f"{self.name}: {ANSWER_OUTPUT} holds numbers [rows, {len(self.labels)} answers], not {scores.dtype} "
+                f"{list(scores.shape)}"
+            )
+        return name_answers(scores, self.labels, self.name, top=top)
 
     @property
     def _opened(self) -> Artifact:

@@ -143,12 +143,13 @@ def _check_finite(array: NDArray[np.generic], name: str) -> None:
 
 def _check_meaning(array: NDArray[np.generic], name: str) -> None:
     if name.endswith(MASK):
-        _check_mask(array, name)
+        check_mask(array, name)
     elif name == BOXES:
         _check_boxes(array)
 
 
-def _check_mask(array: NDArray[np.generic], name: str) -> None:
+def check_mask(array: NDArray[np.generic], name: str) -> None:
+    """``InputError``: a mask holds other values than 0 and 1."""
     other = array[(array != 0) & (array != 1)]
     if other.size:
         raise InputError(

@@ -295,6 +295,21 @@ def test_a_runner_names_answers(place: Path) -> None:
         assert runner.manifest.task == "question-answering" and len(runner.labels) == 40
         with pytest.raises(InputError, match="the outputs hold no question_answering_score; they hold logits"):
             runner.answers({"logits": outputs["question_answering_score"]})
+        for refused, top, said in (
+            (outputs["question_answering_score"], 5, "takes what run.. returns, arrays by name, not of type ndarray"),
+            (
+                {"question_answering_score": outputs["question_answering_score"][:, :3]},
+                5,
+                r"\[rows, 40 answers\], .* \[2, 3\]",
+            ),
+            ({"question_answering_score": outputs["question_answering_score"][0]}, 5, r"not float32 \[40\]"),
+            (outputs, 0, "top is a number of answers, 1 or more, not 0"),
+            (outputs, 2.5, "1 or more, not 2.5"),
+        ):
+            with pytest.raises(InputError, match=said):
+                runner.answers(refused, top=top)
+        listed = {name: array.tolist() for name, array in outputs.items()}
+        assert runner.answers(listed, top=3)[1][0][0] == named[1][0][0]
     with lx.load_artifact(place / "other") as runner:
         with pytest.raises(ArtifactError, match=r"has no labels\.json"):
             runner.answers(outputs)

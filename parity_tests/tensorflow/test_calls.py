@@ -189,6 +189,12 @@ ILL_FITTING: dict[str, tuple[str, Any, str]] = {
     "flat features": ("visual_feats", np.zeros((3, 5)), r"visual_feats has shape \[3, 5\]; expected \[3, objects"),
     "another batch": ("visual_pos", np.zeros((2, 5, 4)), r"visual_pos has shape \[2, 5, 4\]; expected \[3, 5, "),
     "long mask": ("attention_mask", np.ones((3, 8)), r"attention_mask has shape \[3, 8\]; expected \[3, 7\]"),
+    "mask of 255": (
+        "attention_mask",
+        np.full((3, 7), 255),
+        "attention_mask holds 255; a mask holds 1 for what is seen",
+    ),
+    "additive mask": ("visual_attention_mask", np.full((3, 5), -1e4), "visual_attention_mask holds -10000; a mask"),
     "mask of other objects": ("visual_attention_mask", np.ones((3, 4)), r"visual_attention_mask has shape \[3, 4\]"),
 }
 

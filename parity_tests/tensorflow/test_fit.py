@@ -148,6 +148,14 @@ def test_weights_beside_labels_among_the_inputs_are_refused_everywhere() -> None
             pytest.fail(name)
 
 
+@pytest.mark.parametrize("loss", [None, "mse"])
+def test_labels_given_twice_are_refused(loss: str | None) -> None:
+    """The model's own loss would be used, and y dropped in silence."""
+    twin = compiled("question-answering", loss=loss, run_eagerly=True)
+    with pytest.raises(InputError, match="labels are among the inputs, so the model's own loss is used, and y"):
+        twin.fit(with_labels("question-answering"), ANSWERS, verbose=0)
+
+
 def test_class_weights_weigh_keras_loss() -> None:
     twin, inputs = compiled("question-answering", loss=answer_loss(), run_eagerly=True), with_labels("model")
     losses = twin.fit(inputs, ANSWERS, class_weight={**dict.fromkeys(range(5), 0.0), 1: 1.0}, verbose=0).history["loss"]
