@@ -6,6 +6,7 @@ A SavedModel is served by TensorFlow alone, without this package.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.artifact.directory import KERAS_FILE, SAVED_MODEL
 from lxmert_export.checkpoint.mapped_memory import page_out
+from lxmert_export.files.appearing_together import check_space
 from lxmert_export.files.glob_free import glob_free
 from lxmert_export.model.signature_module import named_outputs
 from lxmert_export.spec.config import LxmertConfig
@@ -32,6 +34,7 @@ POLICIES = {"fp32": "float32", "fp16": "float16"}
 DEFAULT, WIDE, MINIMAL = SIGNATURES = ("serving_default", "serving_int64", "serving_minimal")
 # Reasons why a write fails: disk full, quota full, file too large, read-only disk, no permission, broken disk.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+HDF5_OF_A_WEIGHT = 4096  # bytes of names and groups that HDF5 adds, at most
 
 
 def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:
@@ -80,8 +83,16 @@ def _as_os_error(error: tf.errors.OpError, path: Path) -> OSError:
 
 
 def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:
-    """Writes ``model.keras``; returns its path. ``keras.saving.load_model`` reads it if this package is installed."""
+    """Writes ``model.keras``; returns its path. ``keras.saving.load_model`` reads it if this package is installed.
+
+    ``OSError``: it cannot be written.
+    """
     path = directory / KERAS_FILE
+    # Short of memory, Keras writes the weights to a file of their own first. If the disk is full by then, HDF5 crashes.
+    weights = sum(
+        math.prod(variable.shape) * tf.as_dtype(variable.dtype).size + HDF5_OF_A_WEIGHT for variable in model.weights
+    )
+    check_space(directory, 2 * weights)
     model.save(path)
     return path
 

@@ -1,6 +1,6 @@
 """Runs a writer on disks of many sizes that are too small for it, and tells what it left and said.
 
-    python -m benchmarks.trust.full_disks SOURCES [WRITER …] [--sizes 64] [--no-ends]
+    python -m benchmarks.trust.full_disks SOURCES [WRITER …] [--sizes 64] [--brief]
 
 Prints a line of JSON for each size. Disks are memory (tmpfs), so it needs the right to mount. A program of its own: it forks
 once a size, so that libraries are imported once. SOURCES is a directory for what writers read; what is not there is made.
@@ -19,14 +19,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from unittest import mock
 
 from benchmarks.trust.writers import WRITERS, Writer, make_sources, words_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a disk in memory grows by whole pages
-AMPLE = 1 << 16  # pages: more than any writer of the table needs
+AMPLE, MANY = 1 << 16, 1 << 10  # pages and files: more than any writer of the table needs
 UNEXPECTED = 70  # the exit code of an error that nobody expected
 SET_BY_USE = ("tensorrt", "polygraphy")  # which of the two TensorRTs Polygraphy speaks to is decided as it is imported
 BALLAST = "ballast"  # fills the one page without which the disk would have no limit
@@ -34,9 +34,10 @@ BALLAST = "ballast"  # fills the one page without which the disk would have no l
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a writer did on a disk of a number of pages; ``checked``: it looked for space before it began."""
+    """What a writer did on a disk with room for so many pages and files; ``checked``: it looked for space before it began."""
 
     pages: int
+    files: int
     checked: bool
     code: int
     said: str
@@ -57,11 +58,11 @@ class Outcome:
 
 
 @contextmanager
-def disk(pages: int) -> Iterator[Path]:
-    """Yields a directory with this many pages of space. ``PermissionError``: this process may not mount."""
+def disk(pages: int, files: int = MANY) -> Iterator[Path]:
+    """Yields a directory with room for so many pages and files. ``PermissionError``: this process may not mount."""
     libc = ctypes.CDLL(None, use_errno=True)
     with tempfile.TemporaryDirectory(prefix="full-disk-") as place:
-        options = f"size={(pages + 1) * PAGE},mode=755".encode()
+        options = f"size={(pages + 1) * PAGE},nr_inodes={files + 2},mode=755".encode()
         if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, options) != 0:
             raise PermissionError(ctypes.get_errno(), f"no disk can be mounted: {os.strerror(ctypes.get_errno())}")
         try:
@@ -97,7 +98,7 @@ def sizes_of(writer: Writer, sources: Path, count: int, *, ends: bool = True) ->
     With ``ends`` also the sizes at which a file is just written, and those of one page less.
     """
     with disk(AMPLE) as place:
-        outcome = attempt(writer, sources, place, AMPLE, checked=True)
+        outcome = attempt(writer, sources, place, AMPLE, MANY, checked=True)
         assert outcome.code == 0, f"the writer fails on a disk that is large enough: {outcome.said}"
         files = [path for path in place.rglob("*") if path.is_file() and path.name != BALLAST]
         files.sort(key=lambda path: path.stat().st_mtime_ns)
@@ -106,7 +107,7 @@ def sizes_of(writer: Writer, sources: Path, count: int, *, ends: bool = True) ->
     return sorted(sizes | {end - less for end in written for less in (0, 1) if ends})
 
 
-def attempt(writer: Writer, sources: Path, place: Path, pages: int, *, checked: bool) -> Outcome:
+def attempt(writer: Writer, sources: Path, place: Path, pages: int, files: int, *, checked: bool) -> Outcome:
     """Runs a writer in a process of its own. ``checked``: whether it may look for space before it begins."""
     with tempfile.TemporaryFile() as said:
         child = os.fork()
@@ -116,7 +117,7 @@ def attempt(writer: Writer, sources: Path, place: Path, pages: int, *, checked: 
         said.seek(0)
         text = said.read().decode(errors="replace")
     left = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.name != BALLAST)
-    return Outcome(pages, checked, os.waitstatus_to_exitcode(status), text, left)
+    return Outcome(pages, files, checked, os.waitstatus_to_exitcode(status), text, left)
 
 
 def run(writer: Writer, sources: Path, place: Path, said: int, *, checked: bool) -> int:
@@ -152,7 +153,17 @@ def trials(writer: Writer, sources: Path, pages: Sequence[int]) -> Iterator[Outc
     for number, size in enumerate(pages):
         for checked in (False, True) if number % 8 == 0 else (False,):
             with disk(size) as place:
-                yield attempt(writer, sources, place, size, checked=checked)
+                yield attempt(writer, sources, place, size, MANY, checked=checked)
+
+
+def trials_of_few_files(writer: Writer, sources: Path) -> Iterator[Outcome]:
+    """Runs a writer on disks with room for no file, one, two, … until all that it writes finds room."""
+    for files in range(MANY):
+        with disk(AMPLE, files) as place:
+            outcome = attempt(writer, sources, place, AMPLE, files, checked=True)
+        yield outcome
+        if outcome.code == 0:
+            return
 
 
 def main() -> None:
@@ -161,13 +172,16 @@ def main() -> None:
     parser.add_argument("sources", type=Path)
     parser.add_argument("writers", nargs="*", metavar="WRITER", help=f"default: all of {', '.join(WRITERS)}")
     parser.add_argument("--sizes", type=int, default=64, help="how many sizes from nothing to all of the output")
-    parser.add_argument("--no-ends", action="store_true", help="leave out the sizes at which a file ends")
+    parser.add_argument(
+        "--brief", action="store_true", help="leave out sizes at which a file ends, and room for few files"
+    )
     chosen = parser.parse_args()
     for name in chosen.writers or WRITERS:
         writer, sources = WRITERS[name], chosen.sources.absolute()
         prepare(writer, sources)
-        sizes = sizes_of(writer, sources, chosen.sizes, ends=not chosen.no_ends)
-        for outcome in trials(writer, sources, sizes):
+        sizes = sizes_of(writer, sources, chosen.sizes, ends=not chosen.brief)
+        few = () if chosen.brief else trials_of_few_files(writer, sources)
+        for outcome in chain(trials(writer, sources, sizes), few):
             print(json.dumps({"writer": name, **asdict(outcome), "fault": outcome.fault}), flush=True)
 
 

@@ -205,7 +205,7 @@ def ask(
         pictures.check_destination(save, artifact, overwrite=overwrite, picture=image)
     if draw_scene is not None:
         pictures.check_destination(image, artifact, overwrite=overwrite)
-        suggestions = pictures.draw_picture(draw_scene, image)
+        suggestions = pictures.draw_picture(draw_scene, image, overwrite=overwrite)
         say(f"drew scene {draw_scene} into {image}; questions about it, with their answers:")
         for suggested in suggestions:
             say(f"  {suggested.text}  ({suggested.answer})")
@@ -216,7 +216,7 @@ def ask(
     assert question is not None  # checked above
     answered = api.ask(artifact, question, image, providers=provider or (CPU,))
     if save is not None:
-        pictures.save_answer(answered, image, save, word=shown)
+        pictures.save_answer(answered, image, save, word=shown, overwrite=overwrite)
         say(f"drew {save}")
     if as_json:
         print_json(answered.to_dict(top))

@@ -135,7 +135,9 @@ def check_destination(
         raise ArtifactError(f"{place}: cannot be written: {error}") from error
 
 
-def save_answer(answered: Answered, picture: str | Path, file: str | Path, *, word: str) -> None:
+def save_answer(
+    answered: Answered, picture: str | Path, file: str | Path, *, word: str, overwrite: bool = True
+) -> None:
     """Writes a PNG of the picture, with its boxes shaded by the attention of ``word`` and the answer below.
 
     ``InputError``: the artifact has no attention outputs, or the question does not hold the word. ``ArtifactError``: the file
@@ -144,10 +146,11 @@ def save_answer(answered: Answered, picture: str | Path, file: str | Path, *, wo
     attention = answered.attention_of(word)
     (best, share), *_ = answered.answers
     lines = [answered.question, f"{best} ({share:.1%})", f"boxes: attention of {word}, last cross-modality layer"]
-    _write_picture(draw_answer(read_picture(picture), answered.objects, attention, lines), Path(file))
+    drawn = draw_answer(read_picture(picture), answered.objects, attention, lines)
+    _write_picture(drawn, Path(file), overwrite=overwrite)
 
 
-def draw_picture(seed: int, file: str | Path) -> list[Question]:
+def draw_picture(seed: int, file: str | Path, *, overwrite: bool = True) -> list[Question]:
     """Draws the random scene of a seed into a PNG file. Returns a question of every possible kind about it, with its answer.
 
     ``InputError``: a negative seed. ``ArtifactError``: the file cannot be written.
@@ -155,15 +158,15 @@ def draw_picture(seed: int, file: str | Path) -> list[Question]:
     if seed < 0:
         raise InputError(f"the seed of a scene must be zero or more, not {seed}")
     scene = scene_of_seed(seed)
-    _write_picture(draw_scene(scene), Path(file))
+    _write_picture(draw_scene(scene), Path(file), overwrite=overwrite)
     return list(questions_of_every_family(scene, Random(seed)))
 
 
-def _write_picture(picture: Image.Image, file: Path) -> None:
+def _write_picture(picture: Image.Image, file: Path, *, overwrite: bool) -> None:
     stream = BytesIO()
     picture.save(stream, format="PNG")
     try:
-        replace_files(file.parent, {file.name: stream.getvalue()})
+        replace_files(file.parent, {file.name: stream.getvalue()}, overwrite=overwrite)
     except OSError as error:
         raise ArtifactError(f"{file}: cannot be written: {error.strerror}") from error
     except ValueError as error:

@@ -36,7 +36,7 @@ def test_a_disk_that_is_too_small_is_one_line_and_leaves_nothing(bundled_graph: 
     (tmp_path / "graph").symlink_to(bundled_graph.path)
     command = [sys.executable, "-m", "benchmarks.trust.full_disks", str(tmp_path), *QUICK]
     done = subprocess.run(
-        [*command, "--sizes", str(SIZES), "--no-ends"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--sizes", str(SIZES), "--brief"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
@@ -58,13 +58,13 @@ def test_a_disk_of_no_page_takes_nothing() -> None:
 @pytest.mark.parametrize(
     ("outcome", "fault"),
     [
-        (Outcome(1, True, 1, "error: no space\n", []), None),
-        (Outcome(1, True, 0, "", ["out", "out/file"]), None),
-        (Outcome(1, True, 1, "error: no space\n", ["out"]), "left ['out']"),
-        (Outcome(1, True, 0, "", ["out", ".out.writing-1"]), "left ['.out.writing-1']"),
-        (Outcome(1, True, -11, "", []), "ended with -11"),
-        (Outcome(1, True, 1, "error: one\nerror: two\n", []), "said 2 lines"),
-        (Outcome(1, True, 1, "", []), "said 0 lines"),
+        (Outcome(1, 9, True, 1, "error: no space\n", []), None),
+        (Outcome(1, 9, True, 0, "", ["out", "out/file"]), None),
+        (Outcome(1, 9, True, 1, "error: no space\n", ["out"]), "left ['out']"),
+        (Outcome(1, 9, True, 0, "", ["out", ".out.writing-1"]), "left ['.out.writing-1']"),
+        (Outcome(1, 9, True, -11, "", []), "ended with -11"),
+        (Outcome(1, 9, True, 1, "error: one\nerror: two\n", []), "said 2 lines"),
+        (Outcome(1, 9, True, 1, "", []), "said 0 lines"),
     ],
 )
 def test_what_counts_as_a_fault(outcome: Outcome, fault: str | None) -> None:

@@ -28,5 +28,7 @@ def test_a_kill_at_any_step_leaves_all_of_the_old_or_all_of_the_new(writer: str,
         assert not step["overwrite"] or step["after"], step
         # What can be seen has never gone back: nothing new that was there is old or gone again.
         assert "new" not in step["found"] or set(step["after"]) == {"new"}, step
+        # Where nothing could be seen there is nothing, so that the same command is not refused.
+        assert step["overwrite"] or step["found"] or not step["after"], step
     assert all(step["after"] and not step["left"] for step in steps if not step["killed"])
     assert any(step["left"] for step in steps)  # there was something to clean up

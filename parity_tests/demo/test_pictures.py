@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from lxmert_export.demo.drawing import draw_scene
 from lxmert_export.demo.pictures import read_picture
 from lxmert_export.demo.scenes import scene_of_seed
-from lxmert_export.errors import InputError
-from lxmert_export.predicting.pictures import find_shapes
+from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.predicting.pictures import draw_picture, find_shapes
 
 PICTURE = draw_scene(scene_of_seed(4))
 
@@ -179,3 +179,12 @@ def turned(path: Path) -> None:
     exif[0x0112] = 6  # to be shown turned by a quarter to the right
     exif[0x011A], exif[0x0132], exif[0x0110] = 72.0, "2026:11:24 08:26:00", "a camera"
     PICTURE.rotate(90, expand=True).save(path, quality=95, exif=exif)
+
+
+def test_a_picture_that_another_run_wrote_since_the_check_is_kept(tmp_path: Path) -> None:
+    """Of two runs without --overwrite one is refused."""
+    (tmp_path / "scene.png").write_text("of the other run")
+    with pytest.raises(ArtifactError, match=r"scene\.png: cannot be written: File exists"):
+        draw_picture(4, tmp_path / "scene.png", overwrite=False)
+    assert (tmp_path / "scene.png").read_text() == "of the other run"
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.png"]
