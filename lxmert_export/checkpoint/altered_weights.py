@@ -11,17 +11,18 @@ from collections.abc import Iterable
 from lxmert_export.errors import CheckpointError, shortened
 
 # How a name ends or what it holds, what that says of the file, and what to do before the state_dict is saved.
+# The old spectral_norm writes weight_orig, as pruning does, and weight_u: parametrisation is looked for first.
 SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
-    (
-        re.compile(r".*\.\w+_(orig|mask)"),
-        "pruned weights",
-        "call torch.nn.utils.prune.remove on each pruned module, then save its state_dict again",
-    ),
     (
         re.compile(r".*\.parametrizations\..+|.*\.weight_[guv]"),
         "parametrised weights",
         "call torch.nn.utils.parametrize.remove_parametrizations (or remove_weight_norm, remove_spectral_norm) on each module, "
         "then save its state_dict again",
+    ),
+    (
+        re.compile(r".*\.\w+_(orig|mask)"),
+        "pruned weights",
+        "call torch.nn.utils.prune.remove on each pruned module, then save its state_dict again",
     ),
     (
         re.compile(r".*\.(zero_point|SCB|_packed_params\..+|weight\.(absmax|quant_map|quant_state\..+))"),

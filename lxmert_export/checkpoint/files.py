@@ -20,9 +20,15 @@ from torch import Tensor
 from lxmert_export.checkpoint.archives import check_archive
 from lxmert_export.checkpoint.formats import Format, format_of
 from lxmert_export.checkpoint.lxmert_inside import nested_tensors
+from lxmert_export.checkpoint.other_kinds import (
+    is_part,
+    refuse_adapter,
+    refuse_converted,
+    refuse_other_kinds,
+    refuse_shard,
+)
 from lxmert_export.errors import CheckpointError, first_line, shortened
 from lxmert_export.extras import H5PY, require
-from lxmert_export.files.converted_files import converted_kind, holder_of, manifest_of
 from lxmert_export.files.json_files import read_json
 from lxmert_export.files.path_spelling import is_plain_name
 from lxmert_export.files.replacing import TENSORFLOW_FILE
@@ -39,6 +45,8 @@ TRAINING_STATE = (
     "rng_state*.pth", "optimizer*.pt", "optimizer*.pth", "optimizer*.bin", "scheduler*.pt", "scheduler*.pth", "scheduler*.bin",
     "scaler*.pt", "scaler*.pth", "training_args.bin",
 )  # fmt: skip
+# Weights under other names are never read by themselves, and compared with what is read.
+LOOSE_SUFFIXES = (".pt", ".ckpt", ".bin", ".safetensors")
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -60,24 +68,26 @@ class RawWeights:
 def find_weight_file(path: Path) -> Path:
     """Returns the weight file of a checkpoint's path, which is a file or a directory.
 
-    Raises ``CheckpointError`` if a directory holds no weights or nothing but several ``.pth`` files, or if the path is a
-    converted model, a training's state, or what a training on several devices wrote in parts.
+    Raises ``CheckpointError`` if a directory holds no weights, nothing but several ``.pth`` files, or an adapter beside its
+    weights; or if the path is a converted model, a training's state, or weights in parts.
     """
     if path.is_file():
         if is_training_state(path.name):
             raise CheckpointError(
                 f"{path}: holds the state of a training, not weights; name the model's file beside it"
             )
-        _refuse_converted(path)
+        refuse_converted(path)
+        refuse_shard(path)
         return path
     found = weight_files(path)
     if len(found) > 1 and found[0].suffix == ".pth" and found[1].suffix == ".pth":
         names = ", ".join(file.name for file in found if file.suffix == ".pth")
         raise CheckpointError(f"{path}: holds several .pth files ({names}); name the one to read")
     if found:
+        refuse_adapter(path, found[0])
         return found[0]
-    _refuse_converted(path)
-    _refuse_parts(path)
+    refuse_converted(path)
+    refuse_other_kinds(path, [file.name for file in loose_files(path)])
     expected = ", ".join((*PREFERRED_FILES, "*.pth", TENSORFLOW_FILE))
     raise CheckpointError(f"{path}: holds no weights; expected one of {expected}")
 
@@ -89,43 +99,16 @@ def weight_files(directory: Path) -> list[Path]:
     return [file for file in (*preferred, *originals, directory / TENSORFLOW_FILE) if file.is_file()]
 
 
+def loose_files(directory: Path) -> list[Path]:
+    """Returns the files that may hold weights, and are read only if they are named: ``best.pt``, ``last.ckpt``."""
+    taken = {*PREFERRED_FILES, TENSORFLOW_FILE}
+    found = (file for file in sorted(directory.iterdir()) if file.suffix in LOOSE_SUFFIXES and file.is_file())
+    return [file for file in found if not (file.name in taken or is_training_state(file.name) or is_part(file.name))]
+
+
 def is_training_state(name: str) -> bool:
     """Whether a file of this name holds a training's state, such as its optimizer's, and no weights."""
     return any(fnmatch(name, pattern) for pattern in TRAINING_STATE)
-
-
-def _refuse_parts(directory: Path) -> None:
-    """Raises ``CheckpointError`` for a directory in which a training on several devices wrote parts of weights."""
-    if any(directory.glob("*.distcp")) or any(directory.glob("*/*.distcp")):
-        raise CheckpointError(
-            f"{directory}: is a checkpoint in parts, as FSDP writes it: make one file of it with 'python -m "
-            "torch.distributed.checkpoint.format_utils dcp_to_torch DIRECTORY model.pth', and name that"
-        )
-    if any(directory.glob("*_model_states.pt")) or any(directory.glob("*/*_model_states.pt")):
-        raise CheckpointError(
-            f"{directory}: is a checkpoint in parts, as DeepSpeed writes it: run 'python zero_to_fp32.py . whole' where "
-            "zero_to_fp32.py lies, and name the directory 'whole'"
-        )
-
-
-def _refuse_converted(path: Path) -> None:
-    """Raises ``CheckpointError`` for an artifact, a part of one or another converted model, and says what to name instead."""
-    artifact = path if manifest_of(path) else holder_of(path)
-    kind = "an artifact" if artifact == path else converted_kind(path) or (artifact and "a part of an artifact")
-    if kind is None:
-        return
-    if kind == "a Keras model" and artifact is None:
-        mend = (
-            "import converters.tensorflow_model, load it with keras.saving.load_model, and write a checkpoint with the "
-            "model's save_pretrained(DIRECTORY)"
-        )
-    else:
-        manifest = manifest_of(artifact) if artifact else None
-        origin = (
-            manifest["checkpoint"].get("name") if manifest and isinstance(manifest.get("checkpoint"), dict) else None
-        )
-        mend = f"name the checkpoint that it was exported from{f', {origin}' if origin else ''}"
-    raise CheckpointError(f"{path}: is {kind}, not a checkpoint: {mend}")
 
 
 def read_weights(path: Path) -> RawWeights:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from lxmert_export.errors import CheckpointError
+from lxmert_export.files.lfs_pointers import not_copied
 from lxmert_export.files.limits import LARGEST_SAFETENSORS_HEADER
 
 Format = Literal["safetensors", "zip", "pickle", "h5"]
 
 H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-LFS_POINTER = b"version https://"  # and the address of its specification
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # an archive, and an empty one
 PICKLE_PROTOCOLS = range(2, 6)  # a pickle begins with 0x80 and its protocol
 LONGEST_SIGNATURE = 16
@@ -36,8 +36,8 @@ def format_of(path: Path) -> Format:
             start = file.read(LONGEST_SIGNATURE)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if not start:
-        raise CheckpointError(f"{path}: is empty; copy or download it again")
+    if problem := not_copied(start):
+        raise CheckpointError(f"{path}: {problem}")
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= LARGEST_SAFETENSORS_HEADER:
         return "safetensors"
     if start.startswith(H5_SIGNATURE):
@@ -46,8 +46,6 @@ def format_of(path: Path) -> Format:
         return "zip"
     if len(start) > 1 and start[0] == 0x80 and start[1] in PICKLE_PROTOCOLS:
         return "pickle"
-    if start == LFS_POINTER:
-        raise CheckpointError(f"{path}: is a Git LFS pointer, not the weights: run 'git lfs pull' where it lies")
     if start[8:9] == b"{":
         raise CheckpointError(
             f"{path}: damaged safetensors file: its header claims more than {LARGEST_SAFETENSORS_HEADER} bytes"

@@ -26,6 +26,7 @@ from lxmert_export.errors import CheckpointError, ConfigError, shortened
 from lxmert_export.files import hub
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.json_files import read_json
 from lxmert_export.files.limits import MOST_MISSING_LAYERS
 from lxmert_export.option_names import option
 from lxmert_export.spec.config import CONFIG_FILE, LAYER_COUNTS, PYTORCH_EPS, LxmertConfig
@@ -61,8 +62,9 @@ class Checkpoint:
 
     ``unused`` are the heads that the file holds and the task does not use. ``fresh`` are the parameters of missing heads, which
     ``fresh_heads`` allows. A tied decoder is the same tensor as the word embedding. ``guessed_heads``: nothing says how many
-    attention heads there are, so hidden_size / 64 was taken. ``ignored_eps``: the layer_norm_eps of a ``config.json`` beside
-    PyTorch weights, which the code of that dialect ignores; None if it is what that code computes with.
+    attention heads there are, so hidden_size / 64 was taken; the config records it, and every file that is written.
+    ``ignored_eps``: the layer_norm_eps of a ``config.json`` beside PyTorch weights, which the code of that dialect ignores; None
+    if it is what that code computes with.
     """
 
     config: LxmertConfig
@@ -111,6 +113,7 @@ def read_checkpoint(
         written = _written_config(path, num_attention_heads)
         _check_layer_counts(written, inferred)
         config, ignored_eps = _as_computed(written or inferred, named.dialect)
+        config = config.with_guess((written is None or config.heads_are_guessed) and num_attention_heads is None)
         ours, unexpected = our_tensors(named, config)
         chosen = task or held_task(ours)
         _check_heads(ours, config, chosen, fresh_heads)
@@ -126,18 +129,29 @@ def read_checkpoint(
         LOGGER.warning("%s: left out beside the LXMERT: %s", name_or_path, _listed_parts(named))
     if named.stripped:
         LOGGER.warning("%s: '%s' was stripped from the names of its tensors", name_or_path, named.stripped)
-    guessed = written is None and num_attention_heads is None
-    if guessed:
-        heads = config.num_attention_heads
-        counted = f"{heads} attention head{'s' * (heads > 1)}"
-        setter = option("num_attention_heads")
-        LOGGER.warning("%s: %s, guessed from hidden size / 64; %s sets it", name_or_path, counted, setter)
+    guessed = config.heads_are_guessed
+    if num_attention_heads is None:
+        _say_heads(name_or_path, path.parent / CONFIG_FILE if written else None, config)
     if ignored_eps is not None:
         LOGGER.warning(
             "%s: layer_norm_eps %g of its %s is not used: PyTorch's LXMERT computes with %g (only TensorFlow's obeys it)",
             name_or_path, ignored_eps, CONFIG_FILE, PYTORCH_EPS,
         )  # fmt: skip
     return Checkpoint(config, chosen, tensors, unused, fresh, source, guessed, ignored_eps)
+
+
+def _say_heads(name: str | Path, file: Path | None, config: LxmertConfig) -> None:
+    """Says that the number of attention heads is a guess, an earlier one or this one, or transformers' default."""
+    heads, setter = config.num_attention_heads, option("num_attention_heads")
+    counted = f"{heads} attention head{'s' * (heads > 1)}"
+    if file is not None and "num_attention_heads" not in read_json(file):
+        LOGGER.warning(
+            "%s: %s, taken as transformers does, because its %s has no num_attention_heads; %s sets it",
+            name, counted, CONFIG_FILE, setter,
+        )  # fmt: skip
+    elif config.heads_are_guessed:
+        origin = f" when its {CONFIG_FILE} was written" if file else ""
+        LOGGER.warning("%s: %s, guessed from hidden size / 64%s; %s sets it", name, counted, origin, setter)
 
 
 def _check_layer_counts(written: LxmertConfig | None, inferred: LxmertConfig) -> None:

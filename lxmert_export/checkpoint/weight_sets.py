@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lxmert_export.checkpoint.dialects import our_tensors, upstream_names
-from lxmert_export.checkpoint.files import RawWeights, read_weights, weight_files
+from lxmert_export.checkpoint.files import RawWeights, loose_files, read_weights, weight_files
 from lxmert_export.checkpoint.mapped_memory import MappedFiles
 from lxmert_export.errors import CheckpointError, MissingExtra, first_line
 from lxmert_export.spec.config import LxmertConfig
@@ -28,7 +28,8 @@ def compare_sets(directory: Path, read: Path, raw: RawWeights, config: LxmertCon
 
     Names and shapes are compared first, then values, one tensor at a time. ``CheckpointError``: another set differs.
     """
-    others = [file for file in weight_files(directory) if file != read]
+    loose = loose_files(directory)
+    others = [file for file in (*weight_files(directory), *loose) if file != read]
     if not others:
         return
     ours = _by_our_names(raw, config)
@@ -36,6 +37,8 @@ def compare_sets(directory: Path, read: Path, raw: RawWeights, config: LxmertCon
     for other in others:
         try:
             theirs = read_weights(other)
+            if other in loose and not _holds_lxmert(theirs):
+                continue  # features, for example: nothing in its name says that it holds weights
             named = _by_our_names(theirs, config)
         except (CheckpointError, MissingExtra) as error:
             LOGGER.warning("%s: read, and not compared with %s beside it: %s", read, other.name, first_line(error))
@@ -49,6 +52,10 @@ def compare_sets(directory: Path, read: Path, raw: RawWeights, config: LxmertCon
         same.append(other.name)
     if same:
         LOGGER.warning("%s: read; %s beside it holds the same weights", read, ", ".join(same))
+
+
+def _holds_lxmert(raw: RawWeights) -> bool:
+    return any("x_layers." in name or "cross_modality_layers." in name for name in raw.tensors)
 
 
 def _by_our_names(raw: RawWeights, config: LxmertConfig) -> dict[str, Tensor]:

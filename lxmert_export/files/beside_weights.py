@@ -18,13 +18,18 @@ VOCABULARY_FILES = ("vocab.txt", "tokenizer.json")  # a tokenizer has at least o
 TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json", "special_tokens_map.json")
 LABELS_FILE = "labels.json"
 COMPANION_FILES = (*TOKENIZER_FILES, LABELS_FILE)
+ADAPTER_CONFIG = "adapter_config.json"  # with it, transformers adds an adapter to the weights
 
 
 @dataclass(frozen=True)
 class Companions:
-    """The contents of these files by name. They are kept in memory: a model may be saved when its checkpoint is gone."""
+    """The contents of these files by name. They are kept in memory: a model may be saved when its checkpoint is gone.
+
+    ``place``: the directory that they were read from; None if they were not read from one.
+    """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
+    place: Path | None = None
 
     @classmethod
     def beside(cls, weights: Path) -> Self:
@@ -33,7 +38,7 @@ class Companions:
         ``CheckpointError``: one of them is larger than such files are.
         """
         found = [weights.with_name(name) for name in COMPANION_FILES]
-        return cls({file.name: _read(file) for file in found if file.is_file()})
+        return cls({file.name: _read(file) for file in found if file.is_file()}, weights.parent)
 
     @property
     def have_tokenizer(self) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from lxmert_export.errors import CheckpointError, first_line
-from lxmert_export.files.beside_weights import COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
+from lxmert_export.files.beside_weights import ADAPTER_CONFIG, COMPANION_FILES, TOKENIZER_FILES, VOCABULARY_FILES
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
 from lxmert_export.files.path_spelling import is_plain_name
@@ -66,7 +66,7 @@ def locate_checkpoint(name_or_path: str | Path, *, revision: str | None = None) 
         for shard in _shards(weights):
             _download(repository, shard, commit)
     with suppress(_UnreachableError):  # without a connection, the cached ones have to do
-        for optional in COMPANION_FILES:
+        for optional in (*COMPANION_FILES, ADAPTER_CONFIG):
             _download_if_there(repository, optional, commit)
     return directory
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.files.json_schema import first_problem
+from lxmert_export.files.lfs_pointers import not_copied
 from lxmert_export.files.limits import LARGEST_JSON, LONGEST_INTEGER
 
 
@@ -19,8 +20,14 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
 
 
 def read_text(path: Path, *, largest: int = LARGEST_JSON) -> str:
-    """Reads a UTF-8 file of at most ``largest`` bytes. ``OSError`` or ``ValueError``: it cannot be read, or is larger."""
-    return read_bytes(path, largest=largest).decode("utf-8")
+    """Reads a UTF-8 file of at most ``largest`` bytes.
+
+    ``OSError`` or ``ValueError``: it cannot be read, is larger or empty, or is a pointer of Git LFS.
+    """
+    content = read_bytes(path, largest=largest)
+    if problem := not_copied(content):
+        raise ValueError(problem)
+    return content.decode("utf-8")
 
 
 def read_bytes(path: Path, *, largest: int) -> bytes:

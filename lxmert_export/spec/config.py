@@ -31,6 +31,8 @@ POSITIVE = frozenset(
     "visual_loss_normalizer initializer_range".split()
 )
 PROBABILITIES = frozenset(("hidden_dropout_prob", "attention_probs_dropout_prob"))
+# A field of ours, true if nothing said how many heads there are when the config was made: hidden_size / 64 was taken.
+GUESSED_HEADS = "num_attention_heads_guessed"
 # Written only if they differ from the default, as transformers does.
 WRITTEN_IF_CHANGED = frozenset(("output_attentions", "output_hidden_states", "return_dict", "tie_word_embeddings"))
 # `num_hidden_layers` of a published config is a dict with these keys.
@@ -92,6 +94,16 @@ class LxmertConfig:
     def head_size(self) -> int:
         """The width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def heads_are_guessed(self) -> bool:
+        """Whether num_attention_heads was guessed, by this run or by the one that wrote the config."""
+        return self.extra.get(GUESSED_HEADS) is True
+
+    def with_guess(self, guessed: bool) -> Self:
+        """Returns a copy that says whether its num_attention_heads is a guess."""
+        extra = {name: value for name, value in self.extra.items() if name != GUESSED_HEADS}
+        return self.replace(extra={**extra, **({GUESSED_HEADS: True} if guessed else {})})
 
     @property
     def visual_losses(self) -> tuple[str, ...]:

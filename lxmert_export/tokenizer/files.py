@@ -14,6 +14,7 @@ from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.files.beside_weights import VOCABULARY_FILES
 from lxmert_export.files.hub import locate_tokenizer
 from lxmert_export.files.json_files import read_bytes, read_json
+from lxmert_export.files.lfs_pointers import not_copied
 from lxmert_export.files.limits import LARGEST_COMPANION
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
 from lxmert_export.tokenizer.tokenizer_json import (
@@ -84,7 +85,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     ``CheckpointError``: the file is empty or not UTF-8, or has a byte order mark, or blank, repeated or Windows lines.
     """
     try:
-        lines = read_bytes(path, largest=LARGEST_COMPANION).decode("utf-8").split("\n")
+        content = read_bytes(path, largest=LARGEST_COMPANION)
+        lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(
             f"{path}: is not a vocabulary in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
@@ -93,10 +95,10 @@ def read_vocabulary(path: Path) -> dict[str, int]:
         raise CheckpointError(f"{path}: {error}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if problem := not_copied(content):
+        raise CheckpointError(f"{path}: {problem}")
     if lines[-1] == "":  # the file ends with a line break
         lines.pop()
-    if not lines:
-        raise CheckpointError(f"{path}: the vocabulary is empty")
     if lines[0].startswith("\ufeff"):
         raise CheckpointError(
             f"{path}: begins with a byte order mark, which would be part of its first token; remove it"

@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import lxmert_export as lx
-from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
+from lxmert_export.api.checkpoint import convert_checkpoint, load_checkpoint, save_checkpoint
 from lxmert_export.api.inspect import inspect_checkpoint
 from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.checkpoint.read import read_checkpoint
@@ -91,7 +91,7 @@ def test_pth_spellings_and_serialisations(spelling: str, zipped: bool, tmp_path:
     checkpoint = read_checkpoint(tmp_path / "Epoch20_LXRT.pth")
     assert checkpoint.task == "pretraining"
     assert same(checkpoint.tensors, lively_state(CONFIG, "pretraining"))
-    assert checkpoint.config == CONFIG  # read off names and shapes: no config.json here
+    assert checkpoint.config.with_guess(False) == CONFIG  # read off names and shapes: no config.json here
 
 
 @pytest.mark.parametrize("inner", ["", "module."])
@@ -232,3 +232,31 @@ def test_a_guessed_number_of_heads_is_told_and_recorded(tmp_path: Path, caplog: 
         and "guessed_attention_heads" not in given.manifest.checkpoint
     )
     assert inspect_checkpoint(file, num_attention_heads=4)["guessed_attention_heads"] is None
+
+
+def test_a_guess_stays_a_guess_wherever_it_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(lively_state(TINY, "model"), tmp_path / "plain.pth")
+    convert_checkpoint(tmp_path / "plain.pth", tmp_path / "converted", dialect="hf")
+    load_checkpoint(tmp_path / "plain.pth").save_pretrained(tmp_path / "saved", dialect="original")
+    for name in ("converted", "saved"):
+        caplog.clear()
+        artifact = lx.export("onnx", tmp_path / name, tmp_path / f"{name}-onnx", parity=False)
+        told = f"{tmp_path / name}: 1 attention head, guessed from hidden size / 64 when its config.json was written; "
+        assert f"{told}num_attention_heads sets it" in caplog.messages
+        assert artifact.manifest.checkpoint["guessed_attention_heads"] == 1
+    caplog.clear()
+    convert_checkpoint(tmp_path / "converted", tmp_path / "given", dialect="hf", num_attention_heads=4)
+    given = read_checkpoint(tmp_path / "given")
+    assert not caplog.messages and not given.guessed_heads and given.config.num_attention_heads == 4
+
+
+def test_a_config_without_a_number_of_heads_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wide = TINY.replace(hidden_size=24, intermediate_size=24, num_attention_heads=4)
+    lx.save_checkpoint(lively_model("model", wide), tmp_path / "in")
+    config = tmp_path / "in" / "config.json"
+    config.write_text(config.read_text().replace('  "num_attention_heads": 4,\n', ""))
+    assert read_checkpoint(tmp_path / "in").config.num_attention_heads == 12
+    assert caplog.messages == [
+        f"{tmp_path / 'in'}: 12 attention heads, taken as transformers does, because its config.json has no "
+        "num_attention_heads; num_attention_heads sets it"
+    ]

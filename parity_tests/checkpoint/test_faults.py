@@ -145,7 +145,7 @@ def test_a_small_file_that_claims_a_trillion_elements(tmp_path: Path) -> None:
         (
             "pointer.safetensors",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n",
-            "is a Git LFS pointer, not the weights: run 'git lfs pull'",
+            "is a Git LFS pointer, not the file: run 'git lfs pull'",
         ),
         ("noise.bin", bytes(range(256)) * 9, "is not a PyTorch, safetensors or HDF5 file"),
         ("text.pth", b"<html>Sign in</html>", "is not a PyTorch"),

@@ -9,13 +9,14 @@ import pytest
 
 from lxmert_export.artifact.manifest import read_manifest
 from lxmert_export.checkpoint.files import read_weights
-from lxmert_export.errors import LxmertExportError
+from lxmert_export.errors import CheckpointError, ConfigError, LxmertExportError
 from lxmert_export.files import json_files
 from lxmert_export.files.converted_files import manifest_of
 from lxmert_export.files.json_schema import first_problem
 from lxmert_export.judging import device_report
 from lxmert_export.parity.rejudging import read_report
 from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.tokenizer.opening import load_tokenizer
 
 pytestmark = pytest.mark.quick
 
@@ -63,3 +64,21 @@ def test_what_is_no_manifest_of_ours_is_none(tmp_path: Path) -> None:
     for text in BROKEN:
         (tmp_path / "manifest.json").write_text(text)
         assert manifest_of(tmp_path) is None
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(POINTER, "run 'git lfs pull' where it lies"), ("", "is empty; copy or")]
+)
+def test_a_file_that_was_not_copied_is_told(content: str, told: str, tmp_path: Path) -> None:
+    for name in ("config.json", "vocab.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=rf"config\.json: .*{told}"):
+        LxmertConfig.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"vocab\.txt: .*{told}"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: .*{told}"):
+        load_tokenizer(tmp_path)

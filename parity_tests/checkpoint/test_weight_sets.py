@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import lxmert_export as lx
@@ -133,3 +134,52 @@ def test_weights_in_parts_are_told_what_to_do(file: str, told: str, tmp_path: Pa
     (tmp_path / "rng_state_0.pth").write_bytes(b"state")
     with pytest.raises(CheckpointError, match=told):
         read_checkpoint(tmp_path)
+
+
+def with_adapter(directory: Path) -> Path:
+    """The files that peft writes beside or without the weights of the base model."""
+    directory.mkdir(exist_ok=True)
+    (directory / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({"base_model.model.lxmert.lora_A.weight": torch.zeros(2, 2)}, directory / "adapter_model.safetensors")
+    return directory
+
+
+def test_an_adapter_is_never_left_out_in_silence(tmp_path: Path) -> None:
+    both = with_adapter(saved(tmp_path / "both"))
+    with pytest.raises(CheckpointError, match=r"holds an adapter .* beside model\.safetensors.*merge_and_unload\(\)"):
+        read_checkpoint(both)
+    assert read_checkpoint(both / "model.safetensors").task == "pretraining"  # it can be meant
+    with pytest.raises(
+        CheckpointError, match=r"holds an adapter .* and not the weights that it adapts: load both with peft"
+    ):
+        read_checkpoint(with_adapter(tmp_path / "alone"))
+
+
+def test_weights_under_other_names_are_compared_or_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = saved(tmp_path / "in")
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in UPSTREAM.items()}}, directory / "last.ckpt")
+    torch.save({"features": torch.zeros(3)}, directory / "features.pt")  # no weights: nothing to say
+    read_checkpoint(directory)
+    assert ["last.ckpt beside it holds the same weights" in message for message in caplog.messages] == [True]
+    torch.save(changed(UPSTREAM), directory / "best.pt")
+    with pytest.raises(CheckpointError, match=r"two sets of weights that differ, model\.safetensors and best\.pt"):
+        read_checkpoint(directory)
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"but best\.pt, features\.pt, last\.ckpt: name the file"):
+        read_checkpoint(directory)
+
+
+def test_a_directory_without_weights_says_what_it_is(tmp_path: Path) -> None:
+    saved(tmp_path / "run" / "checkpoint-10")
+    with pytest.raises(CheckpointError, match=r"directories in it do \(checkpoint-10\): name one of them"):
+        read_checkpoint(tmp_path / "run")
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        save_file({"a": torch.zeros(1)}, shards / name)
+    with pytest.raises(
+        CheckpointError, match=r"holds shards .* and not model\.safetensors\.index\.json, which lists them"
+    ):
+        read_checkpoint(shards)
+    with pytest.raises(CheckpointError, match="is one shard of several: name its directory"):
+        read_checkpoint(shards / name)

@@ -39,7 +39,7 @@ BAD_VOCABULARIES: dict[str, tuple[bytes, str]] = {
         GOOD.replace(b"\n", b"\r\n"),
         r"line 1 has a carriage return .*save it with Unix line ends",
     ),
-    "it is empty": (b"", r"the vocabulary is empty"),
+    "it is empty": (b"", r"is empty; copy or download it again"),
     "a blank line at its end": (GOOD + b"\n", r"line 2479 is blank"),
     "it is in Latin-1": (
         GOOD.decode().replace("ñ", "n").encode("latin-1", "replace").replace(b"dog", b"d\xf6g"),
