@@ -24,7 +24,7 @@ prepare_polygraphy()
 # torch remembers what each operator does to each shape. Small networks repeat few of them: it costs a third of a trace.
 torch._dynamo.config.fake_tensor_cache_enabled = False
 # Tracing makes objects by the hundred thousand, which Python's collector goes through again and again: a fifth of an export.
-gc.set_threshold(50_000, 20, 50)
+gc.set_threshold(200_000, 20, 50)
 # Tests run two at a time on two cores: more threads in each would only wait for one another.
 torch.set_num_threads(1)
 
