@@ -136,7 +136,7 @@ def _set_aside(final: Path, old: Path) -> None:
         return
     try:
         os.link(final, old, follow_symlinks=False)
-    except OSError:  # not every file system has second names
+    except (OSError, NotImplementedError):  # not every file system, nor Windows, has such second names
         final.rename(old)
 
 
@@ -150,7 +150,7 @@ def _rename_file_if_none_is_there(new: Path, final: Path) -> None:
         os.link(new, final, follow_symlinks=False)
     except FileExistsError:
         raise
-    except OSError:  # not every file system has second names: there another run may come between
+    except (OSError, NotImplementedError):  # without second names another run may come between
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from None
         new.rename(final)

@@ -79,11 +79,14 @@ class Workspace:
             (self.path / READY).unlink(missing_ok=True)
         for inner in (NEW, OLD):
             shutil.rmtree(self.path / inner, ignore_errors=True)
+        if flock is None:  # Windows removes no file that is open
+            self.let_go()
         with suppress(OSError):
             if not any((self.path / inner).exists() for inner in (NEW, OLD)):  # else the next run needs the lock
                 (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
-        self.let_go()
+        if flock is not None:
+            self.let_go()
 
     def let_go(self) -> None:
         """Leaves it to the next run."""

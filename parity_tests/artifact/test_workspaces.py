@@ -125,22 +125,38 @@ def no_locks(lock: int, operation: int) -> None:
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
+@pytest.mark.parametrize("locks", [no_locks, None], ids=["not on this disk", "not on this system"])
 @pytest.mark.parametrize("when", ["written", "found", "both"])
 def test_without_locks_it_is_told_and_nothing_is_touched(
-    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    when: str,
+    locks: Callable[[int, int], None] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with monkeypatch.context() as patch:
         if when != "found":
-            patch.setattr(workspaces, "flock", no_locks)
+            patch.setattr(workspaces, "flock", locks)
         path = leftover(tmp_path)
     if when != "written":
-        monkeypatch.setattr(workspaces, "flock", no_locks)
+        monkeypatch.setattr(workspaces, "flock", locks)
     finish_killed_runs(tmp_path)
     assert (path / NEW / "out").exists() and not (tmp_path / "out").exists()
     assert "its file system has no locks that tell whether its run has ended" in caplog.text
     with appearing_together(tmp_path / "other", overwrite=False) as (other,):  # one can write there all the same
         other.write_text("new")
     assert {entry.name for entry in tmp_path.iterdir()} == {path.name, "other"}
+
+
+def test_second_names_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows knows no links of this kind, and some file systems none at all."""
+    for error in (OSError(errno.EPERM, "no links"), NotImplementedError()):
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=error))
+        with appearing_together(tmp_path / "out", overwrite=True) as (out,):
+            out.write_text(str(error))
+        with pytest.raises(FileExistsError), appearing_together(tmp_path / "out", overwrite=False) as (out,):
+            out.write_text("another")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"] and (tmp_path / "out").read_text() == str(error)
 
 
 def of_another_user(path: Path, patch: pytest.MonkeyPatch) -> None:
