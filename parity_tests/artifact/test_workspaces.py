@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -14,6 +17,7 @@ import pytest
 from lxmert_export.files import workspaces
 from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
 from lxmert_export.files.workspaces import LOCK, NEW, OLD, READY, WORKSPACE, make_workspace, this_boot, this_host
+from parity_tests.fixtures.command import ROOT
 
 pytestmark = pytest.mark.quick
 
@@ -96,6 +100,52 @@ def test_a_run_whose_lock_is_held_is_alive_whatever_its_number(tmp_path: Path) -
         assert [entry.name for entry in tmp_path.iterdir()] == [path.name] and (path / NEW / "out").exists()
     finish_killed_runs(tmp_path)
     assert (tmp_path / "out").exists()
+
+
+CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
+WRITER = """
+import os, socket, sys
+from pathlib import Path
+from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
+socket.sethostname(sys.argv[2])
+final = Path(sys.argv[1])
+finish_killed_runs(final.parent)
+with appearing_together(final, overwrite=False) as (out,):
+    out.write_text(sys.argv[2])
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_containers_tell_the_living_from_the_dead(tmp_path: Path) -> None:
+    """Each has its own host name and process numbers: every writer is number 1."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*CONTAINER, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no namespaces can be made here")
+
+    def start(name: str) -> subprocess.Popen[str]:
+        command = [*CONTAINER, sys.executable, "-c", WRITER, str(tmp_path / name), f"host-{name}"]
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def names() -> list[str]:
+        return sorted(path.name.partition("-")[0] for path in tmp_path.iterdir())
+
+    with start("killed") as killed, start("first") as first:
+        for writer in (killed, first):
+            assert writer.stdout is not None and writer.stdout.readline() == "1\n"
+        with start("second") as second:
+            second.communicate("")
+        assert names() == [".first.writing", ".killed.writing", "second"]
+        killed.kill()  # and with it what runs in the container
+        killed.wait()
+        assert killed.stdout is not None and killed.stdout.read() == ""  # until the writer is gone
+        with start("third") as third:
+            third.communicate("")
+        assert names() == [".first.writing", "second", "third"]
+        first.communicate("")
+    assert names() == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize("same", ["boot", "host"])
