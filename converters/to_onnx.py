@@ -307,7 +307,7 @@ def _stored(tensor: Tensor, value: ir.Value, transposed: bool) -> ir.Tensor[np.n
             largest = data.abs().max().item()
             raise ConversionError(
                 f"{value.name} does not fit {value.dtype.name.lower()}: its largest magnitude is {largest:.4g}; "
-                f"{option('fp32_islands', 'auto')} can keep it in float32"
+                f"{option('fp32_islands', 'auto')} or {option('fp32_islands', 'standard+')} can keep it in float32"
             )
     array = cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if cast.dtype == torch.bfloat16 else cast.numpy()
     if cast.data_ptr() != tensor.data_ptr():

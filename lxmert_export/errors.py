@@ -74,6 +74,10 @@ class ConversionError(LxmertExportError):
     """A conversion is impossible: the target cannot express the model, or the options do not fit together."""
 
 
+class InputWarning(UserWarning):
+    """Inputs are computed, and are probably not what was meant."""
+
+
 def shortened(items: list[str], most: int = 8) -> str:
     """Joins a list in one line: at most ``most`` items, then the number of the others."""
     more = f" and {len(items) - most} more" if len(items) > most else ""

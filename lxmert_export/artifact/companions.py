@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from reprlib import repr as short  # a wrong value may be as long as its file
 from typing import TYPE_CHECKING
 
 from lxmert_export.artifact.directory import Artifact
@@ -12,6 +14,7 @@ from lxmert_export.files.json_files import read_json
 if TYPE_CHECKING:
     from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
+_CORRECT = f"; correct {LABELS_FILE} beside the checkpoint's weights, and export again"
 _LEFT_BEHIND = (
     ", because there was none beside the weights: copy vocab.txt and labels.json (the answers' names, a JSON list) there, and "
     "export again"
@@ -37,12 +40,20 @@ def labels_of(artifact: Artifact) -> list[str]:
         with artifact.unreplaced():
             labels = read_json(file)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: the answers' names cannot be read: {error}; export it again") from error
-    count = artifact.manifest.config.num_qa_labels
-    if (
-        not isinstance(labels, list)
-        or len({label for label in labels if isinstance(label, str)}) != count
-        or len(labels) != count
-    ):
-        raise ArtifactError(f"{file}: is not a list of {count} different answers; export it again")
-    return labels
+        raise ArtifactError(f"{file}: the answers' names cannot be read: {error}{_CORRECT}") from error
+    if problem := problem_of_labels(labels, artifact.manifest.config.num_qa_labels):
+        raise ArtifactError(f"{file}: {problem}{_CORRECT}")
+    return list(labels)
+
+
+def problem_of_labels(labels: object, count: int) -> str | None:
+    """Says why a file's content does not name ``count`` answers; None if it does."""
+    wanted = f"is not a list of {count} different answers"
+    if not isinstance(labels, list):
+        return f"{wanted}, but a {type(labels).__name__}"
+    if odd := [label for label in labels if not isinstance(label, str)]:
+        return f"{wanted}: it holds {short(odd[0])}, which is no text"
+    if len(labels) != count:
+        return f"{wanted}: it holds {len(labels)}"
+    name, times = Counter(labels).most_common(1)[0]
+    return None if times == 1 else f"{wanted}: it holds {short(name)} {times} times"

@@ -114,9 +114,10 @@ class Artifact:
         return self.manifest.options.get("format") == "keras"
 
     def check_files(self) -> None:
-        """Compares the sizes and hashes of all files with the manifest, and looks for files that it does not list.
+        """Compares the sizes and hashes of all files with the manifest, and looks for files that would be opened and are
+        not listed. Other files that were added, such as notes, are not looked at.
 
-        ``ArtifactError`` names all missing, changed and unlisted files, and links.
+        ``ArtifactError`` names all missing and changed files, links, and unlisted ones that would be opened.
         """
         listed = self.manifest.files
         faults = [fault for name, facts in listed.items() if (fault := self._fault(name, facts))]

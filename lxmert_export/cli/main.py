@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from lxmert_export.cli import options
 from lxmert_export.cli.engine import tensorrt
 from lxmert_export.cli.export import onnx, tensorflow, tflite
 from lxmert_export.cli.parity import parity, verify
-from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_report
+from lxmert_export.cli.printing import PARITY_FAILED, input_warnings_said, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.files.path_spelling import check_spelling
 from lxmert_export.native_logs import show_native_logs
@@ -27,8 +28,19 @@ from lxmert_export.option_names import named_as_flags
 from lxmert_export.parity.pages.glossary import read_glossary
 from lxmert_export.parity.report import ParityError
 
+
+class _Commands(TyperGroup):
+    """The commands, and what to say of one that was looked for under another name: its nearest name is another command's."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] == "lint":
+            ctx.fail("No such command 'lint': 'lxmert-export inspect ARTIFACT --lint' lists what breaks in fp16")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="lxmert-export",
+    cls=_Commands,
     help="Convert a trained LXMERT to ONNX, TensorFlow, TFLite or TensorRT. Every conversion is compared with its checkpoint "
     "in float64, and fails if its outputs differ by more than the precision explains.",
     no_args_is_help=True,
@@ -253,7 +265,7 @@ def main() -> None:
     try:
         for argument in arguments:
             check_spelling(argument)
-        with named_as_flags(), _stopped_by_sigterm():
+        with named_as_flags(), _stopped_by_sigterm(), input_warnings_said():
             app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
         # The error's own line is the verdict.

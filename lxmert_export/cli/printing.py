@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from lxmert_export.errors import InputWarning
 
 if TYPE_CHECKING:
     from lxmert_export.artifact.directory import Artifact
@@ -20,6 +23,25 @@ PARITY_FAILED = 3  # exit code
 def say(message: str) -> None:
     """Prints one line on stderr."""
     typer.echo(message, err=True)
+
+
+@contextmanager
+def input_warnings_said() -> Iterator[None]:
+    """Prints each warning of inputs as one line, once; Python would print it wherever it arises, with a line of code."""
+    said = set()
+    by_python = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, InputWarning):
+            by_python(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = show
+        yield
 
 
 def show_report(report: ParityReport | None, *, verdict: bool = True, verbose: bool = False) -> None:

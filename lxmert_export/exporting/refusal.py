@@ -65,7 +65,7 @@ def _overflow(artifact: Artifact, module: nn.Module, options: ExportOptions, rep
     batches = [batch for family in artifact.drawn_inputs().families for batch in family.batches]
     if manifest.target != "onnx":
         found = first_overflow(module, manifest.signature, manifest.limits, batches)
-        mend = f"export to onnx with {option('fp32_islands', 'auto')}, which keeps such parts in float32"
+        mend = f"export to onnx with {_searches()}, which keeps such parts in float32"
         return (
             found and f"fp16 overflows in {found[0]} (reaches {found[1]:.4g}, beyond fp16's {LARGEST_HALF:.0f}): {mend}"
         )
@@ -73,10 +73,14 @@ def _overflow(artifact: Artifact, module: nn.Module, options: ExportOptions, rep
     if not findings:
         return None
     first = findings[0]  # in the graph's order
-    mend = option("fp32_islands", "auto")
+    mend = _searches()
     if options.attention == "operator":
-        mend += f" and {option('attention', 'decomposed')}"
+        mend = f"{option('attention', 'decomposed')} with {mend}"
     return f"fp16 overflows in {first.module or first.node} ({first.seen}, at {first.node}): {mend} keeps such nodes in float32"
+
+
+def _searches() -> str:
+    return f"{option('fp32_islands', 'auto')} or {option('fp32_islands', 'standard+')}"
 
 
 def _can_be_located(artifact: Artifact) -> bool:

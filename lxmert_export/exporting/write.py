@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lxmert_export.artifact.companions import problem_of_labels
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
@@ -15,12 +16,16 @@ from lxmert_export.errors import CheckpointError, ConversionError
 from lxmert_export.exporting.conversion import Conversion
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.refusal import refused
+from lxmert_export.files.beside_weights import LABELS_FILE
+from lxmert_export.files.json_files import parse_json
+from lxmert_export.files.lfs_pointers import not_copied
+from lxmert_export.option_names import option
 from lxmert_export.parity.decisions import Decisions
 from lxmert_export.parity.report import ParityReport, finite
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.gate import pass_gate
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 from lxmert_export.tokenizer.opening import load_tokenizer
 
 LOGGER = logging.getLogger(__name__)
@@ -62,10 +67,16 @@ def _convert(conversion: Conversion, directory: Path, progress: Progress) -> Man
     assert converter is not None, "ExportOptions refuses targets without one"
     step = f"converting {model.name} to {options.target} {options.precision}"
     progress(step, 0, 1)
-    chosen = converter.load()(conversion, directory, progress)
+    try:
+        chosen = converter.load()(conversion, directory, progress)
+    except ConversionError as error:
+        if options.keep_failed is None:
+            raise
+        raise ConversionError(f"{error}; {option('keep_failed')} keeps nothing: no file was made") from error
     progress(step, 1, 1)
     model.companions.write(directory)
     _check_tokenizer(model, directory)
+    _check_labels(model, signature)
     return Manifest(
         target=options.target,
         precision=options.precision,
@@ -88,12 +99,35 @@ def _check_tokenizer(model: ModelToExport, directory: Path) -> None:
     try:
         words = len(load_tokenizer(directory))
     except CheckpointError as error:
-        LOGGER.warning("%s: the tokenizer beside the weights cannot be used: %s", model.name, error)
+        told = str(error).replace(
+            str(directory), str(model.companions.place or model.name)
+        )  # not the temporary directory
+        LOGGER.warning("%s: the tokenizer beside the weights cannot be used: %s", model.name, told)
         return
     if words > model.config.vocab_size:
         raise ConversionError(
             f"{model.name}: the tokenizer beside the weights has {words} words and the word embedding has "
             f"{model.config.vocab_size} rows: put the tokenizer there that the checkpoint was trained with, or none"
+        )
+
+
+def _check_labels(model: ModelToExport, signature: Signature) -> None:
+    """Says if the file of the answers' names does not name the answers that the artifact gives."""
+    content = model.companions.files.get(LABELS_FILE)
+    if content is None or ANSWER_OUTPUT not in [spec.name for spec in signature.outputs]:
+        return
+    try:
+        problem = not_copied(content) or problem_of_labels(
+            parse_json(content.decode("utf-8")), model.config.num_qa_labels
+        )
+    except ValueError as error:
+        problem = f"is not JSON: {error}"
+    if problem:
+        file = (model.companions.place or Path()) / LABELS_FILE
+        LOGGER.warning(
+            "%s: %s, so the artifact cannot name its answers: correct the file or remove it, and export again",
+            file,
+            problem,
         )
 
 

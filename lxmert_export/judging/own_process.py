@@ -11,12 +11,13 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.targets import TARGETS
-from lxmert_export.errors import LxmertExportError, RuntimeFailed
+from lxmert_export.errors import InputWarning, LxmertExportError, RuntimeFailed
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 
@@ -134,6 +135,7 @@ def main() -> None:
     """Runs in the child: reads a request, runs it, and writes its answer or the error of this package that it raised."""
     asked, answered = map(Path, sys.argv[1:])
     answer: object
+    warnings.simplefilter("ignore", InputWarning)  # whoever asked reads the same inputs, and says it
     try:
         request = _read_request(asked)
         answer = request.run(_report)

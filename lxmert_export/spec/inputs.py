@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.errors import InputError
+from lxmert_export.errors import InputError, InputWarning
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import TASKS, Signature, TensorSpec
 
@@ -164,6 +164,7 @@ def _check_boxes(array: NDArray[np.generic]) -> None:
         warnings.warn(
             f"{BOXES} holds {least:g} to {largest:g}; boxes are shares of the picture's size, from 0 to 1: divide x by "
             "the picture's width and y by its height",
+            InputWarning,
             stacklevel=5,
         )
 

@@ -40,7 +40,7 @@ class UserBatch:
 def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]:
     """Reads all batches of a file.
 
-    ``InputError``: the file cannot be read, holds an array of an unknown name, or breaks the rules above.
+    ``InputError``: the file cannot be read, holds an array of an unknown name, holds no inputs, or breaks the rules above.
     """
     input_names, output_names = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
     batches = []
@@ -53,6 +53,8 @@ def read_user_batches(path: str | Path, signature: Signature) -> list[UserBatch]
         inputs, outputs = _named(arrays, input_names), _named(arrays, output_names)
         if wrong := [name for name, array in arrays.items() if not _is_finite(array)]:
             raise InputError(f"{path}: {', '.join(wrong)} holds NaN or infinity")
+        if needed := [spec.name for spec in signature.inputs if not inputs and not spec.optional]:
+            raise InputError(f"{path}: missing input {', '.join(needed)}")
         batches.append(UserBatch(inputs, outputs, arrays.get(LABELS)))
     return batches
 

@@ -276,3 +276,9 @@ def test_labels_that_do_not_fit_are_told(labels: Any, saying: str, tmp_path: Pat
         read_own_inputs(labelled(tmp_path, labels), task_signature(TINY, "question-answering"))
     with pytest.raises(InputError, match="the artifact gives no answers"):
         read_own_inputs(labelled(tmp_path, labels), task_signature(TINY, "model"))
+
+
+def test_labels_alone_are_no_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "val.npz", labels=np.zeros(2, np.int64))
+    with pytest.raises(InputError, match=r"val\.npz: missing input input_ids, visual_feats, visual_pos$"):
+        read_own_inputs(tmp_path / "val.npz", task_signature(TINY, "question-answering"))

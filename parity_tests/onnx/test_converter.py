@@ -242,6 +242,15 @@ def test_a_weight_beyond_fp16_is_named(tmp_path: Path) -> None:
         convert_to_onnx(model, task_signature(TINY, "model"), LIMITS, tmp_path, precision="fp16")
 
 
+def test_what_keeps_a_weight_beyond_fp16_is_told_and_that_nothing_is_kept(tmp_path: Path) -> None:
+    model = lively_model("question-answering", TINY)
+    model.lxmert.pooler.weight.data[3, 4] = 1e5
+    told = r'fp32_islands="auto" or fp32_islands="standard\+" can .*; keep_failed keeps nothing: no file was made'
+    with pytest.raises(ConversionError, match=told):
+        lx.export("onnx", model, tmp_path / "out", precision="fp16", keep_failed=tmp_path / "kept")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_small_weight_beyond_fp16_is_named(tmp_path: Path) -> None:
     model = lively_model("model", TINY)  # its bias is small enough to lie in the graph itself
     model.pooler.bias.data[3] = 1e5
