@@ -5,6 +5,7 @@ This module offers every public name. A name's module, and with it its framework
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ if TYPE_CHECKING:
     from lxmert_export.tokenizer.pure import LxmertTokenizer
 
 __version__ = "0.1.0"
+
+# onnxruntime 1.32 tells Microsoft of every session, on Linux, too, and its function disable_telemetry_events does not stop it;
+# huggingface_hub tells versions with each download. Both look at these when they are first used. A user's own choice stays.
+for _setting in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_setting, "1")
 
 # The module of each public name.
 _HOMES = {

@@ -129,9 +129,7 @@ class Round:
         began, held = time.process_time(), _peak()
         self.counts["inputs"] += 1
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.reader.read(file)
+            self.reader.read(file)
             self.counts["accepted"] += 1
         except LxmertExportError as error:
             self.counts["refused"] += 1
@@ -176,6 +174,7 @@ def main() -> None:
     parser.add_argument("--noted", type=Path)
     parser.add_argument("--input", type=int)
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
     logging.disable()
     with tempfile.TemporaryDirectory(prefix="lxmert-export-fuzz-") as place:
         trial = Round(arguments.reader, arguments.seed, Samples(arguments.samples), Path(place))

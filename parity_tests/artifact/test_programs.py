@@ -164,6 +164,16 @@ class TestSavedModel:
         module.call = tf.function(call, input_signature=[tf.TensorSpec([], tf.float32)])
         refused(directory, self.saved(directory, module), saying="operators that it may not have: .*SaveV2; no export")
 
+    def test_a_function_without_a_name(self, directory: Path) -> None:
+        empty_function = (
+            b"\x12\x08" + b"\x12\x06" + b"\x12\x04" + b"\x0a\x02\x0a\x00"
+        )  # meta graph, graph, library, function
+        (directory / "saved_model").mkdir()
+        (directory / "saved_model" / "saved_model.pb").write_bytes(empty_function)
+        listed = json.loads((directory / "manifest.json").read_text())["files"]
+        edit_manifest(directory, files={name: facts for name, facts in listed.items() if "saved_model" not in name})
+        refused(directory, "saved_model/saved_model.pb", saying="holds a function without a name")
+
     def test_an_inner_function_that_reads_a_file(self, directory: Path) -> None:
         import tensorflow as tf
 

@@ -51,6 +51,7 @@ def test_flips_find_a_check_that_is_missing(samples: Samples) -> None:
     assert len(found_in("flips", {"files": list(rows.values()), "runtimes": []})) > 3
 
 
+@pytest.mark.filterwarnings("ignore")  # a reader may warn of what it takes
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.sample not in NOT_HERE])
 def test_damaged_files_are_read_or_refused(name: str, samples: Samples, tmp_path: Path) -> None:
     trial = Round(name, 1000, samples, tmp_path)

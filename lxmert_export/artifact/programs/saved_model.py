@@ -95,7 +95,11 @@ def _nodes_of(nodes: Iterator[memoryview]) -> _Nodes:
 
 
 def _name_of(function: memoryview) -> str:
-    return [text(name) for name in messages(function, SIGNATURE, NAME)][-1]
+    """The name of a function. ``ValueError``: it has none, so nothing could call it."""
+    names = [text(name) for name in messages(function, SIGNATURE, NAME)]
+    if not names:
+        raise ValueError("holds a function without a name")
+    return names[-1]
 
 
 def _reached(roots: set[str], functions: dict[str, _Nodes]) -> set[str]:
