@@ -22,6 +22,7 @@ from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError
 from lxmert_export.files.array_files import read_arrays
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
+from lxmert_export.files.path_spelling import is_plain_name
 from lxmert_export.judging.artifact import Judged, scenes_not_run
 from lxmert_export.parity.cells import judge
 from lxmert_export.parity.recording import Recording
@@ -124,7 +125,7 @@ def read_report(path: Path) -> DeviceReport:
             str(values["bundle"]["sha256"]),
             {str(name): str(digest) for name, digest in values["bundle"]["files"].items()},
             _engine(values),
-            None if outputs is None else (str(outputs["file"]), str(outputs["sha256"])),
+            None if outputs is None else (_file_name(outputs["file"]), str(outputs["sha256"])),
             "" if gpu is None else str(gpu["name"]),
             tuple(map(str, values["not_executed"])),
         )
@@ -135,12 +136,20 @@ def read_report(path: Path) -> DeviceReport:
         raise ArtifactError(f"{path}: damaged device report: {reason}") from error
 
 
+def _file_name(path: object) -> str:
+    """The name of a file on the device, to be looked for beside the report. ``ValueError``: no file can have it."""
+    name = Path(str(path)).name
+    if not is_plain_name(name):
+        raise ValueError(f"names a file {name[:80]!r}")
+    return name
+
+
 def _engine(values: Mapping[str, Any]) -> DeviceEngine:
     engine, gpu = values["engine"], values["gpu"]
     if values["runtime"] not in LIBRARIES:
         raise ValueError(f"unknown runtime {values['runtime']!r}")
     return DeviceEngine(
-        file=str(engine["file"]),
+        file=_file_name(engine["file"]),
         sha256=str(engine["sha256"]),
         runtime=values["runtime"],
         version=str(values["runtime_version"]),
@@ -221,7 +230,7 @@ def check_origin(report: DeviceReport, artifact: Artifact) -> None:
         raise ArtifactError(
             f"{report.path}: is from another bundle than {artifact.path}: other hashes on the device: {', '.join(wrong)}"
         )
-    engine = report.path.parent / Path(report.engine.file).name
+    engine = report.path.parent / report.engine.file
     if engine.is_file() and sha256(engine) != report.engine.sha256:
         raise ArtifactError(
             f"{report.path}: {engine.name} beside it is not the engine that it describes (sha256 differs)"
@@ -231,7 +240,7 @@ def check_origin(report: DeviceReport, artifact: Artifact) -> None:
 def read_outputs(report: DeviceReport, golden: Golden) -> Recording:
     """Reads what the device computed. ``ArtifactError``: the file is missing, damaged, or not the one in the report."""
     name, digest = report.outputs or ("", "")
-    path = report.path.parent / Path(name).name
+    path = report.path.parent / name
     if not path.is_file():
         raise ArtifactError(f"{path}: is missing: bring it from the device together with {report.path.name}")
     if sha256(path) != digest:

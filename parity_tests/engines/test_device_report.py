@@ -134,6 +134,8 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
     "outputs gone": (_report(lambda r: r.update(outputs=None)), "its outputs and GPU contradict that"),
     "no gpu": (_report(lambda r: r.update(gpu=None)), "its outputs and GPU contradict that"),
     "not json": (lambda p: (p / "report.json").write_text("{"), "damaged device report"),
+    "long name": (_report(lambda r: r["engine"].update(file="x" * 5000)), "damaged device report: names a file 'xxx"),
+    "no name": (_report(lambda r: r["outputs"].update(file="/")), "damaged device report: names a file ''"),
     "no report": (lambda p: (p / "report.json").unlink(), "report.json: cannot be read"),
     "no arrays": (lambda p: (p / "outputs.npz").unlink(), "outputs.npz: is missing"),
     "arrays changed": (
