@@ -85,7 +85,7 @@ def write_checkpoint(
         if companions is not None:
             companions.write(temporary)
         try:
-            _compare(tensors, rows, task, temporary)
+            _compare(tensors, rows, config, task, temporary)
         except CheckpointError as error:  # the message names the temporary directory, which the user does not know
             raise CheckpointError(str(error).replace(str(temporary), str(directory))) from error
 
@@ -141,9 +141,12 @@ def _write_tensorflow(
     write_h5(path, layers, "tf_lxmert_model" if task == "model" else "tf_lxmert_for_pre_training")
 
 
-def _compare(tensors: Mapping[str, Tensor], rows: tuple[Weight, ...], task: Task, directory: Path) -> None:
+def _compare(
+    tensors: Mapping[str, Tensor], rows: tuple[Weight, ...], config: LxmertConfig, task: Task, directory: Path
+) -> None:
     """Reads the checkpoint back. Raises ``CheckpointError`` if any tensor differs in dtype or value."""
-    back = read_checkpoint(directory, task=task).tensors
+    # The heads are given, so that a guess is not told once more, of a temporary directory.
+    back = read_checkpoint(directory, task=task, num_attention_heads=config.num_attention_heads).tensors
     for row in rows:
         ours, theirs = tensors[row.ours], back[row.ours]
         if ours.dtype != theirs.dtype or not torch.equal(ours, theirs):

@@ -11,9 +11,11 @@ import json
 import shlex
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import directory_and_files
 from lxmert_export.files.beside_weights import COMPANION_FILES
+from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
@@ -306,6 +309,19 @@ def check_archive(archive: Path, *, overwrite: bool) -> None:
         raise ArtifactError(
             f"{archive}: exists already; {option('overwrite', True)} replaces it, another name (-o) keeps it"
         )
+    if archive.exists() and not _is_bundle(archive):
+        raise ArtifactError(
+            f"{archive}: is no bundle's archive, so {option('overwrite', True)} does not replace it; choose another output (-o)"
+        )
+
+
+def _is_bundle(archive: Path) -> bool:
+    """Whether a file is an archive as ``pack`` writes it: a manifest is among its first files."""
+    try:
+        with tarfile.open(archive, "r:gz") as packed:
+            return any(entry.name.endswith(f"/{MANIFEST_FILE}") for entry in islice(packed, 20))
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        return False
 
 
 def pack(directory: Path, archive: Path, name: str) -> None:

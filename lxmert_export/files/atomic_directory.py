@@ -87,6 +87,5 @@ def refuse_source(source: object, final: Path) -> None:
     # Two places, because a file in the hub's cache is a link out of its directory.
     places = (Path(source).absolute(), Path(source).resolve())
     if final.resolve() in {above.resolve() for place in places for above in (place, *place.parents)}:
-        raise ArtifactError(
-            f"{final}: holds {source}, which is being converted, so it is not replaced; choose another output (-o)"
-        )
+        what = "is the source" if final.resolve() == Path(source).resolve() else f"holds the source, {source}"
+        raise ArtifactError(f"{final}: {what}, so it is not replaced; choose another output (-o)")

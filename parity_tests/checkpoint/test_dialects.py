@@ -237,6 +237,7 @@ def test_a_guessed_number_of_heads_is_told_and_recorded(tmp_path: Path, caplog: 
 def test_a_guess_stays_a_guess_wherever_it_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(lively_state(TINY, "model"), tmp_path / "plain.pth")
     convert_checkpoint(tmp_path / "plain.pth", tmp_path / "converted", dialect="hf")
+    assert all(message.startswith(str(tmp_path / "plain.pth")) for message in caplog.messages)
     load_checkpoint(tmp_path / "plain.pth").save_pretrained(tmp_path / "saved", dialect="original")
     for name in ("converted", "saved"):
         caplog.clear()

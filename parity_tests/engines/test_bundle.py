@@ -30,7 +30,7 @@ from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device import build_and_verify as script
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
 from lxmert_export.errors import ArtifactError, ConversionError
-from lxmert_export.exporting.bundle import bundle_directory
+from lxmert_export.exporting.bundle import bundle_directory, pack
 from lxmert_export.files import appearing_together
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.workspaces import Workspace
@@ -123,7 +123,8 @@ def test_directory_and_archive_come_both_or_not_at_all(
     bundled_graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, archive = tmp_path / "out", tmp_path / "out.tar.gz"
-    archive.write_bytes(b"old")
+    pack(bundled_graph.path, archive, "out")  # what tells a bundle's archive is the manifest
+    old = archive.read_bytes()
     with pytest.raises(ArtifactError, match=r"out\.tar\.gz: exists already"):
         lx.build_engine(bundled_graph.path, out, bundle=True)
 
@@ -135,7 +136,11 @@ def test_directory_and_archive_come_both_or_not_at_all(
             patch.setattr(broken, fails)
             with pytest.raises(ArtifactError, match="No space left"):
                 lx.build_engine(bundled_graph.path, out, bundle=True, overwrite=True)
-        assert [path.name for path in tmp_path.iterdir()] == ["out.tar.gz"] and archive.read_bytes() == b"old"
+        assert [path.name for path in tmp_path.iterdir()] == ["out.tar.gz"] and archive.read_bytes() == old
+    archive.write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match="is no bundle's archive, so overwrite=True does not replace it"):
+        lx.build_engine(bundled_graph.path, out, bundle=True, overwrite=True)
+    archive.write_bytes(old)
     bare = lx.export("onnx", lively_model("question-answering", TINY), tmp_path / "bare", parity=False)
     with pytest.raises(ArtifactError, match="written with --no-parity, so it has no golden inputs"):
         lx.build_engine(bare.path, out, bundle=True, overwrite=True)
