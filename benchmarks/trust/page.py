@@ -138,8 +138,8 @@ def _kills(trial: Outcome) -> list[str]:
 
 def _faults(trial: Outcome) -> list[str]:
     text = """One file operation fails (`ENOSPC`, `EIO` or `EACCES`): the command ends with one line and leaves what was there, or
-    the operation did not matter and all is done. Of writers that take seconds, every fifth operation is failed. Writes inside
-    native libraries are the full disks' trial."""
+    the operation did not matter and all is done. Of some writers, only every so many operations are failed. Writes inside native
+    libraries are the full disks' trial."""
     rows = (
         f"| {name} | {r['faults']} | {r['every']} | {r['refused']} | {r['done_all_the_same']} |"
         for name, r in trial["writers"].items()
