@@ -33,7 +33,7 @@ RUNTIMES: Mapping[str, str] = {
     "TensorRT (stand-in)": "onnx",
 }  # fmt: skip
 STAND_IN = "TensorRT (stand-in)"
-# TensorFlow keeps oneDNN's code for the last 1,024 shapes of each kind of operator, a few hundred MB at most.
+# With oneDNN TensorFlow keeps something of each shape; without it, it would grow only if something were traced again.
 OF_TENSORFLOW, PLAIN, WITHOUT_ONEDNN = ("SavedModel", "Keras"), "without oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}
 THREADS, THREADED_CALLS = 4, 10_000
 SHAPED_CALLS, NOTED = 2000, 10  # memory is noted so many times

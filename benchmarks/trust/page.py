@@ -99,9 +99,9 @@ def _threads(trial: Outcome) -> list[str]:
 
 
 def _shapes(trial: Outcome) -> list[str]:
-    text = f"""Memory of the process (MiB) while the shapes change, after a tenth, half and all of the calls. TensorFlow keeps
-    oneDNN's code for the last 1,024 shapes of each kind of operator; it traces nothing again. `TF_ENABLE_ONEDNN_OPTS=0` makes it
-    flat. Runtimes without that are held to the limit: {MOST_GROWTH:g} MiB in the second half."""
+    text = f"""Memory of the process (MiB) while the shapes change, after a tenth, half and all of the calls. With
+    oneDNN, TensorFlow keeps something of each shape: its memory grows, less and less. `TF_ENABLE_ONEDNN_OPTS=0` makes it flat, so
+    nothing is traced again. All others are held to the limit: {MOST_GROWTH:g} MiB in the second half."""
     header = "| runtime | calls | shapes | a tenth | half | all | second half | seconds |"
     return _section("Shapes", text, header, (_of_shapes(name, row) for name, row in trial["runtimes"].items()))
 
