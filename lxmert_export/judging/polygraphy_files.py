@@ -18,6 +18,7 @@ from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.golden import Golden, golden_of, is_whole
 from lxmert_export.engines.library import prepare_polygraphy
 from lxmert_export.errors import ArtifactError
+from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.parity.scores import THRESHOLD
 from lxmert_export.spec.inputs import Arrays
@@ -44,6 +45,7 @@ def write_polygraphy(artifact: Artifact, directory: Path) -> list[str]:
         raise ArtifactError(
             f"{artifact.path}: is a {artifact.manifest.target} artifact; Polygraphy's files are made from ONNX artifacts"
         )
+    finish_killed_runs(directory.absolute().parent)
     if directory.exists():
         raise ArtifactError(f"{directory}: exists already; name another directory for Polygraphy's files")
     prepare_polygraphy()

@@ -23,6 +23,7 @@ from lxmert_export.demo.questions import Question, questions_of_every_family
 from lxmert_export.demo.scenes import scene_of_seed
 from lxmert_export.demo.words import MOST_SHAPES, WORDS, is_demo_world
 from lxmert_export.errors import ArtifactError, InputError
+from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import judged_ways
@@ -127,6 +128,7 @@ def check_destination(
             raise ArtifactError(f"{place}: lies inside the artifact {artifact}; save outside it")
         if place.is_dir():
             raise ArtifactError(f"{place}: is a directory; name a file")
+        finish_killed_runs(target.parent)
         if place.exists() and not overwrite:
             raise ArtifactError(f"{place}: exists already; give --overwrite to replace a PNG, or choose another name")
         if place.exists() and not place.read_bytes().startswith(PNG_SIGNATURE):

@@ -18,7 +18,8 @@ import lxmert_export as lx
 from lxmert_export.errors import ArtifactError, ConversionError, InputError
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hub import DEMO_DIRECTORY
-from lxmert_export.predicting.pictures import Answered, ask_about_picture, draw_picture, save_answer
+from lxmert_export.files.workspaces import make_workspace
+from lxmert_export.predicting.pictures import Answered, ask_about_picture, check_destination, draw_picture, save_answer
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from parity_tests.fixtures.command import COMMAND, refused, run
 from parity_tests.fixtures.exports import Exports
@@ -46,6 +47,15 @@ def place(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, artifact in made.items():
         shutil.copytree(artifact.path, place / name)
     return place
+
+
+def test_what_a_killed_run_left_beside_a_picture_is_removed_before_the_picture_is_refused(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "scene.png")
+    workspace.let_go()  # as its run ends
+    (tmp_path / "scene.png").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="exists already"):
+        check_destination(tmp_path / "scene.png", tmp_path / "artifact", overwrite=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scene.png"]
 
 
 @pytest.mark.parametrize("artifact", ["fp32", "fp16", "bf16", "fixed", "pretraining"])
