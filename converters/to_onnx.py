@@ -6,16 +6,11 @@ Three steps: trace a copy without weights, simplify the graph, write the weights
 from __future__ import annotations
 
 import gc
-import logging
-import os
-import sys
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from io import StringIO
-from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +23,10 @@ from onnxscript import opset18
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from converters.onnx.choices_by_size import ChoicesBySize
 from converters.onnx.graph import TRANSPOSED, make_lean
 from converters.onnx.quick_tracing import known_shapes, short_translation
+from converters.onnx.quiet_logs import quiet_logs
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.errors import ConversionError, first_line
@@ -37,6 +34,7 @@ from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.model.lxmert import as_dtype
 from lxmert_export.model.signature_module import DTYPES, SignatureModule, module_state
 from lxmert_export.model.twins import recast
+from lxmert_export.model.users_code import place_of, why_it_failed
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import DYNAMIC_AXES, IMAGES_PER_SENTENCE, Attention, Signature
@@ -78,6 +76,7 @@ def convert_to_onnx(
     return write_onnx(graph, module_state(module), directory)
 
 
+@quiet_logs()
 def lean_graph(
     module: nn.Module,
     signature: Signature,
@@ -163,10 +162,13 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     twin = SignatureModule(recast(module, dtype, device="meta"), signature, dtype, cast_outputs=True).eval()
     _remove_dropout(twin)
     inputs, axes = _traced_inputs(signature), _dynamic_axes(signature, limits)
+    name, choices = type(module).__name__, ChoicesBySize()
     try:
         with _quiet_exporter(), torch.no_grad():
-            with known_shapes():
+            with known_shapes(), choices.noted():
                 program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
+            choices.refuse(name)
+            _refuse_state(program, name)
             with short_translation(program):
                 exported = torch.onnx.export(
                     program,
@@ -178,24 +180,42 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
                 )
     except GuardOnDataDependentSymNode as error:
         raise ConversionError(
-            f"{type(module).__name__} chooses by a value that it computes{_place_of(error)}, and a graph has no such choice: "
+            f"{name} chooses by a value that it computes{place_of(error)}, and a graph has no such choice: "
             "use torch.where, or compute both and multiply by a mask"
         ) from error
     except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ConversionError(f"{type(module).__name__} cannot be traced to ONNX: {first_line(error)}") from error
+        choices.refuse(name, error)
+        raise ConversionError(f"{name} cannot be traced to ONNX: {why_it_failed(error)}") from error
     assert exported is not None
     model: ir.Model = exported.model
     return model
 
 
-def _place_of(error: BaseException) -> str:
-    """The line of the user's own code that raised an error, in brackets; empty if there is none."""
-    packages = [sys.modules[name] for name in ("torch", "lxmert_export", "converters")]
-    known = tuple(f"{Path(package.__file__ or '').parent}{os.sep}" for package in packages)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(known)]
-    within = dropwhile(lambda frame: frame.name != "forward", frames)
-    places = [f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in within]
-    return places[-1] if places else ""
+def _refuse_state(program: torch.export.ExportedProgram, name: str) -> None:
+    """``ConversionError``: a forward pass writes to a buffer, so that the next one computes something else."""
+    buffers = program.graph_signature.inputs_to_buffers
+    if changed := sorted({buffers[node.name] for node in _written_to(program.graph) if node.name in buffers}):
+        written = ", ".join(buffer.removeprefix(f"{WRAPPER}.") for buffer in changed)
+        raise ConversionError(
+            f"{name} changes its buffer {written} in forward: state that changes between runs, which a file cannot keep; "
+            "change it only if self.training"
+        )
+
+
+def _written_to(graph: torch.fx.Graph) -> Iterator[torch.fx.Node]:
+    """The nodes whose tensors some operator writes to, itself or by way of a view."""
+    for node in graph.nodes:
+        arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+        for argument, value in zip(arguments, node.args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                yield from _seen_through_views(value)
+
+
+def _seen_through_views(node: Any) -> Iterator[torch.fx.Node]:
+    while isinstance(node, torch.fx.Node):
+        yield node
+        schema = getattr(node.target, "_schema", None)
+        node = node.args[0] if schema and schema.returns and schema.returns[0].alias_info is not None else None
 
 
 def _refuse_random_operators(graph: ir.Graph, name: str) -> None:
@@ -225,23 +245,18 @@ def _cast(self: Any, dtype: int, non_blocking: bool = False, copy: bool = False,
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silences the exporter's logs and pauses garbage collection, which saves 30 % of the time.
+    """Silences the exporter and pauses garbage collection, which saves 30 % of the time.
 
     PyTorch also prints to stderr the graph that it traced before an error: hundreds of lines before our one.
     """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx.experimental.symbolic_shapes")]
-    levels, collecting = [logger.level for logger in loggers], gc.isenabled()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+    collecting = gc.isenabled()
     gc.disable()
     try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        with quiet_logs(), warnings.catch_warnings(), redirect_stderr(StringIO()):
             # torch itself uses this deprecated class when it copies a graph
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
         if collecting:
             gc.enable()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Run
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import Arrays
-from lxmert_export.spec.signature import Precision, Signature
+from lxmert_export.spec.signature import Precision, Signature, Task
 from lxmert_export.spec.weight_names import BACKBONE
 
 
@@ -27,7 +27,7 @@ class SavedModelFile:
 
     def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
         with quiet_native_logs():
-            twin = keras_twin(module, config, signature.task, precision)
+            twin = keras_twin(module, config, cast(Task, signature.task), precision)
         self.loaded = written_and_loaded(twin, signature)
         prefix = BACKBONE if signature.task == "model" else ""
         places = {variable.path: place for place, variable in enumerate(twin.variables)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -29,7 +29,7 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Run
 from lxmert_export.runners.tflite.litert import SERVED
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import Precision, Signature
+from lxmert_export.spec.signature import Precision, Signature, Task
 from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -77,7 +77,7 @@ class TfliteFile:
 
     def __init__(self, module: nn.Module, config: LxmertConfig, signature: Signature, precision: Precision) -> None:
         with quiet_native_logs():
-            twin = keras_twin(module, config, signature.task, "fp32")
+            twin = keras_twin(module, config, cast(Task, signature.task), "fp32")
         self.content = bytearray(converted(twin, signature, precision))
         self.slots = list(find_slots(self.content, numpy_weights(module), config.head_size))
 

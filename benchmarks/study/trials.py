@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -36,6 +36,7 @@ from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.recording import Recording, Run
 from lxmert_export.parity.scores import errors
 from lxmert_export.runners.opening import open_emulator, open_runner
+from lxmert_export.spec.signature import Task
 from parity_tests.faults.graph_faults import GRAPH_FAULTS, GraphFault
 from parity_tests.faults.weight_faults import FAULTS, Fault
 from parity_tests.fixtures.architectures import ARCHITECTURES, Architecture, drawn_state
@@ -207,7 +208,8 @@ def faulty_run(checkpoint: Checkpoint, subject: Subject, faulty: nn.Module, faul
         return OnnxFile(faulty, config, signature, subject.precision).with_weights(faulty)
     with quiet_native_logs():
         tensorflow = subject.target == "tensorflow"
-        twin = keras_twin(checkpoint.module, config, signature.task, subject.precision if tensorflow else "fp32")
+        task = cast(Task, signature.task)
+        twin = keras_twin(checkpoint.module, config, task, subject.precision if tensorflow else "fp32")
     fault.in_keras(twin)
     if tensorflow:
         return tensorflow_weights.served(tensorflow_weights.written_and_loaded(twin, signature))

@@ -32,7 +32,6 @@ from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.spec.signature import TASKS
 from lxmert_export.spec.weight_names import network_differences, same_network
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def _source_of(
 ) -> ModelToExport:
     """Reads a checkpoint in an artifact's task. ``ArtifactError``: the artifact is of another network."""
     manifest = artifact.manifest
-    task = next((known for known in TASKS if known == manifest.task), None)  # None: a user's own module
+    task = manifest.signature.lxmert_task
     from lxmert_export.exporting.model_to_export import model_of_checkpoint, model_of_module
 
     if isinstance(checkpoint, str | Path):
@@ -189,8 +188,8 @@ def _source_of(
         )
     else:
         source = model_of_module(checkpoint)
-    if not same_network(source.config, manifest.config, manifest.task):
-        differing = network_differences(manifest.config, source.config, manifest.task)
+    if not same_network(source.config, manifest.config, task):
+        differing = network_differences(manifest.config, source.config, task)
         listed = "; ".join(f"{field} {here} here, {there} there" for field, here, there in differing)
         raise ArtifactError(f"{artifact.path}: its config differs from that of {source.name}: {listed}")
     return source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from lxmert_export.exporting.given_signature import check_signature
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.exporting.refusal import check_keep_failed
+from lxmert_export.exporting.signature_by_running import check_by_running
 from lxmert_export.extras import PICTURES, require
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import InputLimits
@@ -75,6 +76,8 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
     signature = options.signature or signature_of(model, options)
     if options.signature is not None:
         check_signature(signature, model, options)
+        signature = replace(signature, own_module=model.task is None)
+        check_by_running(model, signature, "fp64" if options.parity else options.precision)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)
 

@@ -108,14 +108,14 @@ def model_of_checkpoint(
 def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> ModelToExport:
     """Describes a module in memory: one of our models, or a user's own module; ``torch.compile`` and the like are taken off.
 
-    Raises ``ConversionError`` if the module contains no ``LxmertModel`` and ``config`` is None.
+    Raises ``ConversionError`` if it is no PyTorch module, or contains no ``LxmertModel`` and ``config`` is None.
     """
+    if not isinstance(module, nn.Module):
+        raise ConversionError(_why_no_module(module))
     module = unwrapped(module)
     backbone = next((part for part in module.modules() if isinstance(part, LxmertModel)), None)
     if backbone is None and config is None:
-        raise ConversionError(
-            f"{type(module).__name__} holds no LxmertModel; pass its config, which says which ids it takes"
-        )
+        raise ConversionError(_why_no_lxmert(module))
     return ModelToExport(
         module=module,
         config=config or backbone.config,  # type: ignore[union-attr]  # not None if config is
@@ -124,6 +124,20 @@ def model_of_module(module: nn.Module, config: LxmertConfig | None = None) -> Mo
         checkpoint={"dialect": None, "name": type(module).__name__, "sha256": None, "unused_heads": []},
         companions=_companions_of(module),
     )
+
+
+def _why_no_module(given: object) -> str:
+    name = type(given).__name__
+    if any(base.__module__.split(".")[0] == "keras" for base in type(given).__mro__):
+        return f"{name} is a Keras model: save it with save_pretrained(DIRECTORY), and give that directory"
+    return f"{name} is no checkpoint: give a path, a name on the hub, or a PyTorch module"
+
+
+def _why_no_lxmert(module: nn.Module) -> str:
+    name = type(module).__name__
+    if type(module).__module__.split(".")[0] == "transformers":
+        return f"{name} is a model of the transformers library: save it with save_pretrained(DIRECTORY), and give that directory"
+    return f"{name} holds no LxmertModel of lxmert_export; pass its config, which says which ids it takes"
 
 
 def _companions_of(module: nn.Module) -> Companions:

@@ -21,7 +21,6 @@ from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityError, ParityReport
 from lxmert_export.reference.overflow import LARGEST_HALF, first_overflow
 from lxmert_export.runners.intermediates import check_visible
-from lxmert_export.spec.signature import TASKS
 
 
 def check_keep_failed(options: ExportOptions) -> None:
@@ -88,4 +87,4 @@ def _can_be_located(artifact: Artifact) -> bool:
         check_visible(artifact)
     except (ArtifactError, MissingExtra):
         return False
-    return artifact.manifest.task in TASKS
+    return artifact.manifest.signature.lxmert_task is not None

@@ -21,7 +21,6 @@ from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import SampleInputs
-from lxmert_export.spec.signature import TASKS
 
 THREAD_COUNTS = (1, 4)  # tried besides the runtime's default
 ALL = "all"
@@ -109,7 +108,7 @@ def law_not_run(runner: str, not_run: NotRun) -> LawNotRun:
 
 def _why_no_laws(artifact: Artifact) -> str | None:
     """Why LXMERT's laws do not apply to an artifact; None if they do."""
-    if artifact.manifest.task not in TASKS:
+    if artifact.manifest.signature.lxmert_task is None:
         return "it is your own module, to which LXMERT's laws do not apply"
     if artifact.is_calibrated:
         return "a full-integer model is right only for inputs like its calibration's"

@@ -147,7 +147,9 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
                 what
                 for what, same in {
                     f"task ({one.task} and {two.task})": one.task == two.task,
-                    f"config ({_config_differences(one, two)})": same_network(one.config, two.config, one.task),
+                    f"config ({_config_differences(one, two)})": same_network(
+                        one.config, two.config, one.signature.lxmert_task
+                    ),
                     f"fixed axes ({one.signature.fixed_sizes or 'none'} and {two.signature.fixed_sizes or 'none'})": (
                         one.signature.fixed_sizes == two.signature.fixed_sizes
                     ),
@@ -162,5 +164,5 @@ def check_comparable(artifacts: Sequence[Artifact]) -> None:
 
 
 def _config_differences(one: Manifest, other: Manifest) -> str:
-    differing = network_differences(one.config, other.config, one.task)
+    differing = network_differences(one.config, other.config, one.signature.lxmert_task)
     return ", ".join(f"{field} {here} and {there}" for field, here, there in differing)

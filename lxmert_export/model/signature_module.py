@@ -50,7 +50,7 @@ class SignatureModule(nn.Module):
 
 def _check_kind(output: Tensor, spec: TensorSpec) -> None:
     if output.is_floating_point() != spec.is_float:
-        returned = str(output.dtype).removeprefix("torch.")
+        returned = "floating-point" if output.is_floating_point() else str(output.dtype).removeprefix("torch.")
         raise ConversionError(
             f"output {spec.name} is {returned}, but its signature says {spec.dtype}: one of them holds integers; "
             "give its TensorSpec the dtype that the module returns"

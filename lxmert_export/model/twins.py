@@ -18,7 +18,8 @@ def recast(module: ModuleT, dtype: torch.dtype, *, device: str = "cpu") -> Modul
     """Returns a copy in eval mode whose floating-point weights are cast to ``dtype``; the module itself is unchanged.
 
     - The parameters of LayerNorm, a float32 island, stay float32 or wider.
-    - Weights that need no cast are shared, not copied. ``device="meta"`` gives a twin with shapes and no weights.
+    - Weights that need no cast are shared, not copied. Buffers are copied: a forward pass may write to them.
+      ``device="meta"`` gives a twin with shapes and no weights.
     - Every LXMERT inside computes attention step by step instead of by PyTorch's fused function, so that each precision
       runs exactly the operations that are exported, islands included.
     """
@@ -97,4 +98,6 @@ def _explicit_attention(twin: ModuleT) -> ModuleT:
 def _twin(tensor: Tensor, dtype: torch.dtype, device: str) -> Tensor:
     data = tensor.detach()
     cast = data.to(device=device, dtype=dtype if data.is_floating_point() else None)
-    return nn.Parameter(cast, requires_grad=False) if isinstance(tensor, nn.Parameter) else cast
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(cast, requires_grad=False)
+    return cast.clone() if cast.data_ptr() == data.data_ptr() and not cast.is_meta else cast

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import FAMILY_KINDS, FamilyKind, draw_batch
-from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, TASKS, Signature, task_signature
+from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, Signature, task_signature
 
 PADDING = "padding invariance"
 PERMUTATION = "permutation equivariance"
@@ -141,8 +141,7 @@ def draw_subject(signature: Signature, config: LxmertConfig, *, seed: int = 0) -
 def named_axes(signature: Signature, config: LxmertConfig) -> dict[str, Axes]:
     """Returns the axes of every input and output by name. A fixed axis, a number in the signature, gets its name in the task."""
     axes = {spec.name: spec.axes for spec in signature}
-    task = next((task for task in TASKS if task == signature.task), None)
-    if task is None:
+    if (task := signature.lxmert_task) is None:
         return axes
     heads = task == "pretraining" and bool(config.visual_losses)
     full = task_signature(config, task, hidden_states=True, attentions=True, object_heads=heads)

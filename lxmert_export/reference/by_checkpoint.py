@@ -102,7 +102,7 @@ def _judge_named(
     """Judges the canonical model in a precision, or transformers' model. ``ConversionError``: there is no transformers model."""
     module, precision = yardstick.module, NAMED_RUNNERS[name]
     if name == TRANSFORMERS:
-        module = transformers_module(module, yardstick.config, signature.task)
+        module = transformers_module(module, yardstick.config, signature.lxmert_task)
         families = tuple(family for family in samples.families if family.name != DIFFERENT_FAMILY)
         samples = SampleInputs(families, (*samples.not_run, DIFFERENT_FAMILY))
         signature = _without_object_heads(signature)

@@ -27,7 +27,7 @@ from lxmert_export.reference.yardstick import Yardstick
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.sample_inputs import SampleInputs
-from lxmert_export.spec.signature import TASKS, task_signature
+from lxmert_export.spec.signature import task_signature
 
 
 def pass_gate(
@@ -57,11 +57,15 @@ def _check_finite(artifact: Artifact, reference: Recording) -> None:
     families = sorted(
         {family for (family, _), chunks in reference.items() if not all(np.isfinite(c).all() for c in chunks)}
     )
-    if families and artifact.manifest.task not in TASKS:
-        raise ConversionError(
-            f"{artifact.name}: the module itself gives NaN or infinity in float64 on {', '.join(families)} inputs: mend it, or "
-            f"leave them out with {option('without_families', tuple(families))}, and the report will say so"
-        )
+    if not families or artifact.manifest.signature.lxmert_task is not None:
+        return
+    fault = f"{artifact.name}: the module itself gives NaN or infinity in float64 on"
+    if len(families) == len({family for family, _ in reference}):
+        raise ConversionError(f"{fault} all inputs: look at its weights, and at what its forward divides by")
+    raise ConversionError(
+        f"{fault} {', '.join(families)} inputs: mend it, or leave them out with "
+        f"{option('without_families', tuple(families))}, and the report will say so"
+    )
 
 
 def samples_for(artifact: Artifact) -> SampleInputs:

@@ -24,7 +24,6 @@ from lxmert_export.reference.gate import samples_for
 from lxmert_export.reference.torch_intermediates import TorchIntermediates
 from lxmert_export.runners.intermediates import open_intermediates
 from lxmert_export.spec.inputs import Arrays
-from lxmert_export.spec.signature import TASKS
 
 Array = NDArray[np.generic]
 
@@ -71,7 +70,7 @@ def measure_drifts(
 ) -> tuple[list[Drift], Mapping[Point, str]]:
     """Returns the drift at every point on every family of inputs, in execution order, and each point's tensor in the file."""
     manifest = artifact.manifest
-    if manifest.task not in TASKS:
+    if manifest.signature.lxmert_task is None:
         raise ArtifactError(
             f"{artifact.path}: task {manifest.task!r} belongs to a module of your own, whose layers are unknown"
         )

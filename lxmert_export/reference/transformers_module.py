@@ -9,6 +9,7 @@ from torch import nn
 
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.config import PYTORCH_EPS, LxmertConfig
+from lxmert_export.spec.signature import Task
 from lxmert_export.spec.weight_names import BACKBONE, weight_names
 
 CLASSES = {
@@ -21,7 +22,7 @@ CLASSES = {
 DIFFERENT_FAMILY = "masked-row"
 
 
-def transformers_module(module: nn.Module, config: LxmertConfig, task: str) -> nn.Module:
+def transformers_module(module: nn.Module, config: LxmertConfig, task: Task | None) -> nn.Module:
     """Returns transformers' model of a task with the weights of ``module``.
 
     ``ConversionError``: transformers is not installed, has no model of this task, or ignores a value of the config.
@@ -29,7 +30,9 @@ def transformers_module(module: nn.Module, config: LxmertConfig, task: str) -> n
     if find_spec("transformers") is None:
         raise ConversionError("the transformers library is not installed: pip install transformers")
     if task not in CLASSES:
-        raise ConversionError(f"the transformers library has no model of task {task}")
+        raise ConversionError(
+            f"the transformers library has no model of {f'task {task}' if task else 'a module of your own'}"
+        )
     if config.layer_norm_eps != PYTORCH_EPS:
         raise ConversionError(
             f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g} and computes with {PYTORCH_EPS:g}"

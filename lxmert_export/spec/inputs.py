@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lxmert_export.errors import InputError, InputWarning
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import TASKS, Signature, TensorSpec
+from lxmert_export.spec.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,7 +71,7 @@ def prepare_inputs(
             _check_finite(array, spec.name)
         prepared[spec.name] = _cast(array, spec)
         _check_ids(prepared[spec.name], spec.name, limits)
-        if signature.task in TASKS:  # a user's own module may mean something else by these names
+        if signature.lxmert_task:  # a user's own module may mean something else by these names
             _check_meaning(prepared[spec.name], spec.name)
     return prepared
 

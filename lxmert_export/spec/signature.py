@@ -26,7 +26,7 @@ ATTENTION_OPSET = 23  # the first opset with an Attention operator
 # The axes that are dynamic unless fixed. nlvr2 has two pictures for each sentence; its hidden states and attentions have an axis
 # `images` of 2 x batch.
 DYNAMIC_AXES = ("batch", "text", "objects")
-IMAGES_PER_SENTENCE = 2
+IMAGES, IMAGES_PER_SENTENCE = "images", 2
 # The inputs from which a runner reads the sizes of a call: [batch, text] and [batch, …, objects, features].
 LEAST_RANKS = {"input_ids": 2, "visual_feats": 3}
 
@@ -50,17 +50,22 @@ class TensorSpec:
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Returns the shape for given sizes of the dynamic axes (``batch``, ``text``, ``objects``)."""
-        known = {**sizes, "images": IMAGES_PER_SENTENCE * sizes.get("batch", 1)}
+        known = {**sizes, IMAGES: IMAGES_PER_SENTENCE * sizes.get("batch", 1)}
         return tuple(axis if isinstance(axis, int) else known[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs and outputs of a task, in the order in which every file lists them."""
+    """The inputs and outputs of a task, in the order in which every file lists them.
 
-    task: Task
+    ``task`` is one of LXMERT's four. For a module of your own it is a name of your choice, and ``own_module`` need not be set:
+    ``export`` sets it, whatever the name is.
+    """
+
+    task: Task | str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    own_module: bool = False
 
     def __iter__(self) -> Iterator[TensorSpec]:
         return iter(self.inputs + self.outputs)
@@ -76,6 +81,11 @@ class Signature:
     def of_any_batch(self) -> Self:
         """Returns the same signature with a dynamic batch axis of its inputs."""
         return replace(self, inputs=tuple(replace(spec, axes=("batch", *spec.axes[1:])) for spec in self.inputs))
+
+    @property
+    def lxmert_task(self) -> Task | None:
+        """The task, if it is one of LXMERT's; None for a user's own module, of which only its signature is known."""
+        return next((task for task in TASKS if task == self.task and not self.own_module), None)
 
     @property
     def fixed_sizes(self) -> dict[str, int]:
@@ -102,11 +112,12 @@ class Signature:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the signature as the manifest holds it."""
-        return {
+        values = {
             "task": self.task,
             "inputs": [_spec_to_dict(spec) for spec in self.inputs],
             "outputs": [_spec_to_dict(spec) for spec in self.outputs],
         }
+        return {**values, "own_module": True} if self.own_module else values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -120,7 +131,7 @@ class Signature:
             )
             for side in ("inputs", "outputs")
         }
-        signature = cls(values["task"], specs["inputs"], specs["outputs"])
+        signature = cls(values["task"], specs["inputs"], specs["outputs"], bool(values.get("own_module", False)))
         signature.check_fillable()
         return signature
 
@@ -138,7 +149,7 @@ class Signature:
                 raise ConfigError(
                     f"signature: input {spec.name} has {values:,} values a call, more than {MOST_VALUES_A_CALL:,}"
                 )
-            known = (*DYNAMIC_AXES, "images")
+            known = (*DYNAMIC_AXES, IMAGES)
             if odd := [axis for axis in spec.axes if isinstance(axis, str) and axis not in known]:
                 raise ConfigError(f"signature: input {spec.name} has an axis {odd[0]!r}; known are {', '.join(known)}")
 

@@ -59,10 +59,10 @@ class Weight:
         return "/".join((*path.split("."), TENSORFLOW_LEAVES[self.kind] or leaf))
 
 
-def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
+def weight_names(config: LxmertConfig, task: Task | None) -> tuple[Weight, ...]:
     """Returns every parameter of a task's model, in the order of its ``state_dict`` and of the published files.
 
-    The names of the backbone alone (task ``model``) have the prefix ``lxmert.``, too; a dialect strips it if needed.
+    Those of the backbone alone (task ``model``, and None) have the prefix ``lxmert.``, too; a dialect strips it if needed.
     """
     rows = [*_backbone(config)]
     if task == "pretraining":
@@ -78,22 +78,22 @@ def weight_names(config: LxmertConfig, task: Task | str) -> tuple[Weight, ...]:
     return tuple(rows)
 
 
-def same_network(one: LxmertConfig, other: LxmertConfig, task: str) -> bool:
+def same_network(one: LxmertConfig, other: LxmertConfig, task: Task | None) -> bool:
     """Whether two configs make the same network for a task. Settings of training, losses and other heads do not matter.
 
-    For another task name, which a user's own module may have, the backbones are compared.
+    For None, a user's own module, the backbones are compared.
     """
     arithmetic = [(config.num_attention_heads, config.layer_norm_eps) for config in (one, other)]
     return arithmetic[0] == arithmetic[1] and weight_names(one, task) == weight_names(other, task)
 
 
-def network_differences(one: LxmertConfig, other: LxmertConfig, task: str) -> list[tuple[str, Any, Any]]:
+def network_differences(one: LxmertConfig, other: LxmertConfig, task: Task | None) -> list[tuple[str, Any, Any]]:
     """Returns each config field by which two configs make different networks for a task: its name and both values."""
     fields = [(name, getattr(one, name), getattr(other, name)) for name in FIELD_TYPES]
     return [row for row in fields if row[1] != row[2] and _changes_network(one, task, {row[0]: row[2]})]
 
 
-def _changes_network(config: LxmertConfig, task: str, change: Mapping[str, Any]) -> bool:
+def _changes_network(config: LxmertConfig, task: Task | None, change: Mapping[str, Any]) -> bool:
     try:
         return not same_network(config, config.replace(**change), task)
     except ConfigError:  # it fits no other field of this config, so another one differs with it

@@ -112,7 +112,7 @@ def test_a_dtype_of_the_other_kind_is_refused(tmp_path: Path) -> None:
         signature(replace(SCORES, dtype="int64"), BEST),
         signature(SCORES, replace(BEST, dtype="float32")),
     )
-    with pytest.raises(ConversionError, match="output scores is float32, but its signature says int64"):
+    with pytest.raises(ConversionError, match="output scores is floating-point, but its signature says int64"):
         lx.export("onnx", ranked(), tmp_path / "out", signature=integers)
     with pytest.raises(ConversionError, match="output best is int64, but its signature says float32"):
         lx.export("onnx", ranked(), tmp_path / "out", signature=floats)

@@ -1,0 +1,65 @@
+"""Holds a user's signature to what the module really gives: the module is run before anything is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+
+from lxmert_export.errors import ConversionError, LxmertExportError
+from lxmert_export.exporting.model_to_export import ModelToExport
+from lxmert_export.model.users_code import why_it_failed
+from lxmert_export.reference.determinism import check_deterministic
+from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.spec.inputs import Arrays, InputLimits
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS, draw_batch
+from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
+
+Sizes = dict[str, int]
+
+
+def check_by_running(model: ModelToExport, signature: Signature, precision: str) -> None:
+    """Runs a module on inputs of its signature. ``ConversionError``: it fails, is random, or gives outputs of other shapes.
+
+    ``precision``: that of the gate's reference, or of the export where the gate is skipped.
+    """
+    limits = InputLimits.of(model.config)
+    for sizes in _sizes_to_try(signature):
+        generator = np.random.default_rng(0)
+        inputs = draw_batch(FAMILY_KINDS["plain"], signature, model.config, sizes, generator)
+        try:
+            with TorchRunner(model.module, signature, limits, precision) as runner:
+                outputs = runner.run(inputs)
+        except LxmertExportError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise ConversionError(
+                f"{model.name} fails on inputs of its signature: {why_it_failed(error)}; the inputs were {shapes}"
+            ) from error
+        _compare_shapes(model.name, signature, sizes, outputs)
+        if precision == "fp64":
+            check_deterministic(model.module, signature, limits, inputs)
+
+
+def _sizes_to_try(signature: Signature) -> Iterator[Sizes]:
+    """Sizes of batch, text and objects that differ from each other and from every fixed size; then the smallest ones."""
+    taken = {axis for spec in signature for axis in spec.axes if isinstance(axis, int)}
+    free = (number for number in count(2) if number not in taken and number % 2)  # odd: none is twice another
+    different = {axis: next(free) for axis in ("text", "batch", "objects")}
+    yield different | signature.fixed_sizes
+    smallest = {"batch": 1, "text": 2, "objects": 1}
+    if not signature.fixed_sizes.keys() >= smallest.keys():
+        yield smallest | signature.fixed_sizes
+
+
+def _compare_shapes(name: str, signature: Signature, sizes: Sizes, outputs: Arrays) -> None:
+    for spec in signature.outputs:
+        given, said = outputs[spec.name].shape, spec.shape(sizes)
+        if given != said:
+            at = ", ".join(f"{axis} {sizes[axis]}" for axis in DYNAMIC_AXES)
+            raise ConversionError(
+                f"signature: output {spec.name} of {name} has the axes {list(spec.axes)}, which is {list(said)} at {at}; the "
+                f"module gives {list(given)} there: mend the signature or the module"
+            )
