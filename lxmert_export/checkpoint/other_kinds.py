@@ -23,7 +23,7 @@ def refuse_adapter(directory: Path, weights: Path) -> None:
     """``CheckpointError``: an adapter lies beside the weights. transformers adds it to them; this package would not."""
     if found := [name for name in ADAPTER_FILES if (directory / name).is_file()]:
         raise CheckpointError(
-            f"{directory}: holds an adapter ({', '.join(found)}) beside {weights.name}, which transformers adds to them: "
+            f"{directory}: holds an adapter ({', '.join(found)}) beside {weights.name}, which transformers adds to it: "
             f"{MERGE} the whole model, and name that; or name {weights} to read it without the adapter"
         )
 
