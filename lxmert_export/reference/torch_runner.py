@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lxmert_export.errors import ConversionError, LxmertExportError
 from lxmert_export.model.signature_module import DTYPES, SignatureModule
 from lxmert_export.model.twins import recast, recast_while_used
+from lxmert_export.model.users_code import why_it_failed
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
@@ -20,15 +22,24 @@ class TorchRunner(Runner):
 
     def __init__(self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str) -> None:
         super().__init__(f"torch {precision}", signature, limits)
-        dtype = DTYPES[precision]
+        dtype, self._of = DTYPES[precision], type(module).__name__
         # A second copy of a full-size model in float64 would double the gate's memory.
         twin = recast_while_used(module, dtype) if precision == "fp64" else recast(module, dtype)
         self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
 
     def compute(self, inputs: Arrays) -> Arrays:
+        """Returns the outputs. ``ConversionError``: the code of the module fails; the message names its line."""
         tensors = (torch.from_numpy(inputs[spec.name]) for spec in self.signature.inputs)
-        with torch.inference_mode():
-            outputs = self._module(*tensors)
+        try:
+            with torch.inference_mode():
+                outputs = self._module(*tensors)
+        except LxmertExportError:
+            raise
+        except Exception as error:  # whatever a user's code raises
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise ConversionError(
+                f"{self._of} fails on inputs of its signature: {why_it_failed(error)}; the inputs were {shapes}"
+            ) from error
         names = (spec.name for spec in self.signature.outputs)
         return {name: to_array(output) for name, output in zip(names, outputs, strict=True)}
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import lxmert_export as lx
 from lxmert_export.errors import ConversionError
 from lxmert_export.exporting import write
+from lxmert_export.reference.yardstick import Yardstick
+from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import TASKS, Signature, TensorSpec
 from parity_tests.fixtures.random_models import TINY, lively_model
 
@@ -158,6 +160,25 @@ def test_a_module_that_is_finite_nowhere_is_not_told_to_leave_all_families_out(t
     assert "gives NaN or infinity in float64 on all inputs: look at its weights" in said and "without" not in said
 
 
+class MeanOfWords(Small):
+    """Divides by the number of words that are seen."""
+
+    def forward(self, attention_mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        seen = attention_mask.unsqueeze(-1).to(self.head.weight.dtype)
+        return {"mean": (super().forward(**inputs)["words"] * seen).sum(dim=1) / seen.sum(dim=1)}
+
+
+def test_families_can_be_left_out_whatever_the_task_is_called(tmp_path: Path) -> None:
+    inputs = (*INPUTS, replace(INPUTS[0], name="attention_mask"))
+    given = signature(TensorSpec("mean", "float32", ("batch", WIDTH)), task="model", inputs=inputs)
+    said = refused(MeanOfWords().eval(), given, tmp_path)
+    assert "on masked-row inputs: mend it, or leave them out with without_families=('masked-row',)" in said
+    artifact = lx.export(
+        "onnx", MeanOfWords().eval(), tmp_path / "out", signature=given, without_families=["masked-row"]
+    )
+    assert artifact.report is not None and artifact.report.passed  # a graph without any matmul is no fault
+
+
 class OtherDtype(Small):
     def changed(self, logits: Tensor, pooled: Tensor, ids: Tensor) -> Tensor:
         return self.head(pooled.float())  # type: ignore[no-any-return]
@@ -228,6 +249,12 @@ def test_other_precisions_than_the_references_are_told_too(tmp_path: Path) -> No
     for parity in (True, False):
         said = refused(OtherDtype().eval(), signature(), tmp_path, precision="fp16", parity=parity)
         assert "x.to(self.head.weight.dtype)" in said
+
+
+def test_a_module_that_fails_as_the_reference_of_an_artifact_is_one_line() -> None:
+    samples = sample_inputs(signature(), TINY)
+    with pytest.raises(ConversionError, match=CODE[OtherDtype]):
+        Yardstick(OtherDtype().eval(), TINY).reference(signature(), samples)
 
 
 def test_a_size_that_is_only_asserted_is_no_choice(tmp_path: Path) -> None:
