@@ -29,7 +29,7 @@ from parity_tests.fixtures.command import ROOT
 
 INPUTS = 25  # of each reader
 NOT_HERE = ("saved-model", "keras", "tflite", "bundle", "device")  # samples that take long to make
-QUICK_WRITERS = ("config", "reports", "runtime cache")
+QUICK_WRITERS = ("config", "runtime cache")
 
 
 @pytest.fixture(scope="module")
