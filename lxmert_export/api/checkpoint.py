@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lxmert_export.extras import TORCH, require
 from lxmert_export.files import hub
@@ -73,9 +73,18 @@ def save_checkpoint(
     | ``original`` | airsplay/lxmert (``model_LXRT.pth``; ``BEST.pth`` with a fine-tuned head) |
     | ``tf`` | Hugging Face TensorFlow (``tf_model.h5``) |
     """
-    from lxmert_export.model.plain_modules import unwrapped
+    from torch import nn
 
-    cast("PreTrainedLxmert", unwrapped(model)).save_pretrained(directory, dialect=dialect, overwrite=overwrite)
+    from lxmert_export.errors import CheckpointError
+    from lxmert_export.model.plain_modules import unwrapped
+    from lxmert_export.model.pretrained import PreTrainedLxmert
+
+    plain = unwrapped(model) if isinstance(model, nn.Module) else model
+    if not isinstance(plain, PreTrainedLxmert):
+        raise CheckpointError(
+            f"{type(plain).__name__} is no model of lxmert_export: give the one inside it, or call its own save_pretrained"
+        )
+    plain.save_pretrained(directory, dialect=dialect, overwrite=overwrite)
 
 
 def convert_checkpoint(

@@ -24,13 +24,13 @@ def check_by_running(model: ModelToExport, signature: Signature, precision: str)
     ``precision``: that of the gate's reference, or of the export where the gate is skipped.
     """
     limits = InputLimits.of(model.config)
-    for sizes in _sizes_to_try(signature):
+    for number, sizes in enumerate(_sizes_to_try(signature)):
         generator = np.random.default_rng(0)
         inputs = draw_batch(FAMILY_KINDS["plain"], signature, model.config, sizes, generator)
         with TorchRunner(model.module, signature, limits, precision) as runner:
             outputs = runner.run(inputs)
         _compare_shapes(model.name, signature, sizes, outputs)
-        if precision == "fp64":
+        if precision == "fp64" and number == 0:
             check_deterministic(model.module, signature, limits, inputs)
 
 

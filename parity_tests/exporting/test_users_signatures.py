@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lxmert_export as lx
-from lxmert_export.errors import ConversionError
+from lxmert_export.errors import CheckpointError, ConversionError
 from lxmert_export.exporting import write
 from lxmert_export.reference.yardstick import Yardstick
 from lxmert_export.spec.sample_inputs import sample_inputs
@@ -296,6 +296,8 @@ def test_models_of_other_libraries_are_told_what_to_do(make: Callable[[], Any], 
     for target in ("onnx", "tensorflow"):
         with pytest.raises(ConversionError, match=said):
             lx.export(target, make(), tmp_path / "out")
+    with pytest.raises(CheckpointError, match="is no model of lxmert_export: give the one inside it"):
+        lx.save_checkpoint(make(), tmp_path / "out")
 
 
 def test_the_example_of_the_docs_runs(
