@@ -103,7 +103,10 @@ def read_checkpoint(
     if task is not None and task not in TASKS:
         raise CheckpointError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
     located = hub.locate_checkpoint(name_or_path, revision=revision)
-    path = find_weight_file(located)
+    try:
+        path = find_weight_file(located)
+    except OSError as error:
+        raise _unreadable(located, error) from error
     try:
         raw = read_weights(path)
         named = upstream_names(raw)
@@ -120,6 +123,8 @@ def read_checkpoint(
         tensors, unused, fresh = _checked(ours, unexpected, named, config, chosen, fresh_heads, raw.paths)
         if located.is_dir():
             compare_sets(located, path, raw, config)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except CheckpointError as error:
         if str(error).startswith(str(path)) or f"{path.parent}/" in str(error):
             raise
@@ -131,7 +136,10 @@ def read_checkpoint(
         LOGGER.warning("%s: '%s' was stripped from the names of its tensors", name_or_path, named.stripped)
     guessed = config.heads_are_guessed
     if num_attention_heads is None:
-        _say_heads(name_or_path, path.parent / CONFIG_FILE if written else None, config)
+        try:
+            _say_heads(name_or_path, path.parent / CONFIG_FILE if written else None, config)
+        except OSError as error:
+            raise _unreadable(path, error) from error
     if ignored_eps is not None:
         LOGGER.warning(
             "%s: layer_norm_eps %g of its %s is not used: PyTorch's LXMERT computes with %g (only TensorFlow's obeys it)",
@@ -152,6 +160,11 @@ def _say_heads(name: str | Path, file: Path | None, config: LxmertConfig) -> Non
     elif config.heads_are_guessed:
         origin = f" when its {CONFIG_FILE} was written" if file else ""
         LOGGER.warning("%s: %s, guessed from hidden size / 64%s; %s sets it", name, counted, origin, setter)
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What the system says of a file, or of the directory that was named."""
+    return CheckpointError(f"{error.filename or path}: cannot be read: {error.strerror or error}")
 
 
 def _check_layer_counts(written: LxmertConfig | None, inferred: LxmertConfig) -> None:

@@ -38,7 +38,11 @@ class Companions:
         ``CheckpointError``: one of them is larger than such files are.
         """
         found = [weights.with_name(name) for name in COMPANION_FILES]
-        return cls({file.name: _read(file) for file in found if file.is_file()}, weights.parent)
+        try:
+            return cls({file.name: _read(file) for file in found if file.is_file()}, weights.parent)
+        except OSError as error:
+            place = error.filename or weights.parent
+            raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
 
     @property
     def have_tokenizer(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -174,6 +175,27 @@ def test_truncated_files(state: dict[str, Tensor], kind: str, keep: float, tmp_p
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
     with pytest.raises(CheckpointError, match=file.name):
         read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"), [("stat", "model.safetensors"), ("stat", "config.json"), ("open", "vocab.txt")]
+)
+def test_a_disk_that_fails_is_told(
+    call: str, name: str, state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(state, tmp_path / "model.safetensors")
+    SMALL.save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").touch()
+    done = getattr(Path, call)
+
+    def failing(path: Path, *rest: object, **options: object) -> object:
+        if path.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return done(path, *rest, **options)
+
+    monkeypatch.setattr(Path, call, failing)
+    with pytest.raises(CheckpointError, match=f"{name}: cannot be read: Input/output error"):
+        assert read_checkpoint(tmp_path).companions
 
 
 def test_another_model(tmp_path: Path) -> None:
