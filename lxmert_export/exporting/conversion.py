@@ -77,7 +77,7 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
     if options.signature is not None:
         check_signature(signature, model, options)
         signature = replace(signature, own_module=model.task is None)
-        check_by_running(model, signature, "fp64" if options.parity else options.precision)
+        check_by_running(model, signature, options.precision, parity=options.parity)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)
 

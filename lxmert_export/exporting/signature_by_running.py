@@ -18,19 +18,19 @@ from lxmert_export.spec.signature import DYNAMIC_AXES, Signature
 Sizes = dict[str, int]
 
 
-def check_by_running(model: ModelToExport, signature: Signature, precision: str) -> None:
+def check_by_running(model: ModelToExport, signature: Signature, precision: str, *, parity: bool) -> None:
     """Runs a module on inputs of its signature. ``ConversionError``: it fails, is random, or gives outputs of other shapes.
 
-    ``precision``: that of the gate's reference, or of the export where the gate is skipped.
+    It is run in the export's precision and, if ``parity`` is to be proved, as the gate's reference.
     """
     limits = InputLimits.of(model.config)
     for number, sizes in enumerate(_sizes_to_try(signature)):
         generator = np.random.default_rng(0)
         inputs = draw_batch(FAMILY_KINDS["plain"], signature, model.config, sizes, generator)
-        with TorchRunner(model.module, signature, limits, precision) as runner:
-            outputs = runner.run(inputs)
-        _compare_shapes(model.name, signature, sizes, outputs)
-        if precision == "fp64" and number == 0:
+        for computed in ("fp64", precision) if parity else (precision,):
+            with TorchRunner(model.module, signature, limits, computed) as runner:
+                _compare_shapes(model.name, signature, sizes, runner.run(inputs))
+        if parity and number == 0:
             check_deterministic(model.module, signature, limits, inputs)
 
 

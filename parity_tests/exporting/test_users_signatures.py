@@ -184,6 +184,13 @@ class OtherDtype(Small):
         return self.head(pooled.float())  # type: ignore[no-any-return]
 
 
+class Double(Small):
+    """Right in float64 only."""
+
+    def changed(self, logits: Tensor, pooled: Tensor, ids: Tensor) -> Tensor:
+        return self.head(pooled.double())  # type: ignore[no-any-return]
+
+
 class TensorOfItsOwn(Small):
     def changed(self, logits: Tensor, pooled: Tensor, ids: Tensor) -> Tensor:
         return logits + torch.ones(7)
@@ -247,8 +254,9 @@ def test_code_that_no_graph_can_hold_is_told_with_its_line_and_the_mend(
 
 def test_other_precisions_than_the_references_are_told_too(tmp_path: Path) -> None:
     for parity in (True, False):
-        said = refused(OtherDtype().eval(), signature(), tmp_path, precision="fp16", parity=parity)
-        assert "x.to(self.head.weight.dtype)" in said
+        for module in (OtherDtype(), Double()):
+            said = refused(module.eval(), signature(), tmp_path, precision="fp16", parity=parity)
+            assert "x.to(self.head.weight.dtype)" in said
 
 
 def test_a_module_that_fails_as_the_reference_of_an_artifact_is_one_line() -> None:
