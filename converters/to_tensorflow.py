@@ -19,6 +19,7 @@ from converters.tensorflow_model.inputs import tensor_spec
 from converters.tensorflow_model.layers import as_dtype
 from converters.tensorflow_model.model import MODELS
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from converters.undated_files import take_out_dates, take_out_id
 from lxmert_export.artifact.directory import KERAS_FILE, SAVED_MODEL
 from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.files.appearing_together import check_space
@@ -39,7 +40,8 @@ HDF5_OF_A_WEIGHT = 4096  # bytes of names and groups that HDF5 adds, at most
 
 def keras_twin(module: nn.Module, config: LxmertConfig, task: Task, precision: str) -> PreTrainedTFLxmert:
     """Returns the frozen Keras copy of a PyTorch model in a precision. ``ConversionError``: a weight overflows it."""
-    model = MODELS[task](config, dtype=POLICIES[precision])
+    # Keras would number the names of all models that a process makes.
+    model = MODELS[task](config, dtype=POLICIES[precision], name=f"lxmert_{task.replace('-', '_')}")
     model.trainable = False
     prefix = BACKBONE if task == "model" else ""
     model.assign_weights({prefix + name: tensor for name, tensor in module.state_dict().items()}, after=page_out)
@@ -69,6 +71,7 @@ def convert_to_saved_model(
     try:
         with glob_free(directory) as plain:
             tf.saved_model.save(server, str(plain / SAVED_MODEL), signatures=signatures)
+            take_out_id(plain / SAVED_MODEL)
     except tf.errors.OpError as error:
         raise _as_os_error(error, path) from error
     return path
@@ -94,6 +97,7 @@ def convert_to_keras(model: PreTrainedTFLxmert, directory: Path) -> Path:
     )
     check_space(directory, 2 * weights)
     model.save(path)
+    take_out_dates(path)
     return path
 
 
