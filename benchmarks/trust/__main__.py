@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.measuring import machine
 from benchmarks.resumable import Steps, source_key
-from benchmarks.trust import calls, faults, flips, fuzz, hostile, kills
+from benchmarks.trust import calls, faults, flips, fuzz, hostile, kills, same_bytes
 from benchmarks.trust.page import found_in, page
 from benchmarks.trust.samples import Samples
 from benchmarks.trust.writers import WRITERS
@@ -140,6 +140,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "kills": ("kills", *ATTEMPTS),
     "faults": ("faults", *ATTEMPTS),
     "full-disks": ("full_disks", "writers"),
+    "bytes": ("same_bytes", "samples"),
     "fuzz": ("fuzz", "mutations", "readers"),
 }
 TRIALS: Mapping[str, Callable[[Trial], Outcome]] = {
@@ -150,6 +151,7 @@ TRIALS: Mapping[str, Callable[[Trial], Outcome]] = {
     "kills": _of_writers(_kills),
     "faults": _of_writers(_faults),
     "full-disks": _of_writers(full_disks),
+    "bytes": lambda trial: trial.once("all", lambda: same_bytes.compare(trial.samples.directory("hf"))),
     "fuzz": lambda trial: fuzz.fuzz(trial.state / "fuzz", trial.samples),  # with steps of its own
 }
 

@@ -47,6 +47,8 @@ def found_in(name: str, trial: Outcome) -> list[str]:
     if name == "shapes":
         flat = {runtime: row for runtime, row in trial["runtimes"].items() if runtime not in OF_TENSORFLOW}
         return [f"{runtime}: + {r['growth_mib']} MiB" for runtime, r in flat.items() if r["growth_mib"] > MOST_GROWTH]
+    if name == "bytes":
+        return [f"{file} differs" for file in trial["different"]]
     if name == "fuzz":
         return [f"{reader}: {key}" for reader, row in trial["readers"].items() for key in row["findings"]]
     return [f"{writer}: {found}" for writer, row in trial["writers"].items() for found in row["findings"]]
@@ -74,6 +76,7 @@ TRIED: Mapping[str, Callable[[Outcome], str]] = {
     "kills": lambda trial: f"{_total(trial['writers'], 'kills'):,} SIGKILLs at random moments",
     "faults": lambda trial: f"{_total(trial['writers'], 'faults'):,} file operations failed",
     "full-disks": lambda trial: f"{_total(trial['writers'], 'disks'):,} disks that are too small",
+    "bytes": lambda trial: f"{trial['files']} files written in two environments",
     "fuzz": lambda trial: f"{_total(trial['readers'], 'inputs'):,} damaged inputs",
 }
 
@@ -153,6 +156,13 @@ def _full_disks(trial: Outcome) -> list[str]:
     return _section("Full disks", text, "| writer | disks | refused with one line |", rows)
 
 
+def _bytes(trial: Outcome) -> list[str]:
+    text = """Two processes write every target, every dialect of a checkpoint, a bundle, the wheel and the sdist. All files are
+    the same, byte for byte. The processes stand in directories of their own."""
+    rows = (f"| {name} | {differs} |" for name, differs in trial["environments"].items())
+    return _section("Bytes", text, "| process | its environment |", rows)
+
+
 def _fuzz(trial: Outcome) -> list[str]:
     hours = sum(row["cpu_seconds"] for row in trial["readers"].values()) / 3600
     text = f"""{hours:.2f} CPU hours. Each input is read, or refused with an error of the package, within 5 s and 500 MB."""
@@ -172,4 +182,5 @@ DETAILS: Mapping[str, Callable[[Outcome], list[str]]] = {
     "hostile": _hostile,
     "threads": _threads,
     "shapes": _shapes,
+    "bytes": _bytes,
 }
