@@ -37,7 +37,7 @@ class FamilyKind:
     | ``ragged`` | each row masks another number of words and objects |
     | ``masked_row`` | even rows mask all their words, odd rows all their objects |
     | ``token_types`` | a second segment begins somewhere in each row |
-    | ``row_alone`` | the last of the first rows is a batch of its own, of one word if ``text`` is given |
+    | ``row_alone`` | the last of the first rows is a batch of its own: a trace may have fixed that there are several |
     | ``zero_padded`` | ragged, with zeros for all numbers of the rest; odd rows mask the rest, even rows see it |
     """
 
@@ -60,7 +60,7 @@ FAMILY_KINDS = {
     "ragged": FamilyKind(ragged=True),
     "token-types": FamilyKind(),
     "one-object": FamilyKind(objects=1),
-    "two-tokens": FamilyKind(text=2, row_alone=True),
+    "two-tokens": FamilyKind(text=2),
     "masked-row": FamilyKind(masked_row=True),
     "zero-padded": FamilyKind(ragged=True, zero_padded=True),
 }
@@ -144,12 +144,8 @@ def _batch_sizes(kind: FamilyKind, signature: Signature, config: LxmertConfig) -
     for number, few in enumerate(chain(_first_rows(kind), repeat(LARGEST_BATCH))):
         if rows >= wanted:
             return
-        shape = shapes[number % len(shapes)]
-        # A trace of several rows and words may have fixed that there are several.
-        if few == 1 and kind.text is not None:
-            shape = {**shape, "text": fixed.get("text", 1)}
         batch = fixed.get("batch", min(few, wanted - rows))
-        yield {"batch": batch, **shape}
+        yield {"batch": batch, **shapes[number % len(shapes)]}
         rows += batch
 
 

@@ -169,8 +169,9 @@ def test_what_cannot_be_looked_into(onnx_artifact: Artifact, module: Any, tmp_pa
         locate(replace(onnx_artifact, manifest=keras), module)
     with pytest.raises(ArtifactError, match="an engine does not show its intermediate values"):
         locate(replace(onnx_artifact, manifest=replace(manifest, target="tensorrt")), module)
-    with pytest.raises(ArtifactError, match="task 'mine' belongs to a module of your own"):
-        locate(replace(onnx_artifact, manifest=replace(manifest, task="mine")), module)
+    with pytest.raises(ArtifactError, match="task 'pretraining' belongs to a module of your own"):
+        own = replace(manifest.signature, own_module=True)
+        locate(replace(onnx_artifact, manifest=replace(manifest, signature=own)), module)
     model = ir.load(onnx_artifact.file(ONNX_FILE))
     for number, node in enumerate(model.graph):
         node.name = f"node_{number}"
