@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
 from converters.onnx.attention import use_attention_operator
+from converters.onnx.read_rows import read_rows_early
 from lxmert_export.spec.signature import Attention
 
 # The metadata with the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
@@ -56,6 +57,8 @@ def make_lean(
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if attention == "operator":
         use_attention_operator(model.graph)
+    read_rows_early(model.graph)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
     name_after_modules(model.graph, wrapper)
     order_shared_matmuls(model.graph)

@@ -86,13 +86,21 @@ def measure_drifts(
         for family in samples.families:
             by_family[family.name] = [Drift(point, family.name, manifest.precision) for point in points]
             for batch in family.batches[: family.first_batches]:
-                reference, got = canonical.reference(batch), runner.run(batch)
+                got = runner.run(batch)
+                reference = {name: _rows_of(array, got[name]) for name, array in canonical.reference(batch).items()}
                 noise = canonical.noise(batch, reference)
                 for drift in by_family[family.name]:
                     name = drift.point.name
                     drift.add(reference[name], got[name], noise[name])
                 advance(family.name)
     return [drifts[place] for place in range(len(points)) for drifts in by_family.values()], tensors
+
+
+def _rows_of(whole: Array, got: Array) -> Array:
+    """Returns the rows that an artifact computes: row 0 of an axis of which its outputs read no other."""
+    axes = [axis for axis in range(whole.ndim) if whole.ndim == got.ndim and whole.shape[axis] != got.shape[axis]]
+    only_first_row = len(axes) == 1 and got.shape[axes[0]] == 1
+    return whole[(slice(None),) * axes[0] + (slice(1),)] if only_first_row else whole
 
 
 class _Canonical(ExitStack):
@@ -129,7 +137,9 @@ class _Canonical(ExitStack):
         computed = self._run(arithmetic, batch)
         with np.errstate(over="ignore", invalid="ignore"):
             return {
-                name: float(np.square(computed[name].astype(np.float64) - exact.astype(np.float64)).sum())
+                name: float(
+                    np.square(_rows_of(computed[name], exact).astype(np.float64) - exact.astype(np.float64)).sum()
+                )
                 for name, exact in reference.items()
             }
 
