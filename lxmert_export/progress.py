@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lxmert_export.interrupts import raise_if_stopped
+
 # Called with a step's name, the number of its batches that are done, and their number.
 Progress = Callable[[str, int, int], None]
 # Called with the name of a family when one more batch of it is done.
@@ -22,6 +24,7 @@ def counted(progress: Progress, step: str, total: int) -> Advance:
     def advance(family: str) -> None:
         nonlocal done
         done += 1
+        raise_if_stopped()
         progress(step, done, total)
 
     return advance

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +19,7 @@ from lxmert_export.cli.parity import parity, verify
 from lxmert_export.cli.printing import PARITY_FAILED, input_warnings_said, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.files.path_spelling import check_spelling
+from lxmert_export.interrupts import ended_by_signals
 from lxmert_export.native_logs import show_native_logs
 from lxmert_export.option_names import named_as_flags
 from lxmert_export.parity.pages.glossary import read_glossary
@@ -50,7 +47,6 @@ app = typer.Typer(
 )
 
 ERROR = 1
-STOPPED = 128  # a shell's exit code of a signal, without the signal's number
 
 
 def _print_version(asked: bool) -> None:
@@ -265,7 +261,7 @@ def main() -> None:
     try:
         for argument in arguments:
             check_spelling(argument)
-        with named_as_flags(), _stopped_by_sigterm(), input_warnings_said():
+        with named_as_flags(), ended_by_signals(), input_warnings_said():
             app(args=[argument for argument in arguments if argument != "--debug"])
     except ParityError as error:
         # The error's own line is the verdict.
@@ -283,23 +279,6 @@ def _of_system(error: OSError) -> ArtifactError:
         return ArtifactError("the output cannot be written: no space left on its disk")
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return ArtifactError(f"{place}cannot be read or written: {error.strerror or error}")
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM end the command as Ctrl-C does: what was half written is removed. By default it would stay."""
-
-    def stop(number: int, frame: object) -> None:
-        sys.exit(STOPPED + number)
-
-    if threading.current_thread() is not threading.main_thread():  # others cannot handle signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _fail(error: LxmertExportError, code: int, debug: bool) -> None:

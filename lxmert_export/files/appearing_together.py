@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lxmert_export.files.workspaces import NEW, OLD, READY, Workspace, left_workspaces, make_workspace
+from lxmert_export.interrupts import raise_if_stopped
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def appearing_together(*finals: Path, overwrite: bool, needed: int = 0) -> Itera
         yield [workspaces[final.parent].path / NEW / final.name for final in finals]
         for workspace in workspaces.values():
             _sync(workspace.path / NEW)
+        raise_if_stopped()
         _commit(list(workspaces.values()), overwrite=overwrite)
     finally:
         for workspace in workspaces.values():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files import atomic_directory as atomic
 from lxmert_export.files.atomic_directory import atomic_directory, refuse_existing, refuse_source
+from lxmert_export.interrupts import ended_by_signals, raise_if_stopped
 
 pytestmark = pytest.mark.quick
 
@@ -223,3 +225,17 @@ def test_a_link_out_of_its_directory_is_a_source_there(tmp_path: Path) -> None:
         refuse_source(snapshot / "pytorch_model.bin", snapshot)
     refuse_source(snapshot / "pytorch_model.bin", tmp_path / "other")
     refuse_source("demo", tmp_path / "other")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_is_lost_still_ends_the_run(number: signal.Signals, tmp_path: Path) -> None:
+    with (
+        pytest.raises((KeyboardInterrupt, SystemExit)),
+        ended_by_signals(),
+        atomic_directory(tmp_path / "out", overwrite=False) as place,
+    ):
+        (place / "file").write_text("new")
+        with suppress(KeyboardInterrupt, SystemExit):  # as a callback of native code does
+            signal.raise_signal(number)
+    assert not any(tmp_path.iterdir())
+    raise_if_stopped()  # the next command of the process is not stopped
