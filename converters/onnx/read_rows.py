@@ -25,6 +25,8 @@ ELEMENTWISE = frozenset(
         "Neg", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Sub", "Sum", "Tanh", "Where",
     )
 )  # fmt: skip
+# Marks, in memory only, a Slice that was put there.
+OURS = "lxmert-export.row"
 # What to read of each input instead: the place of the input → its axis.
 Reads = dict[int, int]
 
@@ -100,7 +102,7 @@ def _axis_of_read(node: ir.Node, place: int) -> int | None:
         index = _constant(node.inputs[1])
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
         return axis if axis > 0 and index is not None and index.tolist() == 0 else None
-    if node.op_type == "Slice" and len(node.inputs) == 4:
+    if OURS in node.meta:
         start, end, axes = (_constant(value) for value in node.inputs[1:])
         if start is not None and end is not None and axes is not None and start.tolist() == [0] and end.tolist() == [1]:
             return int(axes[0]) if axes[0] > 0 else None
@@ -176,9 +178,10 @@ def _sliced(graph: ir.Graph, reader: ir.Node, place: int, axis: int) -> ir.Value
     value = reader.inputs[place]
     assert value is not None and value.shape is not None
     for use in value.uses():
-        if use.node.op_type == "Slice" and _axis_of_read(use.node, use.idx) == axis:
+        if OURS in use.node.meta and _axis_of_read(use.node, use.idx) == axis:
             return use.node.outputs[0]
     slice_node = ir.node("Slice", [value])
+    slice_node.meta[OURS] = True
     slice_node.metadata_props.update(reader.metadata_props)
     constants = [_constant_node(np.array([number])) for number in (0, 1, axis)]
     slice_node.resize_inputs(4)
@@ -200,7 +203,7 @@ def _keep_one_row(value: ir.Value, axis: int) -> None:
     """Sets the size of a value that has one row now, and takes the Slices of it away."""
     _set_size(value, axis)
     for use in list(value.uses()):
-        if use.node.op_type == "Slice":
+        if OURS in use.node.meta:
             use.node.outputs[0].replace_all_uses_with(value)
             assert use.node.graph is not None
             use.node.graph.remove(use.node, safe=True)

@@ -54,7 +54,7 @@ def refuse_other_kinds(directory: Path, loose: list[str]) -> None:
 
 def refuse_shard(file: Path) -> None:
     """``CheckpointError``: a file is one shard of several."""
-    if (match := SHARD.fullmatch(file.name)) and match["count"].strip("0") != "1":
+    if (match := SHARD.fullmatch(file.name)) and int(match["count"]) != 1:
         raise CheckpointError(f"{file}: is one shard of several: name its directory, {file.parent}")
 
 

@@ -27,15 +27,15 @@ def say(message: str) -> None:
 
 @contextmanager
 def input_warnings_said() -> Iterator[None]:
-    """Prints each warning of inputs as one line, once; Python would print it wherever it arises, with a line of code."""
+    """Prints the first warning of each input as one line; Python would print it wherever it arises, with a line of code."""
     said = set()
     by_python = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, InputWarning):
             by_python(message, category, *place, **more)
-        elif str(message) not in said:
-            said.add(str(message))
+        elif (name := str(message).partition(" ")[0]) not in said:  # each batch has numbers of its own
+            said.add(name)
             say(f"warning: {message}")
 
     with warnings.catch_warnings():

@@ -77,7 +77,7 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
     if options.signature is not None:
         check_signature(signature, model, options)
         signature = replace(signature, own_module=model.task is None)
-        check_by_running(model, signature, options.precision, parity=options.parity)
+        check_by_running(model, signature, options.precision, parity=options.parity, without=options.without_families)
     calibration = _calibration(model, signature, options) if options.full_integer else None
     return Conversion(model, options, signature, calibration)
 

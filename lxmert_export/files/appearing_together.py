@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lxmert_export.files.workspaces import NEW, OLD, READY, Workspace, left_workspaces, make_workspace
+from lxmert_export.files.workspaces import NEW, OLD, READY, READY_SOON, Workspace, left_workspaces, make_workspace
 from lxmert_export.interrupts import raise_if_stopped
 
 LOGGER = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def finish_killed_runs(directory: Path) -> None:
             if workspace.is_ready:
                 mode, _, count = (workspace.path / READY).read_text(encoding="ascii").partition("\n")
                 for name in () if _has_changed_nothing(workspace, int(count)) else workspace.names:
+                    _refuse_made_since(workspace, name)
                     with suppress(FileExistsError):
                         _place(workspace, name, overwrite=mode == REPLACING)
                 _sync_entries(directory)
@@ -167,6 +168,13 @@ def _has_changed_nothing(workspace: Workspace, count: int) -> bool:
     return len(names) == count and not old and not named
 
 
+def _refuse_made_since(workspace: Workspace, name: str) -> None:
+    """``FileExistsError``: what stands at a final name, from which the old thing was set aside, was made after the kill."""
+    new, old, final = workspace.path / NEW / name, workspace.path / OLD / name, workspace.parent / name
+    if os.path.lexists(final) and os.path.lexists(old) and not (_is_same(old, final) or _is_same(new, final)):
+        raise FileExistsError(errno.EEXIST, "was made after the kill; move it away, and run again", str(final))
+
+
 def _is_same(new: Path, final: Path) -> bool:
     return final.exists() and final.samefile(new)
 
@@ -183,10 +191,12 @@ def _put_back(workspace: Workspace, name: str) -> None:
 
 
 def _write_mark(path: Path, text: str) -> None:
-    with path.open("w", encoding="ascii") as file:
+    written = path.with_name(READY_SOON)
+    with written.open("w", encoding="ascii") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    written.rename(path)  # whole, or not there
     _sync_entries(path.parent)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import h5py
 
 LONGEST_SUPERBLOCK = 28 + 4 * 255  # bytes, of the two versions below: the file itself gives the width of its addresses
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNDEFINED = b"\xff"  # each byte of an address that is not there
 LOCAL_HEADER = 30  # bytes before the name of a zip file's member; the lengths of name and extra field end them
 
@@ -22,13 +23,17 @@ class NotPlainDataError(Exception):
 
 
 def refuse_drivers(stream: io.RawIOBase | BinaryIO) -> None:
-    """``NotPlainDataError``: the file names a driver. It would be read from several files, and HDF5 allocates what it claims.
+    """``NotPlainDataError``: the file does not begin as HDF5, or names a driver.
+
+    With a driver it would be read from several files, and HDF5 allocates what it claims.
 
     To be called before HDF5 opens the file. Source: "HDF5 File Format Specification", II.A: versions 0 and 1 have the address
     of a driver information block.
     """
     start = stream.read(LONGEST_SUPERBLOCK) or b""
     stream.seek(0)
+    if not start.startswith(SIGNATURE):  # HDF5 would look for it further on, behind a block of the user's
+        raise NotPlainDataError("does not begin with HDF5's signature")
     version, width = start[8:9], int.from_bytes(start[13:14], "little")
     place = {b"\0": 24, b"\1": 28}.get(version, 0) + 3 * width
     if version in (b"\0", b"\1") and start[place : place + width] != UNDEFINED * width:

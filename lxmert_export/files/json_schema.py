@@ -110,19 +110,10 @@ def _of_objects(value: dict[str, Any], schema: Mapping[str, Any], root: Mapping[
             yield f"{prefix}{name[:80]} is unknown"
         else:
             yield from _problems(entry, others, root, prefix + name[:80])
-    if schema.get("unevaluatedProperties", True) is False:
-        for name in value.keys() - _evaluated(schema, root):
-            yield f"{prefix}{name[:80]} is unknown"
 
 
 def _referred(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     return root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-
-
-def _evaluated(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
-    """The names of the properties that a schema, or one that it refers to, describes."""
-    inherited = _evaluated(_referred(schema, root), root) if "$ref" in schema else set()
-    return {*schema.get("properties", {}), *inherited}
 
 
 def _is(value: Any, name: str) -> bool:

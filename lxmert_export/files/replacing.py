@@ -19,6 +19,7 @@ HF_FILE, FINE_TUNED_FILE, PRETRAINED_FILE, TENSORFLOW_FILE = (
 # A written checkpoint has its config and exactly one of these files of weights.
 WRITTEN_WEIGHTS = (HF_FILE, FINE_TUNED_FILE, PRETRAINED_FILE, TENSORFLOW_FILE)
 CHECKPOINT_CONFIG = "config.json"
+OF_THE_SYSTEM = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))  # what file managers leave in directories
 
 
 def check_replaceable(final: Path, kind: Kind) -> None:
@@ -42,9 +43,9 @@ def check_replaceable(final: Path, kind: Kind) -> None:
 
 def _files_in(directory: Path) -> list[str]:
     """The files below a directory, by their relative names, and links to directories; no link is followed."""
-    found = []
+    found: list[Path] = []
     for place, below, names in os.walk(directory):
-        entries = [Path(place, name) for name in (*names, *below)]
+        entries = [Path(place, name) for name in (*names, *below) if name not in OF_THE_SYSTEM]
         found += [entry for entry in entries if entry.is_symlink() or not entry.is_dir()]
     return sorted(entry.relative_to(directory).as_posix() for entry in found)
 

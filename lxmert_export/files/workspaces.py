@@ -36,6 +36,7 @@ WORKSPACE = re.compile(r"\..*\.writing-(?P<host>[\w.]+)-(?P<boot>[0-9a-f]+)-\d+-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # one for a running system and all its containers
 LONGEST_NAME, LONGEST_HOST = 100, 40  # of the parts of a workspace's name: a file's name has at most 255 bytes
 ANY_HOST = "localhost"  # a name that many machines have
+READY_SOON = "ready.new"  # while it is written
 NOT_LOCKED = b"locks are not supported here"  # the contents of such a lock file
 
 
@@ -77,6 +78,7 @@ class Workspace:
         """Removes it with all that is in it. Its lock goes last: killed on the way, it is a leftover like others."""
         with suppress(OSError):
             (self.path / READY).unlink(missing_ok=True)
+            (self.path / READY_SOON).unlink(missing_ok=True)
         for inner in (NEW, OLD):
             shutil.rmtree(self.path / inner, ignore_errors=True)
         if flock is None:  # Windows removes no file that is open

@@ -274,3 +274,23 @@ def test_a_workspace_that_another_run_takes_for_a_leftover_is_made_again(
     workspace = make_workspace(tmp_path, "out")
     assert len(made) == 2 and [workspace.path] == list(tmp_path.iterdir())
     workspace.remove()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_was_made_after_a_kill_is_kept(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run was killed between setting the old aside and giving the new its name."""
+    final = tmp_path / "out"
+    workspace = make_workspace(tmp_path, "out")
+    for place, text in ((NEW, "new"), (OLD, "old")):
+        thing = workspace.path / place / "out"
+        if kind == "directory":
+            thing.mkdir()
+        (thing / "file" if kind == "directory" else thing).write_text(text)
+    (workspace.path / READY).write_text("replace what is there\n1")
+    os.close(workspace.lock)
+    made = final / "file" if kind == "directory" else final
+    made.parent.mkdir(exist_ok=True)
+    made.write_text("the user's")
+    finish_killed_runs(tmp_path)
+    assert made.read_text() == "the user's" and "was made after the kill" in caplog.text
+    assert sorted(path.name for path in workspace.path.iterdir()) == [LOCK, NEW, OLD, READY]

@@ -68,5 +68,6 @@ def test_a_file_with_altered_weights(kind: str, tmp_path: Path) -> None:
 def test_names_of_every_dialect_are_plain() -> None:
     rows = weight_names(TINY, "pretraining")
     check_weights_are_plain(name for row in rows for name in (row.ours, row.upstream, row.tensorflow))
+    check_weights_are_plain(("decoder.causal_mask", "detector.base_layer.0.weight", "head.weight_v", "x.zero_point"))
     state: dict[str, Tensor] = lively_state(TINY, "pretraining")
     check_weights_are_plain(state)
