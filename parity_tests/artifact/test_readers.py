@@ -69,7 +69,9 @@ def test_readers_beside_a_writer(two: tuple[Artifact, Artifact], place: Path) ->
         assert all(np.array_equal(a, b) for key in found for a, b in zip(found[key], known[files][1][key], strict=True))
     writer.join()
     assert set(seen) == {0, 1}
-    assert [line for line in told if not line.endswith(LINES)] == []
+    # Seen once in a full run: a reader that began before a replacement and ended after it names the files that differ.
+    unclear = [line for line in told if not line.endswith(LINES) and "has changed since it was written" not in line]
+    assert unclear == []
 
 
 @pytest.mark.parametrize("times", [1, 100])
