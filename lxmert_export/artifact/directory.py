@@ -34,7 +34,9 @@ GOLDEN_FILE = "golden.safetensors"
 FULL_INTEGER = "full-integer"
 # A directory that is replaced while it is opened is opened again, this often and after this many seconds.
 ATTEMPTS, PAUSE = 5, 0.02
-Identity = tuple[int, int, int, int]  # of a file: device, inode, time of its last change, size
+# Of a file: device, inode, time of its last change, size. A number of an inode is soon used again, and a copy keeps the time of
+# its contents, so the time is that of the inode.
+Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _identity_of(directory: Path) -> Identity | None:
         found = (directory / MANIFEST_FILE).stat()
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_size
 
 
 def _open(directory: Path) -> Artifact:
