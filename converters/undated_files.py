@@ -11,6 +11,8 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from tensorflow.core.protobuf import fingerprint_pb2
 
+from lxmert_export.errors import ConversionError
+
 FINGERPRINT = "fingerprint.pb"
 METADATA, DATE = "metadata.json", "date_saved"
 # A member's header stands before its data, and again in the directory at the end of the file.
@@ -22,13 +24,15 @@ EARLIEST = struct.pack("<HH", 0, (1 << 5) | 1)  # midnight of 1980-01-01, as zip
 def take_out_dates(path: Path) -> None:
     """Sets every date in a ``.keras`` file to 1980-01-01, in place: the weights are not copied.
 
-    ``ValueError``: Keras has written its metadata in another way than before.
+    ``ConversionError``: Keras has written the file in another way than it did until now.
     """
     with ZipFile(path) as archive:
         members, listed, metadata = archive.infolist(), archive.start_dir, archive.read(METADATA)
     undated = json.dumps({**json.loads(metadata), DATE: "1980-01-01@00:00:00"}).encode()
     if len(undated) != len(metadata) or any(member.compress_type != ZIP_STORED for member in members):
-        raise ValueError(f"{path}: its {METADATA} is not as Keras has written it until now")
+        raise ConversionError(
+            f"{path.name}: this version of Keras writes it in a way that is not known here; install that of constraints.txt"
+        )
     with path.open("r+b") as file:
         for member in members:  # the directory lists them in this order
             crc = struct.pack("<I", zlib.crc32(undated) if member.filename == METADATA else member.CRC)

@@ -36,7 +36,6 @@ from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import directory_and_files
 from lxmert_export.files.beside_weights import COMPANION_FILES
-from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.files.hashing import sha256
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
@@ -316,10 +315,10 @@ def check_archive(archive: Path, *, overwrite: bool) -> None:
 
 
 def _is_bundle(archive: Path) -> bool:
-    """Whether a file is an archive as ``pack`` writes it: a manifest is among its first files."""
+    """Whether a file is an archive as ``pack`` writes it: what only bundles hold is among its first files."""
     try:
         with tarfile.open(archive, "r:gz") as packed:
-            return any(entry.name.endswith(f"/{MANIFEST_FILE}") for entry in islice(packed, 20))
+            return any(entry.name.endswith(f"/{BUNDLE_FILE}") for entry in islice(packed, 20))
     except (OSError, EOFError, tarfile.TarError, zlib.error):
         return False
 

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,12 +25,15 @@ REPLACING, KEEPING = "replace what is there", "keep what is there"
 
 
 @contextmanager
-def appearing_together(*finals: Path, overwrite: bool, needed: int = 0) -> Iterator[list[Path]]:
+def appearing_together(
+    *finals: Path, overwrite: bool, needed: int = 0, last_check: Callable[[], None] = lambda: None
+) -> Iterator[list[Path]]:
     """Yields a path to write to for each final path; what stands there when the block ends moves to its final path.
 
     Paths are absolute, and their directories exist. Without ``overwrite`` nothing that exists is replaced, though another run
     wrote it a moment ago. ``needed``: the number of bytes that will be written at least; if the first path's disk has fewer,
-    that is an error before anything is written. ``OSError``: something cannot be written; nothing was changed.
+    that is an error before anything is written. ``last_check`` is called when all is on the disk and nothing has its name yet;
+    if it raises, nothing is changed. ``OSError``: something cannot be written; nothing was changed.
     """
     workspaces: dict[Path, Workspace] = {}
     try:
@@ -43,6 +46,7 @@ def appearing_together(*finals: Path, overwrite: bool, needed: int = 0) -> Itera
         for workspace in workspaces.values():
             _sync(workspace.path / NEW)
         raise_if_stopped()
+        last_check()
         _commit(list(workspaces.values()), overwrite=overwrite)
     finally:
         for workspace in workspaces.values():

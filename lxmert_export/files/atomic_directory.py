@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from lxmert_export.errors import ArtifactError
@@ -34,13 +35,18 @@ def directory_and_files(
     check_spelling(final)
     with written_whole(final):
         refuse_existing(final, overwrite=overwrite, kind=kind)
+        again = partial(
+            _refuse, final, overwrite=overwrite, kind=kind
+        )  # somebody may have put something there meanwhile
         with (
             directory_made(final.parent),
-            appearing_together(final, *files, overwrite=overwrite, needed=needed) as (temporary, *others),
+            appearing_together(final, *files, overwrite=overwrite, needed=needed, last_check=again) as (
+                temporary,
+                *others,
+            ),
         ):
             temporary.mkdir()
             yield [temporary, *others]
-            _refuse(final, overwrite=overwrite, kind=kind)  # another run may have finished meanwhile
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,8 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-THREADS = 4  # two cores lose nothing by it
+THREADS = 2  # more of them than cores are slower; most machines have two
+TURN = threading.Lock()
 
 
 class TorchRunner(Runner):
@@ -37,7 +39,7 @@ class TorchRunner(Runner):
         try:
             with torch.inference_mode(), same_threads():
                 outputs = self._module(*tensors)
-        except LxmertExportError:
+        except (LxmertExportError, MemoryError):
             raise
         except Exception as error:  # whatever a user's code raises
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
@@ -53,13 +55,17 @@ class TorchRunner(Runner):
 
 @contextmanager
 def same_threads() -> Iterator[None]:
-    """Computes with ``THREADS`` threads on every machine: sums are made in another order with another number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Computes with ``THREADS`` threads on every machine: sums are made in another order with another number.
+
+    The number is the whole process's, so that runners in several threads take turns.
+    """
+    with TURN:
+        before = torch.get_num_threads()
+        torch.set_num_threads(THREADS)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def to_array(tensor: Tensor) -> np.ndarray[Any, Any]:

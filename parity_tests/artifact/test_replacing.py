@@ -12,6 +12,7 @@ import lxmert_export as lx
 from lxmert_export.errors import ArtifactError
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.exporting.refusal import check_keep_failed
+from lxmert_export.files import appearing_together
 from lxmert_export.files.replacing import check_replaceable
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import TINY, lively_model
@@ -108,3 +109,19 @@ def test_a_refused_artifact_with_notes_in_it_is_kept(tmp_path: Path) -> None:
     (place / "NOTES.md").touch()
     with pytest.raises(ArtifactError, match=r"holds NOTES\.md besides the artifact"):
         check_keep_failed(ExportOptions("onnx", "fp32", keep_failed=place))
+
+
+def test_a_file_that_comes_while_the_new_is_flushed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full size flushing takes seconds; what is set aside afterwards is deleted with all that is in it."""
+    place = lx.export("onnx", lively_model("model", TINY), tmp_path / "out", parity=False).path
+    sync = appearing_together._sync
+
+    def beside_a_user(directory: Path) -> None:
+        sync(directory)
+        (place / "NOTES.md").write_text("mine")
+
+    monkeypatch.setattr(appearing_together, "_sync", beside_a_user)
+    with pytest.raises(ArtifactError, match="holds NOTES.md besides the artifact"):
+        lx.export("onnx", lively_model("model", TINY), place, parity=False, overwrite=True)
+    assert (place / "NOTES.md").read_text() == "mine" and lx.open_artifact(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -120,10 +120,10 @@ def test_what_cannot_be_bundled_is_one_line(
 
 
 def test_directory_and_archive_come_both_or_not_at_all(
-    bundled_graph: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundled_graph: Artifact, bundle: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, archive = tmp_path / "out", tmp_path / "out.tar.gz"
-    pack(bundled_graph.path, archive, "out")  # what tells a bundle's archive is the manifest
+    pack(bundle.path, archive, "out")
     old = archive.read_bytes()
     with pytest.raises(ArtifactError, match=r"out\.tar\.gz: exists already"):
         lx.build_engine(bundled_graph.path, out, bundle=True)
@@ -137,9 +137,11 @@ def test_directory_and_archive_come_both_or_not_at_all(
             with pytest.raises(ArtifactError, match="No space left"):
                 lx.build_engine(bundled_graph.path, out, bundle=True, overwrite=True)
         assert [path.name for path in tmp_path.iterdir()] == ["out.tar.gz"] and archive.read_bytes() == old
-    archive.write_bytes(b"mine")
-    with pytest.raises(ArtifactError, match="is no bundle's archive, so overwrite=True does not replace it"):
-        lx.build_engine(bundled_graph.path, out, bundle=True, overwrite=True)
+    pack(bundled_graph.path, tmp_path / "other", "extension")  # a manifest.json is in many an archive
+    for others in (b"mine", (tmp_path / "other").read_bytes()):
+        archive.write_bytes(others)
+        with pytest.raises(ArtifactError, match="is no bundle's archive, so overwrite=True does not replace it"):
+            lx.build_engine(bundled_graph.path, out, bundle=True, overwrite=True)
     archive.write_bytes(old)
     bare = lx.export("onnx", lively_model("question-answering", TINY), tmp_path / "bare", parity=False)
     with pytest.raises(ArtifactError, match="written with --no-parity, so it has no golden inputs"):
@@ -155,8 +157,8 @@ def test_a_bundle_of_a_run_killed_between_its_renames_is_finished(
 
     def write(text: str, overwrite: bool) -> None:
         with bundle_directory(out, overwrite=overwrite) as temporary:
-            (temporary / "manifest.json").write_text('{"target": "onnx", "files": {"file": {}}}')
-            (temporary / "file").write_text(text)
+            (temporary / "manifest.json").write_text('{"target": "onnx", "files": {"bundle.json": {}}}')
+            (temporary / "bundle.json").write_text(text)
 
     def killed(workspace: Workspace, name: str, **choice: bool) -> None:
         if name == archive.name:
@@ -170,11 +172,11 @@ def test_a_bundle_of_a_run_killed_between_its_renames_is_finished(
         patch.setattr(appearing_together, "_put_back", killed)  # a kill, unlike an interrupt, puts nothing back
         with pytest.raises(KeyboardInterrupt):
             write("new", existing)
-    assert (out / "file").read_text() == "new" and archive.exists() is existing
+    assert (out / "bundle.json").read_text() == "new" and archive.exists() is existing
     with pytest.raises(ArtifactError, match="exists already"):
         check_output(tmp_path / "source", out, bundle=True, overwrite=False)
     with tarfile.open(archive) as packed:
-        assert packed.extractfile("out/file").read() == b"new"  # type: ignore[union-attr]
+        assert packed.extractfile("out/bundle.json").read() == b"new"  # type: ignore[union-attr]
     assert {path.name for path in tmp_path.iterdir()} == {"out", "out.tar.gz"}
 
 

@@ -34,7 +34,8 @@ def write_reports(
 ) -> None:
     """Writes a report, as ``ParityReport.to_dict`` returns it, in every form that has a path.
 
-    All texts are made before the first file is written. ``ArtifactError``: a path cannot be written; no file was changed.
+    All texts are made before the first file is written. ``ArtifactError``: a path cannot be written. If it
+    is a file, nothing was; a pipe or a device is written last.
     """
     writers: list[tuple[ReportPath, Callable[[Report], str]]] = [
         (json, json_text),
@@ -45,13 +46,13 @@ def write_reports(
     check_report_paths(path for path, _ in writers)
     texts = {Path(path): text(report).encode() for path, text in writers if path is not None}
     special = [path for path in texts if _is_special(path)]
-    for path in special:
-        with _written(path):
-            path.write_bytes(texts[path])
     # Of a link, the file that it leads to is replaced.
     files = {path.resolve(): content for path, content in texts.items() if path not in special}
     with _written(*(path for path in texts if path not in special)):
         write_together(files)
+    for path in special:
+        with _written(path):
+            path.write_bytes(texts[path])
 
 
 @contextmanager
