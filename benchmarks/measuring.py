@@ -35,6 +35,7 @@ class Run:
     cpu_seconds: float
     together_mib: float
     others_cpu_seconds: float
+    exit_code: int = 0
 
 
 def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), printed: list[str] | None = None) -> Run:
@@ -50,7 +51,7 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), pri
         assert process.stdout is not None
         with MemoryWatch(process.pid) as memory, process.stdout as output:
             said = output.read().decode(errors="replace")
-        if process.wait() not in accepted:
+        if (exit_code := process.wait()) not in accepted:
             sys.exit(f"{' '.join(arguments)} failed:\n{said}")
         seconds, others = time.perf_counter() - started, busy_cpu_seconds() - busy
         usage = json.loads(usage_file.read_text(encoding="utf-8"))
@@ -63,6 +64,7 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), pri
         cpu_seconds=usage["cpu_seconds"],
         together_mib=max(memory.peak_mib, peak),
         others_cpu_seconds=max(others - usage["cpu_seconds"], 0.0),
+        exit_code=exit_code,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 from benchmarks.measuring import machine
 from benchmarks.resumable import Steps, source_key
 from benchmarks.trust import calls, faults, flips, fuzz, hostile, kills, same_bytes
+from benchmarks.trust.attempts import rows_of
 from benchmarks.trust.page import found_in, page
 from benchmarks.trust.samples import Samples
 from benchmarks.trust.writers import WRITERS
@@ -99,11 +99,7 @@ class Trial:
 
 def full_disks(writer: str, sources: Path) -> Outcome:
     """Runs one writer on disks that are too small for it."""
-    command = [sys.executable, "-m", "benchmarks.trust.full_disks", str(sources), writer, "--sizes", str(SIZES)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the full disks of {writer} ended with {done.returncode}: {done.stderr[-2000:]}")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = rows_of("full_disks", sources, writer, "--sizes", str(SIZES))
     return {
         "disks": len(rows),
         "refused": sum(row["code"] == 1 for row in rows),

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks.trust.full_disks import run
-from benchmarks.trust.writers import Writer
+from benchmarks.trust.full_disks import prepare, run
+from benchmarks.trust.writers import WRITERS, Writer
 from lxmert_export.artifact.directory import is_artifact, open_artifact
 from lxmert_export.errors import LxmertExportError
 
+ROOT = Path(__file__).parent.parent.parent
 OLD, LONG_AGO = " (old)", 1_000_000  # what files of an earlier run are marked with: the time of their last change
 REPLACING = ("convert", "onnx", "tensorflow", "tflite", "tensorrt")  # commands that replace with --overwrite
 
@@ -35,6 +41,27 @@ class Attempt:
         if self.code in (0, 1) and (self.code == 0 or (len(lines) == 1 and lines[0].startswith("error: "))):
             return None
         return f"ended with {self.code} and {len(lines)} lines, the last: {lines[-1][:200] if lines else ''}"
+
+
+def rows_of(program: str, sources: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Runs a program of this package, which forks, in a process of its own; returns the rows that it prints as JSON."""
+    command = [sys.executable, "-m", f"benchmarks.trust.{program}", str(sources), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{program} {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def print_rows(parser: ArgumentParser, trials: Callable[[Writer, Path, int], Iterator[dict[str, Any]]]) -> None:
+    """Such a program: of the writer that is named after SOURCES, with the number that follows."""
+    parser.add_argument("sources", type=Path)
+    parser.add_argument("writer", choices=WRITERS)
+    parser.add_argument("number", type=int)
+    chosen = parser.parse_args()
+    writer, sources = WRITERS[chosen.writer], chosen.sources.absolute()
+    prepare(writer, sources)
+    for found in trials(writer, sources, chosen.number):
+        print(json.dumps(found), flush=True)
 
 
 def attempt(

@@ -1,6 +1,6 @@
 """Fails every file operation of every writer, one at a time; each is one line, and nothing is left behind.
 
-A program of its own, because it forks: python -m benchmarks.trust.faults SOURCES WRITER [--every 1]
+A program of its own, because it forks: python -m benchmarks.trust.faults SOURCES WRITER EVERY
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import argparse
 import builtins
 import errno
 import io
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,14 +27,14 @@ from benchmarks.trust.attempts import (
     can_replace,
     hidden,
     over,
+    print_rows,
     remove_visible,
+    rows_of,
     unsound,
     visible,
 )
-from benchmarks.trust.full_disks import prepare
 from benchmarks.trust.writers import WRITERS, Writer
 
-ROOT = Path(__file__).parent.parent.parent
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES)
 # What Python tells before it does it; each event's first value is the path, or one of two paths.
 TOLD = frozenset(
@@ -62,11 +60,7 @@ BEFORE_THE_END = (WRITERS["polygraphy"],)
 def apart(writer: str, sources: Path, every: int) -> dict[str, Any]:
     """Fails the operations of one writer, in a process of its own."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.trust.faults", str(sources), writer, "--every", str(every)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the faults of {writer} ended with {done.returncode}: {done.stderr[-2000:]}")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = rows_of("faults", sources, writer, str(every))
     return {
         "faults": len(rows), "operations": dict(Counter(row["operation"] for row in rows)),
         "refused": sum(row["code"] == 1 for row in rows), "done_all_the_same": sum(row["code"] == 0 for row in rows),
@@ -159,7 +153,7 @@ class Watched:
 
 
 def trials(writer: Writer, sources: Path, every: int) -> Iterator[dict[str, Any]]:
-    """Fails the first, second, … operation of a writer until it has no more; every other time it replaces an output."""
+    """Fails the first operation of a writer, the next of so many, … until it has no more; then again as it replaces an output."""
     with tempfile.TemporaryDirectory(prefix="lxmert-export-faults-") as directory:
         old, place, note = (Path(directory) / name for name in ("old", "place", "note"))
         old.mkdir()
@@ -167,17 +161,18 @@ def trials(writer: Writer, sources: Path, every: int) -> Iterator[dict[str, Any]
         new = visible(old)
         assert done.code == 0, f"the writer fails by itself: {done.said}"
         age(old)
-        for number in range(1, MOST_OPERATIONS, every):
-            if can_replace(writer) and number // every % 2:
-                shutil.copytree(old, place)
-            else:
-                place.mkdir()
-            found = trial(over(writer), sources, place, new, number, note)
-            if found is None:
-                return
-            yield {"number": number, **found}
-            shutil.rmtree(place)
-            note.unlink()
+        for replaces in (False, True) if can_replace(writer) else (False,):
+            for number in range(1, MOST_OPERATIONS, every):
+                if replaces:
+                    shutil.copytree(old, place)
+                else:
+                    place.mkdir()
+                found = trial(over(writer), sources, place, new, number, note)
+                shutil.rmtree(place)
+                if found is None:
+                    break
+                yield {"number": number, "replaces": replaces, **found}
+                note.unlink()
 
 
 def trial(
@@ -205,18 +200,5 @@ def _left(writer: Writer, ended: Attempt, place: Path, before: frozenset[str], n
     return f"left {hidden(place)}" if ended.code and hidden(place) else None
 
 
-def main() -> None:
-    """Prints a line of JSON for each operation."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sources", type=Path)
-    parser.add_argument("writer", choices=WRITERS)
-    parser.add_argument("--every", type=int, default=1, help="only every so many operations")
-    chosen = parser.parse_args()
-    writer, sources = WRITERS[chosen.writer], chosen.sources.absolute()
-    prepare(writer, sources)
-    for found in trials(writer, sources, chosen.every):
-        print(json.dumps(found), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(argparse.ArgumentParser(description=__doc__), trials)

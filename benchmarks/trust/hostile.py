@@ -26,6 +26,7 @@ READERS: dict[str, tuple[str, tuple[str, ...]]] = {
     REPORT: ("report", (*COMMAND, "parity", "--from", "PATH/report.json")),
     PICTURE: ("picture", (*COMMAND, "ask", "DEMO", "--image", "PATH/scene.png", "how many circles are there ?")),
 }  # fmt: skip
+KILLED = 137  # by the system, for its memory
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def row(kind: str, size: float, found: Reading, valid: Reading, *, hashed: float
     allowed = TIMES_ITS_SIZE * size + MEMORY_MB
     lines = [line for line in found.printed.strip().splitlines() if line.startswith("error: ")]
     faults = [
+        "killed" if found.run.exit_code == KILLED else None,
         f"{seconds:.1f} s" if seconds > SECONDS + hashed / HASHED_MB_PER_SECOND else None,
         f"{memory:.0f} MB" if memory > allowed else None,
         "a traceback" if "Traceback" in found.printed or len(lines) > 1 else None,
@@ -81,7 +83,7 @@ def _read(reader: str, named: Path, samples: Samples) -> Reading:
         {"DEMO": samples.directory("demo")} if reader == PICTURE else {}
     )
     words = [_filled(word, others) for word in READERS[reader][1]]
-    return Reading(run_process(words, accepted=(0, 1, 3, 137), printed=printed), printed[0])
+    return Reading(run_process(words, accepted=(0, 1, 3, KILLED), printed=printed), printed[0])
 
 
 def _filled(word: str, places: dict[str, Path]) -> str:

@@ -6,10 +6,7 @@ A program of its own, because it forks: python -m benchmarks.trust.kills SOURCES
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,11 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.trust.attempts import OLD, age, attempt, can_replace, hidden, over, unsound, visible
-from benchmarks.trust.full_disks import prepare
+from benchmarks.trust.attempts import (
+    OLD,
+    age,
+    attempt,
+    can_replace,
+    hidden,
+    over,
+    print_rows,
+    rows_of,
+    unsound,
+    visible,
+)
 from benchmarks.trust.writers import WRITERS, Writer
 
-ROOT = Path(__file__).parent.parent.parent
 QUICK, SLOW = 24, 12  # kills of each writer
 SLOW_WRITERS = ("onnx", "onnx in a single file", "saved model", "keras", "tflite", "engine")
 
@@ -35,11 +41,7 @@ def planned() -> Mapping[str, int]:
 def apart(writer: str, sources: Path, kills: int) -> dict[str, Any]:
     """Kills one writer some times, in a process of its own."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.trust.kills", str(sources), writer, str(kills)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the kills of {writer} ended with {done.returncode}: {done.stderr[-2000:]}")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = rows_of("kills", sources, writer, str(kills))
     counts = {state: sum(row["found"] == state for row in rows) for state in ("nothing", "old", "new", "parts")}
     return {
         "kills": sum(row["killed"] for row in rows), **counts, "recovered": sum(bool(row["left"]) for row in rows),
@@ -93,18 +95,5 @@ def kind_of(seen: frozenset[str], old: frozenset[str], new: frozenset[str]) -> s
     return "parts"
 
 
-def main() -> None:
-    """Prints a line of JSON for each kill."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sources", type=Path)
-    parser.add_argument("writer", choices=WRITERS)
-    parser.add_argument("kills", type=int)
-    chosen = parser.parse_args()
-    writer, sources = WRITERS[chosen.writer], chosen.sources.absolute()
-    prepare(writer, sources)
-    for found in trials(writer, sources, chosen.kills):
-        print(json.dumps(found), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(argparse.ArgumentParser(description=__doc__), trials)

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.full_size_page import table
 from benchmarks.trust.calls import MOST_GROWTH, OF_TENSORFLOW
+from benchmarks.trust.writers import WRITERS
 
 Outcome = Mapping[str, Any]
 WIDTH = 118  # of a line of text
@@ -59,6 +60,8 @@ def _summary(name: str, trial: Outcome) -> str:
     seconds = sum(row.get("seconds", row.get("cpu_seconds", 0)) for row in rows.values())
     commits = sorted({commit for row in rows.values() for commit in row.get("commits", [row.get("commit", "")])})
     tried = TRIED[name](trial)
+    if missing := [writer for writer in WRITERS if writer not in trial.get("writers", WRITERS)]:
+        tried += f"; not yet of {', '.join(missing)}"
     return f"| {name} | {tried} | {len(found_in(name, trial))} | {seconds / 60:.1f} | {', '.join(commits)} |"
 
 
