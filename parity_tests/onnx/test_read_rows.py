@@ -77,7 +77,8 @@ def test_operators_that_compute_row_by_row_compute_one(name: str) -> None:
     after = rewritten(before)
     (sliced,) = [node for node in after.graph.node if node.op_type == "Slice"]
     assert sliced.input[0] == "x"  # the read has reached the input
-    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-6)
+    # A product of one row may be another kernel's: 1.2e-7 in attention when this was written, 0 elsewhere.
+    np.testing.assert_allclose(run(after), run(before), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ACROSS_ROWS)
