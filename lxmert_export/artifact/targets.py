@@ -63,6 +63,7 @@ class Target:
     |---|---|
     | ``converter`` | (conversion, directory, progress): writes files, returns the manifest's options; None: other command |
     | ``facts`` | (artifact) → the ``GraphFacts`` of its file; None: the file cannot be read |
+    | ``flops`` | (artifact, sizes) → the operations that its file computes; None: they cannot be counted |
     | ``intermediates`` | (artifact, points) → a runner whose outputs are intermediate tensors |
     | ``program`` | (artifact) → names of its operators; ``ArtifactError`` if its file could do more than exports do |
     | ``emulator`` | (artifact, threads) → a runner that rounds every result to half precision |
@@ -77,6 +78,7 @@ class Target:
     runtime: Runtime
     converter: Part | None = None
     facts: Part | None = None
+    flops: Part | None = None
     intermediates: Part | None = None
     program: Part | None = None
     emulator: Part | None = None
@@ -105,6 +107,7 @@ TARGETS: dict[str, Target] = {
             ),
             converter=Part("lxmert_export.exporting.targets:convert_to_onnx", (TORCH, ONNX, ONNXSCRIPT)),
             facts=Part("lxmert_export.graphs.onnx_facts:read_facts", (ONNX, ONNX_IR)),
+            flops=Part("lxmert_export.graphs.onnx_flops:count_flops", (ONNX,)),
             program=Part("lxmert_export.artifact.programs.onnx:check_program", ()),
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),

@@ -1,0 +1,25 @@
+"""Counts the operations that an artifact's file computes, as the file says; what is counted: ``spec/flops.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.spec.flops import sizes_of_call
+
+
+def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
+    """Returns the operations of one call with given sizes of ``batch``, ``text`` and ``objects``: 2·m·n·k a matmul, no other.
+
+    None: an engine, which only its GPU can read; the library that reads the file is not installed; or a size inside is known
+    only when the file runs, as it can be in a module of the user's own. ``InputError``: a size is missing, below 1, or fixed at
+    another one. ``ArtifactError``: the file cannot be read.
+    """
+    sizes = sizes_of_call(artifact.manifest.signature, sizes)
+    reader = artifact.target.flops
+    if reader is None or not reader.is_installed:
+        return None
+    with quiet_native_logs():
+        counted: int | None = reader.load()(artifact, sizes)
+    return counted
