@@ -82,7 +82,7 @@ def _compute(node: onnx.NodeProto, shapes: Mapping[str, Shape], sizes: dict[str,
     given = {name: sizes[name] for name in node.input if name}
     if not all(array.dtype.kind in "iub" for array in given.values()):
         return False
-    result = np.asarray(ReferenceEvaluator(node).run(None, given)[0])
+    (result,) = map(np.asarray, ReferenceEvaluator(node).run(None, given))
     if result.dtype.kind not in "iub" or result.size > MOST_SIZES:
         return False
     sizes[node.output[0]] = result
