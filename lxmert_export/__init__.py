@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxmert_export.api.artifact import load_artifact
     from lxmert_export.api.ask import ask
+    from lxmert_export.api.bench import bench
     from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
     from lxmert_export.api.engine import build_engine
     from lxmert_export.api.export import export
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from lxmert_export.artifact.directory import Artifact, open_artifact
     from lxmert_export.artifact.manifest import Manifest
+    from lxmert_export.benching.report import BenchReport
     from lxmert_export.engines.options import BuildOptions
     from lxmert_export.errors import (
         ArtifactError,
@@ -72,6 +74,7 @@ _HOMES = {
     "lxmert_export.api.export": ("export",),
     "lxmert_export.api.artifact": ("load_artifact",),
     "lxmert_export.api.ask": ("ask",),
+    "lxmert_export.api.bench": ("bench",),
     "lxmert_export.api.parity": (
         "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
@@ -92,6 +95,7 @@ _HOMES = {
     "lxmert_export.graphs.fp16_linter": ("Finding", "lint_fp16"),
     "lxmert_export.exporting.activation_ranges": ("lint_artifact", "lint_ranges"),
     "lxmert_export.runners.runner": ("Runner",),
+    "lxmert_export.benching.report": ("BenchReport",),
     "lxmert_export.parity.report": ("ParityReport", "ParityError", "RunnerFacts"),
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),

@@ -58,6 +58,11 @@ FLAGS: dict[str, str] = {
     "threshold": "--threshold",
     "pair_threshold": "--pair-threshold",
     "polygraphy": "--polygraphy",
+    # of lx.bench
+    "rounds": "--rounds",
+    "warm_up": "--warm-up",
+    "rest": "--rest",
+    "threads": "--threads",
 }
 _as_flags = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,17 @@ def write_reports(
 ) -> None:
     """Writes a report, as ``ParityReport.to_dict`` returns it, in every form that has a path.
 
+    ``ArtifactError``: a path cannot be written.
+    """
+    write_texts(report, [(json, json_text), (junit, junit_xml), (markdown, markdown_page), (html, html_page)])
+
+
+def write_texts(report: Report, writers: Sequence[tuple[ReportPath, Callable[[Report], str]]]) -> None:
+    """Writes a report in every form that has a path.
+
     All texts are made before the first file is written. ``ArtifactError``: a path cannot be written. If it
     is a file, nothing was; a pipe or a device is written last.
     """
-    writers: list[tuple[ReportPath, Callable[[Report], str]]] = [
-        (json, json_text),
-        (junit, junit_xml),
-        (markdown, markdown_page),
-        (html, html_page),
-    ]
     check_report_paths(path for path, _ in writers)
     texts = {Path(path): text(report).encode() for path, text in writers if path is not None}
     special = [path for path in texts if _is_special(path)]

@@ -1,0 +1,65 @@
+"""Measuring artifacts side by side: what ``lxmert-export bench`` does, as a function.
+
+No framework is imported here: each contestant imports its own in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lxmert_export.benching.contest import Method, run_bench
+from lxmert_export.benching.contestants import artifact_contestants
+from lxmert_export.benching.machine import cores
+from lxmert_export.benching.report import BenchReport
+from lxmert_export.benching.settings import check_count, settings_of
+from lxmert_export.errors import InputError, as_given
+from lxmert_export.option_names import option
+from lxmert_export.progress import Progress, silent
+
+ROUNDS, WARM_UP = 30, 3
+# Threads spin for a while after a call, in wait for the next: OpenMP's for up to 0.2 s, by KMP_BLOCKTIME.
+REST = 0.25
+TIME_LIMIT = 900.0  # seconds for one answer: torch.compile takes minutes for the first
+
+
+def bench(
+    artifacts: Sequence[str | Path],
+    *,
+    batch: Sequence[int] | None = None,
+    text: Sequence[int] | None = None,
+    objects: Sequence[int] | None = None,
+    rounds: int = ROUNDS,
+    warm_up: int = WARM_UP,
+    rest: float = REST,
+    threads: int | None = None,
+    time_limit: float = TIME_LIMIT,
+    progress: Progress = silent,
+) -> BenchReport:
+    """Measures artifacts side by side: latency, throughput, start-up, memory, and whether all answer the same.
+
+    Each runs in a process of its own. They are called in rotation, one call at a time, with a rest before each call. The first
+    one is the yardstick: ratios and differences are to it.
+
+    | parameter | meaning |
+    |---|---|
+    | ``batch``, ``text``, ``objects`` | sizes of calls, in every combination; default: 1 and 8, 20, 36, or the fixed size |
+    | ``rounds``, ``warm_up`` | timed calls of each contestant at each setting, and calls before them |
+    | ``rest`` | seconds before each timed call |
+    | ``threads`` | of every contestant; default: the machine's cores |
+    | ``time_limit`` | the most seconds that a contestant may take for one answer |
+
+    A contestant that answers something else raises no error: see the report's ``passed``. Errors: ``ArtifactError``: artifacts
+    cannot be compared. ``InputError``: sizes or options that do not fit. ``RuntimeFailed``: a contestant crashed or hung.
+    ``MissingExtra``: a runtime is not installed.
+    """
+    for keyword, number in (("rounds", rounds), ("warm_up", warm_up), ("threads", 1 if threads is None else threads)):
+        check_count(keyword, number)
+    for keyword, seconds, least in (("rest", rest, 0.0), ("time_limit", time_limit, 1.0)):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds < float("inf"):
+            raise InputError(f"{option(keyword)}: takes seconds, {least:g} or more, not {as_given(seconds)}")
+    contestants = artifact_contestants(artifacts)
+    opened = [one.artifact for one in contestants if one.artifact is not None]
+    settings = settings_of(opened, batch, text, objects)
+    method = Method(rounds, warm_up, rest, threads or cores(), time_limit)
+    return run_bench(contestants, settings, opened[0].manifest, method, progress)

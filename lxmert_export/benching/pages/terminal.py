@@ -1,0 +1,98 @@
+"""The report of a bench on a terminal, narrow or wide."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lxmert_export.benching.figures import Interval
+from lxmert_export.benching.report import BenchReport, MatmulRate, Result, difference
+from lxmert_export.parity.pages.overview import number, size
+from lxmert_export.parity.pages.terminal import WIDE
+
+
+def print_bench(report: BenchReport, console: Console) -> None:
+    """Prints the contestants, a table for each setting, who answers something else, and a summary."""
+    console.print(_contestants(report, wide=console.width >= WIDE))
+    rates = {rate.setting: rate for rate in report.matmul}
+    for setting in report.settings:
+        console.print(f"{setting}{_machine_rate(rates.get(setting))}", style="bold", markup=False, highlight=False)
+        console.print(_table(report.at(setting), wide=console.width >= WIDE))
+    for line in (*_how(report), *report.notes):
+        console.print(line, style="dim", markup=False, highlight=False)
+    for result in report.disagreeing:
+        line = f"{result.name}, {result.setting}: {difference(result.agreement)}"
+        console.print(line, style="red", markup=False, highlight=False)
+    style = "bold green" if report.passed else "bold red"
+    console.print(report.summary(), style=style, markup=False, highlight=False)
+
+
+def _contestants(report: BenchReport, *, wide: bool) -> Table:
+    table = Table()
+    table.add_column("contestant", overflow="fold")
+    for heading in ("runtime", "precision"):
+        table.add_column(heading, no_wrap=wide)
+    for heading in ("start-up s", "peak memory", *(("file",) if wide else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entrant in report.entrants:
+        facts = entrant.facts
+        table.add_row(
+            escape(entrant.name), facts["runtime"], facts["precision"], f"{entrant.startup_seconds:.2f}",
+            size(entrant.peak_bytes), *((size(facts["bytes"]),) if wide else ()),
+        )  # fmt: skip
+    return table
+
+
+def _machine_rate(rate: MatmulRate | None) -> str:
+    return "" if rate is None else f" (this machine's matrix products: {rate.rate.median / 1e9:.3g} GFLOP/s)"
+
+
+def _table(results: list[Result], *, wide: bool) -> Table:
+    counted = any(result.operations is not None for result in results)
+    table = Table()
+    table.add_column("contestant", overflow="fold")
+    more = (*(("p95", "p99", "spread") if wide else ("p95",)), "rows/s", "speed")
+    for heading in ("p50 ms", *more, *(("GFLOP", "of matmul") if wide and counted else ()), "differs by"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        latency = result.latency
+        table.add_row(
+            escape(result.name), number(latency.p50), number(latency.p95),
+            *((number(latency.p99), f"{latency.spread:.0%}") if wide else ()),
+            number(result.rows_a_second), _speed(result.speed), *(_work(result) if wide and counted else ()),
+            _differs(result),
+        )  # fmt: skip
+    return table
+
+
+def _speed(speed: Interval) -> str:
+    return f"{speed.median:.2f} ({speed.low:.2f}–{speed.high:.2f})"
+
+
+def _work(result: Result) -> tuple[str, str]:
+    if result.operations is None or result.matmul_share is None:
+        return "–", "–"
+    return f"{result.operations / 1e9:.3g}", f"{result.matmul_share:.0%}"
+
+
+def _differs(result: Result) -> str:
+    agreement = result.agreement
+    shown = agreement.fault or number(agreement.largest)
+    return escape(shown) if agreement.agrees else f"[red]{escape(shown)} WRONG[/]"
+
+
+def _how(report: BenchReport) -> list[str]:
+    """How it was measured, and on what."""
+    method, machine = report.method, report.machine
+    return [
+        f"speed: times as fast as {report.entrants[0].name}, the median of {method['rounds']} rounds (its 95 % interval); "
+        f"spread: between quartiles; differs by: the largest difference of an output from {report.entrants[0].name}'s",
+        f"one process and {_counted(method['threads'], 'thread')} each; one call at a time, in rotation, after "
+        f"{method['rest']:g} s of rest; {_counted(method['warm_up'], 'call')} to warm up; {machine['processor']}, "
+        f"{_counted(machine['cores'], 'core')}, {machine['date']}",
+    ]
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"

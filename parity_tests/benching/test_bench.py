@@ -1,0 +1,197 @@
+"""`lxmert-export bench` and ``lx.bench``: artifacts side by side, planted faults, and bad input in one line each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import lxmert_export as lx
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.flops import count_flops
+from lxmert_export.benching import contestants
+from lxmert_export.benching.contest import Method, run_bench
+from lxmert_export.benching.report import SCHEMA, BenchReport
+from lxmert_export.benching.settings import Setting
+from lxmert_export.benching.workers import Worker
+from lxmert_export.errors import ArtifactError, InputError, LxmertExportError, RuntimeFailed
+from lxmert_export.files.json_files import check_schema
+from lxmert_export.spec.signature import TensorSpec
+from parity_tests.benching.planted import Fault, OpensPlanted, planted
+from parity_tests.fixtures.command import refused, run
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY
+
+METHOD = Method(rounds=2, warm_up=1, rest=0.25, threads=1, time_limit=60)
+SETTINGS = [Setting(2, 5, 3), Setting(1, 5, 3)]
+
+
+@pytest.fixture
+def graph(exports: Exports) -> Artifact:
+    return exports.lively("onnx", "question-answering", TINY)
+
+
+@pytest.fixture
+def fixed(exports: Exports) -> Artifact:
+    return exports.lively("onnx", "question-answering", TINY, fixed={"batch": 2, "text": 5}, parity=False)
+
+
+def bench_of(graph: Artifact, *faults: Fault, rests: list[float] | None = None) -> BenchReport:
+    """A bench of contestants with these faults, each named after its fault; the first has none."""
+    manifest = graph.manifest
+    entered = [planted(fault, manifest.signature, manifest.limits, fault) for fault in ("none", *faults)]
+    sleep = (lambda seconds: None) if rests is None else rests.append
+    return run_bench(entered, SETTINGS, manifest, METHOD, sleep=sleep)
+
+
+def test_a_bench_counts_its_calls_and_rests(graph: Artifact) -> None:
+    rests: list[float] = []
+    report = bench_of(graph, rests=rests)
+    assert report.passed and report.settings == SETTINGS
+    assert [(one.name, len(one.calls_ms)) for one in report.results] == [("none", 2), ("none", 2)]
+    assert rests == [0.25] * 8  # 2 settings, 2 rounds, 1 contestant and the machine's matrix product
+    (entrant,) = report.entrants
+    assert entrant.startup_seconds > 0 and entrant.peak_bytes > 1_000_000
+    for result in report.results:
+        assert result.rows_a_second == pytest.approx(1000 * result.setting.batch / result.latency.p50)
+        assert (result.speed.low, result.speed.high) == (1.0, 1.0)
+
+
+def test_contestants_with_other_answers_are_flagged(graph: Artifact) -> None:
+    faults: list[Fault] = ["other answers", "NaN", "other shape", "missing output"]
+    report = bench_of(graph, *faults)
+    assert not report.passed
+    assert {(result.name, result.setting) for result in report.disagreeing} == {
+        (f, s) for f in faults for s in SETTINGS
+    }
+    assert "other answers answers something else than none: question_answering_score differs by" in report.summary()
+    check_schema(report.to_dict(), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("fault", "saying"),
+    [
+        ("crash", r"^crash: its process crashed \(SIGSEGV\)"),
+        ("exit", "^exit: its process ended with exit code 7: my last words$"),
+        ("error", "^error: failed while it ran: no kernel for this$"),
+        ("cannot open", "^cannot open: its file is damaged: export it again$"),
+    ],
+)
+def test_a_contestant_that_fails_is_named(graph: Artifact, fault: Fault, saying: str) -> None:
+    with pytest.raises(ArtifactError, match=saying):
+        bench_of(graph, fault)
+
+
+def test_a_contestant_that_hangs_is_named_and_ended(graph: Artifact) -> None:
+    manifest = graph.manifest
+    opens = OpensPlanted(manifest.signature, manifest.limits, "hang")
+    with Worker("slow", opens, threads=1, time_limit=60) as worker:
+        worker.load(graph.drawn_inputs().families[0].batches[0])
+        worker._time_limit = 0.1
+        with pytest.raises(RuntimeFailed, match=r"^slow: did not answer within 0\.1 s; time_limit allows more$"):
+            worker.call()
+        assert worker._process.wait(timeout=10) != 0
+
+
+def test_every_contestant_is_told_the_number_of_threads(graph: Artifact) -> None:
+    manifest = graph.manifest
+    opens = OpensPlanted(manifest.signature, manifest.limits)
+    answers = {}
+    for threads in (1, 2):
+        with Worker("told", opens, threads=threads, time_limit=60) as worker:
+            worker.load(graph.drawn_inputs().families[0].batches[0])
+            worker.call()
+            answers[threads] = worker.outputs()["question_answering_score"]
+    assert (answers[2] == 2 * answers[1]).all()
+
+
+def test_the_command_benches_artifacts_and_prints_one_json_object(
+    graph: Artifact, fixed: Artifact, tmp_path: Path
+) -> None:
+    arguments = ["bench", str(graph.path), str(fixed.path), "--objects", "3,4", "--rounds", "2", "--rest", "0"]
+    done = run(*arguments, "--threads", "1", "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    jsonschema.validate(report, json.loads(files("lxmert_export").joinpath(SCHEMA).read_text(encoding="utf-8")))
+    check_schema(report, SCHEMA)
+    assert [one["name"] for one in report["contestants"]] == [str(graph.path), str(fixed.path)]
+    assert [(r["batch"], r["text"], r["objects"]) for r in report["results"][::2]] == [(2, 5, 3), (2, 5, 4)]
+    assert report["method"] == {"rounds": 2, "warm_up": 3, "rest": 0.0, "threads": 1, "time_limit": 900.0}
+    for result in report["results"]:
+        assert result["operations"] == count_flops(graph, {axis: result[axis] for axis in ("batch", "text", "objects")})
+        assert result["matmul_share"] > 0
+    assert report["passed"] and all(result["agreement"]["largest"] < 1e-4 for result in report["results"])
+    assert "p50 ms" in done.stderr and "the median of 2 rounds" in done.stderr
+
+
+def test_a_wrong_artifact_ends_the_command_with_exit_code_3(
+    graph: Artifact, fixed: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = graph.manifest
+
+    def opens(place: str) -> OpensPlanted:
+        fault: Fault = "other answers" if place == str(fixed.path) else "none"
+        return OpensPlanted(manifest.signature, manifest.limits, fault)
+
+    monkeypatch.setattr(contestants, "OpensArtifact", opens)
+    sizes = ("--objects", "3", "--rounds", "1", "--rest", "0", "--threads", "1")
+    done = run("bench", str(graph.path), str(fixed.path), *sizes, "--json", "bench.json", cwd=tmp_path)
+    assert done.returncode == 3 and done.stdout == ""
+    assert "WRONG" in done.stderr and "answers something else than" in done.stderr
+    assert json.loads((tmp_path / "bench.json").read_text())["passed"] is False
+
+
+def test_artifacts_of_different_questions_are_refused(graph: Artifact) -> None:
+    manifest = graph.manifest
+    signature = manifest.signature
+    one_more = replace(signature, outputs=(*signature.outputs, TensorSpec("logits", "float32", ("batch", 2))))
+    for other, saying in (
+        (replace(manifest, task="model"), r"task \(question-answering and model\)"),
+        (replace(manifest, config=SMALL), r"config \(l_layers 1 and 2"),
+        (replace(manifest, signature=replace(signature, inputs=signature.inputs[:-1])), "inputs"),
+        (replace(manifest, signature=one_more), "outputs"),
+    ):
+        with pytest.raises(ArtifactError, match=f"cannot be benched together: they differ in {saying}"):
+            contestants.check_same_question([graph, replace(graph, manifest=other)])
+    contestants.check_same_question([graph, graph])
+
+
+def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifact, tmp_path: Path) -> None:
+    own = str(graph.path)
+    for arguments, saying in (
+        ((), "no artifact to bench: name at least one directory"),
+        ((own, own), "named twice"),
+        ((str(tmp_path),), "not an artifact directory"),
+        ((own, "--batch", "0"), "--batch: takes whole numbers from 1 on, not 0"),
+        ((own, "--batch", "1,x"), "--batch: takes whole numbers with commas between them, such as 1,8, not '1,x'"),
+        ((own, "--batch", "99999999"), "too large for one call"),
+        ((own, "--text", "33"), "its position table ends at 32, so --text cannot be 33"),
+        ((own, str(fixed.path), "--batch", "1"), "its batch axis is fixed to 2, so --batch cannot be 1"),
+        ((own, "--rounds", "0"), "--rounds: takes whole numbers from 1 on, not 0"),
+        ((own, "--rest", "-1"), "--rest: takes seconds, 0 or more, not -1.0"),
+        ((own, "--threads", "0"), "--threads: takes whole numbers from 1 on, not 0"),
+        ((own, "--json", "gone/bench.json"), "there is no directory"),
+    ):
+        before = sorted(tmp_path.iterdir())
+        refused(run("bench", *arguments, cwd=tmp_path), saying)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_python_refuses_the_same_with_its_own_names(graph: Artifact) -> None:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"batch": [True]}, "^batch: takes whole numbers from 1 on"),
+        ({"text": []}, "^text: no size is given"),
+        ({"objects": [2.5]}, "^objects: takes whole numbers"),
+        ({"rest": float("nan")}, "^rest: takes seconds"),
+        ({"time_limit": 0}, "^time_limit: takes seconds, 1 or more"),
+    ]
+    for options, saying in bad:
+        with pytest.raises(InputError, match=saying):
+            lx.bench([graph.path], **options)
+    with pytest.raises(LxmertExportError, match="no artifact"):
+        lx.bench([])
