@@ -42,7 +42,9 @@ class ArtifactError(LxmertExportError):
 
 
 class BuiltNotRun(ArtifactError):
-    """An engine cannot run here: there is no GPU for it, or it holds no weights. So it neither passed nor failed."""
+    """An artifact cannot run here, and so neither passed nor failed: an engine without its GPU or its weights, or bf16 on a CPU
+    that has none.
+    """
 
 
 class RuntimeFailed(ArtifactError):

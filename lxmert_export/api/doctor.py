@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from lxmert_export.artifact.directory import IN_RUNTIME
 from lxmert_export.artifact.manifest import tool_versions
-from lxmert_export.artifact.targets import TARGETS, Target
-from lxmert_export.engines.device_kinds import KINDS, RTX, Runtime
+from lxmert_export.artifact.targets import TARGETS, Runtime, Target
+from lxmert_export.engines.device_kinds import KINDS, RTX
+from lxmert_export.engines.device_kinds import Runtime as EngineRuntime
 from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
 from lxmert_export.engines.library import LIBRARIES
@@ -42,13 +44,18 @@ def needs() -> dict[str, tuple[Library, ...]]:
         "read and write tf_model.h5": (H5PY,),
         **{f"convert to {_with_formats(row)}": row.converter.needs for row in rows if row.converter is not None},
         "ask about pictures": PICTURES,
-        **{f"run and verify {row.title} artifacts": row.runtime.opens.needs for row in rows if row.runtime.opens.needs},
+        **{_running(row, one): one.opens.needs for row in rows for one in row.runtimes if one.opens.needs},
         **{
             f"judge {_emulated(row)} of {row.title} on a CPU (emulator)": row.emulator.needs
             for row in rows
             if row.emulator
         },
     }
+
+
+def _running(row: Target, runtime: Runtime) -> str:
+    chosen = "" if runtime is row.runtime else f" {IN_RUNTIME}{runtime.name}"
+    return f"run and verify {row.title} artifacts{chosen}"
 
 
 def _with_formats(row: Target) -> str:
@@ -118,7 +125,7 @@ def _half_precision_on_gpu() -> Capability:
     return Capability(what, works, f"onnxruntime has {', '.join(providers)}", mend)
 
 
-def _engines(what: str, runtime: Runtime, kinds: list[str]) -> Capability:
+def _engines(what: str, runtime: EngineRuntime, kinds: list[str]) -> Capability:
     """Whether a TensorRT is installed, and Polygraphy, through which it is called."""
     lacking = missing([LIBRARIES[runtime], POLYGRAPHY])
     installed = ", ".join(f"{name} {number}" for name, number in tool_versions((runtime, "polygraphy")).items())

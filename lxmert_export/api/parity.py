@@ -13,8 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lxmert_export.api.artifact import check_providers
-from lxmert_export.artifact.directory import Artifact, open_artifact
+from lxmert_export.artifact.directory import Artifact, open_artifact, open_named
 from lxmert_export.artifact.manifest import TOOLS, tool_versions
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
@@ -32,6 +31,7 @@ from lxmert_export.parity.report import ParityReport
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.intermediates import check_visible
 from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.runners.opening import check_takes_providers
 from lxmert_export.spec.weight_names import network_differences, same_network
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def check_parity(
 
     | parameter | meaning |
     |---|---|
-    | ``artifacts`` | artifact directories; with ``checkpoint`` also the names and files listed below |
+    | ``artifacts`` | artifact directories (``DIR`` or ``DIR@RUNTIME``); with ``checkpoint`` also the names and files below |
     | ``checkpoint`` | a file, directory, hub name or model; default: each artifact's own golden file |
     | ``allow_other_checkpoint`` | accept artifacts that were made from other weights than ``checkpoint`` |
     | ``inputs`` | with ``checkpoint``: also judge on this file of your inputs, and labels (docs/parity.md) |
@@ -84,9 +84,9 @@ def check_parity(
     _check_named_once(artifacts)
     if not directories:
         raise ArtifactError("no artifact to check: name at least one directory")
-    opened = with_names_apart([open_artifact(path) for path in directories])
+    opened = with_names_apart([open_named(path) for path in directories])
     check_comparable(opened)
-    check_providers(opened, providers)
+    check_takes_providers(opened, providers)
     _check_required(require_targets)
     if checkpoint is None:
         _check_needs_no_checkpoint(find_divergence, own=inputs is not None or bool(beside))
@@ -237,8 +237,8 @@ def verify(
 ) -> ParityReport:
     """Checks an artifact's hashes, runs its golden inputs again, and compares the outputs with its golden file.
 
-    Needs no PyTorch, only numpy and the artifact's runtime. Checks a slice of the laws; ``check_laws`` and ``check_parity``
-    check all of them.
+    ``path`` is ``DIR`` or ``DIR@RUNTIME``. Needs no PyTorch, only numpy and the runtime. Checks a slice of the laws;
+    ``check_laws`` and ``check_parity`` check all of them.
     ``polygraphy`` is a new directory: an ONNX artifact's golden file is also written there as Polygraphy's JSON, whatever the
     verdict. The report's notes name what that JSON leaves out.
 
@@ -247,8 +247,8 @@ def verify(
     """
     if polygraphy is not None:
         require("writing Polygraphy's files", POLYGRAPHY)
-    artifact = open_artifact(path)
-    check_providers([artifact], providers)
+    artifact = open_named(path)
+    check_takes_providers([artifact], providers)
     notes: list[str] = []
     if polygraphy is not None:
         from lxmert_export.judging.polygraphy_files import write_polygraphy
@@ -260,7 +260,7 @@ def verify(
 
 def report_not_run(path: str | Path, error: BuiltNotRun) -> ParityReport:
     """The report on an engine that ``verify`` could not run: it does not pass, and it gives the reason."""
-    facts = replace(artifact_facts(open_artifact(path)), not_judged="built-not-run", reason=str(error))
+    facts = replace(artifact_facts(open_named(path)), not_judged="built-not-run", reason=str(error))
     return report_on([], [facts])
 
 
@@ -329,8 +329,8 @@ def check_laws(path: str | Path, *, providers: Sequence[str] = (CPU,), progress:
     """
     from lxmert_export.judging.by_laws import judge_laws
 
-    artifact = open_artifact(path)
-    check_providers([artifact], providers)
+    artifact = open_named(path)
+    check_takes_providers([artifact], providers)
     cells, not_run = judge_laws(artifact, providers, progress)
     return ParityReport(tuple(cells), laws_not_run=tuple(law_not_run(artifact.name, law) for law in not_run))
 

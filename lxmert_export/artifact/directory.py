@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.manifest import Manifest, read_manifest
-from lxmert_export.artifact.targets import TARGETS, Target
+from lxmert_export.artifact.targets import TARGETS, Runtime, Target
 from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.beside_weights import COMPANION_FILES
@@ -20,6 +21,7 @@ from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
+from lxmert_export.spec.signature import Precision
 
 # The model files of each target. SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
@@ -32,6 +34,7 @@ WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER = "full-integer"
+IN_RUNTIME = "@"  # ARTIFACT@RUNTIME
 # A directory that is replaced while it is opened is opened again, this often and after this many seconds.
 ATTEMPTS, PAUSE = 5, 0.02
 # Of a file: device, inode, time of its last change, size. A number of an inode is soon used again, and a copy keeps the time of
@@ -44,7 +47,8 @@ class Artifact:
     """An artifact directory whose manifest has been read.
 
     ``name`` is its name in reports. ``report`` is the report of its parity gate; None if the artifact was opened from disk.
-    ``identity`` is that of its manifest as it was opened; None while the artifact is written.
+    ``identity`` is that of its manifest as it was opened; None while the artifact is written. ``runtime_name`` is the runtime
+    that is to run it; None: its target's own.
     """
 
     path: Path
@@ -52,6 +56,7 @@ class Artifact:
     name: str
     report: ParityReport | None = None
     identity: Identity | None = field(default=None, repr=False, compare=False)
+    runtime_name: str | None = None
 
     @contextmanager
     def unreplaced(self) -> Iterator[None]:
@@ -83,6 +88,36 @@ class Artifact:
                 f"{self.path}: this version does not know its target {name!r}; it knows {', '.join(TARGETS)}"
             )
         return TARGETS[name]
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime that is to run it."""
+        return next((row for row in self.target.runtimes if row.name == self.runtime_name), self.target.runtime)
+
+    @property
+    def computed_precision(self) -> Precision:
+        """The precision in which its runtime computes it: its own, or that to which the runtime rounds."""
+        precision = self.manifest.precision
+        return self.runtime.rounds.get(precision, precision)
+
+    def in_runtime(self, name: str | None) -> Artifact:
+        """Returns the same artifact, to be run in a runtime; None: in its target's own.
+
+        ``ArtifactError``: no such runtime runs artifacts of its target.
+        """
+        target = self.target
+        if name is None or name == target.runtime.name:
+            return replace(self, runtime_name=None)
+        if name not in (known := [runtime.name for runtime in target.runtimes]):
+            raise ArtifactError(
+                f"{self.path}: no runtime {name!r} runs {target.title} artifacts: choose {', '.join(known)}"
+            )
+        chosen = replace(self, runtime_name=name)
+        return replace(chosen, name=chosen.named(self.name))
+
+    def named(self, name: str) -> str:
+        """Returns a name with the runtime, if that is not its target's own."""
+        return name if self.runtime_name is None else f"{name}{IN_RUNTIME}{self.runtime_name}"
 
     def drawn_inputs(self) -> SampleInputs:
         """Draws the families of inputs that it is judged on: all that fit, but for those that its export left out."""
@@ -202,6 +237,24 @@ def open_artifact(path: str | Path) -> Artifact:
                 return replace(artifact, identity=identity)
         time.sleep(PAUSE)
     raise ArtifactError(f"{path}: is being replaced by another run; open it again")
+
+
+def open_named(name: str | Path) -> Artifact:
+    """Opens ``ARTIFACT`` or ``ARTIFACT@RUNTIME``, as commands take it. An existing path that holds an @ is a path.
+
+    ``ArtifactError``: as ``open_artifact``, or no such runtime runs artifacts of its target.
+    """
+    path, runtime = split_runtime(name)
+    return open_artifact(path).in_runtime(runtime)
+
+
+def split_runtime(name: str | Path) -> tuple[str | Path, str | None]:
+    """Splits ``ARTIFACT@RUNTIME``; of an existing path, and of a name without a runtime, the runtime is None."""
+    check_spelling(name)
+    path, _, runtime = str(name).rpartition(IN_RUNTIME)
+    if not path or "/" in runtime or os.sep in runtime or os.path.lexists(name) or is_set_aside(Path(name).absolute()):
+        return name, None
+    return path, runtime
 
 
 def _identity_of(directory: Path) -> Identity | None:

@@ -30,7 +30,7 @@ FORMAT_VERSION = 2
 SCHEMA = "artifact/manifest.schema.json"
 
 TOOLS = (
-    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras",
+    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "openvino", "tensorflow", "tensorflow-cpu", "keras",
     "ai-edge-litert", "tensorrt-rtx", "tensorrt", "polygraphy", "numpy",
 )  # fmt: skip
 

@@ -5,12 +5,23 @@ Code is named as ``module:function`` and imported when it is first called, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
-from lxmert_export.extras import LITERT, ONNX, ONNX_IR, ONNXRUNTIME, ONNXSCRIPT, TENSORFLOW, TORCH, Library, missing
+from lxmert_export.extras import (
+    LITERT,
+    ONNX,
+    ONNX_IR,
+    ONNXRUNTIME,
+    ONNXSCRIPT,
+    OPENVINO,
+    TENSORFLOW,
+    TORCH,
+    Library,
+    missing,
+)
 from lxmert_export.spec.signature import Precision
 
 
@@ -35,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Runtime:
-    """The runtime of a target.
+    """A runtime that runs the files of a target.
 
     | field | meaning |
     |---|---|
@@ -44,6 +55,8 @@ class Runtime:
     | ``providers``, ``threads`` | whether execution providers, and the number of threads, can be chosen |
     | ``cpu_widens`` | precisions that a CPU computes in float32; such artifacts are judged by the target's emulator |
     | ``cpu_lacks`` | precisions that a CPU cannot compute; such artifacts are judged by the target's emulator |
+    | ``device`` | the device that it runs on; None: the runtime chooses |
+    | ``rounds`` | precision of the file → the precision in which this runtime computes it; others are computed as they are |
     """
 
     name: str
@@ -53,6 +66,8 @@ class Runtime:
     threads: bool = False
     cpu_widens: tuple[Precision, ...] = ()
     cpu_lacks: tuple[Precision, ...] = ()
+    rounds: Mapping[Precision, Precision] = field(default_factory=dict)
+    device: str | None = "CPU"
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Target:
     | ``program`` | (artifact) → names of its operators; ``ArtifactError`` if its file could do more than exports do |
     | ``emulator`` | (artifact, threads) → a runner that rounds every result to half precision |
     | ``options`` | the options of ``lx.export`` that this target has and some others do not |
+    | ``runtime``, ``other_runtimes`` | its own runtime, and those that are chosen by name: ``ARTIFACT@openvino`` |
     | ``files`` | the files of which its runtime opens one |
     | ``directories`` | directories that the runtime reads whole: every file in them must be listed in the manifest |
     """
@@ -88,7 +104,16 @@ class Target:
     own_modules: bool = False  # whether it can convert a user's own module
     directories: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()  # its file formats, if there are several
+    other_runtimes: tuple[Runtime, ...] = ()
 
+    @property
+    def runtimes(self) -> tuple[Runtime, ...]:
+        """Every runtime that runs its files; its own is the first."""
+        return self.runtime, *self.other_runtimes
+
+
+OPEN_IN_OPENVINO = Part("lxmert_export.runners.openvino.compiled:open_openvino", (OPENVINO,))
+FIND_BF16 = Part("lxmert_export.runners.openvino.compiled:find_bf16", (OPENVINO,))
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -114,12 +139,20 @@ TARGETS: dict[str, Target] = {
             options=frozenset({"opset", "io_dtype", "fp32_islands", "attention", "single_file", "without_families"}),
             files=("model.onnx",),
             own_modules=True,
+            other_runtimes=(
+                Runtime("openvino", OPEN_IN_OPENVINO, threads=True, cpu_widens=("fp16", "bf16")),
+                Runtime("openvino-bf16", OPEN_IN_OPENVINO, FIND_BF16, threads=True, rounds={"fp32": "bf16"}),
+            ),
         ),
         Target(
             "tensorflow",
             "TensorFlow",
             ("fp32", "fp16"),
-            Runtime("tensorflow", Part("lxmert_export.runners.tensorflow.opening:open_tensorflow", (TENSORFLOW,))),
+            Runtime(
+                "tensorflow",
+                Part("lxmert_export.runners.tensorflow.opening:open_tensorflow", (TENSORFLOW,)),
+                device=None,
+            ),
             converter=Part("lxmert_export.exporting.targets:convert_to_tensorflow", (TORCH, TENSORFLOW)),
             facts=Part("lxmert_export.graphs.tensorflow_facts:read_facts", (TENSORFLOW,)),
             program=Part("lxmert_export.artifact.programs.tensorflow:check_program", ()),
@@ -152,6 +185,7 @@ TARGETS: dict[str, Target] = {
                 # The engine decides which of two libraries is needed: the functions themselves raise MissingExtra.
                 Part("lxmert_export.runners.tensorrt.opening:open_engine", ()),
                 finds=Part("lxmert_export.runners.tensorrt.opening:find_engine", ()),
+                device="GPU",
             ),
             files=("model.engine",),
         ),

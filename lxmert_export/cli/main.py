@@ -164,7 +164,7 @@ def inspect(
 
 @app.command()
 def ask(
-    artifact: options.ArtifactArgument,
+    artifact: options.RunnableArgument,
     image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The picture to ask about.")],
     question: Annotated[
         str | None, typer.Argument(metavar="QUESTION", help="For example: how many red circles are there?")

@@ -134,14 +134,21 @@ KeepFailedOption = Annotated[
     ),
 ]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Print every table, of what passes too.")]
+RUNTIME_HELP = (
+    "ONNX artifacts run in onnxruntime; @openvino and @openvino-bf16 behind a name choose another runtime. "
+    "A path that exists with an @ in it is a path."
+)
+RunnableArgument = Annotated[
+    Path, typer.Argument(metavar="ARTIFACT[@RUNTIME]", help=f"The directory that a conversion wrote. {RUNTIME_HELP}")
+]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The directory that a conversion wrote.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 RunnersArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="ARTIFACT...",
-        help="Artifact directories. With --checkpoint also: canonical-fp32 (-fp64, -fp16, -bf16), transformers, and files of "
-        "inputs with recorded outputs (.npz, .safetensors).",
+        metavar="ARTIFACT[@RUNTIME]...",
+        help=f"Artifact directories. {RUNTIME_HELP} With --checkpoint also: canonical-fp32 (-fp64, -fp16, -bf16), transformers, "
+        "and files of inputs with recorded outputs (.npz, .safetensors).",
     ),
 ]
 ReferenceOption = Annotated[

@@ -8,7 +8,7 @@ from shlex import quote
 
 import typer
 
-from lxmert_export.artifact.directory import ONNX_FILE
+from lxmert_export.artifact.directory import ONNX_FILE, split_runtime
 from lxmert_export.cli import options
 from lxmert_export.cli.printing import PARITY_FAILED, print_json, say, show_report, shown_progress
 from lxmert_export.errors import BuiltNotRun
@@ -106,7 +106,7 @@ def _conclude_parity(report: ParityReport, files: Mapping[str, str | Path | None
 
 
 def verify(
-    artifact: options.ArtifactArgument,
+    artifact: options.RunnableArgument,
     polygraphy: options.PolygraphyOption = None,
     provider: options.ProviderOption = None,
     verbose: options.VerboseFlag = False,
@@ -128,7 +128,9 @@ def verify(
                 print_json(parity_api.report_not_run(artifact, error).to_dict())
             raise
     if polygraphy is not None:
-        say(f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{artifact}/{ONNX_FILE}')}")
+        say(
+            f"wrote {polygraphy}: sh {quote(f'{polygraphy}/check.sh')} {quote(f'{split_runtime(artifact)[0]}/{ONNX_FILE}')}"
+        )
     if as_json:
         print_json(report.to_dict())
     _conclude(report, quiet=as_json, verbose=verbose)

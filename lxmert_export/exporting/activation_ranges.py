@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.graphs.fp16_linter import AUTO_ISLANDS, LARGEST_HALF, Finding, lint_fp16, module_path, worst_first
 from lxmert_export.graphs.onnx_decomposition import load_decomposed
+from lxmert_export.graphs.onnx_rounding import HALF_TYPES
 from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import MOVES, computes
-from lxmert_export.runners.onnx.emulator import HALF_TYPES, widen
+from lxmert_export.runners.onnx.emulator import widen
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.onnx.session import open_session
 

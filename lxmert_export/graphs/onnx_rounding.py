@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
+HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 # Replaces an epsilon that fp16 would make 0. For any row that is not constant it serves as well.
 LEAST_EPSILON = 2.0**-23
 

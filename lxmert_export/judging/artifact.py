@@ -23,7 +23,7 @@ from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, r
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.progress import Progress, counted, silent
-from lxmert_export.runners.onnx.providers import settings_of
+from lxmert_export.runners.onnx.providers import device_of, settings_of
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
@@ -116,7 +116,7 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
             laws_not_run += missing
         cells += _judge_recording(request, recording, samples, arithmetic)
         decisions += decide_by_labels(artifact.name, arithmetic, recording, request.reference, request.floors, samples,
-                                      precision=artifact.manifest.precision)  # fmt: skip
+                                      precision=artifact.computed_precision)  # fmt: skip
         if asked and answers is not None:
             answer_cells, decided = judge_answers(artifact, asked, answers, arithmetic)
             cells += answer_cells
@@ -141,10 +141,10 @@ def _judge_recording(
     run = {family.name for family in samples.families}
     reference = {key: chunks for key, chunks in request.reference.items() if key[0] in run}
     compared = recording if request.golden is None else at_sampled_positions(recording, request.golden)
-    manifest = request.artifact.manifest
+    artifact = request.artifact
     return judge(
-        request.artifact.name, compared, reference, request.floors, manifest.signature, arithmetic,
-        precision=manifest.precision, samples=samples,
+        artifact.name, compared, reference, request.floors, artifact.manifest.signature, arithmetic,
+        precision=artifact.computed_precision, samples=samples,
     )  # fmt: skip
 
 
@@ -155,12 +155,21 @@ def artifact_facts(artifact: Artifact, providers: Sequence[str] = ()) -> RunnerF
         artifact.name,
         "artifact",
         manifest.target,
-        manifest.precision,
+        artifact.computed_precision,
         bytes=sum(facts["bytes"] for facts in manifest.files.values()),
         source=manifest.checkpoint,
         tools=manifest.tools,
-        settings=settings_of(providers) if artifact.target.runtime.providers else (),
+        settings=_settings(artifact, providers),
+        runtime=artifact.runtime.name,
+        device=device_of(providers) if artifact.runtime.providers else artifact.runtime.device,
     )
+
+
+def _settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
+    """What a runtime is told that changes the arithmetic of an artifact."""
+    if artifact.computed_precision != artifact.manifest.precision:
+        return (f"its {artifact.manifest.precision} file is computed in {artifact.computed_precision}",)
+    return settings_of(providers) if artifact.runtime.providers else ()
 
 
 def taken_by(runner: Runner, samples: SampleInputs) -> SampleInputs:
@@ -188,14 +197,14 @@ def judge_answers(
     artifact: Artifact, held_out: HeldOut, answers: list[NDArray[np.generic]], arithmetic: Arithmetic
 ) -> tuple[list[Cell], Decisions]:
     """Judges answers to held-out questions: returns their cells, as for other inputs, and the decisions."""
-    manifest = artifact.manifest
-    key, floor = held_out.key(manifest.signature), held_out.floor(manifest.precision)
+    signature, precision = artifact.manifest.signature, artifact.computed_precision
+    key, floor = held_out.key(signature), held_out.floor(precision)
     place = (SCENES, ANSWER_OUTPUT)
     cells = judge(
         artifact.name, {place: answers} if answers else {}, {place: list(key.reference)}, {place: floor},
-        manifest.signature, arithmetic, precision=manifest.precision,
+        signature, arithmetic, precision=precision,
     )  # fmt: skip
-    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=manifest.precision)
+    return cells, decide(artifact.name, arithmetic, answers or None, key, floor.rms, precision=precision)
 
 
 def _judge_other_signatures(

@@ -9,14 +9,18 @@ from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions, golden_of, is_whole
 from lxmert_export.artifact.precision import check_manifest_precision
 from lxmert_export.errors import ArtifactError
-from lxmert_export.judging.artifact import Judged, JudgingRequest, Laws
+from lxmert_export.judging.artifact import Judged, JudgingRequest, Laws, record_runner
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.judging.pairs import judge_each, report_on, same_inputs
 from lxmert_export.option_names import option
+from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.parity.scores import measure_floor
 from lxmert_export.progress import Progress, silent
+from lxmert_export.runners.opening import open_emulator
 from lxmert_export.spec.signature import CHOICE_OUTPUTS
 
+EMULATED_FLOORS = "its noise floor is the emulator's error of its graph, which passed in {} at export"
 SAMPLED_CHOICES = (
     "its choices were judged at export only: its golden file holds too few of their scores to judge them here"
 )
@@ -54,12 +58,14 @@ def check_against_golden(
                 f"{artifact.path}: its golden inputs differ from those of {first.path}; judge both by {option('checkpoint')}"
             )
     vouched = [artifact for artifact in artifacts if _emulated_at_export(artifact) and not _is_emulated_here(artifact)]
+    rounding = [artifact for artifact in artifacts if artifact.computed_precision != artifact.manifest.precision]
 
     def judge_one(artifact: Artifact) -> Judged:
         golden = goldens[artifact.path]
+        floors = emulated_floors(artifact, golden, progress) if artifact in rounding else golden.floors
         request = JudgingRequest(
-            artifact, golden.samples, golden.reference, golden.floors, providers,
-            golden=golden, emulate=artifact not in vouched, laws=laws,
+            artifact, golden.samples, golden.reference, floors, providers,
+            golden=golden, emulate=artifact not in (*vouched, *rounding), laws=laws,
         )  # fmt: skip
         return run_within(request, time_limit, progress)
 
@@ -71,10 +77,29 @@ def check_against_golden(
         judged = [replace(one, recording=at_sampled_positions(one.recording, named[one.name])) for one in judged]
     notes = [f"{a.name}: its rounding was emulated at export, not here: that needs the extra 'onnx'" for a in vouched]
     notes += [f"{a.name}: {SAMPLED_CHOICES}" for a in artifacts if _samples_choices(a, goldens[a.path])]
+    notes += [f"{a.name}: {EMULATED_FLOORS.format(a.manifest.precision)}" for a in rounding if a.name in ran]
     if not devices:
         notes += [f"{a.name}: {BUNDLE_ONLY}" for a in artifacts if "bundle" in a.manifest.options]
     report = report_on([*judged, *devices], others)
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
+
+
+def emulated_floors(artifact: Artifact, golden: Golden, progress: Progress = silent) -> Floors:
+    """Returns noise floors of the precision to which a runtime rounds an artifact: the errors of its own graph, emulated.
+
+    The golden file holds floors of the artifact's own precision alone. In that one the same graph passed its gate, so the errors
+    here are those of rounding. ``ArtifactError``: it did not pass.
+    """
+    if artifact.manifest.parity is None or not artifact.manifest.parity["passed"]:
+        raise ArtifactError(
+            f"{artifact.path}: did not pass its gate in {artifact.manifest.precision}, so its graph proves nothing in "
+            f"{artifact.computed_precision}: judge it by {option('checkpoint')}"
+        )
+    signature = artifact.manifest.signature
+    recording = record_runner(lambda: open_emulator(artifact), golden.samples, signature, progress)
+    computed = at_sampled_positions(recording, golden)
+    precision = artifact.computed_precision
+    return {key: measure_floor(chunks, computed[key], precision) for key, chunks in golden.reference.items()}
 
 
 def _is_emulated_here(artifact: Artifact) -> bool:

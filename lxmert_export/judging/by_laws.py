@@ -42,7 +42,7 @@ def judge_laws(
     ways = _proving_ways(artifact, providers)
     emulator = artifact.target.emulator
     if any(arithmetic == "emulated" for arithmetic, _ in ways) and not (emulator and emulator.is_installed):
-        reason = f"emulating {manifest.precision} on a CPU needs the extra 'onnx'"
+        reason = f"emulating {artifact.computed_precision} on a CPU needs the extra 'onnx'"
         return [], [NotRun(trial.law, trial.variation, reason) for trial in made]
     for arithmetic, open_runner in ways:
         with open_runner() as runner:
@@ -56,9 +56,9 @@ def judge_laws(
             run = _counted_run(runner, calls, progress)
             examined = _examine(artifact, subject, arithmetic, run, bases, golden)
             cells += [cell for trial in trials for cell in judge_trial(examined, trial, run)]
-        if artifact.target.runtime.threads:
+        if artifact.runtime.threads:
             cells += _try_threads(artifact, examined, providers, progress)
-    if not artifact.target.runtime.threads:
+    if not artifact.runtime.threads:
         reason = f"the number of threads cannot be set for target {manifest.target!r}"
         not_run.append(NotRun(THREADS, ALL, reason))
     return cells, not_run
@@ -95,7 +95,7 @@ def judge_again(ran: Ran, *, laws: bool) -> tuple[list[Cell], list[NotRun]]:
     outputs = {output: chunks[0] for (family, output), chunks in ran.recording.items() if family == subject.family}
     sliced, not_run = sliced_cells(
         artifact.name, ran.arithmetic, run, subject, outputs,
-        ran.floors if precision == artifact.manifest.precision else None, precision,
+        ran.floors if precision == artifact.computed_precision else None, precision,
         lambda call: ran.runner.pieces({name: array.shape for name, array in call.items()}) is not None,
     )  # fmt: skip
     return [*cells, *sliced], not_run
@@ -166,8 +166,8 @@ def _precision(artifact: Artifact) -> str:
 
     If only the weights have the artifact's precision, this is that of the arithmetic: the weights are the same in both calls.
     """
-    manifest = artifact.manifest
-    return "int8" if manifest.precision == "int8" else str(manifest.options.get("arithmetic", manifest.precision))
+    precision = artifact.computed_precision
+    return "int8" if precision == "int8" else str(artifact.manifest.options.get("arithmetic", precision))
 
 
 def _golden_floors(artifact: Artifact) -> Floors:

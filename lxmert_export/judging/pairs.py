@@ -133,7 +133,7 @@ def pair_cells(judged: Sequence[Judged]) -> list[Cell]:
 def with_names_apart(artifacts: Sequence[Artifact]) -> list[Artifact]:
     """Returns the artifacts; those whose directories have the same name are named by their whole paths in reports."""
     names = Counter(artifact.name for artifact in artifacts)
-    return [replace(a, name=str(a.path)) if names[a.name] > 1 else a for a in artifacts]
+    return [replace(a, name=a.named(str(a.path))) if names[a.name] > 1 else a for a in artifacts]
 
 
 def check_comparable(artifacts: Sequence[Artifact]) -> None:

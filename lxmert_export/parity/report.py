@@ -14,6 +14,7 @@ from lxmert_export.parity.decisions import Decisions, percent
 from lxmert_export.parity.divergence import Divergence
 
 FORMAT_VERSION = 2
+LATER_FACTS = ("settings", "runtime", "device")
 RunnerKind = Literal["artifact", "canonical", "transformers", "recorded", "device"]
 
 
@@ -26,6 +27,7 @@ class RunnerFacts:
     source        the checkpoint that it was made from
     tools         the versions of the tools that made it
     settings      what its runtime was told that changes its arithmetic (``TF32 off``)
+    runtime       what ran it (``onnxruntime``, ``openvino-bf16``), on which ``device``; None if that is not known
     """
 
     name: str
@@ -38,10 +40,12 @@ class RunnerFacts:
     source: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    runtime: str | None = None
+    device: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields as JSON values; ``settings`` only where there are any, as in reports of earlier versions."""
-        return {name: value for name, value in asdict(self).items() if name != "settings" or value}
+        """Its fields as JSON values; the last three only where they are known: reports of earlier versions lack them."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER_FACTS or value}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.artifact.companions import labels_of, tokenizer_of
-from lxmert_export.artifact.directory import Artifact, open_artifact
+from lxmert_export.artifact.directory import Artifact, open_named, split_runtime
 from lxmert_export.demo.answer_picture import draw_answer
 from lxmert_export.demo.drawing import draw_scene
 from lxmert_export.demo.features import Objects, find_objects
@@ -26,7 +26,7 @@ from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.runners.opening import judged_ways
+from lxmert_export.runners.opening import check_takes_providers, judged_ways
 from lxmert_export.runners.runner import name_answers
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import ANSWER_OUTPUT, CROSS_ATTENTIONS, Signature
@@ -81,7 +81,8 @@ def ask_about_picture(
     ``ArtifactError``: the artifact is not of the built-in checkpoint, or gives no answers. ``InputError``: the picture or the
     question does not fit the artifact.
     """
-    opened = open_artifact(artifact)
+    opened = open_named(artifact)
+    check_takes_providers([opened], providers)
     _check_takes_pictures(opened)
     labels = labels_of(opened)
     objects = find_shapes(picture)
@@ -99,7 +100,7 @@ def check_request(artifact: str | Path, question: str | None, word: str | None) 
 
     Raises the errors of ``ask_about_picture`` and ``Answered.attention_of``.
     """
-    opened = open_artifact(artifact)
+    opened = open_named(artifact)
     _check_takes_pictures(opened)
     if question is None:
         return
@@ -124,7 +125,7 @@ def check_destination(
         target = place.resolve()
         if picture is not None and target == Path(picture).resolve():
             raise ArtifactError(f"{place}: is the picture that is asked about; save to another file")
-        if target.is_relative_to(Path(artifact).resolve()):
+        if target.is_relative_to(Path(split_runtime(artifact)[0]).resolve()):
             raise ArtifactError(f"{place}: lies inside the artifact {artifact}; save outside it")
         if place.is_dir():
             raise ArtifactError(f"{place}: is a directory; name a file")

@@ -95,7 +95,9 @@ def judge_by(
         check_precision(artifact)
     manifest = artifact.manifest
     reference = yardstick.reference(manifest.signature, samples)
-    floors = yardstick.floors(manifest.signature, samples, manifest.precision, manifest.options.get("arithmetic"))
+    floors = yardstick.floors(
+        manifest.signature, samples, artifact.computed_precision, manifest.options.get("arithmetic")
+    )
     return run_within(JudgingRequest(artifact, samples, reference, floors, providers, laws=laws), time_limit, progress)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
-from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.extras import require
 from lxmert_export.native_logs import quiet_native_logs
@@ -48,6 +48,11 @@ def check_visible(artifact: Artifact) -> None:
     ``ArtifactError``: it cannot. ``MissingExtra``: the library that reads them is not installed.
     """
     target = artifact.target
+    if artifact.runtime_name is not None:
+        raise ArtifactError(
+            f"{artifact.path}: intermediate values are read with {target.runtime.name} alone: leave "
+            f"{IN_RUNTIME}{artifact.runtime_name} out"
+        )
     if artifact.is_engine:
         raise ArtifactError(
             f"{artifact.path}: an engine does not show its intermediate values: "

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.errors import ArtifactError
+from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.extras import require
+from lxmert_export.option_names import option
 from lxmert_export.parity.recording import Arithmetic
 from lxmert_export.runners.onnx.providers import CPU, computes_in
 from lxmert_export.runners.runner import Runner
 
+# A way to run an artifact: the arithmetic, and a function that opens the runner.
+Way = tuple[Arithmetic, Callable[[], Runner]]
+
 
 def judged_ways(
     artifact: Artifact, providers: Sequence[str], *, emulate: bool = True, threads: int | None = None
-) -> list[tuple[Arithmetic, Callable[[], Runner]]]:
+) -> list[Way]:
     """Returns the ways to run an artifact for judging: the arithmetic, and a function that opens the runner.
 
     | the runtime, with these providers, …    | ways                                                                  |
@@ -22,13 +26,17 @@ def judged_ways(
     | computes in the artifact's precision    | ``native``                                                            |
     | computes this precision in float32      | ``cpu-fp32-arithmetic``, and ``emulated`` unless ``emulate`` is False |
     | has no kernels for this precision       | ``emulated``                                                          |
+    | rounds this precision to another        | ``native``, and ``emulated`` as its prediction, unless … is False     |
 
     On a CPU, onnxruntime computes fp16 in float32 and has no kernels for bf16.
     """
-    precision, runtime = artifact.manifest.precision, artifact.target.runtime
+    precision, runtime = artifact.manifest.precision, artifact.runtime
+    if precision in runtime.rounds:
+        ways: list[Way] = [("native", lambda: open_runner(artifact, threads=threads))]
+        return [*ways, ("emulated", lambda: open_emulator(artifact, threads=threads))] if emulate else ways
     if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers, threads=threads))]
-    ways: list[tuple[Arithmetic, Callable[[], Runner]]] = []
+    ways = []
     if precision in runtime.cpu_widens:
         ways.append(("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers, threads=threads)))
     if emulate or not ways:
@@ -37,20 +45,28 @@ def judged_ways(
 
 
 def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), threads: int | None = None) -> Runner:
-    """Opens an artifact in its own runtime; without ``threads`` the runtime chooses their number.
+    """Opens an artifact in the runtime that it is to run in; without ``threads`` the runtime chooses their number.
 
     ``MissingExtra``: the runtime is not installed (the message has the line that installs it). ``ArtifactError``: the
     target takes no ``threads``. ``BuiltNotRun``: an engine that cannot be run here.
     """
-    target = artifact.target
-    if threads is not None and not target.runtime.threads:
+    target, runtime = artifact.target, artifact.runtime
+    if threads is not None and not runtime.threads:
         raise ArtifactError(
             f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave the number out"
         )
-    require(f"running {target.title} artifacts", *target.runtime.opens.needs)
-    runner: Runner = _opened(artifact, lambda: target.runtime.opens.load()(artifact, providers, threads))
+    require(_running(artifact), *runtime.opens.needs)
+    runner: Runner = _opened(artifact, lambda: runtime.opens.load()(artifact, providers, threads))
     runner.artifact = artifact
     return runner
+
+
+def check_takes_providers(artifacts: Sequence[Artifact], providers: Sequence[str]) -> None:
+    """``InputError``: ``providers`` were given, but none of the artifacts takes any. They must not be ignored silently."""
+    if tuple(providers) != (CPU,) and not any(artifact.runtime.providers for artifact in artifacts):
+        raise InputError(
+            f"{artifacts[0].path}: {option('providers')} is for ONNX artifacts in onnxruntime, and this is none: leave it out"
+        )
 
 
 def check_runnable(artifact: Artifact) -> None:
@@ -58,10 +74,15 @@ def check_runnable(artifact: Artifact) -> None:
 
     ``MissingExtra``: the runtime is not installed. ``BuiltNotRun``: an engine, and there is no GPU for it.
     """
-    target = artifact.target
-    require(f"running {target.title} artifacts", *target.runtime.opens.needs)
-    if target.runtime.finds is not None:
-        target.runtime.finds.load()(artifact)
+    runtime = artifact.runtime
+    require(_running(artifact), *runtime.opens.needs)
+    if runtime.finds is not None:
+        runtime.finds.load()(artifact)
+
+
+def _running(artifact: Artifact) -> str:
+    chosen = "" if artifact.runtime_name is None else f" in {artifact.runtime_name}"
+    return f"running {artifact.target.title} artifacts{chosen}"
 
 
 def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
@@ -72,7 +93,7 @@ def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
     emulator = artifact.target.emulator
     if emulator is None:
         raise ArtifactError(f"{artifact.path}: {artifact.manifest.target} artifacts cannot be emulated")
-    require(f"emulating {artifact.manifest.precision} on a CPU", *emulator.needs)
+    require(f"emulating {artifact.computed_precision} on a CPU", *emulator.needs)
     return _opened(artifact, lambda: emulator.load()(artifact, threads))
 
 

@@ -33,6 +33,7 @@ from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_
 
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnx": ("onnx", {}),
+    "openvino": ("onnx", {}),
     "emulated": ("onnx", {"precision": "bf16"}),
     "saved-model": ("tensorflow", {}),
     "keras": ("tensorflow", {"file_format": "keras"}),
@@ -45,11 +46,17 @@ def written(kind: str, exports: Exports) -> Artifact:
     return exports.lively(target, "question-answering", TINY, **options)
 
 
+def opened(kind: str, artifact: Artifact) -> Runner:
+    if kind == "emulated":
+        return open_emulator(artifact)
+    return load_artifact(artifact.path, runtime="openvino" if kind == "openvino" else None)
+
+
 @pytest.fixture(scope="module")
 def openers(exports: Exports) -> dict[str, Callable[[], Runner]]:
     def opener(kind: str) -> Callable[[], Runner]:
         artifact = written(kind, exports)
-        return lambda: open_emulator(artifact) if kind == "emulated" else load_artifact(artifact.path)
+        return lambda: opened(kind, artifact)
 
     signature = task_signature(TINY, "question-answering")
     module = lively_model("question-answering", TINY)

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lxmert_export.api.artifact import load_artifact
 from lxmert_export.errors import ArtifactError
 from lxmert_export.reference.torch_runner import TorchRunner
-from lxmert_export.runners.opening import open_emulator
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, inputs_for, lively_inputs, lively_model
 from parity_tests.judging.test_runners import WRITERS, written
+from parity_tests.judging.test_runners import opened as open_written
 
 TASK = "question-answering"
 THREADS, CALLS = 4, 60
@@ -31,8 +30,7 @@ def opened(kind: str, exports: Exports) -> Runner:
     if kind == "torch":
         module, signature = lively_model(TASK, TINY), task_signature(TINY, TASK)
         return TorchRunner(module, signature, InputLimits.of(TINY), "fp32")
-    artifact = written(kind, exports)
-    return open_emulator(artifact) if kind == "emulated" else load_artifact(artifact.path)
+    return open_written(kind, written(kind, exports))
 
 
 def calls_of_several_shapes() -> list[dict[str, Any]]:

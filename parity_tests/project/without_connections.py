@@ -34,6 +34,7 @@ COMMANDS = (
     "tensorrt onnx -o bundle --bundle",
     "inspect onnx",
     "verify onnx",
+    "verify onnx@openvino",
     "parity onnx --checkpoint checkpoint --no-laws --json report.json",
     "parity --from report.json --html report.html",
     "ask demo-onnx --image scene.png --draw-scene 7",

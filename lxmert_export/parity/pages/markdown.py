@@ -17,6 +17,7 @@ from lxmert_export.parity.pages.overview import (
     not_judged,
     number,
     printable,
+    ran_in,
     size,
 )
 
@@ -105,9 +106,16 @@ def _matrix(report: Facts) -> list[str]:
 
 
 def _runners(report: Facts) -> list[str]:
-    columns = ("runner", "status", "target", "precision", "size")
+    columns = ("runner", "status", "target", "runtime", "precision", "size")
     rows = [
-        (facts["name"], SIGNS[facts["status"]], facts["target"], facts["precision"], size(facts["bytes"]))
+        (
+            facts["name"],
+            SIGNS[facts["status"]],
+            facts["target"],
+            ran_in(facts),
+            facts["precision"],
+            size(facts["bytes"]),
+        )
         for facts in report["runners"]
     ]
     return _table(columns, rows)

@@ -85,8 +85,13 @@ function matrixTable(report, matrix, open) {
   return scrolled("Matrix of runners", table);
 }
 
+// What ran a runner, and on which device, as far as that is known.
+function ranIn(runner) {
+  return [runner?.runtime, runner?.device].filter(Boolean).join(" on ");
+}
+
 function described(runner) {
-  return [runner?.target, runner?.precision, size(runner?.bytes)].filter((fact) => fact && fact !== "–").join(" · ");
+  return [runner?.target, ranIn(runner), runner?.precision, size(runner?.bytes)].filter((fact) => fact && fact !== "–").join(" · ");
 }
 
 function squareOf(matrix, runner, against, byName, open) {

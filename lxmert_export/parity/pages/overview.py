@@ -113,6 +113,11 @@ def printable(text: str) -> str:
     return NOT_PRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def ran_in(facts: Facts) -> str:
+    """Returns what ran a runner, and on which device, as far as that is known: ``openvino on CPU``."""
+    return " on ".join(fact for fact in (facts.get("runtime"), facts.get("device")) if fact)
+
+
 def not_judged(report: Facts) -> list[Facts]:
     """Returns the runners of which nothing was run."""
     return [facts for facts in report["runners"] if facts["not_judged"]]

@@ -66,6 +66,7 @@ function runnersSection(report, matrix) {
     { title: "runner", value: (row) => row.name },
     { title: "status", value: (row) => row.status, show: (row) => chip(row.status) },
     { title: "target", value: (row) => row.target },
+    { title: "runtime", value: (row) => ranIn(row) },
     { title: "precision", value: (row) => row.precision },
     { title: "size", figure: true, value: (row) => row.bytes, show: (row) => bar(row.bytes, largest, size(row.bytes)) },
     { title: "worst score", figure: true, value: (row) => row.score,

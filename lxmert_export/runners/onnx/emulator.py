@@ -19,15 +19,15 @@ import onnx_ir as ir
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
-from lxmert_export.graphs.onnx_rounding import rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_rounding import HALF_TYPES, rounded, stepwise_layer_norm
 from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx.session import FAILURES, OnnxRuntimeRunner
+from lxmert_export.runners.onnx.switches import SwitchedOnnxRunner
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-HALF_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 EMULATED_FILE = "emulated.onnx"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -80,8 +80,13 @@ class EmulatedOnnxRunner(Runner):
 
 
 def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
-    """Opens the emulating runner of an ONNX artifact."""
-    manifest = artifact.manifest
+    """Opens the emulating runner of an ONNX artifact: of its own precision, or of that to which its runtime rounds."""
+    manifest, computed = artifact.manifest, artifact.computed_precision
+    if computed != manifest.precision:
+        return SwitchedOnnxRunner(
+            artifact.file(ONNX_FILE), manifest.signature, manifest.limits, precision=computed, threads=threads,
+            name=artifact.name,
+        )  # fmt: skip
     return EmulatedOnnxRunner(
         artifact.file(ONNX_FILE),
         manifest.signature,

@@ -18,6 +18,11 @@ def settings_of(providers: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"TF32 off ({name})" for name in providers if PROVIDER_OPTIONS.get(name, {}).get("use_tf32") == "0")
 
 
+def device_of(providers: Sequence[str]) -> str:
+    """Returns the device of the first provider, as a report names it: ``CPU``, ``CUDA``."""
+    return providers[0].removesuffix("ExecutionProvider") if providers else "CPU"
+
+
 def computes_in(precision: str, providers: Sequence[str]) -> bool:
     """Returns whether the first provider computes a graph of this precision in this precision."""
     return precision == "fp32" or providers[0] in HALF_PRECISION

@@ -19,39 +19,51 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from lxmert_export.graphs.onnx_rounding import insert, rounded, stepwise_layer_norm
+from lxmert_export.graphs.onnx_rounding import HALF_TYPES, insert, rounded, stepwise_layer_norm
 from lxmert_export.graphs.onnx_saving import save_streamed
 from lxmert_export.graphs.onnx_types import computes, is_float, load_typed
-from lxmert_export.runners.onnx.emulator import HALF_TYPES
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.runners.onnx.session import open_session
+from lxmert_export.runners.onnx.session import FAILURES, open_session
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
 SWITCHES = "islands"
 SWITCHED_FILE = "switched.onnx"
-HALF = HALF_TYPES["fp16"]
 
 
 class SwitchedOnnxRunner(Runner):
-    """Emulates a float32 graph in fp16 except for ``islands``, a subset of ``candidates`` that is set before a run."""
+    """Emulates a float32 graph in half precision except for ``islands``, a subset of ``candidates`` that is set before a run."""
 
-    def __init__(self, path: Path, signature: Signature, limits: InputLimits, candidates: Sequence[str]) -> None:
-        super().__init__("fp16 with islands", signature, limits)
+    failures = FAILURES
+
+    def __init__(
+        self,
+        path: Path,
+        signature: Signature,
+        limits: InputLimits,
+        candidates: Sequence[str] = (),
+        *,
+        precision: str = "fp16",
+        threads: int | None = None,
+        name: str = "fp16 with islands",
+    ) -> None:
+        super().__init__(name, signature, limits)
         self.candidates = tuple(candidates)
         self.islands: Collection[str] = ()
         self._directory = tempfile.TemporaryDirectory(prefix="lxmert-export-islands-")
         file = Path(self._directory.name) / SWITCHED_FILE
         half_outputs = {spec.name for spec in signature.outputs if spec.dtype == "float16"}
-        write_switched(path, file, self.candidates, half_outputs)
-        self._session = open_session(file, (CPU,), optimize=False)
+        write_switched(path, file, self.candidates, half_outputs, precision)
+        self._session = open_session(file, (CPU,), optimize=False, threads=threads)
         self._taken = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
         wide = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in inputs.items()}
-        wide[SWITCHES] = np.array([name in self.islands for name in self.candidates], dtype=np.bool_)
+        wide[SWITCHES] = np.array(
+            [name in self.islands for name in self.candidates], dtype=np.bool_
+        )  # not taken if empty
         given = {name: array for name, array in wide.items() if name in self._taken}
         outputs = dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
         return {spec.name: outputs[spec.name].astype(spec.dtype) for spec in self.signature.outputs}
@@ -61,10 +73,12 @@ class SwitchedOnnxRunner(Runner):
         self._directory.cleanup()
 
 
-def write_switched(source: Path, target: Path, candidates: Sequence[str], half_outputs: Collection[str]) -> None:
-    """Writes the emulated graph of a float32 file: candidates compute as their switches say, others in fp16."""
+def write_switched(
+    source: Path, target: Path, candidates: Sequence[str], half_outputs: Collection[str], precision: str
+) -> None:
+    """Writes the emulated graph of a float32 file: candidates compute as their switches say, others in half precision."""
     model = load_typed(source)
-    _Switched(model.graph, candidates).rewrite(half_outputs)
+    _Switched(model.graph, candidates, HALF_TYPES[precision]).rewrite(half_outputs)
     RemoveUnusedNodesPass()(model)  # also the weights that are read only as rounded copies
     save_streamed(model, target, f"{target.name}.data")
 
@@ -72,8 +86,8 @@ def write_switched(source: Path, target: Path, candidates: Sequence[str], half_o
 class _Switched:
     """Rewrites a graph in place; ``half`` holds the rounded copies of values that were made so far."""
 
-    def __init__(self, graph: ir.Graph, candidates: Sequence[str]) -> None:
-        self.graph = graph
+    def __init__(self, graph: ir.Graph, candidates: Sequence[str], half_type: ir.DataType) -> None:
+        self.graph, self.half_type = graph, half_type
         self.half: dict[ir.Value, ir.Value] = {}
         self.switches: dict[str, ir.Value] = {}
         self.nodes = [node for node in graph if computes(node)]
@@ -111,9 +125,9 @@ class _Switched:
         """Rounds a node's result, unless its switch makes it an island; its inputs must be switched already."""
         (output,) = node.outputs
         readers = list(output.uses())  # without the readers that are added below
-        half = rounded(self.graph, output, HALF, after=node)
+        half = rounded(self.graph, output, self.half_type, after=node)
         if node.op_type == "LayerNormalization":  # rounded once as an island, and at every step otherwise
-            stepwise = stepwise_layer_norm(self.graph, node, HALF, after=half.producer())
+            stepwise = stepwise_layer_norm(self.graph, node, self.half_type, after=half.producer())
             half = self._choose(node, half, stepwise)
         chosen = self._choose(node, output, half)
         self.half[chosen] = half
@@ -137,12 +151,12 @@ class _Switched:
         return choice.outputs[0]
 
     def _rounded(self, value: ir.Value) -> ir.Value:
-        """Returns a copy of a value that is rounded to fp16 and held in float32."""
+        """Returns a copy of a value that is rounded to half precision and held in float32."""
         if value not in self.half:
             self.half[value] = (
                 self._stored(value)
                 if value.is_initializer()
-                else rounded(self.graph, value, HALF, after=value.producer())
+                else rounded(self.graph, value, self.half_type, after=value.producer())
             )
         return self.half[value]
 
@@ -152,12 +166,15 @@ class _Switched:
         assert stored is not None and value.shape is not None, "weights are in the file"
         twin = ir.Value(name=f"{value.name}/half", type=value.type, shape=value.shape)
         twin.const_value = ir.LazyTensor(
-            lambda: ir.Tensor(_through_half(stored.numpy())), dtype=stored.dtype, shape=value.shape, name=twin.name
+            lambda: ir.Tensor(_through_half(stored.numpy(), self.half_type)),
+            dtype=stored.dtype,
+            shape=value.shape,
+            name=twin.name,
         )
         self.graph.register_initializer(twin)
         return twin
 
 
-def _through_half(array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _through_half(array: NDArray[np.float32], half_type: ir.DataType) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # an overflow becomes infinite, as in the fp16 file
-        return array.astype(np.float16).astype(np.float32)
+        return array.astype(half_type.numpy()).astype(np.float32)

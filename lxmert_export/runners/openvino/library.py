@@ -1,0 +1,25 @@
+"""Imports OpenVINO with its telemetry off."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """Returns the module ``openvino``.
+
+    OpenVINO's conversion tools would report their use to its makers, and fall back to a stub that reports nothing if the
+    package ``openvino_telemetry`` is missing (openvino/tools/ovc/telemetry_utils.py). So it is missing while OpenVINO is
+    imported here. A program that has imported OpenVINO before keeps its own settings.
+    """
+    if "openvino" in sys.modules or TELEMETRY in sys.modules:
+        return import_module("openvino")
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's mark of a module that cannot be imported
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[TELEMETRY]
