@@ -59,6 +59,10 @@ FLAGS: dict[str, str] = {
     "pair_threshold": "--pair-threshold",
     "polygraphy": "--polygraphy",
     # of lx.bench
+    "against": "--against",
+    "workload": "--workload",
+    "workload_batch": "--workload-batch",
+    "passes": "--passes",
     "rounds": "--rounds",
     "warm_up": "--warm-up",
     "rest": "--rest",

@@ -21,6 +21,8 @@ from lxmert_export.benching.report import BenchReport, Entrant, MatmulRate, Resu
 from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.turns import Call, Turn, take_turns
 from lxmert_export.benching.workers import Worker
+from lxmert_export.benching.workload import Workload
+from lxmert_export.benching.workload_run import run_workload
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
@@ -30,8 +32,13 @@ from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
 class Method:
     """How a bench measures.
 
-    ``rounds``: timed calls of each contestant at each setting. ``warm_up``: calls before them. ``rest``: seconds before each
-    timed call. ``threads``: of every contestant. ``time_limit``: seconds for one answer of a contestant.
+    | field | meaning |
+    |---|---|
+    | ``rounds``, ``warm_up`` | timed calls of each contestant at each setting, and calls before them |
+    | ``rest`` | seconds before each timed call |
+    | ``threads`` | of every contestant |
+    | ``time_limit`` | seconds for one answer of a contestant |
+    | ``workload_batch``, ``passes`` | in a workload: rows of a call, and how often all questions are answered |
     """
 
     rounds: int
@@ -39,6 +46,8 @@ class Method:
     rest: float
     threads: int
     time_limit: float
+    workload_batch: int = 32
+    passes: int = 3
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields as JSON values."""
@@ -66,6 +75,7 @@ def run_bench(
     progress: Progress = silent,
     *,
     notes: Sequence[str] = (),
+    workload: Workload | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BenchReport:
     """Measures all contestants at all settings; ``manifest`` says of which inputs. ``sleep`` is called with each rest."""
@@ -76,6 +86,12 @@ def run_bench(
             found, rate = _at_setting(crew, setting, manifest, method, progress, sleep)
             results += found
             rates.append(rate)
+        answered = None
+        if workload is not None:
+            answered = run_workload(
+                workload, {one.name: one for one in contestants}, crew.workers, manifest, batch=method.workload_batch,
+                passes=method.passes, rest=lambda: sleep(method.rest), progress=progress,
+            )  # fmt: skip
         crew.note_peaks()
         entrants = tuple(
             Entrant(one.to_dict(), crew.workers[one.name].startup_seconds, crew.peaks[one.name]) for one in contestants
@@ -87,6 +103,7 @@ def run_bench(
         entrants=entrants,
         results=tuple(results),
         matmul=tuple(rates),
+        workload=answered,
         notes=tuple(notes),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lxmert_export.benching.agreement import Agreement
@@ -11,6 +11,7 @@ from lxmert_export.benching.figures import Interval, Latency, interval_of, laten
 from lxmert_export.benching.matmul import OPERATIONS
 from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.turns import Call
+from lxmert_export.benching.workload_run import WorkloadResult, WorkloadRun
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -131,7 +132,7 @@ class BenchReport:
     """All contestants at all settings. ``passed``: all answer as the first one does.
 
     ``machine``: processor, cores, system, versions, date. ``method``: rounds, warm-up, rest, threads. ``matmul``: the machine's
-    own rate at each setting. ``notes``: what was not run, and why.
+    own rate at each setting. ``notes``: what was not run, and why. ``workload``: how all answered it; None: none was given.
     """
 
     machine: Mapping[str, Any]
@@ -140,7 +141,8 @@ class BenchReport:
     entrants: tuple[Entrant, ...]
     results: tuple[Result, ...]
     matmul: tuple[MatmulRate, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    workload: WorkloadRun | None = None
 
     @property
     def settings(self) -> list[Setting]:
@@ -148,13 +150,15 @@ class BenchReport:
         return list(dict.fromkeys(result.setting for result in self.results))
 
     @property
-    def disagreeing(self) -> list[Result]:
-        """The results of contestants that answer something else than the first one."""
-        return [result for result in self.results if not result.agreement.agrees]
+    def disagreeing(self) -> list[tuple[str, str, Agreement]]:
+        """The contestants that answer something else than the first one: their names, where, and what differs."""
+        answered: list[tuple[str, Result | WorkloadResult]] = [(str(result.setting), result) for result in self.results]
+        answered += [] if self.workload is None else [("the workload", result) for result in self.workload.results]
+        return [(one.name, where, one.agreement) for where, one in answered if not one.agreement.agrees]
 
     @property
     def passed(self) -> bool:
-        """Whether every contestant answers as the first one does, at every setting."""
+        """Whether every contestant answers as the first one does, everywhere."""
         return bool(self.results) and not self.disagreeing
 
     def at(self, setting: Setting) -> list[Result]:
@@ -164,8 +168,8 @@ class BenchReport:
     def summary(self) -> str:
         """One line: who answers something else, or how the contestants compare at the first setting."""
         if self.disagreeing:
-            worst = self.disagreeing[0]
-            return f"{worst.name} answers something else than {self.entrants[0].name}: {difference(worst.agreement)}"
+            name, _, agreement = self.disagreeing[0]
+            return f"{name} answers something else than {self.entrants[0].name}: {difference(agreement)}"
         first = self.at(self.settings[0])
         fastest = min(first, key=lambda result: result.latency.p50)
         return (
@@ -185,6 +189,7 @@ class BenchReport:
             "contestants": [entrant.to_dict() for entrant in self.entrants],
             "results": [result.to_dict() for result in self.results],
             "matmul": [rate.to_dict() for rate in self.matmul],
+            "workload": None if self.workload is None else self.workload.to_dict(),
             "notes": list(self.notes),
         }
 

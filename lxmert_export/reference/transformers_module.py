@@ -27,9 +27,23 @@ def transformers_module(module: nn.Module, config: LxmertConfig, task: Task | No
 
     ``ConversionError``: transformers is not installed, has no model of this task, or ignores a value of the config.
     """
+    name = CLASSES[check_transformers(config, task)]
+    import transformers
+
+    left_out = ("num_hidden_layers", "layer_norm_eps", "model_type")
+    values = {name: value for name, value in config.to_dict().items() if name not in left_out}
+    theirs: Any = getattr(transformers, name)(transformers.LxmertConfig(**values)).eval()
+    theirs.load_state_dict(
+        {other: module.state_dict()[name] for name, other in _names(config, task).items()}, strict=True
+    )
+    return theirs  # type: ignore[no-any-return]  # transformers ships no types
+
+
+def check_transformers(config: LxmertConfig, task: Task | None) -> Task:
+    """Returns the task. ``ConversionError``: transformers is not installed, or has no model that computes the same."""
     if find_spec("transformers") is None:
         raise ConversionError("the transformers library is not installed: pip install transformers")
-    if task not in CLASSES:
+    if task is None or task not in CLASSES:
         raise ConversionError(
             f"the transformers library has no model of {f'task {task}' if task else 'a module of your own'}"
         )
@@ -37,15 +51,7 @@ def transformers_module(module: nn.Module, config: LxmertConfig, task: Task | No
         raise ConversionError(
             f"the transformers library ignores layer_norm_eps {config.layer_norm_eps:g} and computes with {PYTORCH_EPS:g}"
         )
-    import transformers
-
-    left_out = ("num_hidden_layers", "layer_norm_eps", "model_type")
-    values = {name: value for name, value in config.to_dict().items() if name not in left_out}
-    theirs: Any = getattr(transformers, CLASSES[task])(transformers.LxmertConfig(**values)).eval()
-    theirs.load_state_dict(
-        {other: module.state_dict()[name] for name, other in _names(config, task).items()}, strict=True
-    )
-    return theirs  # type: ignore[no-any-return]  # transformers ships no types
+    return task
 
 
 def _names(config: LxmertConfig, task: Any) -> dict[str, str]:

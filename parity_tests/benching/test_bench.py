@@ -66,9 +66,8 @@ def test_contestants_with_other_answers_are_flagged(graph: Artifact) -> None:
     faults: list[Fault] = ["other answers", "NaN", "other shape", "missing output"]
     report = bench_of(graph, *faults)
     assert not report.passed
-    assert {(result.name, result.setting) for result in report.disagreeing} == {
-        (f, s) for f in faults for s in SETTINGS
-    }
+    flagged = {(name, where) for name, where, _ in report.disagreeing}
+    assert flagged == {(fault, str(setting)) for fault in faults for setting in SETTINGS}
     assert "other answers answers something else than none: question_answering_score differs by" in report.summary()
     check_schema(report.to_dict(), SCHEMA)
 
@@ -121,7 +120,9 @@ def test_the_command_benches_artifacts_and_prints_one_json_object(
     check_schema(report, SCHEMA)
     assert [one["name"] for one in report["contestants"]] == [str(graph.path), str(fixed.path)]
     assert [(r["batch"], r["text"], r["objects"]) for r in report["results"][::2]] == [(2, 5, 3), (2, 5, 4)]
-    assert report["method"] == {"rounds": 2, "warm_up": 3, "rest": 0.0, "threads": 1, "time_limit": 900.0}
+    assert report["method"] == {
+        "rounds": 2, "warm_up": 3, "rest": 0.0, "threads": 1, "time_limit": 900.0, "workload_batch": 32, "passes": 3,
+    }  # fmt: skip
     for result in report["results"]:
         assert result["operations"] == count_flops(graph, {axis: result[axis] for axis in ("batch", "text", "objects")})
         assert result["matmul_share"] > 0
@@ -175,6 +176,15 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
         ((own, "--rounds", "0"), "--rounds: takes whole numbers from 1 on, not 0"),
         ((own, "--rest", "-1"), "--rest: takes seconds, 0 or more, not -1.0"),
         ((own, "--threads", "0"), "--threads: takes whole numbers from 1 on, not 0"),
+        ((own, "--against", "tensorflow"), "--against: takes transformers, onnxruntime, openvino, not 'tensorflow'"),
+        ((own, "--checkpoint", "demo"), "--checkpoint: is for other programs: give --against, too"),
+        ((own, "--workload", "gone.json"), "gone.json: the workload cannot be read: No such file or directory"),
+        ((own, "--passes", "0"), "--passes: takes whole numbers from 1 on, not 0"),
+        (
+            (own, "--against", "onnxruntime"),
+            "was made from a model in memory, and --against needs its checkpoint: give --checkpoint",
+        ),
+        ((own, "--against", "onnxruntime", "--checkpoint", "gone.pth"), "gone.pth"),
         ((own, "--json", "gone/bench.json"), "there is no directory"),
     ):
         before = sorted(tmp_path.iterdir())

@@ -6,8 +6,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lxmert_export.benching.agreement import Agreement
 from lxmert_export.benching.figures import Interval
 from lxmert_export.benching.report import BenchReport, MatmulRate, Result, difference
+from lxmert_export.benching.workload_run import WorkloadRun
 from lxmert_export.parity.pages.overview import number, size
 from lxmert_export.parity.pages.terminal import WIDE
 
@@ -19,10 +21,13 @@ def print_bench(report: BenchReport, console: Console) -> None:
     for setting in report.settings:
         console.print(f"{setting}{_machine_rate(rates.get(setting))}", style="bold", markup=False, highlight=False)
         console.print(_table(report.at(setting), wide=console.width >= WIDE))
+    if report.workload is not None:
+        console.print(_workload_title(report.workload), style="bold", markup=False, highlight=False)
+        console.print(_workload_table(report.workload, wide=console.width >= WIDE))
     for line in (*_how(report), *report.notes):
         console.print(line, style="dim", markup=False, highlight=False)
-    for result in report.disagreeing:
-        line = f"{result.name}, {result.setting}: {difference(result.agreement)}"
+    for name, where, agreement in report.disagreeing:
+        line = f"{name}, {where}: {difference(agreement)}"
         console.print(line, style="red", markup=False, highlight=False)
     style = "bold green" if report.passed else "bold red"
     console.print(report.summary(), style=style, markup=False, highlight=False)
@@ -61,7 +66,7 @@ def _table(results: list[Result], *, wide: bool) -> Table:
             escape(result.name), number(latency.p50), number(latency.p95),
             *((number(latency.p99), f"{latency.spread:.0%}") if wide else ()),
             number(result.rows_a_second), _speed(result.speed), *(_work(result) if wide and counted else ()),
-            _differs(result),
+            _differs(result.agreement),
         )  # fmt: skip
     return table
 
@@ -76,10 +81,31 @@ def _work(result: Result) -> tuple[str, str]:
     return f"{result.operations / 1e9:.3g}", f"{result.matmul_share:.0%}"
 
 
-def _differs(result: Result) -> str:
-    agreement = result.agreement
+def _differs(agreement: Agreement) -> str:
     shown = agreement.fault or number(agreement.largest)
     return escape(shown) if agreement.agrees else f"[red]{escape(shown)} WRONG[/]"
+
+
+def _workload_title(run: WorkloadRun) -> str:
+    workload, tokens = run.workload, int(run.workload.question_lengths.sum())
+    return (
+        f"the workload: {workload.questions:,} questions of {tokens:,} tokens about {workload.images:,} images of "
+        f"{workload.objects} objects; speed: times as fast as {run.baseline}"
+    )
+
+
+def _workload_table(run: WorkloadRun, *, wide: bool) -> Table:
+    table = Table()
+    table.add_column("contestant", overflow="fold")
+    table.add_column("batches", overflow="fold")
+    for heading in ("questions/s", "speed", *(("calls", "tokens") if wide else ()), "differs by"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in run.results:
+        table.add_row(
+            escape(result.name), result.plan, number(result.questions_a_second.median), _speed(result.speed),
+            *((f"{result.calls:,}", f"{result.padded_tokens:,}") if wide else ()), _differs(result.agreement),
+        )  # fmt: skip
+    return table
 
 
 def _how(report: BenchReport) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -19,20 +20,28 @@ def html_page(report: Facts) -> str:
     parts = {
         "title": html.escape(f"Parity {'passed' if report['passed'] else 'FAILED'}"),
         "summary": html.escape(report["summary"]),
-        "style": _part("page.css"),
+        "style": page_part("page.css"),
         "report": _embedded(report),
         "constants": _embedded({"histogram_powers": HISTOGRAM_POWERS, "glossary": read_glossary()}),
-        "script": "\n".join(_part(name) for name in SCRIPTS),
+        "script": "\n".join(map(page_part, SCRIPTS)),
     }
-    # The template is split only once, so that braces inside a part are never taken for a placeholder.
+    return filled(page_part("page.html"), parts)
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """Returns a template with a part in the place of each ``{{name}}``.
+
+    The template is split only once, so that braces inside a part are never taken for a placeholder.
+    """
     page = []
-    for piece in _part("page.html").split("{{"):
+    for piece in template.split("{{"):
         name, closed, rest = piece.partition("}}")
         page += [parts[name], rest] if closed else [piece]
     return "".join(page)
 
 
-def _part(name: str) -> str:
+def page_part(name: str) -> str:
+    """Returns a file of the page, such as its style."""
     return files("lxmert_export.parity.pages").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,157 @@
+"""The report of a bench as one HTML page that needs no network, no other file and no script."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+from lxmert_export.benching.pages.plots import (
+    Facts,
+    in_words,
+    latency_plot,
+    setting_of,
+    throughput_plots,
+    workload_plot,
+)
+from lxmert_export.parity.pages.html import filled, page_part
+from lxmert_export.parity.pages.overview import number, printable, size
+
+
+def bench_page(report: Facts) -> str:
+    """Returns the page of a report, from its JSON form alone."""
+    status = "pass" if report["passed"] else "FAIL"
+    word = "✓ all answer the same" if report["passed"] else "✕ other answers"
+    settings = list(dict.fromkeys(map(setting_of, report["results"])))
+    sections = [
+        *(
+            _card(in_words(setting), _scrolled("latency", latency_plot(report, setting)), _results(report, setting))
+            for setting in settings
+        ),
+        *(_card("Throughput", _scrolled("throughput", plot)) for plot in throughput_plots(report)),
+        *([_workload(report)] if report["workload"] else []),
+        _card("Contestants", _contestants(report)),
+        _card("Machine and method", _facts(_machine(report))),
+        *([_card("Notes", _list(report["notes"]))] if report["notes"] else []),
+    ]
+    parts = {
+        "title": _safe(f"Bench: {', '.join(one['name'] for one in report['contestants'])}"),
+        "style": page_part("page.css") + bench_style(),
+        "verdict": f'<div class="verdict {status}"><strong>{word}</strong><span>{_safe(report["summary"])}</span></div>',
+        "sections": "\n".join(sections),
+    }
+    return filled(_own("bench.html"), parts)
+
+
+def bench_style() -> str:
+    """Returns the style of the plots."""
+    return _own("bench.css")
+
+
+def _own(name: str) -> str:
+    return files("lxmert_export.benching.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def _card(title: str, *parts: str) -> str:
+    return f'<section class="card"><h2>{_safe(title)}</h2>{"".join(parts)}</section>'
+
+
+def _results(report: Facts, setting: Sequence[int]) -> str:
+    columns = ("contestant", "p50 ms", "p95 ms", "p99 ms", "spread", "first call ms", "rows/s", "speed", "GFLOP",
+               "of matmul", "busy cores", "differs by")  # fmt: skip
+    rows = [
+        (
+            result["contestant"],
+            *(number(result["latency_ms"][name]) for name in ("p50", "p95", "p99")),
+            f"{result['latency_ms']['spread']:.0%}", number(result["first_call_ms"]), number(result["rows_a_second"]),
+            _interval(result["speed"]),
+            "–" if result["operations"] is None else f"{result['operations'] / 1e9:.3g}",
+            "–" if result["matmul_share"] is None else f"{result['matmul_share']:.0%}",
+            number(result["busy_cores"]), _difference(result["agreement"]),
+        )
+        for result in report["results"]
+        if setting_of(result) == tuple(setting)
+    ]  # fmt: skip
+    return _table(f"figures at {in_words(setting)}", columns, rows)
+
+
+def _workload(report: Facts) -> str:
+    ran = report["workload"]
+    columns = ("contestant", "batches", "questions/s", "speed", "calls", "tokens", "differs by")
+    rows = [
+        (
+            result["contestant"], result["plan"], number(result["questions_a_second"]["median"]),
+            _interval(result["speed"]), f"{result['calls']:,}", f"{result['padded_tokens']:,}",
+            _difference(result["agreement"]),
+        )
+        for result in ran["results"]
+    ]  # fmt: skip
+    what = (
+        f"{ran['questions']:,} questions of {ran['tokens']:,} tokens about {ran['images']:,} images of {ran['objects']} "
+        f"objects; speed: times as fast as {ran['baseline']}"
+    )
+    note, plot = f'<p class="note">{_safe(what)}</p>', _scrolled("questions a second", workload_plot(report))
+    return _card("Workload", note, plot, _table("figures of the workload", columns, rows))
+
+
+def _contestants(report: Facts) -> str:
+    columns = ("contestant", "kind", "runtime", "precision", "start-up s", "peak memory", "files", "settings")
+    rows = [
+        (
+            one["name"], one["kind"], one["runtime"], one["precision"], f"{one['startup_seconds']:.2f}",
+            size(one["peak_bytes"]), size(one["bytes"]), "; ".join(one["settings"]) or "–",
+        )
+        for one in report["contestants"]
+    ]  # fmt: skip
+    return _table("contestants", columns, rows)
+
+
+def _machine(report: Facts) -> list[tuple[str, str]]:
+    machine, method = report["machine"], report["method"]
+    rates = [rate["operations_a_second"]["median"] / 1e9 for rate in report["matmul"]]
+    return [
+        ("processor", f"{machine['processor']}, {machine['cores']} cores"),
+        ("its float32 matmul", f"{', '.join(f'{rate:.3g}' for rate in rates)} GFLOP/s, at each setting"),
+        ("system", f"{machine['system']}, Python {machine['python']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in machine["tools"].items())),
+        ("date", machine["date"]),
+        ("threads", f"{method['threads']} for each contestant, in a process of its own"),
+        ("calls", f"{method['warm_up']} to warm up, then {method['rounds']} rounds in rotation, {method['rest']:g} s of rest "
+                  "before each call"),
+    ]  # fmt: skip
+
+
+def _table(label: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{_safe(column)}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{_safe(name)}</th>{"".join(f"<td>{_safe(value)}</td>" for value in values)}</tr>'
+        for name, *values in rows
+    )
+    return _scrolled(label, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _scrolled(label: str, part: str) -> str:
+    """A part that is wider than a phone scrolls in its own box; the page does not scroll sideways."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(label)}">{part}</div>'
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    rows = "".join(f"<div><dt>{_safe(name)}</dt><dd>{_safe(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def _list(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_safe(line)}</li>' for line in lines)}</ul>"
+
+
+def _interval(interval: Facts) -> str:
+    return f"{interval['median']:.2f} ({interval['low']:.2f}–{interval['high']:.2f})"
+
+
+def _difference(agreement: Facts) -> str:
+    shown = agreement["fault"] or number(agreement["largest"])
+    return shown if agreement["agrees"] else f"{shown} WRONG"
+
+
+def _safe(text: str) -> str:
+    return html.escape(printable(text))

@@ -1,0 +1,215 @@
+"""The peers: what else runs the same checkpoint. A row is a peer: its name, its file, and the function that opens it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.targets import Part
+from lxmert_export.benching.contestants import Contestant
+from lxmert_export.errors import ArtifactError, CheckpointError, InputError, as_given
+from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, OPENVINO, TORCH, require
+from lxmert_export.judging.own_process import run_within
+from lxmert_export.option_names import option
+from lxmert_export.progress import Progress, silent
+from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.config import LxmertConfig
+from lxmert_export.spec.signature import Precision, Signature, task_signature
+
+BASELINE_TOKENS = 20  # to which the usual loop pads every question
+COMPILERS = ("c++", "g++", "clang++")
+MAKING = "making the peers' files"  # a step of progress
+_HERE = "lxmert_export.benching"
+_EXPORT = (TORCH, ONNX, ONNXSCRIPT, ONNXRUNTIME)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One peer.
+
+    | field | meaning |
+    |---|---|
+    | ``against`` | the value of ``--against`` that brings it in |
+    | ``file`` | the step that makes what it opens: a name of ``FILES`` |
+    | ``opens`` | (directory of its files, signature, config, threads) → a ``Runner`` |
+    | ``compiles`` | whether it needs a C++ compiler |
+    | ``pads_to`` | in a workload, the number of tokens that it pads every question to |
+    """
+
+    name: str
+    against: str
+    runtime: str
+    precision: Precision
+    file: str
+    opens: Part
+    compiles: bool = False
+    pads_to: int | None = None
+
+
+PEERS = (
+    Peer(
+        "transformers", "transformers", "torch", "fp32", "checkpoint", Part(f"{_HERE}.peer_runners:open_eager", (TORCH,)),
+        pads_to=BASELINE_TOKENS,
+    ),
+    Peer(
+        "transformers, torch.compile", "transformers", "torch", "fp32", "checkpoint",
+        Part(f"{_HERE}.peer_runners:open_compiled", (TORCH,)), compiles=True, pads_to=BASELINE_TOKENS,
+    ),
+    Peer(
+        "plain export", "onnxruntime", "onnxruntime", "fp32", "plain", Part(f"{_HERE}.peer_runners:open_onnx", _EXPORT)
+    ),
+    Peer(
+        "plain export, optimizer", "onnxruntime", "onnxruntime", "fp32", "optimized",
+        Part(f"{_HERE}.peer_runners:open_onnx", _EXPORT),
+    ),
+    Peer(
+        "plain export, dynamic int8", "onnxruntime", "onnxruntime", "int8", "int8",
+        Part(f"{_HERE}.peer_runners:open_onnx", _EXPORT),
+    ),
+    Peer(
+        "plain export, OpenVINO", "openvino", "openvino", "fp32", "plain",
+        Part(f"{_HERE}.peer_runners:open_openvino", (*_EXPORT, OPENVINO)),
+    ),
+)  # fmt: skip
+AGAINST = tuple(dict.fromkeys(peer.against for peer in PEERS))
+# The steps that make the peers' files, in order: each reads the files of those before it.
+FILES: dict[str, str] = {
+    "checkpoint": f"{_HERE}.peer_files:write_checkpoint_files",
+    "plain": f"{_HERE}.peer_files:write_plain",
+    "optimized": f"{_HERE}.peer_files:write_optimized",
+    "int8": f"{_HERE}.peer_files:write_int8",
+}
+# What each step reads.
+READS = {
+    "checkpoint": (),
+    "plain": ("checkpoint",),
+    "optimized": ("checkpoint", "plain"),
+    "int8": ("checkpoint", "plain"),
+}
+
+
+@dataclass(frozen=True)
+class PeerFiles:
+    """The files of peers, made by some steps of ``FILES`` in a process of its own: each in a folder of the step's name."""
+
+    artifact: Artifact
+    checkpoint: str
+    directory: Path
+    steps: tuple[str, ...]
+
+    def run(self, progress: Progress = silent) -> None:
+        """Makes them in this process."""
+        for number, step in enumerate(self.steps):
+            progress(MAKING, number, len(self.steps))
+            module, _, name = FILES[step].partition(":")
+            (self.directory / step).mkdir()
+            getattr(import_module(module), name)(self)
+        progress(MAKING, len(self.steps), len(self.steps))
+
+
+@dataclass(frozen=True)
+class OpensPeer:
+    """Opens a peer by the place of its row in ``PEERS``."""
+
+    name: str
+    directory: Path
+    signature: Signature
+    config: LxmertConfig
+
+    def __call__(self, threads: int) -> Runner:
+        """Returns its runner."""
+        row = next(peer for peer in PEERS if peer.name == self.name)
+        runner: Runner = row.opens.load()(self.directory / row.file, self.signature, self.config, threads)
+        return runner
+
+
+def check_against(against: Sequence[str]) -> None:
+    """``InputError``: a name of no peers."""
+    if unknown := [name for name in against if name not in AGAINST]:
+        raise InputError(f"{option('against')}: takes {', '.join(AGAINST)}, not {as_given(unknown[0])}")
+
+
+@contextmanager
+def peers_of(
+    artifact: Artifact, against: Sequence[str], checkpoint: str | Path | None, time_limit: float, progress: Progress
+) -> Iterator[tuple[list[Contestant], list[str]]]:
+    """Yields the peers that ``against`` asks for, of the checkpoint that an artifact was made from, and notes on those not run.
+
+    Their files are made in a temporary directory, which lasts as long as the ``with`` block.
+
+    ``InputError``: an unknown name. ``MissingExtra``, ``ConversionError``: a library is not installed, or transformers has no
+    such model. ``ArtifactError``: the checkpoint is not there, or is another one.
+    """
+    check_against(against)
+    rows = [peer for peer in PEERS if peer.against in against]
+    notes: list[str] = []
+    if not rows:
+        yield [], notes
+        return
+    for row in rows:
+        require(f"benching {row.name}", *row.opens.needs)
+    signature = _signature_of_peers(artifact)
+    if not any(map(shutil.which, COMPILERS)):
+        notes = [f"{row.name}: not run: it needs a C++ compiler: install g++" for row in rows if row.compiles]
+        rows = [row for row in rows if not row.compiles]
+    config = artifact.manifest.config
+    with TemporaryDirectory(prefix="lxmert-export-bench-") as place:
+        wanted = {step for row in rows for step in (row.file, *READS[row.file])}
+        files = PeerFiles(
+            artifact, _source_of(artifact, checkpoint), Path(place), tuple(s for s in FILES if s in wanted)
+        )
+        _make(files, time_limit, progress, given=checkpoint is not None)
+        yield [_contestant(row, Path(place), signature, config) for row in rows], notes
+
+
+def _signature_of_peers(artifact: Artifact) -> Signature:
+    """The signature of transformers' model. ``ConversionError``, ``InputError``: there is none, or it has fewer outputs."""
+    from lxmert_export.reference.transformers_module import check_transformers
+
+    own = artifact.manifest.signature
+    task = check_transformers(artifact.manifest.config, own.lxmert_task)
+    signature = task_signature(artifact.manifest.config, task)
+    if more := sorted({spec.name for spec in own.outputs} - {spec.name for spec in signature.outputs}):
+        raise InputError(
+            f"{artifact.path}: {option('against')} compares the outputs of its task alone, and it also has {more[0]}: "
+            "export it without"
+        )
+    return signature
+
+
+def _source_of(artifact: Artifact, checkpoint: str | Path | None) -> str:
+    """The checkpoint of the peers. ``ArtifactError``: none is given, and the artifact was made from a model in memory."""
+    if checkpoint is not None:
+        return str(checkpoint)
+    if artifact.manifest.checkpoint.get("dialect") is None:
+        raise ArtifactError(
+            f"{artifact.path}: was made from a model in memory, and {option('against')} needs its checkpoint: give "
+            f"{option('checkpoint')}"
+        )
+    return str(artifact.manifest.checkpoint["name"])
+
+
+def _make(files: PeerFiles, time_limit: float, progress: Progress, *, given: bool) -> None:
+    try:
+        run_within(files, time_limit, progress)
+    except CheckpointError as error:
+        if given:
+            raise
+        raise ArtifactError(
+            f"{files.artifact.path}: {option('against')} needs the checkpoint that it was made from: {error}; or give its "
+            f"place by {option('checkpoint')}"
+        ) from error
+
+
+def _contestant(row: Peer, place: Path, signature: Signature, config: LxmertConfig) -> Contestant:
+    size = sum(file.stat().st_size for file in (place / row.file).rglob("*") if file.is_file())
+    return Contestant(
+        row.name, "peer", row.runtime, row.precision, OpensPeer(row.name, place, signature, config), bytes=size,
+        pads_to=row.pads_to,
+    )  # fmt: skip
