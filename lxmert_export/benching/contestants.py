@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lxmert_export.artifact.directory import Artifact, open_artifact
+from lxmert_export.artifact.directory import IN_RUNTIME, Artifact, open_named, split_runtime
 from lxmert_export.benching.worker import Opens
 from lxmert_export.errors import ArtifactError
 from lxmert_export.judging.artifact import artifact_facts
@@ -54,12 +54,12 @@ class OpensArtifact:
     def __call__(self, threads: int) -> Runner:
         """Returns the runner. A runtime that takes no number of threads has it from the environment."""
         artifact = artifact_at(self.place)
-        return open_runner(artifact, threads=threads if artifact.target.runtime.threads else None)
+        return open_runner(artifact, threads=threads if artifact.runtime.threads else None)
 
 
 def artifact_at(place: str) -> Artifact:
-    """Opens ``ARTIFACT``, as a bench names it."""
-    return open_artifact(place)
+    """Opens ``ARTIFACT`` or ``ARTIFACT@RUNTIME``, as a bench names it."""
+    return open_named(place)
 
 
 def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
@@ -70,7 +70,7 @@ def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
     """
     if not places:
         raise ArtifactError("no artifact to bench: name at least one directory")
-    resolved = [str(Path(place).absolute()) for place in places]
+    resolved = [_whole(place) for place in places]
     if twice := [str(place) for place, path in zip(places, resolved, strict=True) if resolved.count(path) > 1]:
         raise ArtifactError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
     artifacts = with_names_apart([artifact_at(str(place)) for place in places])
@@ -80,10 +80,17 @@ def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
     return [_contestant(artifact, place) for artifact, place in zip(artifacts, resolved, strict=True)]
 
 
+def _whole(place: str | Path) -> str:
+    """The same place from the root, with its runtime: a contestant's process has another working directory in mind."""
+    path, runtime = split_runtime(place)
+    whole = str(Path(path).absolute())
+    return whole if runtime is None else f"{whole}{IN_RUNTIME}{runtime}"
+
+
 def _contestant(artifact: Artifact, place: str) -> Contestant:
     facts = artifact_facts(artifact)
     return Contestant(
-        artifact.name, "artifact", artifact.target.runtime.name, artifact.manifest.precision, OpensArtifact(place),
+        artifact.name, "artifact", artifact.runtime.name, artifact.computed_precision, OpensArtifact(place),
         bytes=facts.bytes, artifact=artifact, settings=facts.settings, source=artifact.manifest.checkpoint,
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +67,8 @@ def open_onnx(directory: Path, signature: Signature, config: LxmertConfig, threa
     return OnnxRuntimeRunner(directory / "model.onnx", signature, limits, precision="fp32", threads=threads)
 
 
-class OpenvinoRunner(Runner):
-    """Runs an ONNX file in OpenVINO on the CPU, in float32."""
-
-    failures = (RuntimeError,)
-
-    def __init__(self, path: Path, signature: Signature, config: LxmertConfig, threads: int) -> None:
-        openvino = import_module("openvino")
-        super().__init__("openvino", signature, InputLimits.of(config))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
-        self._names = [value.any_name for value in compiled.outputs]
-        self._request = compiled.create_infer_request()
-
-    def compute(self, inputs: Arrays) -> Arrays:
-        """Returns the outputs."""
-        found = self._request.infer(inputs, share_inputs=True, share_outputs=False)
-        return {name: found[name] for name in self._names}
-
-
 def open_openvino(directory: Path, signature: Signature, config: LxmertConfig, threads: int) -> Runner:
-    """Opens an ONNX file of other tools in OpenVINO."""
-    return OpenvinoRunner(directory / "model.onnx", signature, config, threads)
+    """Opens an ONNX file of other tools in OpenVINO, in float32."""
+    from lxmert_export.runners.openvino.compiled import OpenVinoRunner
+
+    return OpenVinoRunner(directory / "model.onnx", signature, InputLimits.of(config), threads=threads)

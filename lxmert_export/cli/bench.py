@@ -25,7 +25,10 @@ def _sizes_option(axis: str, default: str) -> object:
 def bench(
     artifacts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ARTIFACT...", help="Artifact directories. The first is the yardstick."),
+        typer.Argument(
+            metavar="ARTIFACT[@RUNTIME]...",
+            help=f"Artifact directories; the first is the yardstick. {options.RUNTIME_HELP}",
+        ),
     ] = None,
     batch: Annotated[str | None, _sizes_option("batch", "1,8")] = None,
     text: Annotated[str | None, _sizes_option("text", "20")] = None,

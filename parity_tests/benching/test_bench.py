@@ -112,14 +112,26 @@ def test_every_contestant_is_told_the_number_of_threads(graph: Artifact) -> None
 def test_the_command_benches_artifacts_and_prints_one_json_object(
     graph: Artifact, fixed: Artifact, tmp_path: Path
 ) -> None:
-    arguments = ["bench", str(graph.path), str(fixed.path), "--objects", "3,4", "--rounds", "2", "--rest", "0"]
+    arguments = [
+        "bench",
+        str(graph.path),
+        str(fixed.path),
+        f"{graph.path}@openvino",
+        "--objects",
+        "3,4",
+        "--rounds",
+        "2",
+        "--rest",
+        "0",
+    ]
     done = run(*arguments, "--threads", "1", "--json", "-", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     jsonschema.validate(report, json.loads(files("lxmert_export").joinpath(SCHEMA).read_text(encoding="utf-8")))
     check_schema(report, SCHEMA)
-    assert [one["name"] for one in report["contestants"]] == [str(graph.path), str(fixed.path)]
-    assert [(r["batch"], r["text"], r["objects"]) for r in report["results"][::2]] == [(2, 5, 3), (2, 5, 4)]
+    assert [one["name"] for one in report["contestants"]] == [str(graph.path), str(fixed.path), "out@openvino"]
+    assert [one["runtime"] for one in report["contestants"]] == ["onnxruntime", "onnxruntime", "openvino"]
+    assert [(r["batch"], r["text"], r["objects"]) for r in report["results"][::3]] == [(2, 5, 3), (2, 5, 4)]
     assert report["method"] == {
         "rounds": 2, "warm_up": 3, "rest": 0.0, "threads": 1, "time_limit": 900.0, "workload_batch": 32, "passes": 3,
     }  # fmt: skip
@@ -168,6 +180,7 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
         ((), "no artifact to bench: name at least one directory"),
         ((own, own), "named twice"),
         ((str(tmp_path),), "not an artifact directory"),
+        ((f"{own}@tvm",), "no runtime 'tvm' runs ONNX artifacts"),
         ((own, "--batch", "0"), "--batch: takes whole numbers from 1 on, not 0"),
         ((own, "--batch", "1,x"), "--batch: takes whole numbers with commas between them, such as 1,8, not '1,x'"),
         ((own, "--batch", "99999999"), "too large for one call"),
