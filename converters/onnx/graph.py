@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
 from converters.onnx.attention import use_attention_operator
+from converters.onnx.gelu import group_gelu
 from converters.onnx.read_rows import read_rows_early
 from lxmert_export.spec.signature import Attention
 
@@ -53,6 +54,7 @@ def make_lean(
     common.CommonSubexpressionEliminationPass(size_limit=LARGEST_FOLDED)(model)
     common.RemoveUnusedNodesPass()(model)
     store_transposed(model.graph)
+    group_gelu(model.graph)
     common.OutputFixPass()(model)  # an extra node for a value with two output names (the last hidden state)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if attention == "operator":

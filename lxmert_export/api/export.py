@@ -41,6 +41,7 @@ def export(
     opset: int | None = None,
     fp32_islands: str = "standard",
     attention: Attention = "decomposed",
+    optimize_for: str | None = None,
     single_file: bool = False,
     without_families: Sequence[str] = (),
     file_format: str = "saved-model",
@@ -68,6 +69,7 @@ def export(
     | ``io_dtype`` | ONNX | dtype of floating-point inputs and outputs: ``float32`` or ``float16`` |
     | ``opset`` | ONNX | default: 18, or 23 with ``attention="operator"`` |
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
+    | ``optimize_for`` | fp32 ONNX | ``cpu``: session settings for onnxruntime on a CPU, kept in the manifest (docs/speed.md) |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
     | ``single_file`` | ONNX | write no ``model.onnx.data``: the weights are in ``model.onnx``; at most 2 GB |
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
@@ -92,7 +94,7 @@ def export(
     options = ExportOptions(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
-        attention=attention, single_file=single_file, without_families=tuple(without_families),
+        attention=attention, optimize_for=optimize_for, single_file=single_file, without_families=tuple(without_families),
         file_format=file_format, full_integer=full_integer, calibration=calibration,
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,

@@ -9,6 +9,7 @@ from typing import Any
 
 from lxmert_export.artifact.directory import open_artifact
 from lxmert_export.artifact.facts import read_graph_facts
+from lxmert_export.artifact.session_settings import session_line, settings_of
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import missing
@@ -102,7 +103,18 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("predicted error", text) for text in predicted_errors(manifest["options"])]  # of a bundle's engine
     if bundle := manifest["options"].get("bundle"):
         rows += _bundle_rows(bundle)
-    return [*rows, *_lint_rows(facts)]
+    return [*rows, *_session_rows(manifest["options"]), *_lint_rows(facts)]
+
+
+def _session_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines for a program of one's own, if an artifact carries session settings."""
+    return [
+        (
+            "session line",
+            f"{session_line(row)}  (onnxruntime {row.first} or later{f', before {row.end}' if row.end else ''})",
+        )
+        for row in settings_of(options)
+    ]
 
 
 def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:

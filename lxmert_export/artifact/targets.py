@@ -136,7 +136,9 @@ TARGETS: dict[str, Target] = {
             program=Part("lxmert_export.artifact.programs.onnx:check_program", ()),
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),
-            options=frozenset({"opset", "io_dtype", "fp32_islands", "attention", "single_file", "without_families"}),
+            options=frozenset(
+                {"opset", "io_dtype", "fp32_islands", "attention", "optimize_for", "single_file", "without_families"}
+            ),
             files=("model.onnx",),
             own_modules=True,
             other_runtimes=(

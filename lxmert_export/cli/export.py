@@ -23,6 +23,7 @@ def onnx(
     opset: options.OpsetOption = None,
     fp32_islands: options.IslandsOption = "standard",
     attention: options.AttentionOption = "decomposed",
+    optimize_for: options.OptimizeForOption = None,
     single_file: options.SingleFileFlag = False,
     batch: options.BatchOption = None,
     text: options.TextOption = None,
@@ -56,7 +57,8 @@ def onnx(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
         task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
-        attention=attention, single_file=single_file, revision=revision, num_attention_heads=num_attention_heads,
+        attention=attention, optimize_for=optimize_for, single_file=single_file, revision=revision,
+        num_attention_heads=num_attention_heads,
         ignore_other_parts=ignore_other_parts, parity=not no_parity,
         keep_failed=keep_failed, overwrite=overwrite, verbose=verbose, providers=provider or (CPU,),
     )  # fmt: skip

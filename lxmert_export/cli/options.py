@@ -112,6 +112,14 @@ AttentionOption = Annotated[
         help="Write each attention as basic nodes (decomposed) or as one ONNX Attention operator (opset 23 or later).",
     ),
 ]
+OptimizeForOption = Annotated[
+    Literal["cpu"] | None,
+    typer.Option(
+        "--optimize-for",
+        help="Carry the session settings that make onnxruntime faster on this kind of device in the manifest; our runner applies "
+        "those of the installed version. The graph stays portable.",
+    ),
+]
 SingleFileFlag = Annotated[
     bool,
     typer.Option(

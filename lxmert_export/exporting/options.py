@@ -17,10 +17,11 @@ CHOICES = {
     "io_dtype": ("float32", "float16"),
     "fp32_islands": ("standard", "auto", "standard+"),
     "attention": ATTENTIONS,
+    "optimize_for": (None, "cpu"),
     "file_format": ("saved-model", "keras"),
 }
 # Options that apply to one precision only.
-OF_PRECISION = {"fp32_islands": "fp16", "full_integer": "int8", "calibration": "int8"}
+OF_PRECISION = {"optimize_for": "fp32", "fp32_islands": "fp16", "full_integer": "int8", "calibration": "int8"}
 # Options that must be left out if the user gives a signature, which contains their values.
 SAID_BY_SIGNATURE = ("fixed", "hidden_states", "attentions", "object_heads", "io_dtype")
 
@@ -46,6 +47,7 @@ class ExportOptions:
     opset: int | None = None
     fp32_islands: str = "standard"
     attention: Attention = "decomposed"
+    optimize_for: str | None = None
     single_file: bool = False
     without_families: tuple[str, ...] = ()
     file_format: str = "saved-model"
@@ -80,7 +82,9 @@ class ExportOptions:
 
     @property
     def variant(self) -> str:
-        """The last part of the output's default name: ``-full-integer``, ``-keras`` or nothing."""
+        """The last part of the output's default name: ``-full-integer``, ``-keras``, ``-cpu`` or nothing."""
+        if self.optimize_for is not None:
+            return f"-{self.optimize_for}"
         return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
 
     @property
@@ -105,7 +109,8 @@ class ExportOptions:
             )
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise ConversionError(f"unknown {option(name)} {as_given(value)}; choose from {', '.join(choices)}")
+                known = ", ".join(choice for choice in choices if choice is not None)
+                raise ConversionError(f"unknown {option(name)} {as_given(value)}; choose from {known}")
 
         named = option("without_families", self.without_families)
         if isinstance(self.without_families, str) or not all(

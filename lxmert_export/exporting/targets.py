@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.manifest import Manifest
+from lxmert_export.artifact.session_settings import CPU_SETTINGS
 from lxmert_export.exporting.conversion import Conversion
 from lxmert_export.model.lxmert import MASK_BIAS
 from lxmert_export.native_logs import quiet_native_logs
@@ -27,6 +28,9 @@ def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress)
     if conversion.options.single_file:
         to_onnx.join_files(directory)
         described["single_file"] = True
+    if conversion.options.optimize_for is not None:
+        described["optimize_for"] = conversion.options.optimize_for
+        described["session_settings"] = [setting.to_dict() for setting in CPU_SETTINGS]
     return described
 
 

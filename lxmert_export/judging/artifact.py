@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions
+from lxmert_export.artifact.manifest import tool_versions
+from lxmert_export.artifact.session_settings import chosen_settings
+from lxmert_export.artifact.session_settings import settings_of as carried_settings
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.judging.by_laws import Ran, judge_again, judge_laws, law_not_run
 from lxmert_export.judging.held_out import HeldOut, held_out_of
@@ -23,7 +26,7 @@ from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, r
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.progress import Progress, counted, silent
-from lxmert_export.runners.onnx.providers import device_of, settings_of
+from lxmert_export.runners.onnx.providers import CPU, device_of, settings_of
 from lxmert_export.runners.opening import judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
@@ -169,7 +172,16 @@ def _settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
     """What a runtime is told that changes the arithmetic of an artifact."""
     if artifact.computed_precision != artifact.manifest.precision:
         return (f"its {artifact.manifest.precision} file is computed in {artifact.computed_precision}",)
-    return settings_of(providers) if artifact.runtime.providers else ()
+    return (*settings_of(providers), *_session_settings(artifact, providers)) if artifact.runtime.providers else ()
+
+
+def _session_settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
+    """The session settings that an artifact carries for the installed onnxruntime, in words."""
+    version = tool_versions(("onnxruntime",)).get("onnxruntime")
+    if version is None or tuple(providers[:1]) != (CPU,):
+        return ()
+    chosen = chosen_settings(carried_settings(artifact.manifest.options), version)
+    return tuple(f"{key}={value} (onnxruntime {version})" for key, value in chosen.items())
 
 
 def taken_by(runner: Runner, samples: SampleInputs) -> SampleInputs:

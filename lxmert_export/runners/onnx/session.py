@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -17,7 +17,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.session_settings import LOWEST_MEASURED, chosen_settings, parsed, settings_of
 from lxmert_export.errors import ArtifactError, first_line
+from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -51,6 +53,7 @@ class OnnxRuntimeRunner(Runner):
         optimize: bool = True,
         threads: int | None = None,
         name: str = "onnxruntime",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name, signature, limits)
         check_providers(providers)
@@ -58,7 +61,7 @@ class OnnxRuntimeRunner(Runner):
             raise ArtifactError(
                 f"{path}: bf16 has no kernels in {providers[0]}; run it with --provider CUDAExecutionProvider on a GPU"
             )
-        self._session = open_session(path, providers, optimize, threads)
+        self._session = open_session(path, providers, optimize, threads, settings=settings)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -84,13 +87,16 @@ def open_session(
     threads: int | None = None,
     *,
     content: bytes | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Opens a session on a file, or on the graph ``content`` with the weights beside that file.
 
-    ``ArtifactError``: onnxruntime cannot load it.
+    ``settings``: entries of the session's configuration. ``ArtifactError``: onnxruntime cannot load it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: one for each core
+    for key, value in (settings or {}).items():
+        options.add_session_config_entry(key, value)
     if content is not None:
         options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent.resolve()))
     if not optimize:
@@ -110,7 +116,10 @@ def open_session(
 
 
 def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """Opens the runner of an ONNX artifact."""
+    """Opens the runner of an ONNX artifact, with the session settings that its manifest carries for this onnxruntime.
+
+    ``ArtifactError``: it carries settings, and this onnxruntime is older than those that they were measured for.
+    """
     manifest = artifact.manifest
     return OnnxRuntimeRunner(
         artifact.file(ONNX_FILE),
@@ -120,4 +129,16 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
         providers=providers,
         threads=threads,
         name=artifact.name,
+        settings=session_settings(artifact) if providers[0] == CPU else None,
     )
+
+
+def session_settings(artifact: Artifact) -> dict[str, str]:
+    """Returns the session settings that an artifact carries for this onnxruntime. ``ArtifactError``: it is too old for them."""
+    settings = settings_of(artifact.manifest.options)
+    if settings and parsed(onnxruntime.__version__) < parsed(LOWEST_MEASURED):
+        raise ArtifactError(
+            f"{artifact.path}: was made with {option('optimize_for', 'cpu')}, whose settings are known for onnxruntime "
+            f"{LOWEST_MEASURED} and later, and {onnxruntime.__version__} is installed: install a later one, or export it without"
+        )
+    return chosen_settings(settings, onnxruntime.__version__)
