@@ -61,7 +61,10 @@ study: $(VENV)/.ready ## Judge thousands of correct checkpoints and every plante
 trust: $(VENV)/.ready ## Damage files, kill and fail writers, share runners: every trial of docs/trust.md; hours; continues where it stopped
 	$(BIN)/python -m benchmarks.trust $(TRUST_ARGS)
 
-benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion, latency and tokenizers with transformers' own
+speed: $(VENV)/.ready ## Measure our files beside every peer at full size, and on the workload; on a quiet machine; continues where it stopped
+	$(BIN)/python -m benchmarks.speed
+
+benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion and tokenizers with transformers' own
 	$(BIN)/python -m benchmarks.beside_transformers
 	$(BIN)/python -m benchmarks.beside_tensorflow
 	$(BIN)/python -m benchmarks.engines
@@ -94,4 +97,4 @@ $(ORACLE)/.ready: constraints-tensorflow.txt
 	$(ORACLE)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints-tensorflow.txt tf-keras
 	touch $@
 
-.PHONY: help demo train-demo test quick check map docs parity study trust benchmark gpu floors clean
+.PHONY: help demo train-demo test quick check map docs parity study trust speed benchmark gpu floors clean

@@ -1,4 +1,4 @@
-"""Compares our conversion with plain torch.onnx.export of transformers' model: time, memory, latency, size.
+"""Compares our conversion with plain torch.onnx.export of transformers' model: time, memory, size. Latency: speed.py.
 
 Writes benchmarks/beside_transformers.json and .md. Run: make benchmark
 """
@@ -9,36 +9,30 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import onnxruntime
 
 from benchmarks.measuring import Run, in_turn, machine, run_process, spread
 
 HERE = Path(__file__).parent
 OURS, THEIRS = "lxmert-export onnx --no-parity", "torch.onnx.export(dynamo=True) of transformers"
-TEXT, OBJECTS = 20, 36
 
 
 def main() -> None:
     """Measures everything and writes both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="conversions of each kind")
-    parser.add_argument("--calls", type=int, default=30, help="timed calls per batch size")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lxmert-export-benchmark-") as place:
-        results = measure(Path(place), arguments.runs, arguments.calls)
+        results = measure(Path(place), arguments.runs)
     (HERE / "beside_transformers.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     page = report(results)
     (HERE / "beside_transformers.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
-    """Measures conversions in turn, then latencies in turn, then one conversion with its gate in each precision."""
+def measure(place: Path, runs: int) -> dict[str, Any]:
+    """Measures conversions in turn, then one conversion with its gate in each precision."""
     checkpoint = str(place / "checkpoint")
     # Made in a separate process: a large parent would raise the measured peak of every child.
     run_process(["-m", "benchmarks.full_size_checkpoint", checkpoint, "--task", "question-answering"])
@@ -47,11 +41,10 @@ def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
     conversions = in_turn(
         {
             OURS: [*export, "--no-parity", "-o", str(ours)],
-            THEIRS: ["-m", "benchmarks.export_of_transformers", checkpoint, str(theirs)],
+            THEIRS: ["-m", "lxmert_export.benching.plain_model", checkpoint, str(theirs)],
         },
         runs,
     )
-    latency = {str(batch): latencies(ours, theirs, batch, calls) for batch in (1, 8)}
     gated = {}
     for precision, flags in {"fp32": [], "fp16": ["--fp16"], "bf16": ["--bf16"]}.items():
         gated[precision] = run_process([*export, *flags, "-o", str(place / precision)])
@@ -60,36 +53,10 @@ def measure(place: Path, runs: int, calls: int) -> dict[str, Any]:
     return {
         "machine": machine(),
         "conversions": {name: [vars(run) for run in found] for name, found in conversions.items()},
-        "latency_ms": latency,
         "with_gate": {precision: vars(run) for precision, run in gated.items()},
         "data_bytes": {**sizes, "theirs": sum(f.stat().st_size for f in theirs.iterdir() if f.suffix == ".data")},
         "graph_bytes": {"ours": (ours / "model.onnx").stat().st_size, "theirs": (theirs / "model.onnx").stat().st_size},
     }
-
-
-def latencies(ours: Path, theirs: Path, batch: int, calls: int) -> dict[str, list[float]]:
-    """Returns milliseconds per call, ours and theirs in turn in one process."""
-    sessions = {
-        name: onnxruntime.InferenceSession(path / "model.onnx") for name, path in (("ours", ours), ("theirs", theirs))
-    }
-    generator = np.random.default_rng(0)
-    inputs = {
-        "input_ids": generator.integers(1, 30522, (batch, TEXT)),
-        "attention_mask": np.ones((batch, TEXT), np.int64),
-        "token_type_ids": np.zeros((batch, TEXT), np.int64),
-        "visual_feats": generator.random((batch, OBJECTS, 2048), np.float32),
-        "visual_pos": generator.random((batch, OBJECTS, 4), np.float32),
-        "visual_attention_mask": np.ones((batch, OBJECTS), np.float32),
-    }
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    answers = {name: session.run(None, inputs)[0] for name, session in sessions.items()}  # warm-up
-    np.testing.assert_allclose(answers["ours"], answers["theirs"], atol=1e-3)
-    for _ in range(calls):
-        for name, session in sessions.items():
-            started = time.perf_counter()
-            session.run(None, inputs)
-            times[name].append(1000 * (time.perf_counter() - started))
-    return times
 
 
 def report(results: dict[str, Any]) -> str:
@@ -109,13 +76,6 @@ def report(results: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {name} | {spread(seconds[name])} | {spread(peaks[name], 0)} |" for name in runs),
         f"| ratio | {_ratio(seconds[OURS], seconds[THEIRS]):.2f} | {_ratio(peaks[OURS], peaks[THEIRS]):.2f} |",
-        "",
-        f"| onnxruntime latency, {TEXT} tokens, {OBJECTS} objects | ours, ms | theirs, ms | ratio |",
-        "|---|---|---|---|",
-        *(
-            f"| batch {batch} | {spread(t['ours'])} | {spread(t['theirs'])} | {_ratio(t['ours'], t['theirs']):.2f} |"
-            for batch, t in results["latency_ms"].items()
-        ),
         "",
         "| with its parity gate | wall s | peak MiB | data file, bytes |",
         "|---|---|---|---|",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.process_memory import MemoryWatch
 from lxmert_export.artifact.manifest import tool_versions
+from lxmert_export.benching.machine import processor
 
 LAUNCHER = Path(__file__).with_name("launching.py")
 
@@ -93,8 +94,5 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 def machine(distributions: Sequence[str] = ("torch", "onnxruntime", "onnx", "transformers")) -> str:
     """Describes this machine and the versions of some packages, for a page of figures."""
-    model = platform.processor() or platform.machine()
-    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  (no path of ours)
-        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     tools = ", ".join(f"{name} {number}" for name, number in tool_versions(distributions).items())
-    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {tools}"
+    return f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, {tools}"

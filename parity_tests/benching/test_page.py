@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Error, expect, sync_playwright
 
 from lxmert_export.benching.pages.html import bench_page, bench_style
-from lxmert_export.benching.pages.plots import latency_plot, standalone, throughput_plots
+from lxmert_export.benching.pages.plots import latency_plot, stacked, throughput_plots, workload_plot
 from lxmert_export.parity.pages.overview import number
 from parity_tests.benching.sample_report import NASTY, sample_report
 from parity_tests.reports.browser import MEND, launch
@@ -80,6 +80,8 @@ def test_text_of_a_report_stays_text(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_plots_are_files_of_their_own_too() -> None:
-    for plot in (latency_plot(REPORT, (1, 20, 36)), *throughput_plots(REPORT)):
-        drawn = ElementTree.fromstring(standalone(plot, bench_style()))
-        assert drawn[0].tag.endswith("style") and drawn[0].text == bench_style()
+    plots = [latency_plot(REPORT, (1, 20, 36)), *throughput_plots(REPORT), workload_plot(REPORT)]
+    for plot in (*plots, stacked("all", plots)):
+        drawn = ElementTree.fromstring(plot.file(bench_style()))
+        assert drawn[0].tag.endswith("style") and bench_style() in str(drawn[0].text)
+    assert len(drawn.findall(".//{*}rect")) == 6 and len(drawn.findall(".//{*}polyline")) == 3

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from lxmert_export.benching.pages.plots import (
-    Facts,
     in_words,
     latency_plot,
     setting_of,
     throughput_plots,
     workload_plot,
 )
+from lxmert_export.benching.pages.words import Facts, differs, giga, interval, share
 from lxmert_export.parity.pages.html import filled, page_part
 from lxmert_export.parity.pages.overview import number, printable, size
 
@@ -25,10 +25,12 @@ def bench_page(report: Facts) -> str:
     settings = list(dict.fromkeys(map(setting_of, report["results"])))
     sections = [
         *(
-            _card(in_words(setting), _scrolled("latency", latency_plot(report, setting)), _results(report, setting))
+            _card(
+                in_words(setting), _scrolled("latency", latency_plot(report, setting).svg()), _results(report, setting)
+            )
             for setting in settings
         ),
-        *(_card("Throughput", _scrolled("throughput", plot)) for plot in throughput_plots(report)),
+        *(_card("Throughput", _scrolled("throughput", plot.svg())) for plot in throughput_plots(report)),
         *([_workload(report)] if report["workload"] else []),
         _card("Contestants", _contestants(report)),
         _card("Machine and method", _facts(_machine(report))),
@@ -64,10 +66,10 @@ def _results(report: Facts, setting: Sequence[int]) -> str:
             result["contestant"],
             *(number(result["latency_ms"][name]) for name in ("p50", "p95", "p99")),
             f"{result['latency_ms']['spread']:.0%}", number(result["first_call_ms"]), number(result["rows_a_second"]),
-            _interval(result["speed"]),
-            "–" if result["operations"] is None else f"{result['operations'] / 1e9:.3g}",
-            "–" if result["matmul_share"] is None else f"{result['matmul_share']:.0%}",
-            number(result["busy_cores"]), _difference(result["agreement"]),
+            interval(result["speed"]),
+            giga(result["operations"]),
+            share(result["matmul_share"]),
+            number(result["busy_cores"]), differs(result["agreement"]),
         )
         for result in report["results"]
         if setting_of(result) == tuple(setting)
@@ -81,8 +83,8 @@ def _workload(report: Facts) -> str:
     rows = [
         (
             result["contestant"], result["plan"], number(result["questions_a_second"]["median"]),
-            _interval(result["speed"]), f"{result['calls']:,}", f"{result['padded_tokens']:,}",
-            _difference(result["agreement"]),
+            interval(result["speed"]), f"{result['calls']:,}", f"{result['padded_tokens']:,}",
+            differs(result["agreement"]),
         )
         for result in ran["results"]
     ]  # fmt: skip
@@ -90,7 +92,7 @@ def _workload(report: Facts) -> str:
         f"{ran['questions']:,} questions of {ran['tokens']:,} tokens about {ran['images']:,} images of {ran['objects']} "
         f"objects; speed: times as fast as {ran['baseline']}"
     )
-    note, plot = f'<p class="note">{_safe(what)}</p>', _scrolled("questions a second", workload_plot(report))
+    note, plot = f'<p class="note">{_safe(what)}</p>', _scrolled("questions a second", workload_plot(report).svg())
     return _card("Workload", note, plot, _table("figures of the workload", columns, rows))
 
 
@@ -142,15 +144,6 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def _list(lines: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{_safe(line)}</li>' for line in lines)}</ul>"
-
-
-def _interval(interval: Facts) -> str:
-    return f"{interval['median']:.2f} ({interval['low']:.2f}–{interval['high']:.2f})"
-
-
-def _difference(agreement: Facts) -> str:
-    shown = agreement["fault"] or number(agreement["largest"])
-    return shown if agreement["agrees"] else f"{shown} WRONG"
 
 
 def _safe(text: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
+from lxmert_export.benching.pages.words import Facts
 from lxmert_export.parity.pages.overview import number, printable
 
-Facts = Mapping[str, Any]
 WIDTH, NAMES, FIGURES = 760, 230, 110  # pixels: the whole, the names at the left, the figures at the right
 ROW, BAR, HEAD, GAP = 24, 14, 26, 10
 PLOT_HEIGHT, LEFT = 260, 60
@@ -29,7 +28,37 @@ class Bar:
     wrong: bool = False
 
 
-def latency_plot(report: Facts, setting: Sequence[int]) -> str:
+@dataclass(frozen=True)
+class Plot:
+    """A drawn plot: its title, its height in pixels, and its SVG elements."""
+
+    title: str
+    height: float
+    body: str
+
+    def svg(self) -> str:
+        """Returns it for a page that has the style."""
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {self.height:g}" role="img"'
+            f' aria-label="{_safe(self.title)}">{self.body}</svg>'
+        )
+
+    def file(self, style: str) -> str:
+        """Returns it as a file of its own, which is light wherever it is shown."""
+        light = f"svg {{ color-scheme: light; background: white; }}\n{style}"
+        return self.svg().replace(">", f"><style>{light}</style>", 1) + "\n"
+
+
+def stacked(title: str, plots: Sequence[Plot]) -> Plot:
+    """Returns plots one below the other, as one."""
+    body, height = "", 0.0
+    for plot in plots:
+        body += f'<g transform="translate(0 {height:g})">{plot.body}</g>'
+        height += plot.height + GAP
+    return Plot(title, height, body)
+
+
+def latency_plot(report: Facts, setting: Sequence[int]) -> Plot:
     """Returns a bar for each contestant at a setting (batch, text, objects): its median, with a whisker to its p99."""
     bars = [
         Bar(
@@ -42,7 +71,7 @@ def latency_plot(report: Facts, setting: Sequence[int]) -> str:
     return _bars(f"Latency at {in_words(setting)}: median, with a line to p99", bars)
 
 
-def workload_plot(report: Facts) -> str:
+def workload_plot(report: Facts) -> Plot:
     """Returns a bar for each contestant: the questions of the workload that it answers a second."""
     bars = [
         Bar(
@@ -54,7 +83,7 @@ def workload_plot(report: Facts) -> str:
     return _bars("Questions of the workload a second", bars)
 
 
-def throughput_plots(report: Facts) -> list[str]:
+def throughput_plots(report: Facts) -> list[Plot]:
     """Returns a plot of rows a second over batch for each number of tokens and objects that has several batches."""
     plots = []
     by_sizes = sorted(report["results"], key=lambda result: setting_of(result)[1:])
@@ -79,12 +108,7 @@ def in_words(setting: Sequence[int]) -> str:
     return f"batch {batch}, {text} tokens, {objects} objects"
 
 
-def standalone(plot: str, style: str) -> str:
-    """Returns a plot as a file of its own, with its style inside."""
-    return plot.replace(">", f"><style>{style}</style>", 1)
-
-
-def _bars(title: str, bars: Sequence[Bar]) -> str:
+def _bars(title: str, bars: Sequence[Bar]) -> Plot:
     room = WIDTH - NAMES - FIGURES
     scale = room / max((bar.whisker for bar in bars), default=1.0)
     height = HEAD + ROW * len(bars) + GAP
@@ -101,10 +125,10 @@ def _bars(title: str, bars: Sequence[Bar]) -> str:
             f'<path class="whisker" d="M{NAMES + length:.1f} {middle:g}H{NAMES + end:.1f}m0 -4v8"/>',
             _text(NAMES + end + 8, middle + 4, bar.figure + (" WRONG" if bar.wrong else ""), "figure"),
         ]
-    return _svg(title, height, body)
+    return Plot(title, height, "".join(body))
 
 
-def _lines(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+def _lines(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> Plot:
     batches = sorted({batch for points in lines.values() for batch, _ in points})
     top = max(rate for points in lines.values() for _, rate in points)
     room = WIDTH - LEFT - NAMES
@@ -134,7 +158,7 @@ def _lines(title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         end = f"{across(points[-1][0]):.1f} {up(points[-1][1]):.1f}"
         body.append(f'<path class="leader" d="M{end}L{LEFT + room + 10:g} {height:.1f}"/>')
         body.append(_text(LEFT + room + 14, height + 4, _short(name), "name"))
-    return _svg(title, HEAD + PLOT_HEIGHT + 30, body)
+    return Plot(title, HEAD + PLOT_HEIGHT + 30, "".join(body))
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
@@ -145,13 +169,6 @@ def _apart(heights: Sequence[float]) -> list[float]:
         lowest = placed[place] = max(heights[place], lowest + 15)
     over = max(lowest - (HEAD + PLOT_HEIGHT), 0.0)
     return [placed[place] - over for place in range(len(heights))]
-
-
-def _svg(title: str, height: float, body: Iterable[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {height:g}" role="img"'
-        f' aria-label="{_safe(title)}">{"".join(body)}</svg>'
-    )
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lxmert_export.benching.agreement import Agreement
-from lxmert_export.benching.figures import Interval
+from lxmert_export.benching.pages.words import differs, giga, interval, share
 from lxmert_export.benching.report import BenchReport, MatmulRate, Result, difference
 from lxmert_export.benching.workload_run import WorkloadRun
 from lxmert_export.parity.pages.overview import number, size
@@ -61,29 +63,19 @@ def _table(results: list[Result], *, wide: bool) -> Table:
     for heading in ("p50 ms", *more, *(("GFLOP", "of matmul") if wide and counted else ()), "differs by"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
-        latency = result.latency
+        latency, work = result.latency, (giga(result.operations), share(result.matmul_share))
         table.add_row(
             escape(result.name), number(latency.p50), number(latency.p95),
             *((number(latency.p99), f"{latency.spread:.0%}") if wide else ()),
-            number(result.rows_a_second), _speed(result.speed), *(_work(result) if wide and counted else ()),
+            number(result.rows_a_second), interval(asdict(result.speed)), *(work if wide and counted else ()),
             _differs(result.agreement),
         )  # fmt: skip
     return table
 
 
-def _speed(speed: Interval) -> str:
-    return f"{speed.median:.2f} ({speed.low:.2f}–{speed.high:.2f})"
-
-
-def _work(result: Result) -> tuple[str, str]:
-    if result.operations is None or result.matmul_share is None:
-        return "–", "–"
-    return f"{result.operations / 1e9:.3g}", f"{result.matmul_share:.0%}"
-
-
 def _differs(agreement: Agreement) -> str:
-    shown = agreement.fault or number(agreement.largest)
-    return escape(shown) if agreement.agrees else f"[red]{escape(shown)} WRONG[/]"
+    shown = escape(differs({**asdict(agreement), "agrees": agreement.agrees}))
+    return shown if agreement.agrees else f"[red]{shown}[/]"
 
 
 def _workload_title(run: WorkloadRun) -> str:
@@ -102,7 +94,7 @@ def _workload_table(run: WorkloadRun, *, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in run.results:
         table.add_row(
-            escape(result.name), result.plan, number(result.questions_a_second.median), _speed(result.speed),
+            escape(result.name), result.plan, number(result.questions_a_second.median), interval(asdict(result.speed)),
             *((f"{result.calls:,}", f"{result.padded_tokens:,}") if wide else ()), _differs(result.agreement),
         )  # fmt: skip
     return table

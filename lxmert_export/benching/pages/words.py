@@ -1,0 +1,31 @@
+"""How the pages of a bench write its figures, from its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lxmert_export.parity.pages.overview import number
+
+Facts = Mapping[str, Any]
+
+
+def interval(found: Facts) -> str:
+    """A median and its interval."""
+    return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
+
+
+def giga(operations: int | None) -> str:
+    """Operations of a call, in GFLOP; a dash if they are not counted."""
+    return "–" if operations is None else f"{operations / 1e9:.3g}"
+
+
+def share(part: float | None) -> str:
+    """A share in percent; a dash for None."""
+    return "–" if part is None else f"{part:.0%}"
+
+
+def differs(agreement: Facts) -> str:
+    """The largest difference from the first contestant's answers, and whether it is too large."""
+    shown = agreement["fault"] or number(agreement["largest"])
+    return shown if agreement["agrees"] else f"{shown} WRONG"
