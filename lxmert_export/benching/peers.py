@@ -130,9 +130,12 @@ class OpensPeer:
 
 
 def check_against(against: Sequence[str]) -> None:
-    """``InputError``: a name of no peers."""
+    """``InputError``: a name of no peers. ``MissingExtra``: a library that they need is not installed."""
     if unknown := [name for name in against if name not in AGAINST]:
         raise InputError(f"{option('against')}: takes {', '.join(AGAINST)}, not {as_given(unknown[0])}")
+    for row in PEERS:
+        if row.against in against:
+            require(f"benching {row.name}", *row.opens.needs)
 
 
 @contextmanager
@@ -152,8 +155,6 @@ def peers_of(
     if not rows:
         yield [], notes
         return
-    for row in rows:
-        require(f"benching {row.name}", *row.opens.needs)
     signature = _signature_of_peers(artifact)
     if not any(map(shutil.which, COMPILERS)):
         notes = [f"{row.name}: not run: it needs a C++ compiler: install g++" for row in rows if row.compiles]

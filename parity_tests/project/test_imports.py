@@ -105,6 +105,7 @@ NEEDS = [
     (("convert", "demo", "--to", "tf", "-o", "out"), "h5py", "h5"),
     (("inspect", "demo"), "torch", "torch"),
     (("verify", "gone", "--polygraphy", "out"), "polygraphy", "polygraphy"),
+    (("bench", "gone", "--against", "openvino"), "openvino", "openvino"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
 ]
