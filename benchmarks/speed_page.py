@@ -32,6 +32,7 @@ def page(report: Facts) -> str:
         "",
         *_contestants(report),
         "",
+        *(f"- {one['name']}: {setting}" for one in report["contestants"] for setting in one["settings"]),
         *(f"- {note}" for note in report["notes"]),
     ]
     return "\n".join(lines).rstrip() + "\n"

@@ -12,6 +12,7 @@ from lxmert_export.benching.worker import Opens
 from lxmert_export.errors import ArtifactError
 from lxmert_export.judging.artifact import artifact_facts
 from lxmert_export.judging.pairs import with_names_apart
+from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import check_runnable, open_runner
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.signature import Precision
@@ -77,7 +78,7 @@ def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
     check_same_question(artifacts)
     for artifact in artifacts:
         check_runnable(artifact)
-    return [_contestant(artifact, place) for artifact, place in zip(artifacts, resolved, strict=True)]
+    return [contestant_of(artifact, place) for artifact, place in zip(artifacts, resolved, strict=True)]
 
 
 def _whole(place: str | Path) -> str:
@@ -87,8 +88,9 @@ def _whole(place: str | Path) -> str:
     return whole if runtime is None else f"{whole}{IN_RUNTIME}{runtime}"
 
 
-def _contestant(artifact: Artifact, place: str) -> Contestant:
-    facts = artifact_facts(artifact)
+def contestant_of(artifact: Artifact, place: str) -> Contestant:
+    """Returns the contestant of an opened artifact, which its own process opens again at ``place``."""
+    facts = artifact_facts(artifact, (CPU,))
     return Contestant(
         artifact.name, "artifact", artifact.runtime.name, artifact.computed_precision, OpensArtifact(place),
         bytes=facts.bytes, artifact=artifact, settings=facts.settings, source=artifact.manifest.checkpoint,

@@ -14,6 +14,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.flops import count_flops
+from lxmert_export.artifact.session_settings import SessionSetting
 from lxmert_export.benching import contestants
 from lxmert_export.benching.contest import Method, run_bench
 from lxmert_export.benching.report import SCHEMA, BenchReport
@@ -21,6 +22,7 @@ from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.workers import Worker
 from lxmert_export.errors import ArtifactError, InputError, LxmertExportError, RuntimeFailed
 from lxmert_export.files.json_files import check_schema
+from lxmert_export.runners.onnx.session import session_settings
 from lxmert_export.spec.signature import TensorSpec
 from parity_tests.benching.planted import Fault, OpensPlanted, planted
 from parity_tests.fixtures.command import refused, run
@@ -140,6 +142,16 @@ def test_the_command_benches_artifacts_and_prints_one_json_object(
         assert result["matmul_share"] > 0
     assert report["passed"] and all(result["agreement"]["largest"] < 1e-4 for result in report["results"])
     assert "p50 ms" in done.stderr and "the median of 2 rounds" in done.stderr
+
+
+def test_the_report_states_the_session_settings_that_an_artifact_carries(graph: Artifact) -> None:
+    """As the runner applies them: those for the installed onnxruntime."""
+    carried = [SessionSetting("a.key", "1", first="1.0"), SessionSetting("not.here", "1", first="1.0", end="1.1")]
+    options = {**graph.manifest.options, "session_settings": [setting.to_dict() for setting in carried]}
+    tuned = replace(graph, manifest=replace(graph.manifest, options=options))
+    (stated,) = contestants.contestant_of(tuned, "place").settings
+    assert stated.startswith("a.key=1 (onnxruntime ") and list(session_settings(tuned)) == ["a.key"]
+    assert contestants.contestant_of(graph, "place").settings == ()
 
 
 def test_a_wrong_artifact_ends_the_command_with_exit_code_3(

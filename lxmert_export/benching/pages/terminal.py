@@ -109,6 +109,7 @@ def _how(report: BenchReport) -> list[str]:
         f"one process and {_counted(method['threads'], 'thread')} each; one call at a time, in rotation, after "
         f"{method['rest']:g} s of rest; {_counted(method['warm_up'], 'call')} to warm up; {machine['processor']}, "
         f"{_counted(machine['cores'], 'core')}, {machine['date']}",
+        *(f"{one.name}: {setting}" for one in report.entrants for setting in one.facts["settings"]),
     ]
 
 
