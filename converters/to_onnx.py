@@ -27,6 +27,7 @@ from converters.onnx.choices_by_size import ChoicesBySize
 from converters.onnx.graph import TRANSPOSED, make_lean
 from converters.onnx.quick_tracing import known_shapes, short_translation
 from converters.onnx.quiet_logs import quiet_logs
+from converters.onnx.sizes import FIRST_ROWS
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
 from lxmert_export.errors import ConversionError, first_line
@@ -290,7 +291,7 @@ def _axis_names(model: ir.Model, signature: Signature) -> dict[str, str]:
 
 
 def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
-    """Points each initializer at its parameter, which is cast and transposed only when it is written."""
+    """Points each initializer at its parameter, which is cast, transposed or cut only when it is written."""
     first_name: dict[int, str] = {}
     for name, tensor in state.items():
         first_name.setdefault(id(tensor), name)
@@ -300,10 +301,9 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
         tensor = state[name]
         del graph.initializers[name]
         value.name = first_name[id(tensor)]  # a shared weight has the name of its first owner
-        transposed = TRANSPOSED in value.meta
         assert value.dtype is not None and value.shape is not None
         value.const_value = ir.LazyTensor(
-            partial(_stored, tensor, value, transposed),
+            partial(_stored, tensor, value),
             dtype=value.dtype,
             shape=value.shape,
             name=value.name,
@@ -311,10 +311,11 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
         graph.initializers[value.name] = value
 
 
-def _stored(tensor: Tensor, value: ir.Value, transposed: bool) -> ir.Tensor[np.ndarray[Any, Any]]:
+def _stored(tensor: Tensor, value: ir.Value) -> ir.Tensor[np.ndarray[Any, Any]]:
     """Returns the parameter as the file stores it. ``ConversionError``: it does not fit the file's dtype."""
     assert value.dtype is not None
-    data = tensor.detach().t() if transposed else tensor.detach()
+    data = tensor.detach()
+    data = data.t() if TRANSPOSED in value.meta else data[: value.meta.get(FIRST_ROWS)] if data.ndim else data
     cast = as_dtype(data, TORCH_TYPES.get(value.dtype, data.dtype)).contiguous()
     if cast.dtype != data.dtype and cast.numel():
         low, high = torch.aminmax(cast)

@@ -18,6 +18,7 @@ from onnxscript.optimizer import fold_constants
 from converters.onnx.attention import use_attention_operator
 from converters.onnx.gelu import group_gelu
 from converters.onnx.read_rows import read_rows_early
+from converters.onnx.sizes import slice_positions, unwrap_sizes
 from lxmert_export.spec.signature import Attention
 
 # The metadata with the modules that a node comes from, as a printed list: ['', 'model', …, the operation].
@@ -52,6 +53,8 @@ def make_lean(
     copy_dimensions_in_reshapes(model.graph)
     fold_constants(model, onnx_shape_inference=False, should_fold=_reads_no_weight)
     common.CommonSubexpressionEliminationPass(size_limit=LARGEST_FOLDED)(model)
+    unwrap_sizes(model.graph)
+    slice_positions(model.graph)
     common.RemoveUnusedNodesPass()(model)
     store_transposed(model.graph)
     group_gelu(model.graph)

@@ -126,7 +126,7 @@ def test_lean(pretraining: tuple[Path, Signature]) -> None:
     model = onnx.load(path)
     operators = Counter(node.op_type for node in model.graph.node)
     assert not set(operators) & {"Identity", "Constant", "Where", "Equal", "Expand", "ConstantOfShape", "Dropout", "If"}
-    assert operators["Shape"] == 1  # the positions' range
+    assert operators["Shape"] == 1  # the end of the positions
     # One additive bias a side: a cast of the integer mask, two subtractions, two products.
     masks = [node for node in model.graph.node if node.name.split("/")[0] == "lxmert"]
     assert Counter(n.op_type for n in masks) == {"Cast": 1, "Sub": 2, "Mul": 2, "Unsqueeze": 4, "Gather": 1, "Tanh": 1}

@@ -22,7 +22,7 @@ from lxmert_export.spec.signature import Signature
 LINEAR_OPERATORS = ("Add", "Gemm", "MatMul")
 OPERATORS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(LINEAR, LINEAR_OPERATORS),
-    "embedding": ("Gather",),
+    "embedding": ("Gather", "Slice"),
     "layer norm": ("LayerNormalization",),
     "softmax": ("Softmax",),
     "mean": ("Div", "Mul"),
