@@ -12,24 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
+from converters.tensorflow_model.sides import Side
 from lxmert_export.spec.config import LxmertConfig
 
 # As in PyTorch: added to the attention scores of a masked key.
 MASK_BIAS = -10000.0
-
-
-@dataclass(frozen=True)
-class Side:
-    """What layers need of the language or vision side beside its hidden states; Keras does not look inside."""
-
-    bias: tf.Tensor | None  # [B, 1, 1, S]: 0 for a seen key, -10000 for a masked one
-    # the shape [B, S, N, D] to split [B * S, H] into; None if hidden states are [B, S, H]
-    heads: list[int | tf.Tensor] | None
 
 
 class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -94,16 +85,24 @@ class CrossModalityLayer(Block):
 
     def call(
         self, language: tf.Tensor, vision: tf.Tensor, *, words: Side, objects: Side, want: bool = False,
-        training: bool | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:  # fmt: skip
+        training: bool | None = None, need_words: bool = True, need_vision: bool = True,
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:  # fmt: skip
+        """Without ``need_words`` language is row 0 of each text alone; without ``need_vision`` vision is None."""
         options = {"want": want, "training": training}
         # Both directions read the layer's inputs; neither reads the other's result.
-        language_seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, **options)
-        vision_reading, _ = self.cross_attention(vision, language, side=objects, context_side=words, **options)
-        language, _ = self.language_self_attention(language_seeing, side=words, **options)
-        vision, _ = self.vision_self_attention(vision_reading, side=objects, **options)
+        seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, **options)
+        if need_vision:
+            reading, _ = self.cross_attention(vision, language, side=objects, context_side=words, **options)
+        if need_words:
+            language, _ = self.language_self_attention(seeing, side=words, **options)
+        else:
+            first = words.first_rows(seeing)
+            language, _ = self.language_self_attention(
+                first, seeing, side=words.of_first_rows, context_side=words, **options
+            )
+        vision = self.vision_self_attention(reading, side=objects, **options)[0] if need_vision else None
         language = self.language_feed_forward(language, training=training)
-        return language, self.vision_feed_forward(vision, training=training), attention
+        return language, self.vision_feed_forward(vision, training=training) if need_vision else None, attention
 
 
 class EncoderLayer(Block):
@@ -354,17 +353,6 @@ def gelu(hidden: tf.Tensor) -> tf.Tensor:
     # The formula of tf.nn.gelu, which TensorFlow and TFLite fuse. In float64, tf.nn.gelu itself rounds sqrt(1/2)
     # to float32.
     return as_dtype(0.5 * wide * tf.math.erfc(-wide * math.sqrt(0.5)), hidden.dtype)
-
-
-def rows_of(tensor: tf.Tensor) -> tf.Tensor:
-    """[B, S, …] → [B * S, …]."""
-    return tf.reshape(tensor, [-1, tensor.shape[-1]])
-
-
-def leading_sizes(tensor: tf.Tensor) -> list[int | tf.Tensor]:
-    """Returns the first two sizes of a tensor for a reshape: numbers, or -1 for one unknown, or tensors if both are."""
-    sizes = [-1 if size is None else size for size in tensor.shape[:2]]
-    return [tf.shape(tensor)[0], tf.shape(tensor)[1]] if sizes == [-1, -1] else sizes
 
 
 def at_least_float32(tensor: tf.Tensor) -> tf.Tensor:

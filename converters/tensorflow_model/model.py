@@ -23,13 +23,10 @@ from converters.tensorflow_model.layers import (
     Linear,
     MaskedLanguageHead,
     ObjectHead,
-    Side,
     VisualEmbeddings,
     as_dtype,
     at_least_float32,
-    leading_sizes,
     mask_bias,
-    rows_of,
 )
 from converters.tensorflow_model.losses import check_labels, classification_loss, visual_loss
 from converters.tensorflow_model.outputs import (
@@ -39,6 +36,7 @@ from converters.tensorflow_model.outputs import (
     TFLxmertModelOutput,
 )
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from converters.tensorflow_model.sides import Side, Sizes, leading_sizes, rows_of
 from lxmert_export.errors import InputError
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import IMAGES_PER_SENTENCE, OBJECT_OUTPUTS, Task
@@ -83,6 +81,8 @@ class TFLxmertModel(PreTrainedTFLxmert):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         training: bool | None = None,
+        need_words: bool = True,
+        need_vision: bool = True,
     ) -> dict[str, Any]:
         """Encodes a batch of sentences, each with the objects of its picture; returns the outputs by name.
 
@@ -91,6 +91,10 @@ class TFLxmertModel(PreTrainedTFLxmert):
         objects, visual_pos_dim]. Masks are [batch, text] and [batch, objects], 1 for seen and 0 for masked. Outputs:
         see ``LxmertModel``. ``InputError``: an input is missing or given twice, has another shape, or holds an id
         outside its table.
+
+        Without ``need_words`` and ``need_vision``, ``language_output`` and ``vision_output`` are left out, and so is what
+        only they need: all rows of the last layer but [CLS], and its vision half. Training computes everything, and so do
+        calls for hidden states or attentions.
         """
         if visual_feats is None or visual_pos is None:
             raise InputError("visual_feats and visual_pos are both needed: LXMERT reads a sentence and its picture")
@@ -99,6 +103,9 @@ class TFLxmertModel(PreTrainedTFLxmert):
             attention_mask=attention_mask, token_type_ids=token_type_ids, visual_attention_mask=visual_attention_mask,
         )  # fmt: skip
         want_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        want_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        whole = bool(training or want_states or want_attentions)
+        need_words, need_vision = need_words or whole, need_vision or whole
         options = {"want": want_attentions, "training": training}
         words = self._words(input_ids, inputs_embeds)  # [B, L, H]
         language_sizes, vision_sizes = leading_sizes(words), leading_sizes(visual_feats)  # B, L and B, O
@@ -122,23 +129,36 @@ class TFLxmertModel(PreTrainedTFLxmert):
             vision_states.append(vision)
             vision_attentions.append(attention)
         for layer in self.cross_modality_layers:
+            if layer is self.cross_modality_layers[-1]:
+                options |= {"need_words": need_words, "need_vision": need_vision}
             language, vision, attention = layer(language, vision, words=words_side, objects=objects_side, **options)
             language_states.append(language)
             vision_states.append(vision)
             cross_attentions.append(attention)
 
-        outputs: dict[str, Any] = {
-            "language_output": self._unflatten(language, language_sizes),
-            "vision_output": self._unflatten(vision, vision_sizes),
-        }
-        outputs["pooled_output"] = tf.tanh(self.pooler(outputs["language_output"][:, 0]))  # [CLS]
-        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+        outputs = self._last_states(
+            language, vision, language_sizes if need_words else None, vision_sizes if need_vision else None
+        )
+        if want_states:
             outputs["language_hidden_states"] = tuple(self._unflatten(s, language_sizes) for s in language_states)
             outputs["vision_hidden_states"] = tuple(self._unflatten(s, vision_sizes) for s in vision_states)
         if want_attentions:
             outputs["language_attentions"] = tuple(language_attentions)
             outputs["vision_attentions"] = tuple(vision_attentions)
             outputs["cross_encoder_attentions"] = tuple(cross_attentions)
+        return outputs
+
+    def _last_states(
+        self, language: tf.Tensor, vision: tf.Tensor, language_sizes: Sizes | None, vision_sizes: Sizes | None
+    ) -> dict[str, Any]:
+        """Names the last hidden states of each side that has sizes, and pools [CLS], the only language row without them."""
+        outputs: dict[str, Any] = {}
+        if language_sizes is not None:
+            outputs["language_output"] = language = self._unflatten(language, language_sizes)
+        if vision_sizes is not None:
+            outputs["vision_output"] = self._unflatten(vision, vision_sizes)
+        alone = language_sizes is None and self.matrices
+        outputs["pooled_output"] = tf.tanh(self.pooler(language if alone else language[:, 0]))
         return outputs
 
     def _words(self, input_ids: tf.Tensor | None, inputs_embeds: tf.Tensor | None) -> tf.Tensor:
@@ -152,11 +172,11 @@ class TFLxmertModel(PreTrainedTFLxmert):
         """[B, S, …] → [B * S, …] if hidden states are matrices; else unchanged."""
         return rows_of(tensor) if self.matrices else tensor
 
-    def _unflatten(self, rows: tf.Tensor, sizes: list[int | tf.Tensor]) -> tf.Tensor:
+    def _unflatten(self, rows: tf.Tensor, sizes: Sizes) -> tf.Tensor:
         """[B * S, H] → [B, S, H] if hidden states are matrices; else unchanged."""
         return tf.reshape(rows, [*sizes, self.config.hidden_size]) if self.matrices else rows
 
-    def _head_shape(self, sizes: list[int | tf.Tensor]) -> list[int | tf.Tensor] | None:
+    def _head_shape(self, sizes: Sizes) -> Sizes | None:
         return [*sizes, self.config.num_attention_heads, self.config.head_size] if self.matrices else None
 
 
@@ -201,17 +221,17 @@ class TFLxmertForPreTraining(PreTrainedTFLxmert):
         training: bool | None = None,
     ) -> dict[str, Any]:
         """Returns the heads' scores and, with labels, the loss. Inputs and outputs: see ``LxmertForPreTraining``."""
+        want_objects = (output_object_heads or obj_labels is not None) and self.config.task_obj_predict
         body = self.lxmert(
             input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
             visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-            training=training,
+            training=training, need_vision=want_objects,
         )  # fmt: skip
         words = self.masked_language_head(body.language_output, word_embedding=self.lxmert.embeddings.word.weight)
         match = self.match_head(body.pooled_output)  # [B, 2]
         answers = self.answer_head(body.pooled_output) if self.config.task_qa else None  # [B, A]
-        want_objects = output_object_heads or obj_labels is not None
-        objects = self.object_head(body.vision_output) if want_objects and self.config.task_obj_predict else {}
+        objects = self.object_head(body.vision_output) if want_objects else {}
 
         losses = []
         if labels is not None and self.config.task_mask_lm:
@@ -270,7 +290,7 @@ class TFLxmertForQuestionAnswering(PreTrainedTFLxmert):
             input_ids=input_ids, visual_feats=visual_feats, visual_pos=visual_pos, attention_mask=attention_mask,
             visual_attention_mask=visual_attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds,
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-            training=training,
+            training=training, need_words=False, need_vision=False,
         )  # fmt: skip
         answers = self.answer_head(body.pooled_output)  # [B, A]
         return _present(
@@ -317,7 +337,7 @@ class TFLxmertForNLVR2(PreTrainedTFLxmert):
             attention_mask=_twice(attention_mask), visual_attention_mask=_flat_pairs(visual_attention_mask),
             token_type_ids=_twice(token_type_ids), inputs_embeds=_twice(inputs_embeds),
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-            training=training,
+            training=training, need_words=False, need_vision=False,
         )  # fmt: skip
         pairs = tf.reshape(body.pooled_output, [-1, IMAGES_PER_SENTENCE * self.config.hidden_size])  # [2B, H] → [B, 2H]
         logits = self.pair_head(pairs)
@@ -334,8 +354,14 @@ def _twice(tensor: tf.Tensor | None) -> tf.Tensor | None:
 
 
 def _flat_pairs(tensor: tf.Tensor | None) -> tf.Tensor | None:
-    """[B, 2, O, …] → [2B, O, …]."""
-    return None if tensor is None else tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+    """[B, 2, O, …] → [2B, O, …]; the sizes that are known stay known, as TFLite needs it."""
+    if tensor is None:
+        return None
+    batch, pictures, objects, *features = tensor.shape
+    sizes: Sizes = [-1 if batch is None else pictures * batch, -1 if objects is None else objects]
+    if sizes == [-1, -1]:
+        sizes[1] = tf.shape(tensor)[2]
+    return tf.reshape(tensor, [*sizes, *features])
 
 
 def _present(**outputs: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lxmert_export.artifact.directory import open_artifact
 from lxmert_export.artifact.facts import read_graph_facts
+from lxmert_export.artifact.flops import flops_of
 from lxmert_export.artifact.session_settings import session_line, settings_of
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE
@@ -16,22 +17,26 @@ from lxmert_export.extras import missing
 from lxmert_export.files.beside_weights import LABELS_FILE, VOCABULARY_FILES
 from lxmert_export.parity.decisions import percent
 from lxmert_export.parity.prediction import UNVALIDATED
+from lxmert_export.spec.flops import model_flops, sizes_of_call, usual_sizes
+from lxmert_export.spec.signature import task_signature
 
 
-def inspect_artifact(path: str | Path) -> dict[str, Any]:
+def inspect_artifact(path: str | Path, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Returns the manifest of an artifact, its size in bytes, and the precisions that its graph really computes in.
 
     ``graph`` is read from the model file, not from the manifest. It is None if the library that reads the file is not
-    installed.
+    installed. ``flops`` holds the operations of one call that are counted in the file, at the usual sizes but for those given,
+    and those of its checkpoint. ``InputError``: the file cannot be called with these sizes.
     """
     artifact = open_artifact(path)
     with artifact.unreplaced():
-        manifest, graph = artifact.manifest, read_graph_facts(artifact)
+        manifest, graph, flops = artifact.manifest, read_graph_facts(artifact), flops_of(artifact, sizes)
     return {
         "kind": "artifact",
         "path": str(path),
         "bytes": sum(facts["bytes"] for facts in manifest.files.values()),
         "graph": None if graph is None else vars(graph),
+        "flops": flops,
         "manifest": manifest.to_dict(),
     }
 
@@ -46,13 +51,18 @@ def inspect_lint(path: str | Path, calibration: str | Path | None = None) -> lis
 
 
 def inspect_checkpoint(
-    name_or_path: str | Path, *, revision: str | None = None, num_attention_heads: int | None = None
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    num_attention_heads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Returns a checkpoint's dialect, files, hash, config, task and number of parameters. Every tensor is read and checked.
 
-    Other parts of a larger model are listed in ``other_parts``.
+    Other parts of a larger model are listed in ``other_parts``. ``flops``: the operations of one call, at the usual sizes but for
+    those given.
 
-    ``CheckpointError``: the checkpoint cannot be read, or its tensors do not fit.
+    ``CheckpointError``: the checkpoint cannot be read, or its tensors do not fit. ``InputError``: it takes no such sizes.
     """
     from lxmert_export.checkpoint.read import read_checkpoint
     from lxmert_export.spec.weight_names import TIED_DECODER
@@ -60,6 +70,9 @@ def inspect_checkpoint(
     checkpoint = read_checkpoint(
         name_or_path, revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=True
     )
+    signature = task_signature(checkpoint.config, checkpoint.task)
+    asked = {**usual_sizes(signature, checkpoint.config), **(sizes or {})}
+    sizes_of_call(signature, checkpoint.config, asked)
     tied = checkpoint.config.tie_word_embeddings
     counted = {name: t for name, t in checkpoint.tensors.items() if not (tied and name == TIED_DECODER)}
     return {
@@ -71,6 +84,7 @@ def inspect_checkpoint(
         "task": checkpoint.task,
         "parameters": sum(tensor.numel() for tensor in counted.values()),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in counted.values()}),
+        "flops": {"sizes": asked, "checkpoint": model_flops(checkpoint.config, signature, asked)},
         "unused": list(checkpoint.unused),
         "stripped": checkpoint.source.stripped,
         "other_parts": list(checkpoint.source.other_parts),
@@ -86,7 +100,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown = ("name", "dialect", "files", "sha256", "task", "parameters", "dtypes", "unused")
         rows = [(name, _plain(facts[name])) for name in shown]
         rows += [(name.replace("_", " "), _plain(facts[name])) for name in ("stripped", "other_parts") if facts[name]]
-        return [*rows, *_config_rows(facts["config"], facts["task"], facts["companions"])]
+        return [*rows, *_config_rows(facts["config"], facts["task"], facts["companions"]), *_flops_rows(facts)]
     manifest = facts["manifest"]
     rows = [
         ("artifact", facts["path"]),
@@ -96,6 +110,7 @@ def summary_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("inputs", _specs(manifest["signature"]["inputs"])),
         ("outputs", _specs(manifest["signature"]["outputs"])),
         *_config_rows(manifest["config"], manifest["task"], manifest["files"]),
+        *_flops_rows(facts),
     ]
     if manifest["target"] == "tensorrt":
         return [*rows, *_engine_rows(manifest["options"])]
@@ -115,6 +130,23 @@ def _session_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
         for row in settings_of(options)
     ]
+
+
+def _flops_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The operations of one call, of the file and of its checkpoint."""
+    flops = facts.get("flops")
+    if flops is None:
+        return []
+    told = [f"{_giga(flops[what])} in the {what}" for what in ("file", "checkpoint") if flops.get(what) is not None]
+    if "file" in flops and flops["file"] is None:
+        told = ["not counted in the file", *told]
+    return [
+        ("operations", f"{', '.join(told)}, for {', '.join(f'{axis} {size}' for axis, size in flops['sizes'].items())}")
+    ]
+
+
+def _giga(flops: int) -> str:
+    return f"{flops / 1e9:.2f} GFLOP" if flops >= 1e8 else f"{flops / 1e6:.2f} MFLOP"
 
 
 def _bundle_rows(bundle: Mapping[str, Any]) -> list[tuple[str, str]]:

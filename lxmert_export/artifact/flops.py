@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.native_logs import quiet_native_logs
-from lxmert_export.spec.flops import sizes_of_call
+from lxmert_export.spec.flops import model_flops, sizes_of_call, usual_sizes
+
+
+def flops_of(artifact: Artifact, given: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Returns {sizes, file, checkpoint}: both counts at the usual sizes, but for those given; errors as of ``count_flops``."""
+    manifest = artifact.manifest
+    sizes = {**usual_sizes(manifest.signature, manifest.config), **(given or {})}
+    counted = count_flops(artifact, sizes)
+    return {"sizes": sizes, "file": counted, "checkpoint": model_flops(manifest.config, manifest.signature, sizes)}
 
 
 def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
@@ -16,7 +25,7 @@ def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
     only when the file runs, as it can be in a module of the user's own. ``InputError``: a size is missing, below 1, or fixed at
     another one. ``ArtifactError``: the file cannot be read.
     """
-    sizes = sizes_of_call(artifact.manifest.signature, sizes)
+    sizes = sizes_of_call(artifact.manifest.signature, artifact.manifest.config, sizes)
     reader = artifact.target.flops
     if reader is None or not reader.is_installed:
         return None

@@ -46,6 +46,7 @@ class Manifest:
     | ``files`` | {name: {sha256, bytes}} |
     | ``tools`` | {distribution: version} |
     | ``parity`` | the verdict and figures of the parity gate; None if the gate was skipped |
+    | ``flops`` | {sizes, file, checkpoint}: counted operations at the usual sizes; None in earlier versions' manifests |
     """
 
     target: str
@@ -58,6 +59,7 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] | None = None
+    flops: Mapping[str, Any] | None = None
 
     @property
     def limits(self) -> InputLimits:
@@ -79,6 +81,7 @@ class Manifest:
             "files": {name: dict(facts) for name, facts in sorted(self.files.items())},
             "tools": dict(self.tools),
             "parity": None if self.parity is None else dict(self.parity),
+            **({} if self.flops is None else {"flops": dict(self.flops)}),
         }
 
     @classmethod
@@ -107,6 +110,7 @@ class Manifest:
             files={name: {"sha256": str(f["sha256"]), "bytes": int(f["bytes"])} for name, f in values["files"].items()},
             tools=values["tools"],
             parity=values["parity"],
+            flops=values.get("flops"),
         )
 
 

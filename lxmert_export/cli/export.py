@@ -55,7 +55,7 @@ def onnx(
 
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
-        task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
+        task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, revision=revision,
         num_attention_heads=num_attention_heads,
@@ -91,7 +91,7 @@ def tensorflow(
     """
     _export(
         "tensorflow", checkpoint, output, chosen_precision(fp16=fp16),
-        task=task, file_format=file_format, fixed=_fixed(batch, text, objects), hidden_states=hidden_states,
+        task=task, file_format=file_format, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, revision=revision,
         num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=not no_parity, keep_failed=keep_failed, overwrite=overwrite, verbose=verbose,
@@ -131,7 +131,7 @@ def tflite(
         raise typer.BadParameter("--calibration is for --int8 --full-integer")
     _export(
         "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
-        task=task, fixed=_fixed(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
+        task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
         num_attention_heads=num_attention_heads,
         ignore_other_parts=ignore_other_parts, parity=not no_parity, keep_failed=keep_failed, overwrite=overwrite,
@@ -153,5 +153,6 @@ def _export(
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
 
 
-def _fixed(batch: int | None, text: int | None, objects: int | None) -> dict[str, int]:
+def given_sizes(batch: int | None, text: int | None, objects: int | None) -> dict[str, int]:
+    """Returns the sizes of the axes that options give."""
     return {axis: n for axis, n in (("batch", batch), ("text", text), ("objects", objects)) if n is not None}

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from lxmert_export.cli import options
 from lxmert_export.cli.bench import bench
 from lxmert_export.cli.engine import tensorrt
-from lxmert_export.cli.export import onnx, tensorflow, tflite
+from lxmert_export.cli.export import given_sizes, onnx, tensorflow, tflite
 from lxmert_export.cli.parity import parity, verify
 from lxmert_export.cli.printing import PARITY_FAILED, input_warnings_said, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError
@@ -129,11 +129,14 @@ def inspect(
             help="Real inputs for --lint: .npz, .safetensors, or Polygraphy's JSON. Default: random ones.",
         ),
     ] = None,
+    batch: options.CountedBatchOption = None,
+    text: options.CountedTextOption = None,
+    objects: options.CountedObjectsOption = None,
     as_json: options.JsonFlag = False,
     revision: options.RevisionOption = None,
     num_attention_heads: options.HeadsOption = None,
 ) -> None:
-    """Show what a checkpoint or an artifact holds.
+    """Show what a checkpoint or an artifact holds, and the operations of one call.
 
     Everything is read from the files themselves, and checked: every tensor of a checkpoint, every hash of an artifact.
     """
@@ -143,8 +146,9 @@ def inspect(
 
     if calibration is not None and not lint:
         raise typer.BadParameter("--calibration is for --lint")
+    sizes = given_sizes(batch, text, objects)
     if is_artifact(path):
-        facts = inspect_artifact(path)
+        facts = inspect_artifact(path, sizes)
         if lint:
             rewritten = (TORCH, ONNXSCRIPT) if facts["manifest"]["precision"] == "fp32" else ()
             require("the fp16 linter", ONNX, ONNXRUNTIME, *rewritten)
@@ -154,7 +158,7 @@ def inspect(
     else:
         refuse_converted(path)
         require("reading a checkpoint", TORCH)
-        facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads)
+        facts = inspect_checkpoint(path, revision=revision, num_attention_heads=num_attention_heads, sizes=sizes)
     if as_json:
         print_json(facts)
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lxmert_export.engines.device_kinds import DeviceName
+from lxmert_export.spec.flops import USUAL_SIZES
 from lxmert_export.spec.signature import Attention, Precision, Task
 
 LONGEST = 7 * 24 * 3600.0  # the largest --time-limit, in seconds
@@ -25,6 +26,10 @@ def _range(axis: str, default: str) -> Any:
         help=f"Smallest, optimal and largest size of the {axis} axis, or one fixed size; repeat the option for more "
         f"optimisation profiles. Default: {default}.",
     )
+
+
+def _counted(usual: int) -> Any:
+    return typer.Option(min=1, help=f"Count the operations of a call of this size. Default: {usual}, or as fixed.")
 
 
 CheckpointArgument = Annotated[
@@ -87,6 +92,9 @@ TextOption = Annotated[int | None, typer.Option(min=1, help="Fix the text axis t
 ObjectsOption = Annotated[
     int | None, typer.Option(min=1, help="Fix the objects axis to this size; dynamic by default.")
 ]
+CountedBatchOption = Annotated[int | None, _counted(USUAL_SIZES["batch"])]
+CountedTextOption = Annotated[int | None, _counted(USUAL_SIZES["text"])]
+CountedObjectsOption = Annotated[int | None, _counted(USUAL_SIZES["objects"])]
 HiddenStatesFlag = Annotated[bool, typer.Option("--hidden-states", help="Also output every layer's hidden states.")]
 AttentionsFlag = Annotated[bool, typer.Option("--attentions", help="Also output the attention probabilities.")]
 ObjectHeadsFlag = Annotated[

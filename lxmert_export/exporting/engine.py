@@ -108,7 +108,8 @@ def write_engine(
         },
         "status": status_of(device),
     }
-    manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None)
+    counted = onnx.manifest.flops and {**onnx.manifest.flops, "file": None}  # what was built of it is not known
+    manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None, flops=counted)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
 
 

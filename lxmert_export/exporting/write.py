@@ -10,6 +10,7 @@ from typing import Any
 
 from lxmert_export.artifact.companions import problem_of_labels
 from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.flops import flops_of
 from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.errors import CheckpointError, ConversionError
@@ -48,7 +49,8 @@ def write_artifact(
     artifact = Artifact(directory, _convert(conversion, directory, progress), name)
     facts = check_precision(artifact)
     operators = {"operators": sorted(artifact.check_program())}
-    manifest = replace(artifact.manifest, options={**artifact.manifest.options, **operators, **facts.for_manifest()})
+    options_with_facts = {**artifact.manifest.options, **operators, **facts.for_manifest()}
+    manifest = replace(artifact.manifest, options=options_with_facts, flops=flops_of(artifact))
     if not options.parity:
         return replace(artifact, manifest=write_manifest(directory, manifest))
     samples = conversion.calibration.judged(conversion.signature) if conversion.calibration else None

@@ -16,8 +16,13 @@ from lxmert_export.graphs.onnx_types import UNREADABLE
 from lxmert_export.spec.signature import Signature
 
 Shape = tuple[int, ...]
-# The most values of a tensor of sizes, such as the positions of a text. Larger ones are weights.
-MOST_SIZES = 4096
+# The most values of a list of sizes.
+MOST_SIZES = 64
+# Operators on sizes: none of them makes more values than it reads.
+ON_SIZES = frozenset(
+    "Abs Add Cast Concat Constant Div Equal Gather Identity Max Min Mod Mul Neg ReduceProd ReduceSum Reshape Slice "
+    "Squeeze Sub Unsqueeze Where".split()
+)
 
 
 def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
@@ -77,12 +82,13 @@ def _compute(node: onnx.NodeProto, shapes: Mapping[str, Shape], sizes: dict[str,
         ends = {attribute.name: attribute.i for attribute in node.attribute}
         sizes[node.output[0]] = np.array(shapes[node.input[0]][ends.get("start", 0) : ends.get("end")], np.int64)
         return True
-    if len(node.output) != 1 or not all(name in sizes or not name for name in node.input):
+    if node.op_type not in ON_SIZES or not all(name in sizes or not name for name in node.input):
         return False
     given = {name: sizes[name] for name in node.input if name}
-    if not all(array.dtype.kind in "iub" for array in given.values()):
+    if node.domain or not all(array.dtype.kind in "iub" for array in given.values()):
         return False
-    (result,) = map(np.asarray, ReferenceEvaluator(node).run(None, given))
+    with np.errstate(all="ignore"):
+        (result,) = map(np.asarray, ReferenceEvaluator(node).run(None, given))
     if result.dtype.kind not in "iub" or result.size > MOST_SIZES:
         return False
     sizes[node.output[0]] = result

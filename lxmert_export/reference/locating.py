@@ -97,10 +97,15 @@ def measure_drifts(
 
 
 def _rows_of(whole: Array, got: Array) -> Array:
-    """Returns the rows that an artifact computes: row 0 of an axis of which its outputs read no other."""
-    axes = [axis for axis in range(whole.ndim) if whole.ndim == got.ndim and whole.shape[axis] != got.shape[axis]]
-    only_first_row = len(axes) == 1 and got.shape[axes[0]] == 1
-    return whole[(slice(None),) * axes[0] + (slice(1),)] if only_first_row else whole
+    """Returns the rows that an artifact computes: row 0 of an axis of which its outputs read no other.
+
+    The axis has one row there, or none: [batch, hidden] is row 0 of [batch, text, hidden].
+    """
+    for axis in range(1, whole.ndim if whole.size != got.size else 0):
+        before, after = whole.shape[:axis], whole.shape[axis + 1 :]
+        if got.shape in ((*before, 1, *after), (*before, *after)):
+            return whole[(slice(None),) * axis + (slice(1),)]
+    return whole
 
 
 class _Canonical(ExitStack):

@@ -23,19 +23,27 @@ from lxmert_export.spec.signature import (
 USUAL_SIZES: Mapping[str, int] = {"batch": 1, "text": 20, "objects": 36}
 
 
-def sizes_of_call(signature: Signature, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Returns the sizes of batch, text and objects of a call. ``InputError``: one is missing, below 1, or fixed at another."""
+def sizes_of_call(signature: Signature, config: LxmertConfig, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Returns the sizes of batch, text and objects of a call.
+
+    ``InputError``: one is missing, below 1 or fixed at another one, or the text is longer than the position table.
+    """
     if set(sizes) != set(DYNAMIC_AXES) or min(sizes.values()) < 1:
         raise InputError(f"sizes are whole numbers from 1 of {', '.join(DYNAMIC_AXES)}, not {dict(sizes)}")
     for axis, fixed in signature.fixed_sizes.items():
         if sizes[axis] != fixed:
             raise InputError(f"{axis} is fixed at {fixed} in this file and cannot be {sizes[axis]}")
+    if (text := sizes["text"]) > config.max_position_embeddings:
+        raise InputError(
+            f"a text of {text} words is longer than the position table: at most {config.max_position_embeddings}"
+        )
     return dict(sizes)
 
 
-def usual_sizes(signature: Signature) -> dict[str, int]:
-    """Returns the usual sizes, but for the axes that a signature fixes."""
-    return {**USUAL_SIZES, **signature.fixed_sizes}
+def usual_sizes(signature: Signature, config: LxmertConfig) -> dict[str, int]:
+    """Returns the usual sizes, but for the axes that a signature fixes, and for a text that the position table cuts."""
+    text = min(USUAL_SIZES["text"], config.max_position_embeddings)
+    return {**USUAL_SIZES, "text": text, **signature.fixed_sizes}
 
 
 def model_flops(config: LxmertConfig, signature: Signature, sizes: Mapping[str, int]) -> int | None:

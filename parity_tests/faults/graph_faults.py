@@ -80,6 +80,7 @@ def cross_layers(
             planted_faults.patch(part, in_torch)
 
     def plant_in_keras(model: PreTrainedTFLxmert) -> None:
+        planted_keras_faults.compute_everything(model)
         for part in planted_keras_faults.parts(model, keras_layers.CrossModalityLayer)[start:]:
             planted_keras_faults.patch(part, in_keras)
 
@@ -97,7 +98,7 @@ def unshared_in_torch(self: Any, language: Tensor, vision: Tensor, words: Any, o
 
 def unshared_in_keras(
     self: Any, language: tf.Tensor, vision: tf.Tensor, *, words: Any, objects: Any, want: bool = False,
-    training: bool | None = None,
+    training: bool | None = None, **needed: bool,
 ) -> Any:  # fmt: skip
     """The same."""
     seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, want=want)
@@ -149,6 +150,7 @@ def pooled_without_tanh(model: nn.Module) -> None:
 
 def keras_pooled_without_tanh(model: PreTrainedTFLxmert) -> None:
     """The same."""
+    planted_keras_faults.compute_everything(model)
     backbone = planted_keras_faults.parts(model, TFLxmertModel)[0]
     sound = backbone.call
 

@@ -23,7 +23,6 @@ from converters.tensorflow_model.layers import (
     LayerNorm,
     MaskedLanguageHead,
     ObjectHead,
-    Side,
     VisualEmbeddings,
     as_dtype,
     dropout,
@@ -31,6 +30,7 @@ from converters.tensorflow_model.layers import (
 )
 from converters.tensorflow_model.model import TFLxmertModel
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
+from converters.tensorflow_model.sides import Side
 
 Plant = Callable[[PreTrainedTFLxmert], None]
 
@@ -43,6 +43,13 @@ def parts(model: PreTrainedTFLxmert, kind: type[keras.layers.Layer]) -> list[Any
 def patch(part: keras.layers.Layer, call: Callable[..., Any]) -> None:
     """Gives one part another call."""
     part.call = MethodType(call, part)
+
+
+def compute_everything(model: PreTrainedTFLxmert) -> None:
+    """Makes the backbone compute what its heads do not read, too: for faults of a layer or of the pooling."""
+    backbone = parts(model, TFLxmertModel)[0]
+    sound = backbone.call
+    patch(backbone, lambda self, *given, **named: sound(*given, **{**named, "need_words": True, "need_vision": True}))
 
 
 def transposed_kernel(model: PreTrainedTFLxmert) -> None:
@@ -165,7 +172,7 @@ def unscaled_scores(model: PreTrainedTFLxmert) -> None:
 def sequential_cross_attention(model: PreTrainedTFLxmert) -> None:
     def call(
         self: Any, language: tf.Tensor, vision: tf.Tensor, *, words: Side, objects: Side, want: bool = False,
-        training: bool | None = None,
+        training: bool | None = None, **needed: bool,
     ) -> tuple[Any, ...]:  # fmt: skip
         seeing, attention = self.cross_attention(language, vision, side=words, context_side=objects, want=want)
         # Reads what was just written:
@@ -174,6 +181,7 @@ def sequential_cross_attention(model: PreTrainedTFLxmert) -> None:
         vision, _ = self.vision_self_attention(reading, side=objects)
         return self.language_feed_forward(language), self.vision_feed_forward(vision), attention
 
+    compute_everything(model)
     for layer in parts(model, CrossModalityLayer):
         patch(layer, call)
 
@@ -271,6 +279,7 @@ def _scale_result(part: Block, factor: float) -> None:
 
 
 def _pool_at(model: PreTrainedTFLxmert, place: int) -> None:
+    compute_everything(model)
     backbone = parts(model, TFLxmertModel)[0]
     sound = backbone.call
 

@@ -23,7 +23,7 @@ from lxmert_export.files.hashing import sha256
 from lxmert_export.parity.divergence import Drift, first_jump
 from lxmert_export.parity.pages.terminal import print_divergence
 from lxmert_export.parity.points import Point, network_points
-from lxmert_export.reference.locating import locate
+from lxmert_export.reference.locating import _rows_of, locate
 from lxmert_export.spec.keras_names import read_names
 from lxmert_export.spec.signature import task_signature
 from parity_tests.faults.onnx_faults import FILE_FAULTS, plant_in_file
@@ -70,6 +70,26 @@ def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, exports: Exports)
     assert all(row.score is not None and row.score < 2.5 for row in found.curve)
     layers = [row.layer for row in found.curve]
     assert layers[:5] == ["masks", "embeddings", "visual_embeddings", "language_layers.0", "language_layers.1"]
+
+
+WHOLE = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("got", "wanted"),
+    [
+        ((2, 3, 4), WHOLE),
+        ((6, 4), WHOLE),  # hidden states as a matrix
+        ((2, 1, 4), WHOLE[:, :1]),
+        ((2, 4), WHOLE[:, :1]),
+        ((2, 3, 1), WHOLE[:, :, :1]),
+        ((1, 3, 4), WHOLE),  # no row of the batch is ever left out
+        ((2, 2, 4), WHOLE),
+    ],
+)
+def test_an_artifact_is_compared_in_the_rows_that_it_computes(got: tuple[int, ...], wanted: Any) -> None:
+    np.testing.assert_array_equal(_rows_of(WHOLE, np.zeros(got)), wanted)
 
 
 @pytest.mark.parametrize("task", ["model", "question-answering", "nlvr2"])

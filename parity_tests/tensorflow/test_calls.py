@@ -16,7 +16,7 @@ from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.errors import InputError
 from lxmert_export.spec.signature import TASKS, Task
 from parity_tests.fixtures.keras_models import Arrays, as_numpy, flat, twin_of
-from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_inputs, lively_model
+from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_inputs, lively_labels, lively_model
 
 # The order of the PyTorch models' arguments.
 ORDER = ("input_ids", "visual_feats", "visual_pos", "attention_mask", "visual_attention_mask", "token_type_ids")
@@ -258,4 +258,65 @@ def test_the_pytorch_models_have_the_same_arguments() -> None:
     for task in TASKS:
         theirs = inspect.signature(type(lively_model(task, TINY)).forward).parameters
         ours = inspect.signature(type(twin(task)).call).parameters
-        assert [name for name in ours if name != "training"] == [name for name in theirs if name != "return_dict"]
+        added = ("training", "need_words", "need_vision")  # the last two: what a head reads of the backbone
+        assert [name for name in ours if name not in added] == [name for name in theirs if name != "return_dict"]
+
+
+class Calls:
+    """Notes how many rows each feed-forward block of the last cross-modality layer computes."""
+
+    def __init__(self, model: PreTrainedTFLxmert, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: dict[str, int] = {}
+        layer = model.backbone().cross_modality_layers[-1]
+        for side in ("language", "vision"):
+            block = getattr(layer, f"{side}_feed_forward")
+            monkeypatch.setattr(block, "call", self._noting(side, block.call))
+
+    def _noting(self, side: str, sound: Any) -> Any:
+        def call(hidden: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+            self.rows[side] = int(tf.size(hidden)) // hidden.shape[-1]
+            return sound(hidden, training=training)
+
+        return call
+
+
+WORDS, OBJECTS = 3 * 7, 3 * 5  # of ``lively_inputs``
+NEEDED: dict[str, tuple[Task, dict[str, Any], dict[str, int]]] = {
+    "an answer": ("question-answering", {}, {"language": 3}),
+    "an answer and its loss": ("question-answering", {"labels": np.array([1, 2, 0])}, {"language": 3}),
+    "a pair of pictures": ("nlvr2", {}, {"language": 6}),
+    "training": ("question-answering", {"training": True}, {"language": WORDS, "vision": OBJECTS}),
+    "hidden states": ("question-answering", {"output_hidden_states": True}, {"language": WORDS, "vision": OBJECTS}),
+    "attentions": ("question-answering", {"output_attentions": True}, {"language": WORDS, "vision": OBJECTS}),
+    "words": ("pretraining", {}, {"language": WORDS}),
+    "words and objects": ("pretraining", {"output_object_heads": True}, {"language": WORDS, "vision": OBJECTS}),
+    "the loss of objects": (
+        "pretraining", {"obj_labels": as_numpy(lively_labels())["obj_labels"]}, {"language": WORDS, "vision": OBJECTS},
+    ),
+    "the backbone": ("model", {}, {"language": WORDS, "vision": OBJECTS}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "options", "wanted"), NEEDED.values(), ids=NEEDED)
+@pytest.mark.parametrize("matrices", [True, False])
+def test_rows_that_no_output_needs_are_not_computed(
+    task: Task, options: dict[str, Any], wanted: dict[str, int], matrices: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = twin(task)
+    calls = Calls(model, monkeypatch)
+    monkeypatch.setattr(model.backbone(), "matrices", matrices)
+    found = model(**inputs(task), **options)
+    assert calls.rows == wanted
+    if not options.get("training"):
+        whole = model(**inputs(task), **{**options, "output_hidden_states": True})
+        for name, value in flat(found).items():
+            np.testing.assert_allclose(value, flat(whole)[name], rtol=EXACT, atol=EXACT, err_msg=name)
+
+
+def test_a_backbone_without_rows_gives_no_output_of_them() -> None:
+    whole, pooled = (
+        twin("model")(**inputs("model")),
+        twin("model")(**inputs("model"), need_words=False, need_vision=False),
+    )
+    assert list(whole) == ["language_output", "vision_output", "pooled_output"] and list(pooled) == ["pooled_output"]
+    np.testing.assert_allclose(pooled.pooled_output, whole.pooled_output, rtol=EXACT, atol=EXACT)

@@ -1,9 +1,11 @@
-"""Runs a ``.keras`` file with Keras on TensorFlow and the classes of ``converters.tensorflow_model``."""
+"""Runs a ``.keras`` file, or counts what it computes, with Keras and the classes of ``converters.tensorflow_model``."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import converters.tensorflow_model.model  # noqa: F401  (Keras finds the classes by the names that it registers)
 from converters.tensorflow_model.inputs import tensor_spec
+from converters.tensorflow_model.model import MODELS  # Keras, too, finds the classes: by the names that it registers
 from converters.tensorflow_model.pretrained import PreTrainedTFLxmert
 from lxmert_export.errors import ArtifactError, LxmertExportError, first_line
+from lxmert_export.graphs.tensorflow_flops import count_tensors
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
@@ -58,3 +61,26 @@ class KerasRunner(Runner):
 
     def release(self) -> None:
         self._model = None
+
+
+def count_keras(path: Path, signature: Signature, sizes: Mapping[str, int]) -> int | None:
+    """Counts what the class of this package does with the config in the file: a ``.keras`` file holds no graph.
+
+    The class is traced for the sizes of the call; no weight is read or made. None: a shape is not known before it runs.
+    ``ArtifactError``: the file does not hold one of our models.
+    """
+    with zipfile.ZipFile(path) as file:
+        stored = json.loads(file.read("config.json"))
+    kind = next((kind for kind in MODELS.values() if kind.__name__ == stored["class_name"]), None)
+    if kind is None:
+        raise ArtifactError(f"{path}: holds a {stored['class_name']}, not an LXMERT of this package")
+    with tf.Graph().as_default():
+        with keras.StatelessScope():
+            model = kind.from_config(stored["config"])
+        weights: list[tuple[Any, Any]] = [
+            (variable, tf.compat.v1.placeholder(variable.dtype, variable.shape)) for variable in model.variables
+        ]
+        inputs = {spec.name: tf.compat.v1.placeholder(spec.dtype, spec.shape(sizes)) for spec in signature.inputs}
+        with keras.StatelessScope(state_mapping=weights):
+            outputs = model(inputs, training=False, return_dict=True, **signature.requests)
+        return count_tensors(tf.nest.flatten(dict(outputs.items())))
