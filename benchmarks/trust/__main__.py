@@ -36,7 +36,6 @@ DISTRIBUTIONS = (
     "tensorflow",
     "ai-edge-litert",
 )
-SLOW_EVERY = 5  # of a writer that takes seconds, every fifth file operation is failed
 SIZES = 64  # of disks that are too small
 Outcome = dict[str, Any]
 
@@ -119,15 +118,14 @@ def _kills(writer: str, sources: Path) -> Outcome:
 
 
 def _faults(writer: str, sources: Path) -> Outcome:
-    every = SLOW_EVERY if writer in kills.SLOW_WRITERS else 1
-    return {**faults.apart(writer, sources, every), "every": every}
+    return faults.apart(writer, sources)
 
 
 def _slug(name: str) -> str:
     return re.sub(r"\W+", "-", name).strip("-").lower()
 
 
-ATTEMPTS = ("attempts", "full_disks", "writers")
+ATTEMPTS = ("attempts", "full_disks", "remembered", "writers")
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "flips": ("flips", "samples"),
     "threads": ("calls", "samples"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trust.full_disks import prepare, run
+from benchmarks.trust.remembered import remember_computing
 from benchmarks.trust.writers import WRITERS, Writer
 from lxmert_export.artifact.directory import is_artifact, open_artifact
 from lxmert_export.errors import LxmertExportError
@@ -52,16 +53,18 @@ def rows_of(program: str, sources: Path, *arguments: str) -> list[dict[str, Any]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def print_rows(parser: ArgumentParser, trials: Callable[[Writer, Path, int], Iterator[dict[str, Any]]]) -> None:
-    """Such a program: of the writer that is named after SOURCES, with the number that follows."""
+def print_rows(parser: ArgumentParser, trials: Callable[..., Iterator[dict[str, Any]]], *numbers: str) -> None:
+    """Such a program: of the writer that is named after SOURCES, with the numbers that follow."""
     parser.add_argument("sources", type=Path)
     parser.add_argument("writer", choices=WRITERS)
-    parser.add_argument("number", type=int)
+    for number in numbers:
+        parser.add_argument(number, type=int)
     chosen = parser.parse_args()
     writer, sources = WRITERS[chosen.writer], chosen.sources.absolute()
     prepare(writer, sources)
-    for found in trials(writer, sources, chosen.number):
-        print(json.dumps(found), flush=True)
+    with tempfile.TemporaryDirectory(prefix="lxmert-export-computed-") as place, remember_computing(Path(place)):
+        for found in trials(writer, sources, *(getattr(chosen, number) for number in numbers)):
+            print(json.dumps(found), flush=True)
 
 
 def attempt(
@@ -88,6 +91,11 @@ def attempt(
         took = time.perf_counter() - began
         said.seek(0)
         return Attempt(os.waitstatus_to_exitcode(status), said.read().decode(errors="replace"), took)
+
+
+def refused(again: Attempt) -> bool:
+    """Whether it ended because the output is there, which only --overwrite replaces."""
+    return again.code == 1 and "exists already" in again.said
 
 
 def over(writer: Writer) -> Writer:

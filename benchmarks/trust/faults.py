@@ -1,6 +1,6 @@
 """Fails every file operation of every writer, one at a time; each is one line, and nothing is left behind.
 
-A program of its own, because it forks: python -m benchmarks.trust.faults SOURCES WRITER EVERY
+A program of its own, because it forks: python -m benchmarks.trust.faults SOURCES WRITER
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import builtins
 import errno
 import io
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,13 @@ from benchmarks.trust.attempts import (
     hidden,
     over,
     print_rows,
+    refused,
     remove_visible,
     rows_of,
     unsound,
     visible,
 )
+from benchmarks.trust.remembered import copy_conversions
 from benchmarks.trust.writers import WRITERS, Writer
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES)
@@ -51,32 +55,37 @@ TOLD = frozenset(
         "os.truncate",
     )
 )
+OF_TWO = ("os.link", "os.rename")
 NOT_TOLD = ("fsync", "stat", "lstat", "write")  # functions of os that are replaced
-MOST_OPERATIONS = 10_000
+WRITES = 16  # of the writes to one file, one of so many fails
 # `verify --polygraphy` writes what it was asked for before it judges the artifact, whatever comes of that.
 BEFORE_THE_END = (WRITERS["polygraphy"],)
 
 
-def apart(writer: str, sources: Path, every: int) -> dict[str, Any]:
+def apart(writer: str, sources: Path) -> dict[str, Any]:
     """Fails the operations of one writer, in a process of its own."""
     began = time.perf_counter()
-    rows = rows_of("faults", sources, writer, str(every))
+    total, *rows = rows_of("faults", sources, writer)
     return {
-        "faults": len(rows), "operations": dict(Counter(row["operation"] for row in rows)),
+        **total, "faults": len(rows), "kinds": dict(Counter(row["operation"] for row in rows)),
         "refused": sum(row["code"] == 1 for row in rows), "done_all_the_same": sum(row["code"] == 0 for row in rows),
         "findings": [row for row in rows if row["fault"]], "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
 class Operations:
-    """Counts the file operations on paths below some places, and has the one of a number fail."""
+    """Counts the file operations on paths below some places, and has the one of a number fail; 0: notes all of them.
 
-    def __init__(self, places: tuple[Path, ...], number: int, note: Path) -> None:
+    ``kept`` holds what converters wrote in earlier attempts.
+    """
+
+    def __init__(self, places: tuple[Path, ...], number: int, note: Path, kept: Path) -> None:
         self.places, self.number, self.note, self.seen = tuple(map(str, places)), number, note, 0
-        self.busy = False
+        self.kept, self.busy = kept, False
 
     def arm(self) -> None:
         """Watches this process from now on."""
+        copy_conversions(self.kept, self)
         sys.addaudithook(self._told)
         for name in NOT_TOLD:
             setattr(os, name, partial(self._replaced, getattr(os, name), name))
@@ -87,16 +96,18 @@ class Operations:
         if self.busy or not any(self._is_ours(path) for path in paths):
             return
         self.seen += 1
-        if self.seen == self.number:
+        if self.number in (0, self.seen):
             self.busy = True
-            self.note.write_text(what)
+            with self.note.open("a", encoding="utf-8") as note:
+                note.write(f"{json.dumps([what, *(os.fsdecode(path) for path in paths if _is_path(path))])}\n")
             self.busy = False
+        if self.seen == self.number:
             code = CODES[self.number % len(CODES)]
             raise OSError(code, os.strerror(code), str(paths[0]))
 
     def _told(self, event: str, values: tuple[Any, ...]) -> None:
         if event in TOLD:
-            self.happens(event, *values[:2])
+            self.happens(event, *values[: 2 if event in OF_TWO else 1])  # of the others the second is a mode
 
     def _replaced(self, function: Callable[..., Any], name: str, target: Any, *rest: Any, **options: Any) -> Any:
         path = target
@@ -110,8 +121,12 @@ class Operations:
         return stream if set(mode) <= set("rbt") or not self._is_ours(file) else Watched(stream, self, file)
 
     def _is_ours(self, path: Any) -> bool:
-        text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        text = os.fsdecode(path) if _is_path(path) else ""
         return os.path.abspath(text).startswith(self.places) if text else False  # noqa: PTH100
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | bytes | os.PathLike)
 
 
 def _path_of(descriptor: int) -> str:
@@ -152,44 +167,98 @@ class Watched:
         return iter(self._stream)
 
 
-def trials(writer: Writer, sources: Path, every: int) -> Iterator[dict[str, Any]]:
-    """Fails the first operation of a writer, the next of so many, … until it has no more; then again as it replaces an output."""
+def trials(writer: Writer, sources: Path) -> Iterator[dict[str, Any]]:
+    """Yields how many operations there are; then fails each. As an output is replaced, those on what is read are left out."""
     with tempfile.TemporaryDirectory(prefix="lxmert-export-faults-") as directory:
-        old, place, note = (Path(directory) / name for name in ("old", "place", "note"))
-        old.mkdir()
-        done = attempt(writer, sources, old)
-        new = visible(old)
+        bench = Bench(writer, sources, Path(directory))
+        found = {
+            replaces: bench.operations(replaces) for replaces in ((False, True) if can_replace(writer) else (False,))
+        }
+        yield {"operations": sum(map(len, found.values()))}
+        for replaces, operations in found.items():
+            for number in chosen(operations, bench.place if replaces else None):
+                if (row := bench.trial(number, replaces)) is not None:
+                    yield {"number": number, "replaces": replaces, **row}
+
+
+def chosen(operations: list[list[str]], place: Path | None) -> list[int]:
+    """The numbers of the operations to fail: all, but of many writes to one file every sixteenth and the last.
+
+    ``place``: leave out those on paths that are not below it.
+    """
+    writes = Counter(tuple(paths) for what, *paths in operations if what == "write")
+    numbers, seen = [], Counter[tuple[str, ...]]()
+    for number, (what, *paths) in enumerate(operations, 1):
+        written = tuple(paths)
+        if what == "write":
+            seen[written] += 1
+            if seen[written] % WRITES != 1 and seen[written] != writes[written]:
+                continue
+        if place is None or any(os.path.abspath(path).startswith(str(place)) for path in paths):  # noqa: PTH100
+            numbers.append(number)
+    return numbers
+
+
+class Bench:
+    """A writer, what it writes if nothing fails, and a place for it to write into."""
+
+    def __init__(self, writer: Writer, sources: Path, directory: Path) -> None:
+        self.writer, self.sources = writer, sources
+        self.old, self.place, self.note, self.kept = (directory / name for name in ("old", "place", "note", "kept"))
+        self.kept.mkdir()
+        self.old.mkdir()
+        done = attempt(writer, sources, self.old)
+        self.new = visible(self.old)
         assert done.code == 0, f"the writer fails by itself: {done.said}"
-        age(old)
-        for replaces in (False, True) if can_replace(writer) else (False,):
-            for number in range(1, MOST_OPERATIONS, every):
-                if replaces:
-                    shutil.copytree(old, place)
-                else:
-                    place.mkdir()
-                found = trial(over(writer), sources, place, new, number, note)
-                shutil.rmtree(place)
-                if found is None:
-                    break
-                yield {"number": number, "replaces": replaces, **found}
-                note.unlink()
+        age(self.old)
 
+    def operations(self, replaces: bool) -> list[list[str]]:
+        """Returns what the writer does to files, in order: of each operation its name and its paths."""
+        with self._placed(replaces):
+            done = self._attempt(0, replaces)
+            assert done.code == 0, f"the writer fails if it is watched: {done.said}"
+            return [json.loads(line) for line in self.note.read_text(encoding="utf-8").splitlines()]
 
-def trial(
-    writer: Writer, sources: Path, place: Path, new: frozenset[str], number: int, note: Path
-) -> dict[str, Any] | None:
-    """Fails one operation, and looks; what is left, the same command cleans up. None: there was no such operation."""
-    before = visible(place)
-    ended = attempt(writer, sources, place, arm=Operations((place, sources), number, note).arm)
-    if not note.exists():
-        return None
-    fault = ended.fault or _left(writer, ended, place, before, new) or unsound(place)
-    if fault is None and hidden(place):  # only where it could not be removed, and the next run does that
-        if not can_replace(writer):
-            remove_visible(place)
-        again = attempt(writer, sources, place)
-        fault = f"again: {again.said}" if again.code else f"left {left}" if (left := hidden(place)) else None
-    return {"operation": note.read_text(), "code": ended.code, "said": ended.said[-300:], "fault": fault}
+    def trial(self, number: int, replaces: bool) -> dict[str, Any] | None:
+        """Fails one operation, and looks; what is left, the same command cleans up. None: there was no such operation."""
+        with self._placed(replaces):
+            before = visible(self.place)
+            ended = self._attempt(number, replaces)
+            if not self.note.exists():
+                return None
+            operation, *_ = json.loads(self.note.read_text(encoding="utf-8"))
+            fault = ended.fault or _left(self.writer, ended, self.place, before, self.new) or unsound(self.place)
+            return {
+                "operation": operation, "code": ended.code, "said": ended.said[-300:], "fault": fault or self._again(ended.code == 0),
+            }  # fmt: skip
+
+    def _again(self, done: bool) -> str | None:
+        """What is wrong after the same command, where something was left that could not be removed. ``done``: all was written."""
+        if not hidden(self.place):
+            return None
+        if not can_replace(self.writer):
+            remove_visible(self.place)
+        again = attempt(self.writer, self.sources, self.place)
+        if again.code and not (done and refused(again)):
+            return f"again: {again.said}"
+        return f"left {left}" if (left := hidden(self.place)) else None
+
+    def _attempt(self, number: int, replaces: bool) -> Attempt:
+        watch = Operations((self.place, self.sources), number, self.note, self.kept)
+        return attempt(over(self.writer) if replaces else self.writer, self.sources, self.place, arm=watch.arm)
+
+    @contextmanager
+    def _placed(self, replaces: bool) -> Iterator[None]:
+        """There is a place, empty or with what an earlier run wrote."""
+        if replaces:
+            shutil.copytree(self.old, self.place)
+        else:
+            self.place.mkdir()
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.place)
+            self.note.unlink(missing_ok=True)
 
 
 def _left(writer: Writer, ended: Attempt, place: Path, before: frozenset[str], new: frozenset[str]) -> str | None:

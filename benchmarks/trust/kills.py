@@ -23,6 +23,7 @@ from benchmarks.trust.attempts import (
     hidden,
     over,
     print_rows,
+    refused,
     rows_of,
     unsound,
     visible,
@@ -77,10 +78,10 @@ def trial(writer: Writer, sources: Path, place: Path, new: frozenset[str], momen
     found, left = kind_of(visible(place), before, new), hidden(place)
     torn = unsound(place)
     again = attempt(writer, sources, place)
-    refused = again.code == 1 and found == "new" and "exists already" in again.said  # it was killed when all was done
+    was_done = found == "new" and refused(again)  # it was killed when all was done
     faults = [
         torn and f"torn: {torn}",
-        again.fault or (f"again: {again.said}" if again.code and not refused else None),
+        again.fault or (f"again: {again.said}" if again.code and not was_done else None),
         None if visible(place) == new else f"afterwards there is {sorted(visible(place))}",
         f"left behind: {hidden(place)}" if hidden(place) else None,
     ]
@@ -96,4 +97,4 @@ def kind_of(seen: frozenset[str], old: frozenset[str], new: frozenset[str]) -> s
 
 
 if __name__ == "__main__":
-    print_rows(argparse.ArgumentParser(description=__doc__), trials)
+    print_rows(argparse.ArgumentParser(description=__doc__), trials, "kills")

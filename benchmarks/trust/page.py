@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.full_size_page import table
 from benchmarks.trust.calls import MOST_GROWTH, OF_TENSORFLOW
+from benchmarks.trust.faults import WRITES
 from benchmarks.trust.writers import WRITERS
 
 Outcome = Mapping[str, Any]
@@ -143,14 +144,16 @@ def _kills(trial: Outcome) -> list[str]:
 
 
 def _faults(trial: Outcome) -> list[str]:
-    text = """One file operation fails (`ENOSPC`, `EIO` or `EACCES`): the command ends with one line and leaves what was there, or
-    the operation did not matter and all is done. Of some writers, only every so many operations are failed. Writes inside native
-    libraries are the full disks' trial."""
+    text = f"""One file operation fails (`ENOSPC`, `EIO` or `EACCES`): the command ends with one line and leaves what was
+    there, or the operation did not matter and all is done. First nothing is there, and then an output that the command
+    replaces. Each operation fails once, with two exceptions: of many writes to one file every {WRITES}th fails, and the
+    last; as an output is replaced, the operations on what is read do not fail again. Writes inside native libraries are
+    the full disks' trial."""
     rows = (
-        f"| {name} | {r['faults']} | {r['every']} | {r['refused']} | {r['done_all_the_same']} |"
+        f"| {name} | {r['operations']:,} | {r['faults']:,} | {r['refused']:,} | {r['done_all_the_same']:,} |"
         for name, r in trial["writers"].items()
     )
-    return _section("Faults", text, "| writer | operations failed | of every | one line | done all the same |", rows)
+    return _section("Faults", text, "| writer | operations | failed | one line | done all the same |", rows)
 
 
 def _full_disks(trial: Outcome) -> list[str]:

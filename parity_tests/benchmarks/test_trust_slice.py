@@ -20,6 +20,7 @@ from benchmarks.trust.fuzz import Round, together
 from benchmarks.trust.mutations import damaged_json, damaged_safetensors, damaged_zip
 from benchmarks.trust.page import DETAILS, found_in, page
 from benchmarks.trust.readers import READERS, Reader
+from benchmarks.trust.remembered import Converted
 from benchmarks.trust.samples import Samples
 from lxmert_export.api.artifact import load_artifact
 from lxmert_export.artifact.directory import Artifact
@@ -90,10 +91,45 @@ def test_the_same_input_is_drawn_again(mutate: Callable[..., bytes], samples: Sa
 
 @pytest.mark.parametrize("writer", QUICK_WRITERS)
 def test_kills_and_faults_leave_nothing(writer: str, tmp_path: Path) -> None:
-    killed, failed = kills.apart(writer, tmp_path, 2), faults.apart(writer, tmp_path, 4)
+    killed, failed = kills.apart(writer, tmp_path, 2), faults.apart(writer, tmp_path)
     assert found_in("kills", {"writers": {writer: killed}}) == found_in("faults", {"writers": {writer: failed}}) == []
     assert killed["kills"] == 2 and failed["faults"] > 5
     assert failed["refused"] > 0 and failed["refused"] + failed["done_all_the_same"] == failed["faults"]
+
+
+def test_every_operation_fails_but_those_that_repeat(tmp_path: Path) -> None:
+    place, read = str(tmp_path / "place"), str(tmp_path / "read")
+    operations = [
+        ["open", read],
+        *[["write", f"{place}/out"]] * 40,
+        ["os.rename", f"{place}/out", f"{place}/it"],
+        ["open", read],
+    ]
+    assert faults.chosen(operations, None) == [1, 2, 18, 34, 41, 42, 43]
+    assert faults.chosen(operations, tmp_path / "place") == [2, 18, 34, 41, 42]
+
+
+class Watch:
+    def __init__(self, number: int = 0) -> None:
+        self.seen, self.number, self.busy = 3, number, False
+
+
+@pytest.mark.parametrize(("number", "converts"), [(0, False), (3, False), (4, True), (5, True), (6, False)])
+def test_a_converter_runs_again_only_where_its_own_operation_fails(number: int, converts: bool, tmp_path: Path) -> None:
+    ran: list[Path] = []
+
+    def convert(what: str, directory: Path, watch: Watch) -> list[str]:
+        ran.append(directory)
+        watch.seen += 2
+        (directory / "file").write_text(what)
+        return [what]
+
+    for turn in range(2):
+        watch, directory = Watch(number if turn else 0), tmp_path / str(turn)
+        directory.mkdir()
+        assert Converted(convert, tmp_path / "kept", watch)("it", directory=directory, watch=watch) == ["it"]
+        assert watch.seen == 5 and not watch.busy and (directory / "file").read_text() == "it"
+    assert len(ran) == 1 + converts
 
 
 TORN_WRITER = """
@@ -110,7 +146,7 @@ def write(sources, place):
     (place / ".half").unlink()
 
 writer, sources = Writer(call=write), Path(sys.argv[1])
-killed, failed = list(kills.trials(writer, sources, 3)), list(faults.trials(writer, sources, 1))
+killed, failed = list(kills.trials(writer, sources, 3)), list(faults.trials(writer, sources))[1:]
 print([row["found"] for row in killed if row["killed"]].count("parts"), [row["fault"] for row in failed])
 """
 
