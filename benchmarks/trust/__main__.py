@@ -1,7 +1,8 @@
 """Runs every trial of trust, and writes benchmarks/trust.json and trust.md. Run: make trust
 
 A run that was stopped goes on where it stopped: build/trust/ holds the result of each step, with the commit that it was run at,
-until all are finished. TRUST_ARGS="--only flips" runs some trials; the others keep the results of before.
+until all are finished. TRUST_ARGS="--only flips" runs some trials, and "--only kills --writers keras tflite" the trials of some
+writers; the others keep the results of before.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,18 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=ROOT / "build" / "trust")
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--page", action="store_true", help="run nothing; write the page of trust.json again")
+    parser.add_argument("--writers", nargs="+", choices=WRITERS, default=list(WRITERS), metavar="WRITER")
     chosen = parser.parse_args()
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"trials": {}}
     if not chosen.page:
         results["machine"] = machine(DISTRIBUTIONS)
         state = chosen.state.absolute()
-        for name in chosen.only:
-            results["trials"][name] = TRIALS[name](Trial(name, state))
-            write(results)
-        for name in chosen.only:
-            Trial(name, state).forget()
+        trials = {name: Trial(name, state, results, chosen.writers) for name in chosen.only}
+        for name, trial in trials.items():
+            trial.tell(TRIALS[name](trial))
+        if len(chosen.writers) == len(WRITERS):
+            for trial in trials.values():
+                trial.forget()
     write(results)
     if findings := {name: found for name in results["trials"] if (found := found_in(name, results["trials"][name]))}:
         sys.exit(f"findings: {json.dumps(findings, indent=1)[:5000]}")
@@ -68,10 +71,12 @@ def write(results: Mapping[str, Any]) -> None:
 
 
 class Trial:
-    """The steps of one trial, the samples, and what writers read."""
+    """The steps of one trial, the samples, and what writers read; ``results`` of all trials, and the ``writers`` to try."""
 
-    def __init__(self, name: str, state: Path) -> None:
-        self.name, self.state = name, state
+    def __init__(
+        self, name: str, state: Path, results: dict[str, Any], writers: Collection[str] = tuple(WRITERS)
+    ) -> None:
+        self.name, self.state, self.results, self.writers = name, state, results, writers
         sources = [f"benchmarks/trust/{module}.py" for module in SOURCES[name]]
         self._steps = Steps(state / f"trial-{name}", source_key(ROOT, sources, DISTRIBUTIONS))
         self.samples = Samples(state / "samples")
@@ -91,6 +96,11 @@ class Trial:
         print(f"{self.name}, {step}: {'finished before' if known else found['seconds']}", flush=True)
         return found
 
+    def tell(self, outcome: Outcome) -> None:
+        """Writes the results, with what has come of this trial so far."""
+        self.results["trials"][self.name] = outcome
+        write(self.results)
+
     def forget(self) -> None:
         """Removes the outcomes of the steps, because all trials are finished."""
         self._steps.forget()
@@ -108,7 +118,11 @@ def full_disks(writer: str, sources: Path) -> Outcome:
 
 def _of_writers(work: Callable[[str, Path], Outcome]) -> Callable[[Trial], Outcome]:
     def run(trial: Trial) -> Outcome:
-        return {"writers": {name: trial.once(name, partial(work, name, trial.sources)) for name in WRITERS}}
+        found = dict(trial.results["trials"].get(trial.name, {}).get("writers", {}))
+        for name in trial.writers:
+            found[name] = trial.once(name, partial(work, name, trial.sources))
+            trial.tell({"writers": {name: found[name] for name in WRITERS if name in found}})
+        return {"writers": {name: found[name] for name in WRITERS if name in found}}
 
     return run
 

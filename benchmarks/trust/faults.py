@@ -228,9 +228,8 @@ class Bench:
                 return None
             operation, *_ = json.loads(self.note.read_text(encoding="utf-8"))
             fault = ended.fault or _left(self.writer, ended, self.place, before, self.new) or unsound(self.place)
-            return {
-                "operation": operation, "code": ended.code, "said": ended.said[-300:], "fault": fault or self._again(ended.code == 0),
-            }  # fmt: skip
+            fault = fault or self._again(ended.code == 0)
+            return {"operation": operation, "code": ended.code, "said": ended.said[-300:], "fault": fault}
 
     def _again(self, done: bool) -> str | None:
         """What is wrong after the same command, where something was left that could not be removed. ``done``: all was written."""

@@ -230,9 +230,9 @@ def test_calls_are_right_and_wrong_ones_are_found(samples: Samples) -> None:
 def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
     ran: list[int] = []
     for _ in range(2):
-        assert Trial("flips", tmp_path).once("all", lambda: {"times": ran.append(1) or len(ran)})["times"] == 1
-    Trial("flips", tmp_path).forget()
-    assert Trial("flips", tmp_path).once("all", lambda: {"times": len(ran)})["commit"]
+        assert Trial("flips", tmp_path, {}).once("all", lambda: {"times": ran.append(1) or len(ran)})["times"] == 1
+    Trial("flips", tmp_path, {}).forget()
+    assert Trial("flips", tmp_path, {}).once("all", lambda: {"times": len(ran)})["commit"]
 
 
 def test_the_committed_page_is_that_of_the_committed_results_and_nothing_was_found() -> None:
