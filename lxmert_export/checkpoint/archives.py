@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import zlib
 from collections import Counter
@@ -9,10 +10,11 @@ from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from lxmert_export.errors import CheckpointError, first_line
-from lxmert_export.files.limits import inflates_too_far
+from lxmert_export.files.limits import LARGEST_PICKLE, inflates_too_far
 
 LOGGER = logging.getLogger(__name__)
 
+PICKLE = "data.pkl"  # how the name of the member ends that names the tensors
 PIECE = 1 << 20  # bytes that are read at a time
 
 
@@ -41,11 +43,47 @@ def _check_sizes(path: Path, members: list[ZipInfo]) -> None:
     name, count = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 0)
     if count > 1:
         raise CheckpointError(f"{path}: holds {name} {count} times; save it again")
+    for member in members:
+        if member.filename.lower().endswith(PICKLE) and member.file_size > LARGEST_PICKLE:  # PyTorch looks so
+            raise _too_large(path, member.file_size)
     inflated, size = sum(member.file_size for member in members), path.stat().st_size
     if inflates_too_far(inflated, size):
         raise CheckpointError(
             f"{path}: would inflate from {size} to {inflated} bytes; save it again with torch.save, which does not compress"
         )
+
+
+class PickledStart:
+    """A file in PyTorch's older format: pickles, and the tensors' bytes behind them.
+
+    ``CheckpointError``: the pickles are larger than those of weights. PyTorch reads pickles by ``read`` and ``readline``, and
+    tensors by ``readinto``.
+    """
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto
+        self._path, self._file, self._read = path, file, 0
+
+    def read(self, size: int) -> bytes:
+        """Reads so many bytes of a pickle."""
+        return self._counted(self._file.read(min(size, LARGEST_PICKLE + 1)))
+
+    def readline(self) -> bytes:
+        """Reads a line of a pickle."""
+        return self._counted(self._file.readline(LARGEST_PICKLE + 1))
+
+    def _counted(self, content: bytes) -> bytes:
+        self._read += len(content)
+        if self._read > LARGEST_PICKLE:
+            raise _too_large(self._path, self._read)
+        return content
+
+
+def _too_large(path: Path, size: int) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: names its tensors in at least {size} bytes, more than the {LARGEST_PICKLE} that such a file may have; save "
+        "only its state_dict()"
+    )
 
 
 def _read_through(archive: ZipFile, member: ZipInfo) -> None:

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lxmert_export.checkpoint.archives import check_archive
+from lxmert_export.checkpoint.archives import PickledStart, check_archive
 from lxmert_export.checkpoint.formats import Format, format_of
 from lxmert_export.checkpoint.lxmert_inside import nested_tensors
 from lxmert_export.checkpoint.other_kinds import (
@@ -189,20 +189,21 @@ def _repeated_header_keys(path: Path) -> dict[str, bool]:
 
 def _read_archive(path: Path) -> RawWeights:
     """Reads PyTorch's archive. It is memory-mapped if all of its members are stored as they are."""
-    return _load(path, mapped=check_archive(path))
+    return _load(path, path, mapped=check_archive(path))
 
 
 def _read_pickle(path: Path) -> RawWeights:
-    return _load(path, mapped=False)
+    with path.open("rb") as file:
+        return _load(path, PickledStart(path, file), mapped=False)
 
 
-def _load(path: Path, *, mapped: bool) -> RawWeights:
+def _load(path: Path, opened: Any, *, mapped: bool) -> RawWeights:
     try:
         with warnings.catch_warnings():
             # torch warns of pickle protocols that it may not support: a file that it cannot read is refused below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             # weights_only: nothing is unpickled that could run code.
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+            loaded = torch.load(opened, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors, and loading it could run code"
         if "Unsupported" not in str(error) and "weights_only" not in str(error) and "Weights only" not in str(error):

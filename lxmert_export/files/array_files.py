@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import zlib
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lxmert_export.errors import InputError
+from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.limits import inflates_too_far
 
 ARRAY_SIGNATURE = b"\x93NUMPY"  # the first bytes of a .npy file
@@ -54,7 +54,7 @@ def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.gener
     if file.suffix != ".json":
         return [read_arrays(file, what)]
     try:
-        return _read_feed_dicts(json.loads(file.read_text(encoding="utf-8")))
+        return _read_feed_dicts(parse_json(file.read_text(encoding="utf-8")))
     except UNREADABLE as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from lxmert_export.files.json_schema import first_problem
 from lxmert_export.files.lfs_pointers import not_copied
-from lxmert_export.files.limits import LARGEST_JSON, LONGEST_INTEGER
+from lxmert_export.files.limits import LARGEST_JSON, LONGEST_INTEGER, MOST_JSON_VALUES
+
+BEFORE_A_VALUE = "[{,"  # each value but the outermost follows one of these
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
@@ -38,7 +40,13 @@ def read_bytes(path: Path, *, largest: int) -> bytes:
 
 
 def parse_json(text: str) -> Any:
-    """Parses JSON. ``ValueError``: it is not JSON, repeats a key, holds NaN or too large a number, or is nested too deep."""
+    """Parses JSON.
+
+    ``ValueError``: it is not JSON, repeats a key, holds NaN or too large a number, or is nested too deep, or holds more values
+    than fit into the memory that such a file may take.
+    """
+    if (most := sum(map(text.count, BEFORE_A_VALUE))) > MOST_JSON_VALUES:
+        raise ValueError(f"holds up to {most} values, more than the {MOST_JSON_VALUES} that such a file may have")
     try:
         return json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 # A full-size artifact's manifest has 10 kB, the report of a large matrix 5 MB, the index of a sharded checkpoint 100 kB.
 LARGEST_JSON = 64_000_000  # bytes
+# A value may be `[]` or a pair of short texts: 3 bytes of a file, and up to 300 of memory. The report of a large matrix has
+# 330,000 values, a tokenizer's file of 30,000 words has 60,000.
+MOST_JSON_VALUES = 1_000_000
 LARGEST_MANIFEST = 16_000_000  # bytes
 MOST_VALUES_A_CALL = 1 << 28  # of one input with fixed sizes: 20 times a batch of 64 with 100 objects
 # A full-size checkpoint's header has 60 kB. Of 10^6 empty tensors it would have 60 MB, and take half a minute.
@@ -12,6 +15,10 @@ MOST_NESTED_DICTIONARIES = 50  # in a `.pth`; trainers nest three or four
 LONGEST_INTEGER = 100  # digits in JSON; tokenizer files hold a length limit of 31
 # BERT's vocabulary has 230 kB, and the largest of any language model a few MB.
 LARGEST_COMPANION = 64_000_000  # bytes of a vocabulary, another tokenizer file, or the answers' names
+MOST_WORDS = 1_000_000  # of a vocabulary: BERT's has 30,000, multilingual models have 250,000
+# A checkpoint of 470 tensors has 90 kB, one with its optimizer's state three times as much. One byte can stand for a dictionary,
+# and takes a microsecond.
+LARGEST_PICKLE = 2_000_000  # bytes of what names the tensors in a `.pth`
 # Every tensor of such a layer that is missing is named; a real checkpoint lacks a few.
 MOST_MISSING_LAYERS = 100
 # PyTorch and HDF5 files of weights are not compressed, and compressed weights hardly shrink. Small files of zeros do.

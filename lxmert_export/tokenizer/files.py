@@ -15,7 +15,7 @@ from lxmert_export.files.beside_weights import VOCABULARY_FILES
 from lxmert_export.files.hub import locate_tokenizer
 from lxmert_export.files.json_files import read_bytes, read_json
 from lxmert_export.files.lfs_pointers import not_copied
-from lxmert_export.files.limits import LARGEST_COMPANION
+from lxmert_export.files.limits import LARGEST_COMPANION, MOST_WORDS
 from lxmert_export.tokenizer.settings import OPTIONS, SPECIAL_TOKENS, TokenizerSettings, check_vocabulary
 from lxmert_export.tokenizer.tokenizer_json import (
     PLAIN_TOKEN,
@@ -86,6 +86,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     """
     try:
         content = read_bytes(path, largest=LARGEST_COMPANION)
+        if (words := content.count(b"\n")) > MOST_WORDS:
+            raise ValueError(f"has {words} lines, more than the {MOST_WORDS} that a vocabulary may have")
         lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from lxmert_export.checkpoint import archives
 from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.errors import CheckpointError, InputError
-from lxmert_export.files import limits
+from lxmert_export.files import json_files, limits
 from lxmert_export.files.array_files import read_arrays, read_batches
 from lxmert_export.files.beside_weights import Companions
+from lxmert_export.tokenizer import files
 from lxmert_export.tokenizer.opening import load_tokenizer
 
 pytestmark = pytest.mark.quick
@@ -137,3 +139,40 @@ def test_what_lies_beside_weights_is_no_larger_than_such_files_are(name: str, tm
     if name != "labels.json":
         with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
             load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_is_larger_than_that_of_weights(
+    zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of a pickle can stand for a dictionary: ten million of them took 18 s and 700 MB."""
+    file = tmp_path / "BEST.pth"
+    torch.save({f"bert.{n}": torch.full((3,), n) for n in range(99)}, file, _use_new_zipfile_serialization=zipped)
+    assert torch.equal(read_weights(file).tensors["bert.98"], torch.full((3,), 98))
+    monkeypatch.setattr(archives, "LARGEST_PICKLE", 4000)
+    with pytest.raises(CheckpointError, match=r"names its tensors in at least \d+ bytes, more than the 4000 that"):
+        read_weights(file)
+
+
+def test_json_of_more_values_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three bytes of JSON can stand for a list: twenty million of them took 13 s and 1.5 GB."""
+    monkeypatch.setattr(json_files, "MOST_JSON_VALUES", 10)
+    assert json_files.parse_json('{"a": [[], [], {}, [1, 2]]}') == {"a": [[], [], {}, [1, 2]]}
+    (tmp_path / "it.json").write_text('[{"a": 1}, {"b": 2}, {"c": 3}, {"d": 4}]')
+    with pytest.raises(ValueError, match="holds up to 11 values, more than the 10 that such a file may have"):
+        json_files.parse_json('{"a": [[], [], {}, [1, 2, 3]]}')
+    with pytest.raises(InputError, match=r"inputs: it is not a list|is not a numpy array"):
+        read_batches(tmp_path / "it.json", "inputs")
+    monkeypatch.setattr(json_files, "MOST_JSON_VALUES", 7)
+    with pytest.raises(InputError, match="holds up to 8 values"):
+        read_batches(tmp_path / "it.json", "inputs")
+
+
+def test_a_vocabulary_of_more_words_than_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_WORDS", 6)
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a")
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    assert len(load_tokenizer(tmp_path)) == 6
+    (tmp_path / "vocab.txt").write_text("\n".join((*words, "b")) + "\n")
+    with pytest.raises(CheckpointError, match="has 7 lines, more than the 6 that a vocabulary may have"):
+        load_tokenizer(tmp_path)
