@@ -11,6 +11,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from lxmert_export.errors import CheckpointError, first_line
 from lxmert_export.files.limits import LARGEST_PICKLE, inflates_too_far
+from lxmert_export.files.zip_archives import open_archive
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def check_archive(path: Path) -> bool:
     damaged, encrypted or listed twice, or the archive would inflate too far.
     """
     try:
-        with ZipFile(path) as archive:
+        with open_archive(path) as archive:
             members = archive.infolist()
             _check_sizes(path, members)
             if any(member.CRC for member in members):

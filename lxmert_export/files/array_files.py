@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from lxmert_export.errors import InputError
 from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.limits import inflates_too_far
+from lxmert_export.files.zip_archives import open_archive
 
 ARRAY_SIGNATURE = b"\x93NUMPY"  # the first bytes of a .npy file
 POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores the class of a JSON object
@@ -97,7 +98,7 @@ def _read_npz(file: Path) -> dict[str, NDArray[np.generic]]:
 
 def _check_members(file: Path) -> None:
     """``ValueError``: an archive that inflates to fill the memory, or an array that claims more bytes than its member has."""
-    with ZipFile(file) as archive:
+    with open_archive(file) as archive:
         held, size = sum(member.file_size for member in archive.infolist()), file.stat().st_size
         if inflates_too_far(held, size):
             raise ValueError(f"it would inflate from {size} to {held} bytes")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 from lxmert_export.files.json_files import read_json
+from lxmert_export.files.zip_archives import open_archive
 
 MANIFEST_FILE = "manifest.json"
 
@@ -21,9 +22,9 @@ def converted_kind(file: Path) -> str | None:
         if start[4:] == b"TFL3":
             return "a TFLite model"
         if start.startswith(b"PK"):
-            with ZipFile(file) as archive:
+            with open_archive(file) as archive:
                 return "a Keras model" if {"config.json", "model.weights.h5"} <= set(archive.namelist()) else None
-    except (OSError, BadZipFile):
+    except (OSError, ValueError, BadZipFile):
         return None
     return "an ONNX model" if file.suffix == ".onnx" else None  # its content, a protocol buffer, has no signature
 

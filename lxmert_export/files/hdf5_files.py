@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED
+
+from lxmert_export.files.limits import MOST_HDF5_OBJECTS
+from lxmert_export.files.zip_archives import open_archive
 
 if TYPE_CHECKING:
     import h5py
@@ -19,7 +22,7 @@ LOCAL_HEADER = 30  # bytes before the name of a zip file's member; the lengths o
 
 
 class NotPlainDataError(Exception):
-    """The file holds a link, names a driver, or has a dataset whose values are not in it; the message names it."""
+    """The file holds a link, names a driver, has a dataset whose values are not in it, or too many; the message names it."""
 
 
 def refuse_drivers(stream: io.RawIOBase | BinaryIO) -> None:
@@ -43,15 +46,18 @@ def refuse_drivers(stream: io.RawIOBase | BinaryIO) -> None:
 def plain_datasets(file: h5py.File) -> Iterator[tuple[tuple[str, ...], h5py.Dataset]]:
     """Yields every dataset with the names of its groups and its own.
 
-    Follows hard links only. ``NotPlainDataError``: the file holds another link, or a dataset without values of its own.
+    Follows hard links only. ``NotPlainDataError``: the file holds another link, a dataset without values of its own, or far more
+    of both than weights have.
     """
     import h5py
 
     waiting = deque[tuple[tuple[str, ...], "h5py.Group"]]([((), file)])
-    seen = set()
+    seen, count = set(), 0
     while waiting:
         parts, group = waiting.popleft()
         for name in group:
+            if (count := count + 1) > MOST_HDF5_OBJECTS:
+                raise NotPlainDataError(f"holds more than {MOST_HDF5_OBJECTS} groups and datasets")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise NotPlainDataError(f"holds a link ({'/'.join((*parts, name))}); only plain data is read")
             item = group[name]
@@ -78,7 +84,7 @@ class StoredMember(io.RawIOBase):
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        with ZipFile(path) as archive:
+        with open_archive(path) as archive:
             member = archive.getinfo(name)
         if member.compress_type != ZIP_STORED or member.flag_bits & 1:
             raise ValueError(f"its {name} is compressed or encrypted")

@@ -21,6 +21,9 @@ MOST_WORDS = 1_000_000  # of a vocabulary: BERT's has 30,000, multilingual model
 LARGEST_PICKLE = 2_000_000  # bytes of what names the tensors in a `.pth`
 # Every tensor of such a layer that is missing is named; a real checkpoint lacks a few.
 MOST_MISSING_LAYERS = 100
+# A member of 80 bytes there; the `.pth` of a training with its optimizer has 1,500 members.
+LARGEST_ZIP_DIRECTORY = 2_000_000  # bytes
+MOST_HDF5_OBJECTS = 20_000  # groups and datasets: a checkpoint has 1,000
 # PyTorch and HDF5 files of weights are not compressed, and compressed weights hardly shrink. Small files of zeros do.
 LARGEST_INFLATION = 2  # times the file's size
 ALWAYS_ALLOWED = 256_000_000  # bytes

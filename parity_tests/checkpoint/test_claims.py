@@ -17,7 +17,7 @@ import torch
 from lxmert_export.checkpoint import archives
 from lxmert_export.checkpoint.files import read_weights
 from lxmert_export.errors import CheckpointError, InputError
-from lxmert_export.files import json_files, limits
+from lxmert_export.files import hdf5_files, json_files, limits, zip_archives
 from lxmert_export.files.array_files import read_arrays, read_batches
 from lxmert_export.files.beside_weights import Companions
 from lxmert_export.tokenizer import files
@@ -139,6 +139,39 @@ def test_what_lies_beside_weights_is_no_larger_than_such_files_are(name: str, tm
     if name != "labels.json":
         with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
             load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("force_zip64", [False, True])
+def test_an_archive_of_more_members_than_such_files_have(
+    force_zip64: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300,000 members took 17 s; the directory tells how many there are."""
+    if force_zip64:
+        monkeypatch.setattr("zipfile.ZIP_FILECOUNT_LIMIT", 5)
+    with ZipFile(tmp_path / "it.npz", "w") as archive:
+        for number in range(30):
+            archive.writestr(f"{number:02}.npy", header("(4,)") + bytes(16))
+    assert (b"PK\6\7" in (tmp_path / "it.npz").read_bytes()) == force_zip64
+    assert len(read_arrays(tmp_path / "it.npz", "inputs")) == 30
+    (tmp_path / "it.pth").write_bytes((tmp_path / "it.npz").read_bytes())
+    monkeypatch.setattr(zip_archives, "LARGEST_ZIP_DIRECTORY", 30 * (46 + 6) - 1)
+    told = "lists its members in 1560 bytes, more than the 1559 that such a file may have"
+    with pytest.raises(InputError, match=told):
+        read_arrays(tmp_path / "it.npz", "inputs")
+    with pytest.raises(CheckpointError, match=told):
+        read_weights(tmp_path / "it.pth")
+
+
+def test_hdf5_of_more_groups_than_weights_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200,000 groups took 34 s."""
+    with h5py.File(tmp_path / "tf_model.h5", "w") as file:
+        for number in range(5):
+            file[f"layer/{number}/kernel:0"] = np.zeros(3, np.float32)
+    monkeypatch.setattr(hdf5_files, "MOST_HDF5_OBJECTS", 11)
+    assert len(read_weights(tmp_path / "tf_model.h5").tensors) == 5
+    monkeypatch.setattr(hdf5_files, "MOST_HDF5_OBJECTS", 10)
+    with pytest.raises(CheckpointError, match="holds more than 10 groups and datasets"):
+        read_weights(tmp_path / "tf_model.h5")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

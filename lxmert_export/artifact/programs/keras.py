@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 from lxmert_export.artifact.directory import KERAS_FILE, Artifact
 from lxmert_export.artifact.facts import read_as
@@ -19,6 +19,7 @@ from lxmert_export.artifact.programs.reading import refuse
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.limits import LARGEST_JSON
+from lxmert_export.files.zip_archives import open_archive
 
 # (module, class) of everything that the config of an export names.
 CLASSES = frozenset(
@@ -44,7 +45,7 @@ def check_program(artifact: Artifact) -> set[str]:
     plain data.
     """
     file = artifact.file(KERAS_FILE)
-    with read_as(artifact, file, UNREADABLE), ZipFile(file) as archive:
+    with read_as(artifact, file, UNREADABLE), open_archive(file) as archive:
         members = set(archive.namelist())
         if archive.getinfo("config.json").file_size > LARGEST_JSON:
             raise ValueError("its config.json is too large")
