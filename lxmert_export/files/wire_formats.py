@@ -10,58 +10,73 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lxmert_export.files.limits import MOST_FIELDS, MOST_TABLES
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10  # bytes
 LARGEST_KEY = 2**32 - 1
 
 
-def fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Yields the number and the value of every field of a protocol buffer: bytes, or a whole number.
+class Message:
+    """A message of a protocol buffer, or a string, which looks the same. ``ValueError`` from every method: it is none.
 
-    ``ValueError``: it is none.
+    ``left``: how many fields may still be read of the file, a number that all of its messages share.
     """
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        if key > LARGEST_KEY:  # a runtime would cut it, and take it for another field
-            raise ValueError("holds the number of a field that no protocol buffer has")
-        number, kind = key >> 3, key & 7
-        if kind == VARINT:
-            value, place = _varint(message, place)
-            yield number, value
-            continue
-        if kind == LENGTH:
-            length, place = _varint(message, place)
-        elif kind in (FIXED32, FIXED64):
-            length = 4 if kind == FIXED32 else 8
-        else:
-            raise ValueError(f"holds a field of the unknown kind {kind}")
-        if not number or place + length > len(message):
-            raise ValueError("is cut, or is no protocol buffer")
-        yield number, message[place : place + length]
-        place += length
 
+    __slots__ = ("_content", "_left")
 
-def messages(message: memoryview, *path: int) -> Iterator[memoryview]:
-    """Yields the inner messages, or strings, that the field numbers of ``path`` lead to."""
-    first, *further = path
-    for number, value in fields(message):
-        if number == first and isinstance(value, memoryview):
-            if further:
-                yield from messages(value, *further)
+    def __init__(self, content: memoryview, left: list[int]) -> None:
+        self._content, self._left = content, left
+
+    @classmethod
+    def root(cls, content: memoryview, *, most: int = MOST_FIELDS) -> Message:
+        """Returns the message that a file is, of which at most so many fields may be read."""
+        return cls(content, [most])
+
+    def fields(self) -> Iterator[tuple[int, Message | int]]:
+        """Yields the number and the value of every field: bytes, or a whole number."""
+        message, left, place = self._content, self._left, 0
+        while place < len(message):
+            left[0] -= 1
+            if left[0] < 0:
+                raise ValueError("holds far more fields than such files have")
+            key, place = _varint(message, place)
+            if key > LARGEST_KEY:  # a runtime would cut it, and take it for another field
+                raise ValueError("holds the number of a field that no protocol buffer has")
+            number, kind = key >> 3, key & 7
+            if kind == VARINT:
+                value, place = _varint(message, place)
+                yield number, value
+                continue
+            if kind == LENGTH:
+                length, place = _varint(message, place)
+            elif kind in (FIXED32, FIXED64):
+                length = 4 if kind == FIXED32 else 8
             else:
-                yield value
+                raise ValueError(f"holds a field of the unknown kind {kind}")
+            if not number or place + length > len(message):
+                raise ValueError("is cut, or is no protocol buffer")
+            yield number, Message(message[place : place + length], left)
+            place += length
 
+    def messages(self, *path: int) -> Iterator[Message]:
+        """Yields the inner messages, or strings, that the field numbers of ``path`` lead to."""
+        first, *further = path
+        for number, value in self.fields():
+            if number == first and isinstance(value, Message):
+                if further:
+                    yield from value.messages(*further)
+                else:
+                    yield value
 
-def last_text(message: memoryview, number: int) -> str:
-    """Returns a string field; empty if there is none. Of a field that is there twice, the last counts."""
-    found = [text(value) for value in messages(message, number)]
-    return found[-1] if found else ""
+    def last_text(self, number: int) -> str:
+        """Returns a string field; empty if there is none. Of a field that is there twice, the last counts."""
+        found = [value.text() for value in self.messages(number)]
+        return found[-1] if found else ""
 
-
-def text(value: memoryview) -> str:
-    """Returns a string field. ``ValueError``: it is not UTF-8."""
-    return str(value, "utf-8")
+    def text(self) -> str:
+        """Returns it as a string. ``ValueError``: it is not UTF-8."""
+        return str(self._content, "utf-8")
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
@@ -109,7 +124,9 @@ class Table:
         if place is None:
             return
         start = place + _read("<I", self.buffer, place)
-        for entry in range(_read("<I", self.buffer, start)):
+        if (count := _read("<I", self.buffer, start)) > MOST_TABLES:
+            raise ValueError(f"lists {count} entries where such files have a few")
+        for entry in range(count):
             where = start + 4 + 4 * entry
             yield Table(self.buffer, where + _read("<I", self.buffer, where))
 

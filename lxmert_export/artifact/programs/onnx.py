@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.programs.reading import mapped, refuse
-from lxmert_export.files.wire_formats import fields, last_text, messages, text
+from lxmert_export.files.wire_formats import Message
 
 # A standard operator computes its outputs from its inputs and nothing else. Operators of other domains are code that a
 # runtime may or may not have, and what they do is not specified.
@@ -29,7 +29,7 @@ def check_program(artifact: Artifact) -> set[str]:
     operators: set[str] = set()
     files: set[str] = set()
     with mapped(artifact, file) as content:
-        for kind, name in _named(content):
+        for kind, name in _named(Message.root(content)):
             (files if kind == "file" else operators).add(name)
     foreign = {name for name in operators if name.partition("::")[0] not in DOMAINS}
     refuse(file, "operators that it may not have", foreign)
@@ -38,23 +38,23 @@ def check_program(artifact: Artifact) -> set[str]:
     return {name.partition("::")[2] for name in operators}
 
 
-def _named(model: memoryview) -> Iterator[tuple[str, str]]:
-    for number, value in fields(model):
+def _named(model: Message) -> Iterator[tuple[str, str]]:
+    for number, value in model.fields():
         if isinstance(value, int):
             continue
         if number == GRAPH:
             yield from _of_graph(value)
         elif number == FUNCTIONS:
-            for node in messages(value, FUNCTION_NODES):
+            for node in value.messages(FUNCTION_NODES):
                 yield from _of_node(node)
-            for attribute in messages(value, FUNCTION_ATTRIBUTES):
+            for attribute in value.messages(FUNCTION_ATTRIBUTES):
                 yield from _of_attribute(attribute)
         elif number == TRAINING:
             yield "operator", "training::graph"
 
 
-def _of_graph(graph: memoryview) -> Iterator[tuple[str, str]]:
-    for number, value in fields(graph):
+def _of_graph(graph: Message) -> Iterator[tuple[str, str]]:
+    for number, value in graph.fields():
         if isinstance(value, int):
             continue
         if number == NODES:
@@ -65,22 +65,22 @@ def _of_graph(graph: memoryview) -> Iterator[tuple[str, str]]:
             yield from _of_sparse(value)
 
 
-def _of_node(node: memoryview) -> Iterator[tuple[str, str]]:
+def _of_node(node: Message) -> Iterator[tuple[str, str]]:
     operator = domain = ""
-    for number, value in fields(node):
+    for number, value in node.fields():
         if isinstance(value, int):
             continue
         if number == OPERATOR:
-            operator = text(value)
+            operator = value.text()
         elif number == DOMAIN:
-            domain = text(value)
+            domain = value.text()
         elif number == ATTRIBUTES:
             yield from _of_attribute(value)
     yield "operator", f"{domain}::{operator}"
 
 
-def _of_attribute(attribute: memoryview) -> Iterator[tuple[str, str]]:
-    for number, value in fields(attribute):
+def _of_attribute(attribute: Message) -> Iterator[tuple[str, str]]:
+    for number, value in attribute.fields():
         if isinstance(value, int):
             continue
         if number in ATTRIBUTE_GRAPHS:
@@ -91,12 +91,12 @@ def _of_attribute(attribute: memoryview) -> Iterator[tuple[str, str]]:
             yield from _of_sparse(value)
 
 
-def _of_sparse(sparse: memoryview) -> Iterator[tuple[str, str]]:
-    for tensor in (*messages(sparse, 1), *messages(sparse, 2)):  # values, indices
+def _of_sparse(sparse: Message) -> Iterator[tuple[str, str]]:
+    for tensor in (*sparse.messages(1), *sparse.messages(2)):  # values, indices
         yield from _of_tensor(tensor)
 
 
-def _of_tensor(tensor: memoryview) -> Iterator[tuple[str, str]]:
-    for entry in messages(tensor, EXTERNAL_DATA):
-        if last_text(entry, 1) == "location":
-            yield "file", last_text(entry, 2)
+def _of_tensor(tensor: Message) -> Iterator[tuple[str, str]]:
+    for entry in tensor.messages(EXTERNAL_DATA):
+        if entry.last_text(1) == "location":
+            yield "file", entry.last_text(2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lxmert_export.artifact.directory import SAVED_MODEL, Artifact
 from lxmert_export.artifact.programs.reading import mapped, refuse
-from lxmert_export.files.wire_formats import fields, messages, text
+from lxmert_export.files.wire_formats import Message
 
 # What the functions that can be called may hold: none of these touches anything but its inputs and the variables.
 COMPUTING = frozenset(
@@ -39,7 +39,10 @@ META_GRAPHS, GRAPH, ASSETS, OBJECTS = 2, 2, 6, 7
 NODES, LIBRARY, FUNCTIONS = 1, 2, 1
 SIGNATURE, NAME, FUNCTION_NODES = 1, 1, 3
 OPERATOR, ATTRIBUTES = 2, 5
-CALLED, LISTED_CALLED = (2, 10, 1), (2, 1, 9, 1)  # in an attribute's entry: value, function, name
+VALUE, CALLED = (
+    2,
+    {10: (1,), 1: (9, 1)},
+)  # of an attribute: in a value a function's name, and those of a list of functions
 OBJECT_NODES, CONCRETE_FUNCTIONS = 1, 2
 ASSET, RESOURCE = 5, 10  # kinds of objects: a file that is read, and a table with an initialiser
 
@@ -58,17 +61,15 @@ def check_program(artifact: Artifact) -> set[str]:
     file = artifact.file(SAVED_MODEL) / "saved_model.pb"
     computed: set[str] = set()
     with mapped(artifact, file) as content:
-        for graph in messages(content, META_GRAPHS):
+        for graph in Message.root(content).messages(META_GRAPHS):
             computed |= _check_graph(graph, file)
     return computed
 
 
-def _check_graph(graph: memoryview, file: Path) -> set[str]:
-    functions = {
-        _name_of(f): _nodes_of(messages(f, FUNCTION_NODES)) for f in messages(graph, GRAPH, LIBRARY, FUNCTIONS)
-    }
-    main = _nodes_of(messages(graph, GRAPH, NODES))
-    called = _reached({text(name) for name in messages(graph, OBJECTS, CONCRETE_FUNCTIONS, 1)}, functions)
+def _check_graph(graph: Message, file: Path) -> set[str]:
+    functions = {_name_of(f): _nodes_of(f.messages(FUNCTION_NODES)) for f in graph.messages(GRAPH, LIBRARY, FUNCTIONS)}
+    main = _nodes_of(graph.messages(GRAPH, NODES))
+    called = _reached({name.text() for name in graph.messages(OBJECTS, CONCRETE_FUNCTIONS, 1)}, functions)
     computed = _operators(functions, called)
     saved = _operators(functions, functions.keys() - called)
     odd = (computed - COMPUTING) | (saved - COMPUTING - SAVING) | (main.operators - COMPUTING - MAIN)
@@ -81,22 +82,33 @@ def _operators(functions: dict[str, _Nodes], names: Collection[str]) -> set[str]
     return {operator for name in names if name in functions for operator in functions[name].operators}
 
 
-def _nodes_of(nodes: Iterator[memoryview]) -> _Nodes:
+def _nodes_of(nodes: Iterator[Message]) -> _Nodes:
     found = _Nodes()
     for node in nodes:
-        for number, value in fields(node):
+        for number, value in node.fields():
             if isinstance(value, int):
                 continue
             if number == OPERATOR:
-                found.operators.add(text(value))
+                found.operators.add(value.text())
             elif number == ATTRIBUTES:
-                found.called |= {text(name) for path in (CALLED, LISTED_CALLED) for name in messages(value, *path)}
+                found.called |= _called(value)
     return found
 
 
-def _name_of(function: memoryview) -> str:
+def _called(attribute: Message) -> set[str]:
+    """The functions that a node's attribute names."""
+    return {
+        name.text()
+        for value in attribute.messages(VALUE)
+        for number, inner in value.fields()
+        if isinstance(inner, Message) and number in CALLED
+        for name in inner.messages(*CALLED[number])
+    }
+
+
+def _name_of(function: Message) -> str:
     """The name of a function. ``ValueError``: it has none, so nothing could call it."""
-    names = [text(name) for name in messages(function, SIGNATURE, NAME)]
+    names = [name.text() for name in function.messages(SIGNATURE, NAME)]
     if not names:
         raise ValueError("holds a function without a name")
     return names[-1]
@@ -115,10 +127,10 @@ def _reached(roots: set[str], functions: dict[str, _Nodes]) -> set[str]:
     return reached
 
 
-def _odd_objects(graph: memoryview) -> set[str]:
-    odd = {"an asset" for _ in messages(graph, ASSETS)}
-    for node in messages(graph, OBJECTS, OBJECT_NODES):
-        kinds = {number for number, _ in fields(node)}
+def _odd_objects(graph: Message) -> set[str]:
+    odd = {"an asset" for _ in graph.messages(ASSETS)}
+    for node in graph.messages(OBJECTS, OBJECT_NODES):
+        kinds = {number for number, _ in node.fields()}
         odd |= {
             told for kind, told in ((ASSET, "an asset"), (RESOURCE, "a resource with an initialiser")) if kind in kinds
         }
