@@ -147,7 +147,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "hostile": ("hostile", "hostile_files", "samples"),
     "kills": ("kills", *ATTEMPTS),
     "faults": ("faults", *ATTEMPTS),
-    "full-disks": ("full_disks", "writers"),
+    "full-disks": ("full_disks", "remembered", "writers"),
     "bytes": ("same_bytes", "samples"),
     "fuzz": ("fuzz", "mutations", "readers"),
 }

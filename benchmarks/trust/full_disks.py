@@ -23,6 +23,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from unittest import mock
 
+from benchmarks.trust.remembered import remember_computing
 from benchmarks.trust.writers import WRITERS, Writer, make_sources, words_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a disk in memory grows by whole pages
@@ -179,10 +180,14 @@ def main() -> None:
     for name in chosen.writers or WRITERS:
         writer, sources = WRITERS[name], chosen.sources.absolute()
         prepare(writer, sources)
-        sizes = sizes_of(writer, sources, chosen.sizes, ends=not chosen.brief)
-        few = () if chosen.brief else trials_of_few_files(writer, sources)
-        for outcome in chain(trials(writer, sources, sizes), few):
-            print(json.dumps({"writer": name, **asdict(outcome), "fault": outcome.fault}), flush=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="lxmert-export-computed-") as computed,
+            remember_computing(Path(computed)),
+        ):
+            sizes = sizes_of(writer, sources, chosen.sizes, ends=not chosen.brief)
+            few = () if chosen.brief else trials_of_few_files(writer, sources)
+            for outcome in chain(trials(writer, sources, sizes), few):
+                print(json.dumps({"writer": name, **asdict(outcome), "fault": outcome.fault}), flush=True)
 
 
 if __name__ == "__main__":
