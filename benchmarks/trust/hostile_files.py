@@ -95,6 +95,15 @@ def _many_shards() -> bytes:
     return json.dumps({"weight_map": {f"t{number}": f"s{number}" for number in range(MILLION)}}).encode()
 
 
+def _many_values() -> bytes:
+    return b"[" + b"[]," * (20 * MILLION) + b"[]]"
+
+
+def _short_words() -> bytes:
+    letters = [chr(code) for code in range(33, 127)]
+    return "".join(f"{a}{b}{c}{d}\n" for a in letters[:14] for b in letters for c in letters for d in letters).encode()
+
+
 def _many_words() -> bytes:
     return "".join(f"w{number}\n" for number in range(MILLION)).encode()
 
@@ -139,6 +148,19 @@ def _many_dictionaries() -> bytes:
     return pickle.dumps({number: {} for number in range(MILLION)}, protocol=2)
 
 
+def _bytes_of_dictionaries() -> bytes:
+    """A list of ten million empty dictionaries, of one byte each."""
+    return b"\x80\x02(" + b"}" * (10 * MILLION) + b"l."
+
+
+def _many_members() -> bytes:
+    stream = io.BytesIO()
+    with ZipFile(stream, "w") as archive:
+        for number in range(300_000):
+            archive.writestr(f"a{number}.npy", b"")
+    return stream.getvalue()
+
+
 def _endless_string() -> bytes:
     return b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x."
 
@@ -165,17 +187,16 @@ def _inflating(file: h5py.File) -> None:
     file.create_dataset("layer/kernel:0", data=np.zeros((1000, 100_000), "f4"), chunks=(1000, 1000), compression="gzip")
 
 
-def _many_groups(file: h5py.File) -> None:
-    for number in range(20_000):
-        file.create_group(f"g{number}")
+def _groups(count: int) -> Callable[[h5py.File], None]:
+    def fill(file: h5py.File) -> None:
+        for number in range(count):
+            file.create_group(f"g{number}")
 
-
-def _one_group(file: h5py.File) -> None:
-    file.create_group("g")
+    return fill
 
 
 def _driver() -> bytes:
-    content = bytearray(_hdf5(_one_group)())
+    content = bytearray(_hdf5(_groups(1))())
     content[48:56] = struct.pack("<Q", len(content))
     return bytes(content) + b"\0\0\0\0" + struct.pack("<I", 4 * 10**9) + b"NCSAfami"
 
@@ -208,6 +229,19 @@ def _nested_graphs() -> bytes:
         attribute = _field(6, content)
         content = _field(1, _field(5, attribute))
     return _field(7, content)
+
+
+def _many_nodes(path: tuple[int, ...], operator: int) -> Callable[[], bytes]:
+    """Two million nodes, which stand in the messages that the field numbers lead to, with nothing but an operator."""
+
+    def content() -> bytes:
+        *outer, number = path
+        found = _field(number, _field(operator, b"Add")) * (2 * MILLION)
+        for field in reversed(outer):
+            found = _field(field, found)
+        return found
+
+    return content
 
 
 def _nested_messages() -> bytes:
@@ -298,14 +332,18 @@ HOSTILE: Mapping[str, tuple[str, Make]] = {
     ".pth, dictionaries that hold each other twice": _weights("original", lambda: _with_pickle(_doubling())),
     ".pth, dictionaries nested 10^6 deep": _weights("original", lambda: _with_pickle(_deep_pickle())),
     ".pth, 10^6 dictionaries": _weights("original", lambda: _with_pickle(_many_dictionaries())),
+    ".pth, 10^7 dictionaries of a byte": _weights("original", lambda: _with_pickle(_bytes_of_dictionaries())),
+    ".pth, 300,000 members": _weights("original", _many_members),
     ".pth, a name of 10^12 characters": _weights("original", lambda: _with_pickle(_endless_string())),
     ".pth, a tensor of 4 TB": _weights("original", _large_claim),
     ".pth, a pickle of 1 GB deflated": _weights("original", lambda: _with_pickle(bytes(10**9), ZIP_DEFLATED)),
     "HDF5, 4 TB never written": _weights("tf", _hdf5(_never_written)),
     "HDF5, 400 MB of zeros deflated": _weights("tf", _hdf5(_inflating)),
-    "HDF5, 20,000 groups": _weights("tf", _hdf5(_many_groups)),
+    "HDF5, 20,000 groups": _weights("tf", _hdf5(_groups(20_000))),
+    "HDF5, 200,000 groups": _weights("tf", _hdf5(_groups(200_000))),
     "HDF5, a driver's block of 4 GB": _weights("tf", _driver),
     "vocab.txt, 2 GB, sparse": (TOKENIZER, _sparse("hf", "vocab.txt")),
+    "vocab.txt, 12 million words": (TOKENIZER, _with_file("hf", "vocab.txt", _short_words)),
     "vocab.txt, 10^6 words": (TOKENIZER, _with_file("hf", "vocab.txt", _many_words)),
     "tokenizer.json, 2 GB, sparse": (TOKENIZER, _sparse("hf", "tokenizer.json")),
     "tokenizer.json, nested 10^5 deep": (TOKENIZER, _with_file("hf", "tokenizer.json", lambda: DEEP_JSON)),
@@ -314,14 +352,18 @@ HOSTILE: Mapping[str, tuple[str, Make]] = {
     "manifest, 10^5 files": (ARTIFACT, _many_files),
     "ONNX, graphs nested 20,000 deep": _program("onnx", _nested_graphs),
     "ONNX, 200,000 operators": _program("onnx", _many_operators),
+    "ONNX, 2 million operators": _program("onnx", _many_nodes((7, 1), 4)),
+    "SavedModel, 2 million nodes": _program("saved-model", _many_nodes((2, 2, 1), 2)),
     "SavedModel, nested 20,000 deep": _program("saved-model", _nested_messages),
     "TFLite, a table of 4 billion entries": _program("tflite", _endless_table),
     ".keras, a config of 1 GB deflated": _program("keras", _keras(bytes(10**9))),
     ".keras, a config nested 10^5 deep": _program("keras", _keras(DEEP_JSON)),
     ".npz, an array of 4 TB": _inputs(_npy("(1000000, 1000000)", 16)),
     ".npz, 1 GB of zeros deflated": _inputs(_npy("(250000000,)", 10**9), ZIP_DEFLATED),
+    ".npz, 300,000 members": (INPUTS, _with_file("inputs", "inputs.npz", _many_members)),
     ".npz, a shape nested 60,000 deep": _inputs(_npy("(" * 60_000, 16)),
     "report, nested 10^5 deep": (REPORT, _with_file("report", "report.json", lambda: DEEP_JSON)),
+    "report, 20 million empty lists": (REPORT, _with_file("report", "report.json", _many_values)),
     "report, 2 GB, sparse": (REPORT, _sparse("report", "report.json")),
     "PNG, 60,000 by 60,000 pixels": (PICTURE, _with_file("picture", "scene.png", _png)),
 }
