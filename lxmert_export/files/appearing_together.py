@@ -2,12 +2,14 @@
 
 All are written under temporary names first and flushed to the disk; then adjacent renames give them their names. After an
 error or an interrupt everything is as before. A run that was killed before the first rename has changed nothing, and the next
-run that writes into the same directory forgets it; one that was killed between two renames is finished by that run.
+run that writes into the same directory forgets it; one that was killed between two renames is finished by that run, in its other
+directories, too.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -15,13 +17,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lxmert_export.files.workspaces import NEW, OLD, READY, READY_SOON, Workspace, left_workspaces, make_workspace
+from lxmert_export.files.workspaces import (
+    NEW,
+    OLD,
+    READY,
+    READY_SOON,
+    Workspace,
+    left_workspace,
+    left_workspaces,
+    make_workspace,
+)
 from lxmert_export.interrupts import raise_if_stopped
 
 LOGGER = logging.getLogger(__name__)
 
-# The lines of READY: what to do with what is there, and how many things the run wrote, if all of them into one directory.
-REPLACING, KEEPING = "replace what is there", "keep what is there"
+# The lines of READY: what to do with what is there, how many things the run wrote, and the run's workspaces in other directories.
+# Those have another line, and the first workspace.
+REPLACING, KEEPING, FOLLOWING = "replace what is there", "keep what is there", "as the first one says"
 
 
 @contextmanager
@@ -57,20 +69,41 @@ def appearing_together(
 
 
 def finish_killed_runs(directory: Path) -> None:
-    """Finishes what killed runs were renaming in a directory, and removes what they had half written."""
+    """Finishes what killed runs were renaming in a directory, and elsewhere, and removes what they had half written there."""
     for workspace in left_workspaces(directory):
         try:
             if workspace.is_ready:
-                mode, _, count = (workspace.path / READY).read_text(encoding="ascii").partition("\n")
-                for name in () if _has_changed_nothing(workspace, int(count)) else workspace.names:
-                    _refuse_made_since(workspace, name)
-                    with suppress(FileExistsError):
-                        _place(workspace, name, overwrite=mode == REPLACING)
-                _sync_entries(directory)
+                first, *lines = (workspace.path / READY).read_text(encoding="ascii").splitlines()
+                if first == FOLLOWING and (Path(json.loads(lines[0])) / READY).exists():
+                    workspace.let_go()
+                    finish_killed_runs(Path(json.loads(lines[0])).parent)
+                    continue
+                if first != FOLLOWING:  # else its run was killed before it began, or after its end
+                    _finish(workspace, first == REPLACING, *lines)
             workspace.remove()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             workspace.let_go()
             LOGGER.warning("%s: was left by a killed run, and cannot be cleaned up: %s", workspace.path, error)
+
+
+def _finish(first: Workspace, overwrite: bool, count: str, *others: str) -> None:
+    """Gives what a killed run wrote its names, unless the run had given none yet."""
+    found = [left_workspace(Path(json.loads(other))) for other in others]
+    following = [workspace for workspace in found if workspace is not None]
+    try:
+        if not _have_changed_nothing([first, *following], int(count)):
+            for workspace in (first, *following):
+                for name in workspace.names:
+                    _refuse_made_since(workspace, name)
+                    with suppress(FileExistsError):
+                        _place(workspace, name, overwrite=overwrite)
+                _sync_entries(workspace.parent)
+    except BaseException:
+        for workspace in following:
+            workspace.let_go()
+        raise
+    for workspace in following:
+        workspace.remove()
 
 
 @contextmanager
@@ -98,10 +131,11 @@ def check_space(directory: Path, needed: int) -> None:
 def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
     """Gives everything its final name. On an error everything is put back."""
     things = [(workspace, name) for workspace in workspaces for name in workspace.names]
-    mode = REPLACING if overwrite else KEEPING
+    first, *others = workspaces
     try:
-        for workspace in workspaces:
-            _write_mark(workspace.path / READY, f"{mode}\n{len(things) if len(workspaces) == 1 else 0}")
+        for workspace in others:
+            _write_mark(workspace, FOLLOWING, _spelled(first))
+        _write_mark(first, REPLACING if overwrite else KEEPING, str(len(things)), *map(_spelled, others))
         for workspace, name in things:
             _place(workspace, name, overwrite=overwrite)
     except BaseException:
@@ -112,7 +146,7 @@ def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
         raise
     for workspace in workspaces:
         _sync_entries(workspace.parent)
-    for workspace in workspaces:
+    for workspace in (*others, first):
         with suppress(OSError):  # all have their names: what is left is for the next run to clean up
             (workspace.path / READY).unlink()
 
@@ -165,11 +199,12 @@ def _rename_file_if_none_is_there(new: Path, final: Path) -> None:
         new.unlink()
 
 
-def _has_changed_nothing(workspace: Workspace, count: int) -> bool:
-    """Whether a run of ``count`` things was killed before its first rename; 0: it wrote into several directories."""
-    names, old = workspace.names, list((workspace.path / OLD).iterdir())
-    named = [name for name in names if _is_same(workspace.path / NEW / name, workspace.parent / name)]
-    return len(names) == count and not old and not named
+def _have_changed_nothing(workspaces: Sequence[Workspace], count: int) -> bool:
+    """Whether a run of ``count`` things was killed before its first rename."""
+    things = [(workspace, name) for workspace in workspaces for name in workspace.names]
+    old = [thing for workspace in workspaces for thing in (workspace.path / OLD).iterdir()]
+    named = [name for workspace, name in things if _is_same(workspace.path / NEW / name, workspace.parent / name)]
+    return len(things) == count and not old and not named
 
 
 def _refuse_made_since(workspace: Workspace, name: str) -> None:
@@ -194,14 +229,19 @@ def _put_back(workspace: Workspace, name: str) -> None:
         old.replace(final)
 
 
-def _write_mark(path: Path, text: str) -> None:
-    written = path.with_name(READY_SOON)
+def _write_mark(workspace: Workspace, *lines: str) -> None:
+    written = workspace.path / READY_SOON
     with written.open("w", encoding="ascii") as file:
-        file.write(text)
+        file.write("\n".join(lines))
         file.flush()
         os.fsync(file.fileno())
-    written.rename(path)  # whole, or not there
-    _sync_entries(path.parent)
+    written.rename(workspace.path / READY)  # whole, or not there
+    _sync_entries(workspace.path)
+
+
+def _spelled(workspace: Workspace) -> str:
+    """A workspace's path in one line of ASCII."""
+    return json.dumps(str(workspace.path))
 
 
 def _sync_entries(directory: Path) -> None:

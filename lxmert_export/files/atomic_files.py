@@ -19,8 +19,7 @@ def replace_files(directory: Path, files: Mapping[str, bytes], *, overwrite: boo
 def write_together(files: Mapping[Path, bytes], *, overwrite: bool = True) -> None:
     """Writes files to absolute paths; all of them appear together, or none does.
 
-    A kill between the renames of two directories leaves the files of one new and of the other old: each is finished by the next
-    run that writes there. ``OSError``: as above.
+    ``OSError``: as above.
     """
     for directory in {path.parent for path in files}:
         finish_killed_runs(directory)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lxmert_export.errors import PACKAGE, ArtifactError, shortened
 from lxmert_export.files.beside_weights import COMPANION_FILES
-from lxmert_export.files.converted_files import MANIFEST_FILE, manifest_of
+from lxmert_export.files.converted_files import MANIFEST_FILE, holder_of, manifest_of
 from lxmert_export.option_names import option
 
 # Exports, engines and bundles are artifacts, each with a manifest. ``convert`` and ``save_pretrained`` write checkpoints.
@@ -19,6 +19,7 @@ HF_FILE, FINE_TUNED_FILE, PRETRAINED_FILE, TENSORFLOW_FILE = (
 # A written checkpoint has its config and exactly one of these files of weights.
 WRITTEN_WEIGHTS = (HF_FILE, FINE_TUNED_FILE, PRETRAINED_FILE, TENSORFLOW_FILE)
 CHECKPOINT_CONFIG = "config.json"
+TEXT_WITHOUT_ZEROS = 4096  # bytes at a file's start: weights, graphs and pictures have zeros there
 OF_THE_SYSTEM = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))  # what file managers leave in directories
 
 
@@ -39,6 +40,17 @@ def check_replaceable(final: Path, kind: Kind) -> None:
             f"{final}: holds {shortened(others)} besides the {kind} that {PACKAGE} wrote, so {replaces} does not replace it; "
             f"move {'that file' if len(others) == 1 else 'those files'} away, or choose another output (-o)"
         )
+
+
+def may_be_a_report(file: Path) -> bool:
+    """Whether an existing file may be replaced without being asked for.
+
+    No file of a checkpoint or of an artifact may, and none that is no text. ``OSError``: it cannot be read.
+    """
+    if file.name in {CHECKPOINT_CONFIG, MANIFEST_FILE, *COMPANION_FILES} or holder_of(file) is not None:
+        return False
+    with file.open("rb") as stream:
+        return b"\0" not in stream.read(TEXT_WITHOUT_ZEROS)
 
 
 def _files_in(directory: Path) -> list[str]:

@@ -4,7 +4,8 @@
         lock     locked (flock) while the run lives; the system lets go of it when the run ends, however it ends
         new/     what is written, under its final names
         old/     what the new takes the place of, set aside
-        ready    is there from when all of new/ is on the disk until all of it has its place
+        ready    is there from when all of new/ is on the disk until all of it has its place; of a run with several
+                 workspaces that of the first counts, and the others' lead to it
 
 A number of a process says nothing in another container or on another machine, so the lock alone tells. Locks are known to be
 seen only on one machine: a leftover of another machine is never touched, and a line says that it is there.
@@ -132,16 +133,22 @@ def left_workspaces(parent: Path) -> Iterator[Workspace]:
     except OSError:  # a directory that cannot be listed can still be written to
         return
     for path in map(Path, found):
-        try:
-            lock = os.open(path / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-        except OSError:
-            with suppress(OSError):
-                path.rmdir()  # a run was killed as it made or removed it; it is empty, or it stays
-            continue
-        if _has_ended(path, lock):
-            yield Workspace(path, lock)
-        else:
-            os.close(lock)
+        if (left := left_workspace(path)) is not None:
+            yield left
+
+
+def left_workspace(path: Path) -> Workspace | None:
+    """Returns a workspace whose run has ended, locked; None if there is none, or it cannot be known. Says what cannot."""
+    try:
+        lock = os.open(path / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        with suppress(OSError):
+            path.rmdir()  # a run was killed as it made or removed it; it is empty, or it stays
+        return None
+    if _has_ended(path, lock):
+        return Workspace(path, lock)
+    os.close(lock)
+    return None
 
 
 def is_set_aside(final: Path) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
 from lxmert_export.files.atomic_directory import atomic_directory
-from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.files.atomic_files import replace_files, write_together
 
 OPERATIONS = frozenset(("open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"))
 
@@ -47,10 +47,19 @@ def write_files(place: Path, text: str, overwrite: bool) -> None:
     replace_files(place, {name: text.encode() for name in names}, overwrite=overwrite)
 
 
+def write_two_directories(place: Path, text: str, overwrite: bool) -> None:
+    """Writes two files into each of two directories."""
+    for name in ("a", "b"):
+        (place / name).mkdir(exist_ok=True)
+    paths = (place / "b" / "b.html", place / "a" / "a.json", place / "b" / "c.xml", place / "a" / "d.md")
+    write_together({path: text.encode() for path in paths}, overwrite=overwrite)
+
+
 WRITERS: dict[str, Callable[[Path, str, bool], None]] = {
     "directory": write_directory,
     "directory and archive": write_pair,
     "files": write_files,
+    "two directories": write_two_directories,
 }
 
 
@@ -68,10 +77,14 @@ def main() -> None:
             step, died = step + 1, _dies(partial(write, place, "new", overwrite), step + 1)
             found = state(place)
             left = leftovers(place)
-            finish_killed_runs(place)
+            first, *others = _places(place, step)
+            finish_killed_runs(first)
+            after = state(place)
+            for other in others:
+                finish_killed_runs(other)
             told = {"step": step, "overwrite": overwrite, "killed": died, "left": left, "found": found}
-            after = {"after": state(place), "left_after": leftovers(place)}
-            sys.stdout.write(json.dumps({**told, **after}) + "\n")
+            assert after == state(place), "a later run changes what the next one left"
+            sys.stdout.write(json.dumps({**told, "after": after, "left_after": leftovers(place)}) + "\n")
             sys.stdout.flush()  # a child would print what is not printed yet once more
 
 
@@ -101,14 +114,24 @@ def _dies(act: Callable[[], None], step: int) -> bool:
 
 
 def state(place: Path) -> list[str]:
-    """The contents of everything that has its final name; of a directory those of ``file`` in it."""
-    visible = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
-    return [(path / "file" if path.is_dir() else path).read_text() for path in visible]
+    """The contents of everything that has its final name; of an artifact those of ``file`` in it."""
+    found = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    return [path.read_text() for path in found if not _is_hidden(path.relative_to(place))]
 
 
 def leftovers(place: Path) -> list[str]:
     """The hidden names."""
-    return sorted(path.name for path in place.iterdir() if path.name.startswith("."))
+    return sorted(path.name for path in place.rglob(".*"))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _places(place: Path, step: int) -> list[Path]:
+    """Where runs write, another one first at every other step."""
+    inner = [place / name for name in ("a", "b") if (place / name).is_dir()]
+    return inner[:: 1 if step % 2 else -1] or [place]
 
 
 if __name__ == "__main__":

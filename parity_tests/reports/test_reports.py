@@ -339,3 +339,30 @@ def test_the_command_tells_a_bad_path_before_it_runs_anything(
         main()
     assert stopped.value.code == 1
     assert "report.html: the report cannot be written: there is no directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "replaced"),
+    [
+        ("report.json", b"{}", True),
+        ("notes.md", "é".encode() * 3000, True),
+        ("empty.xml", b"", True),
+        ("weights", b"PK\3\4\0\0", False),
+        ("config.json", b"{}", False),
+        ("vocab.txt", b"[PAD]", False),
+        ("listed.txt", b"of an artifact", False),
+    ],
+)
+def test_a_report_replaces_a_report_and_no_file_of_a_model(
+    name: str, content: bytes, replaced: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text('{"target": "onnx", "files": {"listed.txt": {}}}')
+    file = tmp_path / name
+    file.write_bytes(content)
+    if replaced:
+        write_reports(full_report().to_dict(), json=file)
+        assert json.loads(file.read_text())["passed"] is False
+        return
+    with pytest.raises(ArtifactError, match=f"{name}: the report cannot be written: a file that is no report is there"):
+        write_reports(full_report().to_dict(), json=file)
+    assert file.read_bytes() == content

@@ -11,6 +11,7 @@ from typing import Any
 
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.atomic_files import write_together
+from lxmert_export.files.replacing import may_be_a_report
 from lxmert_export.parity.pages.html import html_page
 from lxmert_export.parity.pages.junit import junit_xml
 from lxmert_export.parity.pages.markdown import markdown_page
@@ -77,6 +78,10 @@ def check_report_paths(paths: Iterable[ReportPath]) -> None:
             raise ArtifactError(f"{path}: the report cannot be written: there is no directory {folder}; make it first")
         if not os.access(path if _is_special(path) else folder, os.W_OK):
             raise ArtifactError(f"{path}: the report cannot be written: permission denied; name another place")
+        if path.is_file() and os.access(path, os.R_OK) and not may_be_a_report(path.resolve()):
+            raise ArtifactError(
+                f"{path}: the report cannot be written: a file that is no report is there; name another"
+            )
         if path.resolve() in [other.resolve() for other in chosen[:place]]:
             raise ArtifactError(f"{path}: two reports cannot go into one file: give each its own name")
 
