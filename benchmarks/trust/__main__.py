@@ -21,12 +21,13 @@ from benchmarks.measuring import machine
 from benchmarks.resumable import Steps, source_key
 from benchmarks.trust import calls, faults, flips, fuzz, hostile, kills, same_bytes
 from benchmarks.trust.attempts import rows_of
-from benchmarks.trust.page import found_in, page
+from benchmarks.trust.page import found_in, page, with_figures
 from benchmarks.trust.samples import Samples
 from benchmarks.trust.writers import WRITERS
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "trust.json", ROOT / "benchmarks" / "trust.md"
+WITH_FIGURES = (ROOT / "SECURITY.md", ROOT / "docs" / "trust.md")
 DISTRIBUTIONS = (
     "numpy",
     "torch",
@@ -65,9 +66,11 @@ def main() -> None:
 
 
 def write(results: Mapping[str, Any]) -> None:
-    """Writes both files; during a run, with the results so far."""
+    """Writes both files, and the figures in other pages; during a run, with the results so far."""
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(results), encoding="utf-8")
+    for other in WITH_FIGURES:
+        other.write_text(with_figures(other.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 class Trial:

@@ -37,6 +37,36 @@ def page(results: Mapping[str, Any]) -> str:
     )
 
 
+def with_figures(text: str, results: Mapping[str, Any]) -> str:
+    """Returns the text of a page with today's figures between the marks that name them: ``tried`` as a table or a sentence."""
+    for kind, told in FIGURES.items():
+        start, end = f"<!-- {kind} of trust.json -->", f"<!-- end of {kind} -->"
+        if start in text:
+            before, _, rest = text.partition(start)
+            text = f"{before}{start}\n\n{told(results['trials'])}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def _tried_table(trials: Mapping[str, Outcome]) -> str:
+    rows = (
+        f"| {name} | {TRIED[name](trials[name])} | {len(found_in(name, trials[name]))} "
+        f'| `make trust TRUST_ARGS="--only {name}"` |'
+        for name in DETAILS
+        if name in trials
+    )
+    return "\n".join(table("| trial | tried | findings | command |", rows))
+
+
+def _tried_sentence(trials: Mapping[str, Outcome]) -> str:
+    tried = [TRIED[name](trials[name]) for name in DETAILS if name in trials]
+    findings = sum(len(found_in(name, trials[name])) for name in trials)
+    told = f"`make trust` tries this: {', '.join(tried)}. Findings that are left: {findings or 'none'}."
+    return "\n".join(wrap(told, WIDTH))
+
+
+FIGURES: Mapping[str, Callable[[Mapping[str, Outcome]], str]] = {"table": _tried_table, "sentence": _tried_sentence}
+
+
 def found_in(name: str, trial: Outcome) -> list[str]:
     """Returns a line for each finding of a trial."""
     if name == "flips":
@@ -66,6 +96,10 @@ def _summary(name: str, trial: Outcome) -> str:
     return f"| {name} | {tried} | {len(found_in(name, trial))} | {seconds / 60:.1f} | {', '.join(commits)} |"
 
 
+def _cpu_hours(fuzz: Outcome) -> float:
+    return sum(float(row["cpu_seconds"]) for row in fuzz["readers"].values()) / 3600
+
+
 def _total(rows: Mapping[str, Outcome], count: str) -> int:
     return sum(row[count] for row in rows.values())
 
@@ -81,7 +115,7 @@ TRIED: Mapping[str, Callable[[Outcome], str]] = {
     "faults": lambda trial: f"{_total(trial['writers'], 'faults'):,} file operations failed",
     "full-disks": lambda trial: f"{_total(trial['writers'], 'disks'):,} disks that are too small",
     "bytes": lambda trial: f"{trial['files']} files written in two environments",
-    "fuzz": lambda trial: f"{_total(trial['readers'], 'inputs'):,} damaged inputs",
+    "fuzz": lambda trial: f"{_total(trial['readers'], 'inputs'):,} damaged inputs in {_cpu_hours(trial):.2f} CPU hours",
 }
 
 
@@ -170,8 +204,8 @@ def _bytes(trial: Outcome) -> list[str]:
 
 
 def _fuzz(trial: Outcome) -> list[str]:
-    hours = sum(row["cpu_seconds"] for row in trial["readers"].values()) / 3600
-    text = f"""{hours:.2f} CPU hours. Each input is read, or refused with an error of the package, within 5 s and 500 MB."""
+    text = f"""{_cpu_hours(trial):.2f} CPU hours. Each input is read, or refused with an error of the package, within 5 s and
+    500 MB."""
     rows = (
         f"| {name} | {r['inputs']:,} | {r['accepted']:,} | {r['refused']:,} | {r['cpu_seconds']:.0f} | {r['slowest']:.2f} |"
         for name, r in trial["readers"].items()

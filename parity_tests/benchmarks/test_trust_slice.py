@@ -15,10 +15,10 @@ import pytest
 
 from benchmarks.measuring import Run
 from benchmarks.trust import calls, faults, flips, hostile, kills
-from benchmarks.trust.__main__ import TRIALS, Trial
+from benchmarks.trust.__main__ import TRIALS, WITH_FIGURES, Trial
 from benchmarks.trust.fuzz import Round, together
 from benchmarks.trust.mutations import damaged_json, damaged_safetensors, damaged_zip
-from benchmarks.trust.page import DETAILS, found_in, page
+from benchmarks.trust.page import DETAILS, found_in, page, with_figures
 from benchmarks.trust.readers import READERS, Reader
 from benchmarks.trust.remembered import Converted
 from benchmarks.trust.samples import Samples
@@ -238,5 +238,8 @@ def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
 def test_the_committed_page_is_that_of_the_committed_results_and_nothing_was_found() -> None:
     results = json.loads((ROOT / "benchmarks" / "trust.json").read_text(encoding="utf-8"))
     assert page(results) == (ROOT / "benchmarks" / "trust.md").read_text(encoding="utf-8")
+    for other in WITH_FIGURES:
+        text = other.read_text(encoding="utf-8")
+        assert with_figures(text, results) == text and "of trust.json -->" in text
     assert set(TRIALS) == set(DETAILS) >= set(results["trials"])
     assert [line for name, trial in results["trials"].items() for line in found_in(name, trial)] == []
