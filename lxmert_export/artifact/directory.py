@@ -17,6 +17,7 @@ from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.converted_files import MANIFEST_FILE, converted_kind, holder_of
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.listing import entries_below
 from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
@@ -203,7 +204,8 @@ class Artifact:
         found = {
             path.relative_to(self.path).as_posix()
             for directory in self.target.directories
-            for path in (self.path / directory).rglob("*")
+            if (self.path / directory).is_dir()
+            for path in entries_below(self.path / directory)
             if path.is_symlink() or not path.is_dir()
         }
         known = (*self.target.files, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES)

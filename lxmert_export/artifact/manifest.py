@@ -16,6 +16,7 @@ from lxmert_export.files.converted_files import MANIFEST_FILE
 from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import check_schema, parse_json, read_text
 from lxmert_export.files.limits import LARGEST_MANIFEST
+from lxmert_export.files.listing import files_below
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Signature, Task
@@ -116,7 +117,7 @@ class Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Writes ``manifest.json`` into a directory, and returns it with the hashes of all files and the tools' versions added."""
-    names = sorted(p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file())
+    names = sorted(path.relative_to(directory).as_posix() for path in files_below(directory))
     facts = {
         name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size}
         for name in names

@@ -95,7 +95,8 @@ def find_weight_file(path: Path) -> Path:
 def weight_files(directory: Path) -> list[Path]:
     """Returns the sets of weights in a directory, the one that is read first; of a sharded set, its index."""
     preferred = [directory / name for name in PREFERRED_FILES]
-    originals = sorted(file for file in directory.glob("*.pth") if not is_training_state(file.name))
+    entries = sorted(directory.iterdir()) if directory.is_dir() else []
+    originals = [file for file in entries if file.suffix == ".pth" and not is_training_state(file.name)]
     return [file for file in (*preferred, *originals, directory / TENSORFLOW_FILE) if file.is_file()]
 
 

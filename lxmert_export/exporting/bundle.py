@@ -37,6 +37,7 @@ from lxmert_export.exporting.engine import facts_of_graph
 from lxmert_export.files.atomic_directory import directory_and_files
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hashing import sha256
+from lxmert_export.files.listing import files_below
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
@@ -336,5 +337,5 @@ def pack(directory: Path, archive: Path, name: str) -> None:
         gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as packed,
     ):
-        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        for path in files_below(directory):
             packed.add(path, f"{name}/{path.relative_to(directory).as_posix()}", filter=plain)

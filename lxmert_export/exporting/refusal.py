@@ -16,6 +16,7 @@ from lxmert_export.exporting.activation_ranges import lint_ranges
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.files.atomic_directory import atomic_directory
 from lxmert_export.files.converted_files import manifest_of
+from lxmert_export.files.listing import files_below
 from lxmert_export.files.replacing import check_replaceable
 from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityError, ParityReport
@@ -42,7 +43,7 @@ def refused(artifact: Artifact, module: nn.Module, options: ExportOptions, repor
     kept = options.keep_failed
     if kept is not None:
         write_manifest(artifact.path, artifact.manifest)
-        needed = sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file())
+        needed = sum(path.stat().st_size for path in files_below(artifact.path))
         with atomic_directory(Path(kept), overwrite=True, needed=needed) as temporary:
             shutil.copytree(artifact.path, temporary, dirs_exist_ok=True)
         notes.append(f"kept the refused artifact: {kept}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lxmert_export.files.listing import entries_below, files_below
 from lxmert_export.files.workspaces import (
     NEW,
     OLD,
@@ -263,10 +264,9 @@ def _sync(directory: Path) -> None:
     Every file gets the mode that the user's umask gives new files: safetensors makes its files readable by the owner only.
     """
     mode = directory.stat().st_mode & 0o666
-    for file in directory.rglob("*"):
-        if file.is_file():
-            file.chmod(mode)
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+    for file in files_below(directory):
+        file.chmod(mode)
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    for folder in (directory, *(path for path in entries_below(directory) if path.is_dir())):
         _sync_entries(folder)

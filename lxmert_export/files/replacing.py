@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from lxmert_export.errors import PACKAGE, ArtifactError, shortened
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.converted_files import MANIFEST_FILE, holder_of, manifest_of
+from lxmert_export.files.listing import entries_below
 from lxmert_export.option_names import option
 
 # Exports, engines and bundles are artifacts, each with a manifest. ``convert`` and ``save_pretrained`` write checkpoints.
@@ -55,11 +55,8 @@ def may_be_a_report(file: Path) -> bool:
 
 def _files_in(directory: Path) -> list[str]:
     """The files below a directory, by their relative names, and links to directories; no link is followed."""
-    found: list[Path] = []
-    for place, below, names in os.walk(directory):
-        entries = [Path(place, name) for name in (*names, *below) if name not in OF_THE_SYSTEM]
-        found += [entry for entry in entries if entry.is_symlink() or not entry.is_dir()]
-    return sorted(entry.relative_to(directory).as_posix() for entry in found)
+    found = [path for path in entries_below(directory) if path.is_symlink() or not path.is_dir()]
+    return sorted(path.relative_to(directory).as_posix() for path in found if path.name not in OF_THE_SYSTEM)
 
 
 def _of_artifact(directory: Path) -> set[str] | None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.artifact.manifest import write_manifest
+from lxmert_export.checkpoint.files import find_weight_file
 from lxmert_export.errors import ArtifactError
+from lxmert_export.exporting.bundle import pack
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.exporting.refusal import check_keep_failed
 from lxmert_export.files import appearing_together
+from lxmert_export.files.listing import files_below
 from lxmert_export.files.replacing import check_replaceable
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.random_models import TINY, lively_model
@@ -125,3 +135,36 @@ def test_a_file_that_comes_while_the_new_is_flushed_is_kept(tmp_path: Path, monk
         lx.export("onnx", lively_model("model", TINY), place, parity=False, overwrite=True)
     assert (place / "NOTES.md").read_text() == "mine" and lx.open_artifact(place)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def write_tarball(directory: Path) -> None:
+    pack(directory, directory.with_suffix(".tar.gz"), "it")
+
+
+def find_weights(directory: Path) -> None:
+    find_weight_file(directory / "inner")
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [files_below, write_tarball, find_weights, partial(write_manifest, manifest=mock.Mock()),
+     partial(check_replaceable, kind="checkpoint")],
+)  # fmt: skip
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    listing: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``rglob`` passes over it: an artifact was written whose manifest listed no file, and all was said to be well."""
+    place = tmp_path / "it"
+    (place / "inner").mkdir(parents=True)
+    (place / "inner" / "model.pth").write_text("weights")
+    scandir, listdir = os.scandir, os.listdir
+
+    def failing(real: Callable[[Any], Any], path: Any) -> Any:
+        if str(path).endswith("inner"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", partial(failing, scandir))
+    monkeypatch.setattr(os, "listdir", partial(failing, listdir))
+    with pytest.raises(PermissionError):
+        listing(place)

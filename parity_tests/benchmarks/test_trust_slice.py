@@ -137,11 +137,12 @@ import sys, time
 from pathlib import Path
 from benchmarks.trust import faults, kills
 from benchmarks.trust.writers import Writer
+from lxmert_export.cli.main import main  # here: then most of an attempt is the time between the two files
 
 def write(sources, place):
     (place / ".half").write_text("half")
     (place / "first").write_text("1")
-    time.sleep(0.05)
+    time.sleep(0.3)
     (place / "second").write_text("2")
     (place / ".half").unlink()
 
