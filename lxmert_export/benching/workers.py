@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from multiprocessing import Pipe
-from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,13 +14,13 @@ from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.benching.turns import Call
 from lxmert_export.benching.worker import Begin, Opens
 from lxmert_export.errors import LxmertExportError, RuntimeFailed
+from lxmert_export.judging.own_process import child_command, child_environment
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import Arrays
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-ROOT = Path(__file__).resolve().parents[2]  # where this package lies
 # By these variables BLAS, OpenMP and TensorFlow choose their numbers of threads as they start.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 ONE_AT_A_TIME = "TF_NUM_INTEROP_THREADS"  # TensorFlow: operators that run at the same time
@@ -43,7 +40,7 @@ class Worker:
         started = time.perf_counter()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lxmert_export.benching.worker", str(there.fileno())],
+                child_command("lxmert_export.benching.worker", str(there.fileno())),
                 env=_environment(threads), pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, stdout=self._said,
                 stderr=self._said,
             )  # fmt: skip
@@ -115,13 +112,7 @@ class Worker:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The child finds modules where this process does, but not in its working directory (-P)."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([*(place for place in sys.path if place), str(ROOT)]),
-        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        ONE_AT_A_TIME: "1",
-    }
+    return {**child_environment(), **dict.fromkeys(THREAD_VARIABLES, str(threads)), ONE_AT_A_TIME: "1"}
 
 
 def _named(error: LxmertExportError, name: str) -> LxmertExportError:

@@ -25,6 +25,11 @@ AnswerT = TypeVar("AnswerT", covariant=True)
 ROOT = Path(__file__).resolve().parents[2]  # where this package lies
 TIME_LIMIT = 1800  # the default, in seconds
 IN_THIS_PROCESS = "judge in this process, with time_limit=None (or save the model as a checkpoint)"
+# As Python's option -P, which Python 3.10 lacks: the empty place is the working directory.
+LAUNCH = (
+    "import runpy, sys; sys.path[:] = [place for place in sys.path if place]; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 MARK = "lxmert-export-progress"  # begins a line of progress on the child's stdout; other lines are ignored
 
 
@@ -80,14 +85,23 @@ def _write_request(request: Runnable[AnswerT], asked: Path) -> None:
 
 
 def _child(asked: Path, answered: Path) -> subprocess.Popen[str]:
-    """Starts the child. It finds modules where this process does, but not in its working directory (-P)."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "lxmert_export.judging.own_process", str(asked), str(answered)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*(place for place in sys.path if place), str(ROOT)])},
+        child_command("lxmert_export.judging.own_process", str(asked), str(answered)),
+        env=child_environment(),
         stdout=subprocess.PIPE,
         text=True,
         errors="replace",
     )
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """Returns the command that runs a module in a child which does not look for modules in its working directory."""
+    return [sys.executable, "-c", LAUNCH, module, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """Returns the environment in which a child finds modules where this process does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*(place for place in sys.path if place), str(ROOT)])}
 
 
 def _wait(child: subprocess.Popen[str], deadline: float, progress: Progress) -> bool:

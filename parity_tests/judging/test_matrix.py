@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from lxmert_export.artifact.golden import read_golden
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra, RuntimeFailed
 from lxmert_export.judging import pairs as matrix
 from lxmert_export.judging.artifact import JudgingRequest
-from lxmert_export.judging.own_process import run_within
+from lxmert_export.judging.own_process import child_command, child_environment, run_within
 from lxmert_export.parity.report import RunnerFacts
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run
@@ -300,3 +301,17 @@ def test_runner_facts_tell_size_and_source(place: Path) -> None:
     (facts,) = report.runners
     assert isinstance(facts, RunnerFacts) and facts.source["dialect"] == "hf" and facts.target == "onnx"
     assert facts.bytes == sum(file["bytes"] for file in open_artifact(place / "fp32").manifest.files.values())
+
+
+def test_a_child_never_takes_a_module_of_its_working_directory(tmp_path: Path) -> None:
+    """In every Python from 3.10 on, which has no option -P."""
+    (tmp_path / "lxmert_export.py").write_text("raise SystemExit('a module of the working directory')")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "of_this_process.py").write_text("import sys; print(__name__, sys.argv[1:])")
+    environment = child_environment()
+    environment["PYTHONPATH"] += f":{tmp_path / 'elsewhere'}"
+    for module, printed in (("of_this_process", "__main__ ['a', '-P']\n"), ("lxmert_export.cli", "")):
+        command = child_command(module, "a", "-P")
+        assert "-P" not in command[:-1]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout == printed and "working directory" not in done.stderr
