@@ -60,7 +60,8 @@ def appearing_together(
             _sync(workspace.path / NEW)
         raise_if_stopped()
         last_check()
-        _commit(list(workspaces.values()), overwrite=overwrite)
+        if workspaces:
+            _commit(list(workspaces.values()), overwrite=overwrite)
     finally:
         for workspace in workspaces.values():
             if workspace.is_ready:  # what was there could not be put back: the next run finishes this one

@@ -22,6 +22,7 @@ from lxmert_export.exporting.bundle import pack
 from lxmert_export.exporting.options import ExportOptions
 from lxmert_export.exporting.refusal import check_keep_failed
 from lxmert_export.files import appearing_together
+from lxmert_export.files.atomic_files import write_together
 from lxmert_export.files.listing import files_below
 from lxmert_export.files.replacing import check_replaceable
 from parity_tests.fixtures.command import refused, run
@@ -168,3 +169,8 @@ def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
     monkeypatch.setattr(os, "listdir", partial(failing, listdir))
     with pytest.raises(PermissionError):
         listing(place)
+
+
+def test_nothing_to_write_is_nothing_to_do(tmp_path: Path) -> None:
+    write_together({})
+    assert not list(tmp_path.iterdir())
