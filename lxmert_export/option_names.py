@@ -21,6 +21,7 @@ FLAGS: dict[str, str] = {
     "opset": "--opset",
     "fp32_islands": "--fp32-islands",
     "attention": "--attention",
+    "optimize_for": "--optimize-for",
     "single_file": "--single-file",
     "file_format": "--format",
     "full_integer": "--full-integer",
