@@ -132,7 +132,7 @@ TARGETS: dict[str, Target] = {
             ),
             converter=Part("lxmert_export.exporting.targets:convert_to_onnx", (TORCH, ONNX, ONNXSCRIPT)),
             facts=Part("lxmert_export.graphs.onnx_facts:read_facts", (ONNX, ONNX_IR)),
-            flops=Part("lxmert_export.graphs.onnx_flops:count_flops", (ONNX,)),
+            flops=Part("lxmert_export.graphs.onnx_flops:count_flops", (ONNX, ONNX_IR)),
             program=Part("lxmert_export.artifact.programs.onnx:check_program", ()),
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),
