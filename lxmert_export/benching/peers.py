@@ -96,21 +96,21 @@ READS = {
 
 @dataclass(frozen=True)
 class PeerFiles:
-    """The files of peers, made by some steps of ``FILES`` in a process of its own: each in a folder of the step's name."""
+    """A step that makes files of peers, in a folder of the step's name.
+
+    Each step runs in a process of its own: at full size one process for all of them would hold 9 GB.
+    """
 
     artifact: Artifact
     checkpoint: str
     directory: Path
-    steps: tuple[str, ...]
+    step: str
 
     def run(self, progress: Progress = silent) -> None:
         """Makes them in this process."""
-        for number, step in enumerate(self.steps):
-            progress(MAKING, number, len(self.steps))
-            module, _, name = FILES[step].partition(":")
-            (self.directory / step).mkdir()
-            getattr(import_module(module), name)(self)
-        progress(MAKING, len(self.steps), len(self.steps))
+        module, _, name = FILES[self.step].partition(":")
+        (self.directory / self.step).mkdir()
+        getattr(import_module(module), name)(self)
 
 
 @dataclass(frozen=True)
@@ -161,11 +161,13 @@ def peers_of(
         rows = [row for row in rows if not row.compiles]
     config = artifact.manifest.config
     with TemporaryDirectory(prefix="lxmert-export-bench-") as place:
+        source = _source_of(artifact, checkpoint)
         wanted = {step for row in rows for step in (row.file, *READS[row.file])}
-        files = PeerFiles(
-            artifact, _source_of(artifact, checkpoint), Path(place), tuple(s for s in FILES if s in wanted)
-        )
-        _make(files, time_limit, progress, given=checkpoint is not None)
+        steps = [step for step in FILES if step in wanted]
+        for number, step in enumerate(steps):
+            progress(MAKING, number, len(steps))
+            _make(PeerFiles(artifact, source, Path(place), step), time_limit, given=checkpoint is not None)
+        progress(MAKING, len(steps), len(steps))
         yield [_contestant(row, Path(place), signature, config) for row in rows], notes
 
 
@@ -196,9 +198,9 @@ def _source_of(artifact: Artifact, checkpoint: str | Path | None) -> str:
     return str(artifact.manifest.checkpoint["name"])
 
 
-def _make(files: PeerFiles, time_limit: float, progress: Progress, *, given: bool) -> None:
+def _make(files: PeerFiles, time_limit: float, *, given: bool) -> None:
     try:
-        run_within(files, time_limit, progress)
+        run_within(files, time_limit)
     except CheckpointError as error:
         if given:
             raise

@@ -84,8 +84,11 @@ def test_contestants_with_other_answers_are_flagged(graph: Artifact) -> None:
     ],
 )
 def test_a_contestant_that_fails_is_named(graph: Artifact, fault: Fault, saying: str) -> None:
-    with pytest.raises(ArtifactError, match=saying):
-        bench_of(graph, fault)
+    manifest = graph.manifest
+    opens = OpensPlanted(manifest.signature, manifest.limits, fault)
+    with pytest.raises(ArtifactError, match=saying), Worker(fault, opens, threads=1, time_limit=60) as worker:
+        worker.load(graph.drawn_inputs().families[0].batches[0])
+        worker.call()
 
 
 def test_a_contestant_that_hangs_is_named_and_ended(graph: Artifact) -> None:

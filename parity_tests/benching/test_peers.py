@@ -38,7 +38,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_every_peer_answers_the_same(graph: Artifact, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the compiled one, whose compiler takes minutes: without a C++ compiler it is a note. All in this process."""
     monkeypatch.setattr(peers.shutil, "which", lambda name: None)
-    monkeypatch.setattr(peers, "run_within", lambda files, limit, progress: files.run(progress))
+    monkeypatch.setattr(peers, "run_within", lambda files, limit: files.run())
     setting = Setting(2, 5, 3)
     inputs = inputs_of(graph.manifest, setting)
     with lx.load_artifact(graph.path) as runner:
@@ -66,7 +66,7 @@ def test_a_checkpoint_of_other_weights_is_refused(graph: Artifact, checkpoint: P
     with pytest.raises(
         lx.ArtifactError, match=r"was made from other weights \(sha256 000000000000\) than .*checkpoint"
     ):
-        peers.PeerFiles(made_from, str(checkpoint), tmp_path / "files", ("checkpoint",)).run()
+        peers.PeerFiles(made_from, str(checkpoint), tmp_path / "files", "checkpoint").run()
 
 
 def test_a_checkpoint_that_is_gone_is_one_line(graph: Artifact, tmp_path: Path) -> None:
