@@ -13,7 +13,15 @@ from tempfile import TemporaryDirectory
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.targets import Part
 from lxmert_export.benching.contestants import Contestant
-from lxmert_export.errors import ArtifactError, CheckpointError, InputError, as_given
+from lxmert_export.errors import (
+    ArtifactError,
+    CheckpointError,
+    ConversionError,
+    InputError,
+    LxmertExportError,
+    as_given,
+    first_line,
+)
 from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, OPENVINO, TORCH, require
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.option_names import option
@@ -107,10 +115,18 @@ class PeerFiles:
     step: str
 
     def run(self, progress: Progress = silent) -> None:
-        """Makes them in this process."""
+        """Makes them in this process. ``ConversionError``: another project's tool fails; the message names the step."""
         module, _, name = FILES[self.step].partition(":")
         (self.directory / self.step).mkdir()
-        getattr(import_module(module), name)(self)
+        try:
+            getattr(import_module(module), name)(self)
+        except (LxmertExportError, MemoryError):
+            raise
+        except Exception as error:  # whatever the tools of others raise
+            raise ConversionError(
+                f"{self.artifact.path}: the files of {option('against')} cannot be made: step {self.step!r}: "
+                f"{first_line(error)}"
+            ) from error
 
 
 @dataclass(frozen=True)

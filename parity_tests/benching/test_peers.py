@@ -83,6 +83,12 @@ def made_of(artifact: Artifact, **facts: str) -> Artifact:
     return replace(artifact, manifest=replace(artifact.manifest, checkpoint=checkpoint))
 
 
+def test_a_step_that_fails_is_named(graph: Artifact, tmp_path: Path) -> None:
+    """onnxruntime's tools find no plain export to work on."""
+    with pytest.raises(lx.ConversionError, match="the files of against cannot be made: step 'int8': "):
+        peers.PeerFiles(graph, "demo", tmp_path, "int8").run()
+
+
 def test_a_library_that_is_missing_has_its_pip_line(graph: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "openvino" else name)
     with pytest.raises(MissingExtra, match=r"needs the extra 'openvino': pip install 'lxmert-export\[openvino\]'"):
