@@ -20,7 +20,7 @@ from parity_tests.faults.onnx_faults import (
 Change = Callable[["Edit", ir.Value], ir.Value]
 LANGUAGE_BIAS, VISION_BIAS = "lxmert/Mul", "lxmert/Mul_2"  # [B, K]: 0 where a key is seen, -10000 where it is not
 VISUAL_EMBEDDINGS = "lxmert.visual_embeddings/Div"  # [B, O, H]
-WORD_POSITIONS = "lxmert.embeddings.position/Gather"  # [L, H]
+WORD_POSITIONS = "lxmert.embeddings.position/Slice"  # [L, H]
 HEADS = "constant/int64[4]=0x0x4x8"  # the shape that parts [B, S, H] into heads, 0 keeping a size
 MASK_BIAS = "constant/float[]=10000.0"
 
