@@ -1,7 +1,7 @@
 """Settings of onnxruntime's sessions that make LXMERT faster on a CPU, by version of onnxruntime.
 
 A version is chosen from this table and never by timing, so that answers do not depend on what else the machine does.
-`python -m benchmarks.session_settings` measures every row again (benchmarks/session_settings.md).
+`python -m benchmarks.session_settings` measures every row, and says where the table is wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SessionSetting:
 # Since 1.30 LayerNormalization has a fast kernel, and SkipLayerNormalization, into which onnxruntime fuses it with the Add before
 # it, still the slow one. Earlier versions have the fast kernel in SkipLayerNormalization alone, and must fuse.
 CPU_SETTINGS = (SessionSetting("optimization.disable_specified_optimizers", "SkipLayerNormFusion", first="1.30"),)
-# The lowest version that was measured. What an older one needs is not known.
+# The lowest version that the command measures. What an older one needs is not known.
 LOWEST_MEASURED = "1.23"
 
 
