@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 # The sample of each runtime. TensorRT itself needs a GPU: its runner is called with a stand-in, which notices overlaps.
+OPENVINO, STAND_IN = "OpenVINO", "TensorRT (stand-in)"
 RUNTIMES: Mapping[str, str] = {
-    "onnxruntime": "onnx", "emulator": "bf16", "SavedModel": "saved-model", "Keras": "keras", "TFLite": "tflite",
-    "TensorRT (stand-in)": "onnx",
+    "onnxruntime": "onnx", OPENVINO: "onnx", "emulator": "bf16", "SavedModel": "saved-model", "Keras": "keras",
+    "TFLite": "tflite", STAND_IN: "onnx",
 }  # fmt: skip
-STAND_IN = "TensorRT (stand-in)"
 # With oneDNN TensorFlow keeps something of each shape; without it, it would grow only if something were traced again.
 OF_TENSORFLOW, PLAIN, WITHOUT_ONEDNN = ("SavedModel", "Keras"), "without oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}
 THREADS, THREADED_CALLS = 4, 10_000
@@ -81,7 +81,9 @@ def opened(runtime: str, artifact: Path) -> Iterator[Runner]:
         with tempfile.TemporaryDirectory() as place, stand_in(Path(place)), open_stand_in(Path(place)) as runner:
             yield runner
         return
-    with open_emulator(open_artifact(artifact)) if runtime == "emulator" else load_artifact(artifact) as runner:
+    chosen = "openvino" if runtime == OPENVINO else None
+    emulated = runtime == "emulator"
+    with open_emulator(open_artifact(artifact)) if emulated else load_artifact(artifact, runtime=chosen) as runner:
         yield runner
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lxmert_export.artifact.directory import open_artifact
 from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.flops import flops_of
-from lxmert_export.artifact.session_settings import session_line, settings_of
+from lxmert_export.artifact.session_settings import carried_settings, session_line
 from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import missing
@@ -128,7 +128,7 @@ def _session_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
             "session line",
             f"{session_line(row)}  (onnxruntime {row.first} or later{f', before {row.end}' if row.end else ''})",
         )
-        for row in settings_of(options)
+        for row in carried_settings(options)
     ]
 
 

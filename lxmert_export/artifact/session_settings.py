@@ -37,10 +37,10 @@ class SessionSetting:
 # it, still the slow one. Earlier versions have the fast kernel in SkipLayerNormalization alone, and must fuse.
 CPU_SETTINGS = (SessionSetting("optimization.disable_specified_optimizers", "SkipLayerNormFusion", first="1.30"),)
 # The lowest version that the command measures. What an older one needs is not known.
-LOWEST_MEASURED = "1.23"
+LOWEST_KNOWN = "1.23"
 
 
-def settings_of(options: Mapping[str, Any]) -> list[SessionSetting]:
+def carried_settings(options: Mapping[str, Any]) -> list[SessionSetting]:
     """Returns the settings that a manifest's options carry, for every version."""
     return [SessionSetting(**row) for row in options.get("session_settings", ())]
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions
 from lxmert_export.artifact.manifest import tool_versions
-from lxmert_export.artifact.session_settings import chosen_settings
-from lxmert_export.artifact.session_settings import settings_of as carried_settings
+from lxmert_export.artifact.session_settings import carried_settings, chosen_settings
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.judging.by_laws import Ran, judge_again, judge_laws, law_not_run
 from lxmert_export.judging.held_out import HeldOut, held_out_of
@@ -177,7 +176,7 @@ def _settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
 
 def _session_settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
     """The session settings that an artifact carries for the installed onnxruntime, in words."""
-    version = tool_versions(("onnxruntime",)).get("onnxruntime")
+    version = next(iter(tool_versions(("onnxruntime", "onnxruntime-gpu")).values()), None)
     if version is None or tuple(providers[:1]) != (CPU,):
         return ()
     chosen = chosen_settings(carried_settings(artifact.manifest.options), version)

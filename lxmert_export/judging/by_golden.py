@@ -62,10 +62,11 @@ def check_against_golden(
 
     def judge_one(artifact: Artifact) -> Judged:
         golden = goldens[artifact.path]
-        floors = emulated_floors(artifact, golden, progress) if artifact in rounding else golden.floors
+        rounds = artifact in rounding
+        floors = emulated_floors(artifact, golden, progress) if rounds else golden.floors
         request = JudgingRequest(
             artifact, golden.samples, golden.reference, floors, providers,
-            golden=golden, emulate=artifact not in (*vouched, *rounding), laws=laws,
+            golden=golden, emulate=not rounds and artifact not in vouched, laws=laws,
         )  # fmt: skip
         return run_within(request, time_limit, progress)
 

@@ -8,29 +8,23 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, Error, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from lxmert_export.benching.pages.html import bench_page, bench_style
 from lxmert_export.benching.pages.plots import latency_plot, stacked, throughput_plots, workload_plot
 from lxmert_export.parity.pages.overview import number
 from parity_tests.benching.sample_report import NASTY, sample_report
-from parity_tests.reports.browser import MEND, launch
+from parity_tests.reports.browser import DESKTOP, PHONE, started
 
 pytestmark = pytest.mark.browser
 
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 REPORT = sample_report().to_dict()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            launched = launch(playwright)
-        except Error as error:
-            pytest.skip(f"no Chromium runs here ({error.message.splitlines()[0]}): {MEND}")
+    with started() as launched:
         yield launched
-        launched.close()
 
 
 def opened(browser: Browser, folder: Path, **options: Any) -> tuple[Any, list[str]]:

@@ -13,11 +13,11 @@ from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.artifact.session_settings import (
     CPU_SETTINGS,
-    LOWEST_MEASURED,
+    LOWEST_KNOWN,
     SessionSetting,
+    carried_settings,
     chosen_settings,
     session_line,
-    settings_of,
 )
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.runners.onnx import session
@@ -61,7 +61,7 @@ def test_a_row_ends_before_a_version() -> None:
 def test_the_manifest_carries_the_table_and_the_runner_applies_it(
     optimized: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert settings_of(open_artifact(optimized.path).manifest.options) == list(CPU_SETTINGS)
+    assert carried_settings(open_artifact(optimized.path).manifest.options) == list(CPU_SETTINGS)
     given: list[dict[str, str]] = []
     opened = session.open_session
     monkeypatch.setattr(
@@ -99,7 +99,7 @@ def test_the_setting_takes_the_fusion_out(optimized: Artifact, tmp_path: Path, m
 
 def test_an_onnxruntime_too_old_is_one_line(optimized: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.22.1")
-    with pytest.raises(ArtifactError, match=f"are known for onnxruntime {LOWEST_MEASURED} and later, and 1.22.1 is"):
+    with pytest.raises(ArtifactError, match=f"are known for onnxruntime {LOWEST_KNOWN} and later, and 1.22.1 is"):
         lx.load_artifact(optimized.path)
 
 

@@ -12,7 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -20,6 +23,7 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 DEBIAN = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", "chromium-headless-shell")
 PLAYWRIGHT = (sys.executable, "-m", "playwright", "install", "--only-shell", "chromium")
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MEND = "run 'python -m parity_tests.reports.browser', or install Chromium as your system does"
 
 
@@ -27,6 +31,18 @@ def launch(playwright: Playwright) -> Browser:
     """A running browser; Playwright's ``Error`` where there is none, or it does not run."""
     on_path = next((path for name in NAMES if (path := shutil.which(name))), None)
     return playwright.chromium.launch(executable_path=on_path, args=OPTIONS)
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A running browser for a test, which is skipped by name and reason where there is none."""
+    with sync_playwright() as playwright:
+        try:
+            launched = launch(playwright)
+        except Error as error:
+            pytest.skip(f"no Chromium runs here ({error.message.splitlines()[0]}): {MEND}")
+        yield launched
+        launched.close()
 
 
 def why_none() -> str | None:

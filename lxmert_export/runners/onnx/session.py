@@ -17,7 +17,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
-from lxmert_export.artifact.session_settings import LOWEST_MEASURED, chosen_settings, parsed, settings_of
+from lxmert_export.artifact.session_settings import LOWEST_KNOWN, carried_settings, chosen_settings, parsed
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
@@ -118,7 +118,7 @@ def open_session(
 def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
     """Opens the runner of an ONNX artifact, with the session settings that its manifest carries for this onnxruntime.
 
-    ``ArtifactError``: it carries settings, and this onnxruntime is older than those that they were measured for.
+    ``ArtifactError``: it carries settings, and this onnxruntime is older than those for which they are known.
     """
     manifest = artifact.manifest
     return OnnxRuntimeRunner(
@@ -135,10 +135,10 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
 
 def session_settings(artifact: Artifact) -> dict[str, str]:
     """Returns the session settings that an artifact carries for this onnxruntime. ``ArtifactError``: it is too old for them."""
-    settings = settings_of(artifact.manifest.options)
-    if settings and parsed(onnxruntime.__version__) < parsed(LOWEST_MEASURED):
+    settings = carried_settings(artifact.manifest.options)
+    if settings and parsed(onnxruntime.__version__) < parsed(LOWEST_KNOWN):
         raise ArtifactError(
             f"{artifact.path}: was made with {option('optimize_for', 'cpu')}, whose settings are known for onnxruntime "
-            f"{LOWEST_MEASURED} and later, and {onnxruntime.__version__} is installed: install a later one, or export it without"
+            f"{LOWEST_KNOWN} and later, and {onnxruntime.__version__} is installed: install a later one, or export it without"
         )
     return chosen_settings(settings, onnxruntime.__version__)
