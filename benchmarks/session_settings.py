@@ -41,7 +41,8 @@ def main() -> None:
     chosen = parser.parse_args()
     here = machine(("numpy",))
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    found: Found = known.get("versions", {}) if known.get("machine") == here else {}
+    method = {"machine": here, "threads": chosen.threads, "rounds": chosen.rounds}
+    found: Found = known["versions"] if method.items() <= known.items() else {}
     with tempfile.TemporaryDirectory(prefix="lxmert-export-session-settings-") as place:
         file = _exported(Path(place)) if set(VERSIONS) - set(found) else None
         for version in VERSIONS:
@@ -52,8 +53,7 @@ def main() -> None:
                 str(batch): _timed(file, runtime, batch, chosen.rounds, chosen.threads) for batch in BATCHES
             }
             print(version, {batch: round(ratio(found[version][batch]), 3) for batch in found[version]}, flush=True)
-            values = {"machine": here, "threads": chosen.threads, "rounds": chosen.rounds, "versions": found}
-            RESULTS.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            RESULTS.write_text(json.dumps({**method, "versions": found}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(_page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
 

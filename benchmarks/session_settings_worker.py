@@ -12,7 +12,7 @@ import onnxruntime
 
 TEXT, OBJECTS, WORDS = 20, 36, 30522
 WARM = 3  # calls before the first that counts
-REST = 0.02  # seconds between calls: threads spin on for a while after a call
+REST = 0.25  # seconds between calls: threads spin on for up to 0.2 s after a call
 
 
 def main() -> None:

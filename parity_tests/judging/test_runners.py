@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,11 @@ def test_reports_say_that_tf32_is_off(exports: Exports, monkeypatch: pytest.Monk
     artifact = written("onnx", exports)
     monkeypatch.setattr(session, "check_providers", lambda providers: None)
     opened = session.open_session
-    monkeypatch.setattr(session, "open_session", lambda path, providers, *others: opened(path, (CPU,), *others))
+
+    def on_the_cpu(path: Path, providers: Sequence[str], *others: Any, **settings: Any) -> onnxruntime.InferenceSession:
+        return opened(path, (CPU,), *others, **settings)
+
+    monkeypatch.setattr(session, "open_session", on_the_cpu)
     report = lx.verify(artifact.path, providers=["CUDAExecutionProvider", CPU])
     assert report.runners[0].settings == ("TF32 off (CUDAExecutionProvider)",)
     assert report.notes == ("out: TF32 off (CUDAExecutionProvider)",)

@@ -134,5 +134,6 @@ def test_a_module_of_your_own_that_reads_the_pooled_output_saves_it_too(tmp_path
     artifact = lx.export("onnx", Retrieval(), tmp_path / "out", signature=RETRIEVAL)
     model = onnx.load(artifact.path / ONNX_FILE, load_external_data=False)
     assert [node.name for node in model.graph.node if node.op_type == "Slice"] == [
-        "body.cross_modality_layers.0.language_self_attention/Slice"
+        "body.embeddings.position/Slice",
+        "body.cross_modality_layers.0.language_self_attention/Slice",
     ]
