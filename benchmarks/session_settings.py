@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.full_size_checkpoint import write_full_size
 from benchmarks.measuring import machine
 from lxmert_export.artifact.session_settings import CPU_SETTINGS, chosen_settings
+from lxmert_export.benching.figures import Interval, interval_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = RESULTS.with_suffix(".md")
@@ -28,7 +29,6 @@ WORKER = Path(__file__).with_name("session_settings_worker.py")
 OPTIMISER = "SkipLayerNormFusion"
 VERSIONS = ("1.23.2", "1.24.4", "1.26.0", "1.28.0", "1.29.0", "1.30.0", "1.31.1", "1.32.0")
 BATCHES = (1, 8)
-NOISE = 0.01  # a ratio this near to 1 says nothing
 Found = dict[str, dict[str, Any]]
 
 
@@ -52,7 +52,7 @@ def main() -> None:
             found[version] = {
                 str(batch): _timed(file, runtime, batch, chosen.rounds, chosen.threads) for batch in BATCHES
             }
-            print(version, {batch: round(ratio(found[version][batch]), 3) for batch in found[version]}, flush=True)
+            print(version, {batch: in_words(ratio(found[version][batch])) for batch in found[version]}, flush=True)
             RESULTS.write_text(json.dumps({**method, "versions": found}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(_page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
@@ -83,9 +83,9 @@ def _timed(file: Path, runtime: Path, batch: int, rounds: int, threads: int) -> 
     return seconds
 
 
-def ratio(seconds: dict[str, list[float]]) -> float:
-    """Returns how many times as fast the file is without the fusion: the median of the ratios of calls made in turn."""
-    return statistics.median(fused / apart for fused, apart in zip(seconds["with"], seconds["without"], strict=True))
+def ratio(seconds: dict[str, list[float]]) -> Interval:
+    """Returns how many times as fast the file is without the fusion: of the ratios of calls made in turn."""
+    return interval_of([fused / apart for fused, apart in zip(seconds["with"], seconds["without"], strict=True)])
 
 
 def _page(values: dict[str, Any]) -> str:
@@ -93,14 +93,15 @@ def _page(values: dict[str, Any]) -> str:
     rows = "\n".join(_row(version, found[version]) for version in VERSIONS if version in found)
     wrong = [version for version in VERSIONS if version in found and not _agrees(version, found[version])]
     verdict = (
-        f"The table chooses otherwise for {', '.join(wrong)}."
+        f"The table `lxmert_export/artifact/session_settings.py` chooses otherwise for {', '.join(wrong)}."
         if wrong
-        else "The table in `lxmert_export/artifact/session_settings.py` chooses what is faster in every version."
+        else "No version is faster, with its whole interval, with what the table does not choose."
     )
     return f"""# Session settings of onnxruntime, by version
 
 Measured by `python -m benchmarks.session_settings` on {values["machine"]}: a full-size question-answering file, fp32, 20 tokens,
-36 objects, {values["threads"]} threads. With and without `{OPTIMISER}`, {values["rounds"]} calls each, made in turn; medians.
+36 objects, {values["threads"]} threads. With and without `{OPTIMISER}`, {values["rounds"]} calls each, made in turn:
+medians, and of the ratios of neighbouring calls the median and its 95 % interval.
 
 | onnxruntime | batch 1: fused, ms | apart, ms | fused ÷ apart | batch 8: fused, ms | apart, ms | fused ÷ apart | chosen |
 |---|---|---|---|---|---|---|---|
@@ -114,7 +115,7 @@ def _row(version: str, found: dict[str, Any]) -> str:
     cells = [version]
     for batch in map(str, BATCHES):
         medians = [statistics.median(found[batch][name]) * 1e3 for name in ("with", "without")]
-        cells += [*(f"{median:.1f}" for median in medians), f"{ratio(found[batch]):.3f}×"]
+        cells += [*(f"{median:.1f}" for median in medians), in_words(ratio(found[batch]))]
     return f"| {' | '.join(cells)} | {'apart' if _chosen(version) else 'fused'} |"
 
 
@@ -123,9 +124,14 @@ def _chosen(version: str) -> bool:
 
 
 def _agrees(version: str, found: dict[str, Any]) -> bool:
-    """Whether no batch is faster, beyond the noise, with what the table does not choose."""
+    """Whether no batch is faster, with its whole interval, with what the table does not choose."""
     ratios = [ratio(found[batch]) for batch in map(str, BATCHES)]
-    return all(value > 1 - NOISE if _chosen(version) else value < 1 + NOISE for value in ratios)
+    return all(value.high >= 1 if _chosen(version) else value.low <= 1 for value in ratios)
+
+
+def in_words(found: Interval) -> str:
+    """A median and its interval."""
+    return f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
 
 
 if __name__ == "__main__":

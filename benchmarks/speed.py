@@ -15,11 +15,13 @@ from benchmarks.measuring import run_process
 from benchmarks.resumable import Steps, source_key
 from benchmarks.speed_page import page, plot
 from lxmert_export.api.bench import bench
+from lxmert_export.artifact.directory import open_named
 from lxmert_export.artifact.manifest import TOOLS
 from lxmert_export.benching.machine import ALSO_MEASURED
 from lxmert_export.benching.peers import AGAINST
 from lxmert_export.errors import BuiltNotRun
 from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.runners.opening import check_runnable
 
 HERE = Path(__file__).parent
 SOURCES = (
@@ -45,14 +47,22 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="another checkpoint than the full-size one, such as demo, to try this out")
     parser.add_argument("--output", type=Path, default=HERE, help="where speed.json, .md and .svg are written")
     parser.add_argument("--state", type=Path, default=HERE.parent / "build" / "speed", help="where a run continues")
+    parser.add_argument("--page", action="store_true", help="only write speed.md and .svg again from speed.json")
     arguments = parser.parse_args()
+    if arguments.page:
+        _write(arguments.output, json.loads((arguments.output / "speed.json").read_text(encoding="utf-8")))
+        return
     asked = f"{arguments.checkpoint} {arguments.rounds} {arguments.passes}".replace("/", "-").replace(" ", "_")
     steps = Steps(arguments.state, f"{source_key(HERE.parent, SOURCES, (*TOOLS, *ALSO_MEASURED))}-{asked}")
     report = measure(steps, arguments.checkpoint, arguments.rounds, arguments.passes)
-    texts = {"speed.json": json.dumps(report, indent=1) + "\n", "speed.md": page(report), "speed.svg": plot(report)}
-    replace_files(arguments.output, {name: text.encode() for name, text in texts.items()})
+    _write(arguments.output, report)
     steps.forget()
-    print(texts["speed.md"])
+    print(page(report))
+
+
+def _write(place: Path, report: dict[str, Any]) -> None:
+    texts = {"speed.json": json.dumps(report, indent=1) + "\n", "speed.md": page(report), "speed.svg": plot(report)}
+    replace_files(place, {name: text.encode() for name, text in texts.items()})
 
 
 def measure(steps: Steps, checkpoint: str | None, rounds: int, passes: int) -> dict[str, Any]:
@@ -86,7 +96,7 @@ def _bench(place: Path, source: str, rounds: int, passes: int) -> dict[str, Any]
     runnable, left_out = [str(place / name) for name in ARTIFACTS], []
     for name in RUNTIMES:
         try:
-            bench_one(place / name)
+            check_runs(place / name)
         except BuiltNotRun as error:
             left_out.append(f"{name}: not run: {error}".replace(f"{place}/", ""))
         else:
@@ -98,11 +108,9 @@ def _bench(place: Path, source: str, rounds: int, passes: int) -> dict[str, Any]
     return {**report, "notes": [*report["notes"], *left_out]}
 
 
-def bench_one(name: Path) -> None:
+def check_runs(name: Path) -> None:
     """``BuiltNotRun``: this machine cannot run it."""
-    from lxmert_export.benching.contestants import artifact_contestants
-
-    artifact_contestants([name])
+    check_runnable(open_named(name))
 
 
 def _said(step: str, done: int, total: int) -> None:

@@ -315,10 +315,10 @@ def _stored(tensor: Tensor, value: ir.Value) -> ir.Tensor[np.ndarray[Any, Any]]:
     """Returns the parameter as the file stores it. ``ConversionError``: it does not fit the file's dtype."""
     assert value.dtype is not None
     data = tensor.detach()
+    if FIRST_ROWS in value.meta:
+        data = data[: value.meta[FIRST_ROWS]]
     if TRANSPOSED in value.meta:
         data = data.t()
-    elif FIRST_ROWS in value.meta:
-        data = data[: value.meta[FIRST_ROWS]]
     cast = as_dtype(data, TORCH_TYPES.get(value.dtype, data.dtype)).contiguous()
     if cast.dtype != data.dtype and cast.numel():
         low, high = torch.aminmax(cast)

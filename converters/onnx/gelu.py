@@ -10,7 +10,11 @@ exporter writes, in five (onnxruntime/core/optimizer/gelu_fusion.cc).
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
+
+CLOSE = 2**-8  # of half precision's √2 and ½√2 to the exact ones, relative; bfloat16's are the farthest off
 
 
 def group_gelu(graph: ir.Graph) -> None:
@@ -23,7 +27,7 @@ def group_gelu(graph: ir.Graph) -> None:
             continue
         place = next((place for place in (0, 1) if _is_constant(half.inputs[place], 0.5)), None)
         others = [value for value in product.inputs if value is not half.outputs[0]]
-        if place is None or len(others) != 1:
+        if place is None or len(others) != 1 or not _is_over_root_two(erf.inputs[0], others[0]):
             continue
         half.replace_input_with(1 - place, others[0])
         product.replace_input_with(0, half.outputs[0])
@@ -39,10 +43,32 @@ def _only_reader(node: ir.Node | None, kind: str) -> ir.Node | None:
     return readers[0] if len(readers) == 1 and readers[0].op_type == kind else None
 
 
+def _is_over_root_two(scaled: ir.Value | None, plain: ir.Value | None) -> bool:
+    """Whether a value is x / √2 or x · ½√2 of ``plain``, x."""
+    node = None if scaled is None else scaled.producer()
+    if node is None or node.op_type not in ("Div", "Mul") or plain is None:
+        return False
+    first, second = node.inputs
+    if node.op_type == "Div":
+        return first is plain and _is_near(second, math.sqrt(2))
+    return (first is plain and _is_near(second, math.sqrt(0.5))) or (
+        second is plain and _is_near(first, math.sqrt(0.5))
+    )
+
+
 def _has_constant(node: ir.Node, number: float) -> bool:
     return any(_is_constant(value, number) for value in node.inputs)
 
 
 def _is_constant(value: ir.Value | None, number: float) -> bool:
+    return _number_of(value) == number
+
+
+def _is_near(value: ir.Value | None, number: float) -> bool:
+    found = _number_of(value)
+    return found is not None and math.isclose(found, number, rel_tol=CLOSE)
+
+
+def _number_of(value: ir.Value | None) -> float | None:
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return tensor is not None and tensor.size == 1 and float(tensor.numpy().reshape(())) == number
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None

@@ -20,7 +20,7 @@ FIRST_ROWS = "lxmert-export.first-rows"
 def unwrap_sizes(graph: ir.Graph) -> None:
     """Replaces each size that was made a number, and then a list of one again, by the list, in place."""
     for node in graph:
-        if node.op_type == "Reshape" and _list_of(node.inputs[1]) in ([-1], [1]):
+        if node.op_type == "Reshape" and not _is_output(node) and _list_of(node.inputs[1]) in ([-1], [1]):
             size = _size_of_axis(node.inputs[0])
             if size is not None:
                 node.outputs[0].replace_all_uses_with(size)
@@ -32,7 +32,9 @@ def slice_positions(graph: ir.Graph) -> None:
     A table of one row stays as it is: a Slice of it would be broadcast to any length, and a Gather refuses all but one.
     """
     for node in list(graph):
-        if node.op_type != "Gather" or ("axis" in node.attributes and node.attributes["axis"].as_int() != 0):
+        if node.op_type != "Gather" or _is_output(node):
+            continue
+        if "axis" in node.attributes and node.attributes["axis"].as_int() != 0:
             continue
         table, places = node.inputs
         if table is None or not table.is_initializer() or table.shape is None or table.shape[0] == 1:
@@ -44,6 +46,10 @@ def slice_positions(graph: ir.Graph) -> None:
             graph.remove(node, safe=True)
         elif isinstance(length, ir.Value):
             _replace_by_slice(graph, node, table, length)
+
+
+def _is_output(node: ir.Node) -> bool:
+    return node.outputs[0].is_graph_output()
 
 
 def _length_of_range(places: ir.Value | None) -> ir.Value | int | None:

@@ -357,8 +357,11 @@ def _flat_pairs(tensor: tf.Tensor | None) -> tf.Tensor | None:
     """[B, 2, O, …] → [2B, O, …]; the sizes that are known stay known, as TFLite needs it."""
     if tensor is None:
         return None
+    if tensor.shape.rank is None or tensor.shape.rank < 3 or None in tensor.shape[3:]:
+        return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0))
     batch, pictures, objects, *features = tensor.shape
-    sizes: Sizes = [-1 if batch is None else pictures * batch, -1 if objects is None else objects]
+    known = batch is not None and pictures is not None
+    sizes: Sizes = [pictures * batch if known else -1, -1 if objects is None else objects]
     if sizes == [-1, -1]:
         sizes[1] = tf.shape(tensor)[2]
     return tf.reshape(tensor, [*sizes, *features])

@@ -5,13 +5,14 @@ No framework is imported here: each contestant imports its own in a process of i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from lxmert_export.benching.contest import Method, run_bench
 from lxmert_export.benching.contestants import artifact_contestants
 from lxmert_export.benching.machine import cores
-from lxmert_export.benching.peers import check_against, peers_of
+from lxmert_export.benching.peers import check_against, check_names, peers_of
 from lxmert_export.benching.report import BenchReport
 from lxmert_export.benching.settings import check_count, settings_of
 from lxmert_export.benching.workload import check_workload, read_workload
@@ -24,6 +25,7 @@ ROUNDS, WARM_UP = 30, 3
 REST = 0.25
 WORKLOAD_BATCH, PASSES = 32, 3
 TIME_LIMIT = 900.0  # seconds for one answer: torch.compile takes minutes for the first
+LONGEST = 7 * 24 * 3600.0  # seconds of a rest or of a time limit: systems cannot wait for any time
 
 
 def bench(
@@ -62,25 +64,34 @@ def bench(
     | ``time_limit`` | the most seconds that a contestant may take for one answer |
 
     A contestant that answers something else raises no error: see the report's ``passed``. Errors: ``ArtifactError``: artifacts
-    cannot be compared. ``InputError``: sizes or options that do not fit. ``RuntimeFailed``: a contestant crashed or hung.
-    ``MissingExtra``: a runtime is not installed. ``ConversionError``: transformers has no such model.
+    cannot be compared. ``InputError``: sizes or options that do not fit, or Windows. ``RuntimeFailed``: a contestant crashed or
+    hung. ``MissingExtra``: a runtime is not installed. ``ConversionError``: transformers has no such model.
     """
+    if os.name == "nt":
+        raise InputError(
+            "bench runs on Linux and macOS: it talks with its contestants through sockets that Windows lacks"
+        )
+    if isinstance(artifacts, str | Path):
+        raise InputError(f"artifacts: takes a list of directories, such as ['a', 'b'], not {as_given(artifacts)}")
     counts = {"rounds": rounds, "warm_up": warm_up, "workload_batch": workload_batch, "passes": passes}
     for keyword, number in {**counts, "threads": 1 if threads is None else threads}.items():
         check_count(keyword, number)
     for keyword, seconds, least in (("rest", rest, 0.0), ("time_limit", time_limit, 1.0)):
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds < float("inf"):
-            raise InputError(f"{option(keyword)}: takes seconds, {least:g} or more, not {as_given(seconds)}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds <= LONGEST:
+            raise InputError(
+                f"{option(keyword)}: takes seconds, {least:g} or more and at most {LONGEST:g}, not {as_given(seconds)}"
+            )
     against = (against,) if isinstance(against, str) else tuple(against)
     check_against(against)
     if checkpoint is not None and not against:
         raise InputError(f"{option('checkpoint')}: is for other programs: give {option('against')}, too")
     contestants = artifact_contestants(artifacts)
     opened = [one.artifact for one in contestants if one.artifact is not None]
+    check_names(contestants, against)
     settings = settings_of(opened, batch, text, objects)
     asked = None if workload is None else read_workload(workload)
     if asked is not None:
-        check_workload(asked, opened)
+        check_workload(asked, opened, workload_batch)
     method = Method(rounds, warm_up, rest, threads or cores(), time_limit, workload_batch, passes)
     with peers_of(opened[0], against, checkpoint, time_limit, progress) as (peers, notes):
         return run_bench(

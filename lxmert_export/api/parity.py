@@ -23,7 +23,7 @@ from lxmert_export.judging.by_golden import check_against_golden
 from lxmert_export.judging.by_laws import law_not_run
 from lxmert_export.judging.own_inputs import RECORDINGS, read_own_inputs, read_recording
 from lxmert_export.judging.own_process import TIME_LIMIT, run_within
-from lxmert_export.judging.pairs import NAMED_RUNNERS, check_comparable, report_on, with_names_apart
+from lxmert_export.judging.pairs import NAMED_RUNNERS, check_comparable, check_opened_once, report_on, with_names_apart
 from lxmert_export.option_names import option
 from lxmert_export.parity.divergence import Divergence
 from lxmert_export.parity.rejudging import judge_again, read_report, regressions
@@ -81,10 +81,11 @@ def check_parity(
     asked: Laws = "all" if laws else "none"
     directories = [path for path in artifacts if not _is_beside(path)]
     beside = [path for path in artifacts if _is_beside(path)]
-    _check_named_once(artifacts)
+    _check_named_once(beside)
     if not directories:
         raise ArtifactError("no artifact to check: name at least one directory")
     opened = with_names_apart([open_named(path) for path in directories])
+    check_opened_once(directories, opened)
     check_comparable(opened)
     check_takes_providers(opened, providers)
     _check_required(require_targets)
@@ -196,8 +197,8 @@ def _source_of(
 
 
 def _check_named_once(names: Sequence[str | Path]) -> None:
-    """``InputError``: a runner is named twice, or two recordings have the same name. A report could not tell them apart."""
-    keys = [Path(name).name if _is_beside(name) else str(Path(name).resolve()) for name in names]
+    """``InputError``: a model is named twice, or two recordings have the same name. A report could not tell them apart."""
+    keys = [Path(name).name for name in names]
     if twice := [str(name) for name, key in zip(names, keys, strict=True) if keys.count(key) > 1]:
         raise InputError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
 

@@ -11,7 +11,7 @@ from lxmert_export.artifact.directory import IN_RUNTIME, Artifact, open_named, s
 from lxmert_export.benching.worker import Opens
 from lxmert_export.errors import ArtifactError
 from lxmert_export.judging.artifact import artifact_facts
-from lxmert_export.judging.pairs import with_names_apart
+from lxmert_export.judging.pairs import check_opened_once, with_names_apart
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import check_runnable, open_runner
 from lxmert_export.runners.runner import Runner
@@ -54,13 +54,8 @@ class OpensArtifact:
 
     def __call__(self, threads: int) -> Runner:
         """Returns the runner. A runtime that takes no number of threads has it from the environment."""
-        artifact = artifact_at(self.place)
+        artifact = open_named(self.place)
         return open_runner(artifact, threads=threads if artifact.runtime.threads else None)
-
-
-def artifact_at(place: str) -> Artifact:
-    """Opens ``ARTIFACT`` or ``ARTIFACT@RUNTIME``, as a bench names it."""
-    return open_named(place)
 
 
 def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
@@ -71,14 +66,12 @@ def artifact_contestants(places: Sequence[str | Path]) -> list[Contestant]:
     """
     if not places:
         raise ArtifactError("no artifact to bench: name at least one directory")
-    resolved = [_whole(place) for place in places]
-    if twice := [str(place) for place, path in zip(places, resolved, strict=True) if resolved.count(path) > 1]:
-        raise ArtifactError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
-    artifacts = with_names_apart([artifact_at(str(place)) for place in places])
+    artifacts = with_names_apart([open_named(place) for place in places])
+    check_opened_once(places, artifacts)
     check_same_question(artifacts)
     for artifact in artifacts:
         check_runnable(artifact)
-    return [contestant_of(artifact, place) for artifact, place in zip(artifacts, resolved, strict=True)]
+    return [contestant_of(artifact, _whole(place)) for artifact, place in zip(artifacts, places, strict=True)]
 
 
 def _whole(place: str | Path) -> str:

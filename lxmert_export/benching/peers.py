@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.targets import Part
 from lxmert_export.benching.contestants import Contestant
+from lxmert_export.benching.matmul import NAME as MATMUL
 from lxmert_export.errors import (
     ArtifactError,
     CheckpointError,
@@ -152,6 +153,13 @@ def check_against(against: Sequence[str]) -> None:
     for row in PEERS:
         if row.against in against:
             require(f"benching {row.name}", *row.opens.needs)
+
+
+def check_names(contestants: Sequence[Contestant], against: Sequence[str]) -> None:
+    """``InputError``: an artifact has the name of another row of the report."""
+    taken = {MATMUL, *(row.name for row in PEERS if row.against in against)}
+    if found := [one.name for one in contestants if one.name in taken]:
+        raise InputError(f"{found[0]}: is the name of another row of the report: rename the artifact's directory")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -57,6 +58,8 @@ def _sizes(axis: str, given: Sequence[int] | None, artifacts: Sequence[Artifact]
         fixed = [size for a in artifacts if (size := a.manifest.signature.fixed_sizes.get(axis)) is not None]
         longest = min(artifact.manifest.config.max_position_embeddings for artifact in artifacts)
         return fixed[:1] or [min(size, longest) if axis == "text" else size for size in USUAL[axis]]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"{option(axis)}: takes a list of sizes, such as {list(USUAL[axis])}, not {as_given(given)}")
     for size in given:
         check_count(axis, size)
     if not given:
@@ -83,13 +86,6 @@ def check_taken(artifact: Artifact, setting: Setting) -> None:
         raise InputError(
             f"{artifact.path}: its position table ends at {longest}, so {option('text')} cannot be {setting.text}"
         )
-    most = max((_values(spec.shape(setting.sizes)) for spec in signature.inputs), default=0)
+    most = max((math.prod(spec.shape(setting.sizes)) for spec in signature.inputs), default=0)
     if most > MOST_VALUES_A_CALL:
         raise InputError(f"{artifact.path}: {setting} is too large for one call: an input would hold {most:,} values")
-
-
-def _values(shape: tuple[int, ...]) -> int:
-    values = 1
-    for size in shape:
-        values *= size
-    return values

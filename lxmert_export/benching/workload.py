@@ -84,14 +84,17 @@ class Batch:
         return self.shape[0] * self.text
 
 
-def sorted_batches(lengths: NDArray[np.int64], batch: int, fixed: Mapping[str, int]) -> list[Batch]:
-    """Returns batches of questions sorted by length, each padded to a multiple of ``MULTIPLE``, or to the file's fixed sizes."""
+def sorted_batches(lengths: NDArray[np.int64], batch: int, fixed: Mapping[str, int], positions: int) -> list[Batch]:
+    """Returns batches of questions sorted by length.
+
+    Each is padded to a multiple of ``MULTIPLE``, but to no more than ``positions`` tokens, or to the file's fixed sizes.
+    """
     rows = fixed.get("batch", batch)
     order = np.argsort(lengths, kind="stable")
     batches = []
     for start in range(0, len(order), rows):
         chosen = order[start : start + rows]
-        text = fixed.get("text", -(-int(lengths[chosen].max()) // MULTIPLE) * MULTIPLE)
+        text = fixed.get("text", min(-(-int(lengths[chosen].max()) // MULTIPLE) * MULTIPLE, positions))
         filled = rows - len(chosen) if "batch" in fixed else 0
         batches.append(Batch(tuple(map(int, chosen)), text, filled))
     return batches
@@ -152,13 +155,15 @@ def read_workload(path: str | Path) -> Workload:
     )  # fmt: skip
 
 
-def check_workload(workload: Workload, artifacts: Sequence[Artifact]) -> None:
-    """``InputError``: an artifact cannot take the workload."""
+def check_workload(workload: Workload, artifacts: Sequence[Artifact], batch: int) -> None:
+    """``InputError``: an artifact cannot take the workload in calls of ``batch`` rows."""
     longest = max(workload.lengths)
     for artifact in artifacts:
         manifest = artifact.manifest
         fixed, positions = manifest.signature.fixed_sizes, manifest.config.max_position_embeddings
-        values = workload.images * workload.objects * manifest.config.visual_feat_dim
+        a_row = workload.objects * manifest.config.visual_feat_dim
+        values = workload.images * a_row
+        a_call = max(fixed.get("batch", batch), workload.baseline_batch) * a_row
         for problem, found in {
             "is a module of your own, and a workload is for LXMERT's tasks": manifest.signature.lxmert_task is None,
             f"its objects axis is fixed to {fixed.get('objects')}, and the workload has {workload.objects} objects": (
@@ -171,6 +176,7 @@ def check_workload(workload: Workload, artifacts: Sequence[Artifact]) -> None:
                 positions < workload.baseline_tokens
             ),
             f"the workload's images would hold {values:,} features": values > MOST_VALUES_A_CALL,
+            f"a call of the workload would hold {a_call:,} features": a_call > MOST_VALUES_A_CALL,
         }.items():
             if found:
                 raise InputError(f"{artifact.path}: {problem}")

@@ -122,7 +122,7 @@ class WorkloadRun:
         }
 
 
-def plan_of(contestant: Contestant, workload: Workload, batch: int) -> Plan:
+def plan_of(contestant: Contestant, workload: Workload, batch: int, positions: int) -> Plan:
     """Returns how a contestant takes the questions: sorted by length, or all padded as the usual loop does."""
     lengths = workload.question_lengths
     if contestant.pads_to is not None:
@@ -131,7 +131,7 @@ def plan_of(contestant: Contestant, workload: Workload, batch: int) -> Plan:
     fixed = {} if contestant.artifact is None else contestant.artifact.manifest.signature.fixed_sizes
     padded = f"padded to {fixed['text']} tokens" if "text" in fixed else f"padded to a multiple of {MULTIPLE}"
     words = f"batches of {fixed.get('batch', batch)}, sorted by length, {padded}"
-    return Plan(sorted_batches(lengths, batch, fixed), words)
+    return Plan(sorted_batches(lengths, batch, fixed, positions), words)
 
 
 def run_workload(
@@ -147,7 +147,8 @@ def run_workload(
 ) -> WorkloadRun:
     """Has all contestants answer all questions some times, one call at a time in turn, after a call of each shape."""
     questions = Questions(workload, manifest)
-    plans = {name: plan_of(one, workload, batch) for name, one in contestants.items()}
+    positions = manifest.config.max_position_embeddings
+    plans = {name: plan_of(one, workload, batch, positions) for name, one in contestants.items()}
     for name, plan in plans.items():
         for shape in unique_shapes(plan.batches):
             workers[name].load(questions.inputs(shape))

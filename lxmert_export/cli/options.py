@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.engines.device_kinds import DeviceName
 from lxmert_export.spec.flops import USUAL_SIZES
 from lxmert_export.spec.signature import Attention, Precision, Task
@@ -150,10 +151,13 @@ KeepFailedOption = Annotated[
     ),
 ]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Print every table, of what passes too.")]
-RUNTIME_HELP = (
-    "ONNX artifacts run in onnxruntime; @openvino and @openvino-bf16 behind a name choose another runtime. "
-    "A path that exists with an @ in it is a path."
-)
+_OTHER_RUNTIMES = [
+    f"{target.title} artifacts run in {target.runtime.name}; "
+    f"{' and '.join(f'@{runtime.name}' for runtime in target.other_runtimes)} behind a name choose another runtime."
+    for target in TARGETS.values()
+    if target.other_runtimes
+]
+RUNTIME_HELP = " ".join([*_OTHER_RUNTIMES, "A path that exists with an @ in it is a path."])
 RunnableArgument = Annotated[
     Path, typer.Argument(metavar="ARTIFACT[@RUNTIME]", help=f"The directory that a conversion wrote. {RUNTIME_HELP}")
 ]

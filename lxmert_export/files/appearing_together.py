@@ -76,7 +76,7 @@ def finish_killed_runs(directory: Path) -> None:
         try:
             if workspace.is_ready:
                 first, *lines = (workspace.path / READY).read_text(encoding="ascii").splitlines()
-                if first == FOLLOWING and (Path(json.loads(lines[0])) / READY).exists():
+                if first == FOLLOWING and _leads(Path(json.loads(lines[0]))):
                     workspace.let_go()
                     finish_killed_runs(Path(json.loads(lines[0])).parent)
                     continue
@@ -86,6 +86,14 @@ def finish_killed_runs(directory: Path) -> None:
         except (OSError, ValueError, TypeError) as error:
             workspace.let_go()
             LOGGER.warning("%s: was left by a killed run, and cannot be cleaned up: %s", workspace.path, error)
+
+
+def _leads(path: Path) -> bool:
+    """Whether a workspace is the first of a run whose renames have begun. A mark that leads to another follower is forged."""
+    try:
+        return (path / READY).read_text(encoding="ascii").splitlines()[:1] != [FOLLOWING]
+    except FileNotFoundError:
+        return False
 
 
 def _finish(first: Workspace, overwrite: bool, count: str, *others: str) -> None:

@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def make_workspace(parent: Path, name: str) -> Workspace:
 def left_workspaces(parent: Path) -> Iterator[Workspace]:
     """Yields the workspaces in a directory whose runs have ended, each locked. Says which ones it cannot know about."""
     try:
-        found = sorted(entry.path for entry in os.scandir(parent) if _is_ours(entry))
+        found = sorted(entry.path for entry in os.scandir(parent) if WORKSPACE.fullmatch(entry.name))
     except OSError:  # a directory that cannot be listed can still be written to
         return
     for path in map(Path, found):
@@ -139,6 +140,8 @@ def left_workspaces(parent: Path) -> Iterator[Workspace]:
 
 def left_workspace(path: Path) -> Workspace | None:
     """Returns a workspace whose run has ended, locked; None if there is none, or it cannot be known. Says what cannot."""
+    if not _is_ours(path):
+        return None
     try:
         lock = os.open(path / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
@@ -173,11 +176,15 @@ def this_boot() -> str:
         return "0" * 8
 
 
-def _is_ours(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory is a workspace of this user: what others put there is nothing to act on."""
-    if not WORKSPACE.fullmatch(entry.name) or not entry.is_dir(follow_symlinks=False):
+def _is_ours(path: Path) -> bool:
+    """Whether a path is a workspace of this user: what others put there, or marks lead to, is nothing to act on."""
+    try:
+        found = path.lstat()
+    except OSError:
         return False
-    return not hasattr(os, "geteuid") or entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    if not WORKSPACE.fullmatch(path.name) or not stat.S_ISDIR(found.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
 def _has_ended(path: Path, lock: int) -> bool:

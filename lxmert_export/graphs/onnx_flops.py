@@ -25,8 +25,16 @@ ON_SIZES = frozenset(
 )
 
 
+# Operators that multiply matrices, or hold graphs that do, and are not counted.
+UNCOUNTED = frozenset(
+    "Conv ConvInteger ConvTranspose DeformConv Einsum GRU If LSTM Loop QLinearConv QLinearMatMul RNN Scan "
+    "SequenceMap".split()
+)
+STANDARD = ("", "ai.onnx")
+
+
 def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
-    """Returns the operations of a call; None if an operator's shape is not known before it runs.
+    """Returns the operations of a call; None if an operator's shape is not known before it runs, or its products are not.
 
     ``ArtifactError``: the file cannot be read.
     """
@@ -37,6 +45,8 @@ def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
 
 def count_graph(model: onnx.ModelProto, signature: Signature, sizes: Mapping[str, int]) -> int | None:
     """Counts a graph without its weights, which is changed: its inputs get the sizes of the call."""
+    if any(node.domain not in STANDARD or node.op_type in UNCOUNTED for node in model.graph.node):
+        return None
     shapes = {spec.name: spec.shape(sizes) for spec in signature.inputs}
     for value in model.graph.input:
         value.type.tensor_type.ClearField("shape")

@@ -14,7 +14,8 @@ from lxmert_export.graphs.tflite_facts import UNREADABLE
 
 SERVED = "serving_default"
 PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")
-PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")
+# What a file of other operators or another signature raises besides.
+ANOTHER_PROGRAM = (*UNREADABLE, KeyError, IndexError)
 
 
 def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
@@ -23,7 +24,7 @@ def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
     ``ArtifactError``: the file cannot be read.
     """
     file, signature = artifact.file(TFLITE_FILE), artifact.manifest.signature
-    with read_as(artifact, file, UNREADABLE):
+    with read_as(artifact, file, ANOTHER_PROGRAM):
         # Without XNNPACK, which would copy every weight. Nothing is run.
         plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         interpreter: Any = Interpreter(model_path=str(file), experimental_op_resolver_type=plain)
@@ -33,9 +34,9 @@ def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
         interpreter.allocate_tensors()
         shapes = {tensor["index"]: tensor["shape"].tolist() for tensor in interpreter.get_tensor_details()}
         operators = interpreter._get_ops_details()
-    if any(_is_computed_later(operator, shapes) for operator in operators):
-        return None
-    return sum(_count(operator, shapes) for operator in operators if operator["op_name"] in PRODUCTS)
+        if any(_is_computed_later(operator, shapes) for operator in operators):
+            return None
+        return sum(_count(operator, shapes) for operator in operators if operator["op_name"] in PRODUCTS)
 
 
 def _is_computed_later(operator: Mapping[str, Any], shapes: Mapping[int, Sequence[int]]) -> bool:

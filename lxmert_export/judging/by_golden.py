@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.golden import Golden, at_sampled_positions, golden_of, is_whole
@@ -17,7 +17,7 @@ from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import measure_floor
 from lxmert_export.progress import Progress, silent
-from lxmert_export.runners.opening import open_emulator
+from lxmert_export.runners.opening import check_runnable, open_emulator
 from lxmert_export.spec.signature import CHOICE_OUTPUTS
 
 EMULATED_FLOORS = "its noise floor is the emulator's error of its graph, which passed in {} at export"
@@ -63,7 +63,10 @@ def check_against_golden(
     def judge_one(artifact: Artifact) -> Judged:
         golden = goldens[artifact.path]
         rounds = artifact in rounding
-        floors = emulated_floors(artifact, golden, progress) if rounds else golden.floors
+        floors: Floors = golden.floors
+        if rounds:
+            check_runnable(artifact)  # before the emulator, which takes longer
+            floors = run_within(EmulatedFloors(artifact, golden), time_limit, progress)
         request = JudgingRequest(
             artifact, golden.samples, golden.reference, floors, providers,
             golden=golden, emulate=not rounds and artifact not in vouched, laws=laws,
@@ -85,22 +88,30 @@ def check_against_golden(
     return replace(report, notes=(*report.notes, *notes), vouched=tuple(artifact.name for artifact in vouched))
 
 
-def emulated_floors(artifact: Artifact, golden: Golden, progress: Progress = silent) -> Floors:
-    """Returns noise floors of the precision to which a runtime rounds an artifact: the errors of its own graph, emulated.
+@dataclass(frozen=True)
+class EmulatedFloors:
+    """Noise floors of the precision to which a runtime rounds an artifact: the errors of its own graph, emulated.
 
     The golden file holds floors of the artifact's own precision alone. In that one the same graph passed its gate, so the errors
-    here are those of rounding. ``ArtifactError``: it did not pass.
+    here are those of rounding.
     """
-    if artifact.manifest.parity is None or not artifact.manifest.parity["passed"]:
-        raise ArtifactError(
-            f"{artifact.path}: did not pass its gate in {artifact.manifest.precision}, so its graph proves nothing in "
-            f"{artifact.computed_precision}: judge it by {option('checkpoint')}"
-        )
-    signature = artifact.manifest.signature
-    recording = record_runner(lambda: open_emulator(artifact), golden.samples, signature, progress)
-    computed = at_sampled_positions(recording, golden)
-    precision = artifact.computed_precision
-    return {key: measure_floor(chunks, computed[key], precision) for key, chunks in golden.reference.items()}
+
+    artifact: Artifact
+    golden: Golden
+
+    def run(self, progress: Progress = silent) -> Floors:
+        """Measures them in this process. ``ArtifactError``: the artifact did not pass its gate."""
+        artifact, golden = self.artifact, self.golden
+        if artifact.manifest.parity is None or not artifact.manifest.parity["passed"]:
+            raise ArtifactError(
+                f"{artifact.path}: did not pass its gate in {artifact.manifest.precision}, so its graph proves nothing in "
+                f"{artifact.computed_precision}: judge it by {option('checkpoint')}"
+            )
+        signature = artifact.manifest.signature
+        recording = record_runner(lambda: open_emulator(artifact), golden.samples, signature, progress)
+        computed = at_sampled_positions(recording, golden)
+        precision = artifact.computed_precision
+        return {key: measure_floor(chunks, computed[key], precision) for key, chunks in golden.reference.items()}
 
 
 def _is_emulated_here(artifact: Artifact) -> bool:

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest
-from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, MissingExtra, RuntimeFailed
+from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, InputError, MissingExtra, RuntimeFailed
 from lxmert_export.judging.artifact import Judged, artifact_facts
 from lxmert_export.parity.cells import REFERENCE, Cell, Status, judge_pair
 from lxmert_export.parity.report import ParityReport, RunnerFacts
@@ -134,6 +135,13 @@ def with_names_apart(artifacts: Sequence[Artifact]) -> list[Artifact]:
     """Returns the artifacts; those whose directories have the same name are named by their whole paths in reports."""
     names = Counter(artifact.name for artifact in artifacts)
     return [replace(a, name=a.named(str(a.path))) if names[a.name] > 1 else a for a in artifacts]
+
+
+def check_opened_once(names: Sequence[str | Path], artifacts: Sequence[Artifact]) -> None:
+    """``InputError``: two names are of one artifact in one runtime, such as ``DIR`` and ``DIR@onnxruntime``."""
+    keys = [(artifact.path.resolve(), artifact.runtime.name) for artifact in artifacts]
+    if twice := [str(name) for name, key in zip(names, keys, strict=True) if keys.count(key) > 1]:
+        raise InputError(f"{', '.join(dict.fromkeys(twice))}: named twice; name each once")
 
 
 def check_comparable(artifacts: Sequence[Artifact]) -> None:

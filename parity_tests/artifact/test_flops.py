@@ -18,12 +18,12 @@ from lxmert_export.api.inspect import inspect_artifact
 from lxmert_export.artifact.flops import count_flops
 from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.artifact.targets import TARGETS
-from lxmert_export.errors import InputError
+from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.graphs import tflite_flops
 from lxmert_export.graphs.onnx_flops import count_graph
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.flops import USUAL_SIZES, model_flops
-from lxmert_export.spec.signature import TASKS, Signature, Task, task_signature
+from lxmert_export.spec.signature import TASKS, Signature, Task, TensorSpec, task_signature
 from parity_tests.fixtures.command import ROOT, refused, run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
@@ -235,3 +235,29 @@ def test_the_figures_of_the_page_are_those_of_the_published_sizes() -> None:
         left = own - spared(task, published, USUAL_SIZES)
         told = [f"{own / 1e9:.2f}", f"{left / 1e9:.2f}", f"{1 - left / own:.1%}".replace("%", " %")]
         assert [cell.strip() for cell in row.split("|")[2:5]] == told
+
+
+NO_PRODUCT_IN_SIGHT = {
+    "another domain": "y = com.microsoft.FusedMatMul (x, x)",
+    "an einsum": 'y = Einsum <equation = "ij,jk->ik"> (x, x)',
+    "a branch": "c = Constant <value = bool {1}> () y = If (c) <then_branch = g () => (z) { z = MatMul (x, x) }, "
+    "else_branch = h () => (w) { w = MatMul (x, x) }>",
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("line", NO_PRODUCT_IN_SIGHT.values(), ids=NO_PRODUCT_IN_SIGHT)
+def test_products_that_are_not_counted_are_unknown_and_not_0(line: str) -> None:
+    domains = '"" : 18, "com.microsoft" : 1'
+    text = f"<ir_version: 8, opset_import: [{domains}]> test (float[4, 4] x) => (float[4, 4] y) {{ {line} }}"
+    signature = Signature("t", (TensorSpec("x", "float32", (4, 4)),), (TensorSpec("y", "float32", (4, 4)),))
+    assert count_graph(onnx.parser.parse_model(text), signature, {}) is None
+    plain = onnx.parser.parse_model(text.replace(line, "y = MatMul (x, x)"))
+    assert count_graph(plain, signature, {}) == 2 * 4**3
+
+
+def test_a_tflite_file_without_our_signature_is_one_line(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = exports.lively("tflite", "question-answering", TINY)
+    monkeypatch.setattr(tflite_flops, "SERVED", "gone")
+    with pytest.raises(ArtifactError, match="it cannot be read as such"):
+        count_flops(artifact, SIZES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -294,3 +295,26 @@ def test_what_was_made_after_a_kill_is_kept(kind: str, tmp_path: Path, caplog: p
     finish_killed_runs(tmp_path)
     assert made.read_text() == "the user's" and "was made after the kill" in caplog.text
     assert sorted(path.name for path in workspace.path.iterdir()) == [LOCK, NEW, OLD, READY]
+
+
+def test_a_mark_leads_to_workspaces_alone(tmp_path: Path) -> None:
+    """A forged mark, as by one who may write beside an artifact, moves and removes nothing else."""
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    place.mkdir()
+    (elsewhere / NEW).mkdir(parents=True)
+    (elsewhere / LOCK).touch()
+    (elsewhere / NEW / "kept").write_text("kept")
+    (elsewhere / "also").write_text("also")
+    path = leftover(place)
+    (path / READY).write_text(f"replace what is there\n2\n{json.dumps(str(elsewhere))}")
+    finish_killed_runs(place)
+    assert sorted(entry.name for entry in elsewhere.rglob("*")) == ["also", "kept", LOCK, NEW]
+    assert [entry.name for entry in place.iterdir()] == ["out"]
+
+
+def test_marks_that_follow_each_other_come_to_an_end(tmp_path: Path) -> None:
+    first, second = leftover(tmp_path, process=1), leftover(tmp_path, process=2)
+    for one, other in ((first, second), (second, first)):
+        (one / READY).write_text(f"as the first one says\n{json.dumps(str(other))}")
+    finish_killed_runs(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,7 @@ from lxmert_export.artifact.flops import count_flops
 from lxmert_export.artifact.session_settings import SessionSetting
 from lxmert_export.benching import contestants
 from lxmert_export.benching.contest import Method, run_bench
+from lxmert_export.benching.peers import check_names
 from lxmert_export.benching.report import SCHEMA, BenchReport
 from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.workers import Worker
@@ -194,6 +196,7 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
     for arguments, saying in (
         ((), "no artifact to bench: name at least one directory"),
         ((own, own), "named twice"),
+        ((own, f"{own}@onnxruntime"), "named twice"),
         ((str(tmp_path),), "not an artifact directory"),
         ((f"{own}@tvm",), "no runtime 'tvm' runs ONNX artifacts"),
         ((own, "--batch", "0"), "--batch: takes whole numbers from 1 on, not 0"),
@@ -202,7 +205,8 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
         ((own, "--text", "33"), "its position table ends at 32, so --text cannot be 33"),
         ((own, str(fixed.path), "--batch", "1"), "its batch axis is fixed to 2, so --batch cannot be 1"),
         ((own, "--rounds", "0"), "--rounds: takes whole numbers from 1 on, not 0"),
-        ((own, "--rest", "-1"), "--rest: takes seconds, 0 or more, not -1.0"),
+        ((own, "--rest", "-1"), "--rest: takes seconds, 0 or more and at most 604800, not -1.0"),
+        ((own, "--rest", "1e300"), "--rest: takes seconds, 0 or more and at most 604800, not 1e+300"),
         ((own, "--threads", "0"), "--threads: takes whole numbers from 1 on, not 0"),
         ((own, "--against", "tensorflow"), "--against: takes transformers, onnxruntime, openvino, not 'tensorflow'"),
         ((own, "--checkpoint", "demo"), "--checkpoint: is for other programs: give --against, too"),
@@ -222,6 +226,8 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
 
 def test_python_refuses_the_same_with_its_own_names(graph: Artifact) -> None:
     bad: list[tuple[dict[str, Any], str]] = [
+        ({"batch": 8}, "^batch: takes a list of sizes, such as \\[1, 8\\], not 8"),
+        ({"text": "20"}, "^text: takes a list of sizes"),
         ({"batch": [True]}, "^batch: takes whole numbers from 1 on"),
         ({"text": []}, "^text: no size is given"),
         ({"objects": [2.5]}, "^objects: takes whole numbers"),
@@ -233,3 +239,20 @@ def test_python_refuses_the_same_with_its_own_names(graph: Artifact) -> None:
             lx.bench([graph.path], **options)
     with pytest.raises(LxmertExportError, match="no artifact"):
         lx.bench([])
+    with pytest.raises(InputError, match="^artifacts: takes a list of directories"):
+        lx.bench(str(graph.path))  # else it would be a list of letters
+
+
+def test_no_artifact_has_the_name_of_another_row(graph: Artifact) -> None:
+    for name, against in (("matmul", ()), ("plain export", ("onnxruntime",))):
+        one = contestants.contestant_of(replace(graph, name=name), str(graph.path))
+        with pytest.raises(InputError, match=f"^{name}: is the name of another row"):
+            check_names([one], against)
+        check_names([replace(one, name="vqa")], against)
+    check_names([contestants.contestant_of(replace(graph, name="plain export"), "place")], ())
+
+
+def test_windows_is_refused_in_one_line(graph: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lxmert_export.api.bench.os", SimpleNamespace(name="nt"))
+    with pytest.raises(InputError, match="^bench runs on Linux and macOS"):
+        lx.bench([graph.path])

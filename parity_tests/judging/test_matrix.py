@@ -263,7 +263,11 @@ def test_a_runner_of_which_nothing_was_compared_is_no_pass(place: Path) -> None:
 
 def test_named_twice_or_in_the_wrong_place(place: Path, tmp_path: Path) -> None:
     checkpoint, recorded = place / "checkpoint", place / "recorded.safetensors"
-    for names in ([place / "fp32"] * 2, [place / "fp32", "transformers", "transformers"]):
+    for names in (
+        [place / "fp32"] * 2,
+        [place / "fp32", f"{place / 'fp32'}@onnxruntime"],
+        [place / "fp32", "transformers", "transformers"],
+    ):
         with pytest.raises(InputError, match="named twice"):
             check_here(names, checkpoint=checkpoint)
     with pytest.raises(InputError, match="but no outputs: give it as inputs"):

@@ -60,6 +60,16 @@ def test_grouping_changes_no_bit() -> None:
     assert np.array_equal(one.view(np.int32), other.view(np.int32))
 
 
+@pytest.mark.parametrize("scaled", ["d = Mul (x, inverse)", "d = Mul (inverse, x)"])
+def test_a_product_with_the_inverse_root_is_gelu_as_well(scaled: str) -> None:
+    text = EXPORTED.replace("d = Div (x, root)", scaled).replace("root = {1.4142135}", "inverse = {0.70703125}")
+    plain, grouped = model_of(text), model_of(text)  # ½√2 in half precision
+    group_gelu(grouped.graph)
+    values = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    one, other = (run(model, values, optimize=False) for model in (plain, grouped))
+    assert ir.to_proto(plain) != ir.to_proto(grouped) and np.array_equal(one, other)
+
+
 def test_onnxruntime_fuses_the_grouped_form_alone(tmp_path: Path) -> None:
     plain, grouped = model_of(EXPORTED), model_of(EXPORTED)
     group_gelu(grouped.graph)
@@ -75,6 +85,9 @@ def test_onnxruntime_fuses_the_grouped_form_alone(tmp_path: Path) -> None:
         ("y = Mul (x, h)", "y = Add (x, h)"),
         ("y = Mul (x, h)", "y = Mul (h, h)"),
         ("(float[n, 8] y)", "(float[n, 8] y, float[n, 8] a)"),  # a part of it is read elsewhere
+        ("d = Div (x, root)", "d = Div (x, one)"),
+        ("d = Div (x, root)", "d = Mul (x, root)"),
+        ("d = Div (x, root)", "z = Neg (x)\n d = Div (z, root)"),  # a gate: the product is with something else
     ],
 )
 def test_what_is_not_gelu_is_left_alone(change: str, to: str) -> None:

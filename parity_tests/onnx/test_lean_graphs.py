@@ -137,6 +137,40 @@ def test_position_tables_of_your_own(objects: str | int, tmp_path: Path) -> None
     assert readers["only.weight"] == ["Gather"]
 
 
+class Against(nn.Module):
+    """Multiplies by the first rows of a table, turned, and returns positions as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.rank = nn.Embedding(99, 16)
+        self.place = nn.Embedding(99, 16)
+
+    def forward(self, visual_feats: Tensor) -> dict[str, Tensor]:
+        places = torch.arange(visual_feats.shape[1])
+        return {"score": visual_feats @ self.rank(places).t(), "place": self.place(places)}
+
+
+def test_first_rows_may_be_stored_turned_and_positions_may_be_an_output(tmp_path: Path) -> None:
+    signature = lx.Signature(
+        "against",
+        (lx.TensorSpec("visual_feats", "float32", (2, 5, 16)),),
+        (lx.TensorSpec("score", "float32", (2, 5, 5)), lx.TensorSpec("place", "float32", (5, 16))),
+    )
+    module = Against().eval()
+    convert_to_onnx(module, signature, InputLimits.of(SMALL), tmp_path, precision="fp32")
+    feats = torch.rand(2, 5, 16)
+    with torch.no_grad():
+        wanted = module(feats)
+    score, place = onnxruntime.InferenceSession(tmp_path / ONNX_FILE).run(
+        ["score", "place"], {"visual_feats": feats.numpy()}
+    )
+    np.testing.assert_allclose(score, wanted["score"], rtol=1e-5, atol=1e-6)
+    assert np.array_equal(place, wanted["place"])
+    graph = onnx.load(tmp_path / ONNX_FILE, load_external_data=False).graph
+    assert [16, 5] in [list(tensor.dims) for tensor in graph.initializer]  # five rows, turned
+
+
 ONE_ROW = """<ir_version: 8, opset_import: ["" : 18]> test (float[B, L] x) => (float[L, 2] y) <float[1, 2] table = {3, 4}> {
     s = Shape <start = 1, end = 2> (x) a = Constant <value = int64[1] {0}> () l = Squeeze (s, a)
     zero = Constant <value = int64 {0}> () one = Constant <value = int64 {1}> () r = Range (zero, l, one)

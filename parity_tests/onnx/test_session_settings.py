@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lxmert_export.runners.onnx import session
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.manifests import edit_manifest
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 pytestmark = pytest.mark.quick
@@ -124,3 +126,15 @@ def test_it_is_for_float32_onnx(tmp_path: Path) -> None:
         lx.export("onnx", model, tmp_path / "out", optimize_for="gpu")
     assert run("onnx", "demo", "--optimize-for", "gpu", cwd=tmp_path).returncode == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("field", ["key", "value"])
+def test_a_strangers_manifest_hands_onnxruntime_no_other_setting(
+    field: str, optimized: Artifact, tmp_path: Path
+) -> None:
+    """Some of its settings name files that it reads or writes."""
+    directory = shutil.copytree(optimized.path, tmp_path / "out")
+    row = {**CPU_SETTINGS[0].to_dict(), field: "session.model_external_initializers_file_folder_path"}
+    edit_manifest(directory, options={**optimized.manifest.options, "session_settings": [row]})
+    with pytest.raises(ArtifactError, match=f"session_settings.*{field}"):
+        open_artifact(directory)

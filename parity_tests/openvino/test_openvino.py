@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -280,10 +281,10 @@ def test_bf16_of_a_file_that_failed_in_float32_proves_nothing(
     failed = replace(artifact.manifest, parity={**(artifact.manifest.parity or {}), "passed": False})
     chosen = replace(artifact, manifest=failed).in_runtime("openvino-bf16")
     from lxmert_export.artifact.golden import golden_of
-    from lxmert_export.judging.by_golden import emulated_floors
+    from lxmert_export.judging.by_golden import EmulatedFloors
 
     with pytest.raises(ArtifactError, match="did not pass its gate in fp32"):
-        emulated_floors(chosen, golden_of(artifact))
+        EmulatedFloors(chosen, golden_of(artifact)).run()
 
 
 def test_reports_hold_the_runtime_and_earlier_reports_still_load(artifact: Artifact, tmp_path: Path) -> None:
@@ -310,3 +311,11 @@ def test_its_emulator_rounds_as_that_of_a_bf16_file(config: Any, exports: Export
         exact = runner.run(inputs)["question_answering_score"]
     errors = [float(np.sqrt(np.mean((scores - exact) ** 2))) for scores in (first, second)]
     assert errors[0] > 0 and 1 / 3 < errors[0] / errors[1] < 3
+
+
+def test_bf16_of_which_no_product_is_shown_is_not_believed() -> None:
+    """Without a matrix multiplication in sight, all of them would be in the right precision."""
+    shown = SimpleNamespace(get_runtime_model=lambda: SimpleNamespace(get_ops=list))
+    compiled._check_computes(shown, "fp32", Path("model.onnx"))
+    with pytest.raises(ArtifactError, match="shows no matrix multiplication"):
+        compiled._check_computes(shown, "bf16", Path("model.onnx"))

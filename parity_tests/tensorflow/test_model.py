@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 
+from converters.tensorflow_model.model import _flat_pairs
 from lxmert_export.spec.signature import TASKS, Task
 from parity_tests.fixtures.keras_models import as_numpy, flat, twin_of
 from parity_tests.fixtures.random_models import inputs_for, lively_labels, lively_model
@@ -27,3 +29,10 @@ def test_every_output_is_pytorchs(task: Task) -> None:
     assert list(found) == list(wanted)
     for name, array in wanted.items():
         np.testing.assert_allclose(found[name], array, rtol=EXACT, atol=EXACT, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [None, [None] * 4, [None, 2, None, 8], [3, 2, 5, None], [3, 2, 5, 8]])
+def test_pairs_become_rows_whatever_is_known_of_their_sizes(shape: list[int | None] | None) -> None:
+    pictures = np.random.default_rng(0).random((3, 2, 5, 8), np.float32)
+    flattened = tf.function(_flat_pairs, input_signature=[tf.TensorSpec(shape)])(pictures)
+    assert np.array_equal(flattened, pictures.reshape(6, 5, 8))

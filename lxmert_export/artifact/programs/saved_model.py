@@ -39,10 +39,8 @@ META_GRAPHS, GRAPH, ASSETS, OBJECTS = 2, 2, 6, 7
 NODES, LIBRARY, FUNCTIONS = 1, 2, 1
 SIGNATURE, NAME, FUNCTION_NODES = 1, 1, 3
 OPERATOR, ATTRIBUTES = 2, 5
-VALUE, CALLED = (
-    2,
-    {10: (1,), 1: (9, 1)},
-)  # of an attribute: in a value a function's name, and those of a list of functions
+VALUE = 2
+CALLED = {10: (1,), 1: (9, 1)}  # in the value of an attribute: a function's name, and those of a list of functions
 OBJECT_NODES, CONCRETE_FUNCTIONS = 1, 2
 ASSET, RESOURCE = 5, 10  # kinds of objects: a file that is read, and a table with an initialiser
 

@@ -110,7 +110,10 @@ def last_line(error: BaseException) -> str:
 
 
 def _check_computes(compiled: Any, computed: str, path: Path) -> None:
-    """``ArtifactError``: a matrix multiplication of the compiled model is not in the precision that was asked for."""
+    """Checks that the compiled model computes in the precision that was asked for.
+
+    ``ArtifactError``: a matrix multiplication that OpenVINO shows is in another one, or it shows none and was asked to round.
+    """
     counts: Counter[str] = Counter()
     for node in compiled.get_runtime_model().get_ops():
         facts = node.get_rt_info()
@@ -120,4 +123,8 @@ def _check_computes(compiled: Any, computed: str, path: Path) -> None:
         found = ", ".join(f"{count} in {precision}" for precision, count in odd.items())
         raise ArtifactError(
             f"{path}: OpenVINO computes {found} of {counts.total()} matrix multiplications, not {computed}"
+        )
+    if computed != "fp32" and not counts:
+        raise ArtifactError(
+            f"{path}: OpenVINO shows no matrix multiplication of its compiled model: whether it computes in {computed} is unknown"
         )
