@@ -32,7 +32,8 @@ def group_gelu(graph: ir.Graph) -> None:
         half.replace_input_with(1 - place, others[0])
         product.replace_input_with(0, half.outputs[0])
         product.replace_input_with(1, add.outputs[0])
-        half.outputs[0].shape = None if others[0] is None else others[0].shape
+        halved = half.outputs[0]
+        halved.type, halved.shape = product.outputs[0].type, product.outputs[0].shape
 
 
 def _only_reader(node: ir.Node | None, kind: str) -> ir.Node | None:

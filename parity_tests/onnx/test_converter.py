@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -119,6 +120,13 @@ def test_strictly_valid_and_silent(pretraining: tuple[Path, Signature], capfd: p
     onnxruntime.InferenceSession(path)
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_conversion_warns_of_nothing(task: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """onnx_ir warns of every value that has a shape and no dtype; a user would see it."""
+    export(task, tmp_path)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_lean(pretraining: tuple[Path, Signature]) -> None:
