@@ -26,6 +26,8 @@ FLAGS: dict[str, str] = {
     "file_format": "--format",
     "full_integer": "--full-integer",
     "calibration": "--calibration",
+    "int8_range": "--int8-range",
+    "int8_keep": "--int8-keep",
     "revision": "--revision",
     "num_attention_heads": "--num-attention-heads",
     "ignore_other_parts": "--ignore-other-parts",

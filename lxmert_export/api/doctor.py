@@ -17,7 +17,7 @@ from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
 from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.errors import PACKAGE, ConversionError
-from lxmert_export.extras import H5PY, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
+from lxmert_export.extras import H5PY, ONNX, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Capability:
 
 
 def examine() -> list[Capability]:
-    """Returns every capability, judged by what is installed. Only onnxruntime is imported, to list its providers."""
+    """Returns every capability, judged by what is installed. Only onnxruntime is imported: it lists its providers, and
+    multiplies some whole numbers.
+    """
     found = [_capability(what, libraries) for what, libraries in needs().items()]
-    return [*found, _half_precision_on_gpu(), *examine_engines()]
+    return [*found, _int8_kernels(), _half_precision_on_gpu(), *examine_engines()]
 
 
 def needs() -> dict[str, tuple[Library, ...]]:
@@ -109,6 +111,21 @@ def machine() -> dict[str, Any]:
         "tools": tool_versions((PACKAGE, "numpy", "safetensors", "huggingface_hub", "tokenizers")),
         "capabilities": [asdict(capability) for capability in examine()],
     }
+
+
+def _int8_kernels() -> Capability:
+    """Whether onnxruntime's int8 kernels are exact here: products of whole numbers, held to numpy's."""
+    what = "multiply int8 exactly in onnxruntime, on this CPU"
+    if lacking := missing([ONNXRUNTIME, ONNX]):
+        names = ", ".join(library.module for library in lacking)
+        return Capability(what, False, f"not tried: {names} is not installed", f"pip install '{PACKAGE}[onnx]'")
+    from lxmert_export.runners.onnx.int8_kernels import is_exact
+
+    if is_exact(127):
+        return Capability(what, True, "8-bit weights are exact", None)
+    if is_exact(63):
+        return Capability(what, False, "7-bit weights are exact, 8-bit ones saturate", "export with --int8-range 7bit")
+    return Capability(what, False, "products are wrong", "install another version of onnxruntime")
 
 
 def _half_precision_on_gpu() -> Capability:

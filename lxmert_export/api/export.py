@@ -47,6 +47,8 @@ def export(
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
+    int8_range: str = "8bit",
+    int8_keep: Sequence[str] = (),
     revision: str | None = None,
     num_attention_heads: int | None = None,
     ignore_other_parts: bool = False,
@@ -69,13 +71,15 @@ def export(
     | ``io_dtype`` | ONNX | dtype of floating-point inputs and outputs: ``float32`` or ``float16`` |
     | ``opset`` | ONNX | default: 18, or 23 with ``attention="operator"`` |
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
-    | ``optimize_for`` | fp32 ONNX | ``cpu``: session settings for onnxruntime on a CPU, kept in the manifest (docs/speed.md) |
+    | ``optimize_for`` | fp32, int8 ONNX | ``cpu``: session settings for onnxruntime, kept in the manifest (docs/speed.md) |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
     | ``single_file`` | ONNX | write no ``model.onnx.data``: the weights are in ``model.onnx``; at most 2 GB |
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
-    | ``calibration`` | ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
+    | ``calibration`` | int8 ONNX, ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
+    | ``int8_range`` | int8 ONNX | ``8bit``; ``7bit``: weights on which no kernel saturates, of CPUs without VNNI |
+    | ``int8_keep`` | int8 ONNX | names of matmuls to leave in float32 |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
@@ -95,7 +99,8 @@ def export(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, without_families=tuple(without_families),
-        file_format=file_format, full_integer=full_integer, calibration=calibration,
+        file_format=file_format, full_integer=full_integer, calibration=calibration, int8_range=int8_range,
+        int8_keep=tuple(int8_keep),
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip

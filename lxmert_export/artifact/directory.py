@@ -34,7 +34,8 @@ NOT_RUN = "built, not run"
 WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
 # A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
-FULL_INTEGER = "full-integer"
+# Kinds of int8 whose ranges were measured on calibration inputs.
+FULL_INTEGER, STATIC = "full-integer", "static"
 IN_RUNTIME = "@"  # ARTIFACT@RUNTIME
 # A directory that is replaced while it is opened is opened again, this often and after this many seconds.
 ATTEMPTS, PAUSE = 5, 0.02
@@ -139,7 +140,12 @@ class Artifact:
     @property
     def is_calibrated(self) -> bool:
         """Whether it is right only for inputs like its calibration inputs."""
-        return self.manifest.options.get("quantization") == FULL_INTEGER
+        return self.manifest.options.get("quantization") in (FULL_INTEGER, STATIC)
+
+    @property
+    def is_static_int8(self) -> bool:
+        """Whether it is an ONNX file whose matmuls with weights compute in int8, and the rest in float32."""
+        return self.manifest.options.get("quantization") == STATIC
 
     @property
     def is_engine(self) -> bool:

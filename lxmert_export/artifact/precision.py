@@ -28,6 +28,8 @@ def check_manifest_precision(artifact: Artifact) -> None:
 
 
 def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
+    if artifact.is_static_int8:
+        return _int8_fault(artifact, facts)
     precision = artifact.manifest.precision
     arithmetic = artifact.manifest.options.get("arithmetic", precision)
     needed = artifact.manifest.signature.lxmert_task is not None  # a user's own module may hold no matmul
@@ -41,3 +43,15 @@ def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     if islands and found != {"fp32": len(islands)}:
         return f"{artifact.name}: its manifest names {len(islands)} float32 islands, but these nodes compute in {found}"
     return None
+
+
+def _int8_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
+    """Every matmul with stored weights multiplies integers, but for those that the manifest keeps in float32."""
+    kept, whole = len(artifact.manifest.options["int8_keep"]), facts.matmul_weights.get("int8", 0)
+    weights = {"int8": whole} | ({"fp32": kept} if kept else {})
+    if whole and facts.matmul_weights == weights and facts.matmuls.get("int8", 0) == whole:
+        return None
+    return (
+        f"{artifact.name}: its manifest says int8 but for {kept} matmuls, and they compute in {facts.matmuls} with weights "
+        f"stored in {facts.matmul_weights}"
+    )

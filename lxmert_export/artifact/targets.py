@@ -121,7 +121,7 @@ TARGETS: dict[str, Target] = {
         Target(
             "onnx",
             "ONNX",
-            ("fp32", "fp16", "bf16"),
+            ("fp32", "fp16", "bf16", "int8"),
             Runtime(
                 "onnxruntime",
                 Part("lxmert_export.runners.onnx.session:open_onnx", (ONNXRUNTIME,)),
@@ -137,7 +137,18 @@ TARGETS: dict[str, Target] = {
             intermediates=Part("lxmert_export.runners.onnx.intermediates:open_intermediates", (ONNXRUNTIME, ONNX_IR)),
             emulator=Part("lxmert_export.runners.onnx.emulator:open_emulator", (ONNXRUNTIME, ONNX_IR)),
             options=frozenset(
-                {"opset", "io_dtype", "fp32_islands", "attention", "optimize_for", "single_file", "without_families"}
+                {
+                    "opset",
+                    "io_dtype",
+                    "fp32_islands",
+                    "attention",
+                    "optimize_for",
+                    "single_file",
+                    "without_families",
+                    "calibration",
+                    "int8_range",
+                    "int8_keep",
+                }
             ),
             files=("model.onnx",),
             own_modules=True,

@@ -18,6 +18,10 @@ def onnx(
     checkpoint: options.CheckpointArgument = DEMO,
     fp16: options.Fp16Flag = False,
     bf16: options.Bf16Flag = False,
+    int8: options.StaticInt8Flag = False,
+    calibration: options.CalibrationOption = None,
+    int8_range: options.Int8RangeOption = "8bit",
+    int8_keep: options.Int8KeepOption = None,
     task: options.TaskOption = None,
     output: options.OutputOption = None,
     opset: options.OpsetOption = None,
@@ -53,8 +57,12 @@ def onnx(
     if fp32_islands != "standard" and no_parity:
         raise typer.BadParameter(f"--fp32-islands {fp32_islands} needs the parity gate: leave --no-parity out")
 
+    if not int8 and (calibration is not None or int8_range != "8bit" or int8_keep is not None):
+        raise typer.BadParameter("--calibration, --int8-range and --int8-keep are for --int8")
+    kept = [name.strip() for name in int8_keep.split(",") if name.strip()] if int8_keep is not None else []
     _export(
-        "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16),
+        "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16, int8=int8),
+        calibration=calibration, int8_range=int8_range, int8_keep=kept,
         task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, revision=revision,

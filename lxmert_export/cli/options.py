@@ -284,6 +284,24 @@ Fp16WeightsFlag = Annotated[bool, typer.Option("--fp16", help="Weights in float1
 Int8Flag = Annotated[
     bool, typer.Option("--int8", help="Weights in int8; activations are quantised at run time (dynamic range).")
 ]
+StaticInt8Flag = Annotated[
+    bool,
+    typer.Option(
+        "--int8",
+        help="Matmuls with weights in int8, the rest in float32. Ranges are measured on the --calibration inputs.",
+    ),
+]
+Int8RangeOption = Annotated[
+    Literal["8bit", "7bit"],
+    typer.Option(help="With --int8: 7bit for CPUs without VNNI, whose kernels saturate on larger weights."),
+]
+Int8KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="With --int8: matmuls to leave in float32: names of nodes, with commas between.",
+    ),
+]
 FullIntegerFlag = Annotated[
     bool,
     typer.Option(
@@ -295,7 +313,7 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Real inputs for --full-integer: .npz, .safetensors, or Polygraphy's JSON. Only the built-in checkpoint has a "
+        help="Real inputs to measure ranges on: .npz, .safetensors, or Polygraphy's JSON. Only the built-in checkpoint has a "
         "default: its demo scenes.",
     ),
 ]

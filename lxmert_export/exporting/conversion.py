@@ -78,7 +78,7 @@ def plan_conversion(model: ModelToExport, options: ExportOptions) -> Conversion:
         check_signature(signature, model, options)
         signature = replace(signature, own_module=model.task is None)
         check_by_running(model, signature, options.precision, parity=options.parity, without=options.without_families)
-    calibration = _calibration(model, signature, options) if options.full_integer else None
+    calibration = _calibration(model, signature, options) if options.calibrates else None
     return Conversion(model, options, signature, calibration)
 
 
@@ -108,8 +108,8 @@ def _calibration(model: ModelToExport, signature: Signature, options: ExportOpti
         return read_calibration(options.calibration, signature, InputLimits.of(model.config))
     if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
         raise InputError(
-            f"{option('full_integer')}: measures ranges on real inputs: give yours as {option('calibration')} (.npz, "
-            ".safetensors or .json)"
+            f"{option('full_integer') if options.full_integer else option('precision', 'int8')}: measures ranges on real inputs: "
+            f"give yours as {option('calibration')} (.npz, .safetensors or .json)"
         )
     require("drawing scenes to calibrate on", *PICTURES)
     return demo_calibration(signature)

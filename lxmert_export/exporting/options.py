@@ -18,10 +18,14 @@ CHOICES = {
     "fp32_islands": ("standard", "auto", "standard+"),
     "attention": ATTENTIONS,
     "optimize_for": (None, "cpu"),
+    "int8_range": ("8bit", "7bit"),
     "file_format": ("saved-model", "keras"),
 }
-# Options that apply to one precision only.
-OF_PRECISION = {"optimize_for": "fp32", "fp32_islands": "fp16", "full_integer": "int8", "calibration": "int8"}
+# Options that apply to some precisions only.
+OF_PRECISION = {
+    "optimize_for": ("fp32", "int8"), "fp32_islands": ("fp16",), "full_integer": ("int8",), "calibration": ("int8",),
+    "int8_range": ("int8",), "int8_keep": ("int8",),
+}  # fmt: skip
 # Options that must be left out if the user gives a signature, which contains their values.
 SAID_BY_SIGNATURE = ("fixed", "hidden_states", "attentions", "object_heads", "io_dtype")
 
@@ -53,6 +57,8 @@ class ExportOptions:
     file_format: str = "saved-model"
     full_integer: bool = False
     calibration: str | Path | None = None
+    int8_range: str = "8bit"
+    int8_keep: tuple[str, ...] = ()
     revision: str | None = None
     num_attention_heads: int | None = None
     ignore_other_parts: bool = False
@@ -67,11 +73,12 @@ class ExportOptions:
         self._check_choices()
         if wrong := list(self._misplaced()):
             raise ConversionError(f"{_names(wrong)}: not an option of {self.precision} {self.target}; leave it out")
-        if self.calibration is not None and not self.full_integer:
+        if self.calibration is not None and not self.calibrates:
             given, needed = option("calibration"), option("full_integer")
             raise ConversionError(f"{given}: only {needed} uses it; leave {given} out, or add {needed}")
         self._check_gate()
         self._check_attention()
+        self._check_int8()
         if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
             raise ConversionError(f"{_names(repeated)}: the given signature contains this already; leave it out")
 
@@ -86,6 +93,11 @@ class ExportOptions:
         if self.optimize_for is not None:
             return f"-{self.optimize_for}"
         return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether ranges of activations are measured on real inputs."""
+        return self.full_integer or (self.target == "onnx" and self.precision == "int8")
 
     @property
     def searches_islands(self) -> bool:
@@ -124,7 +136,7 @@ class ExportOptions:
         """Yields the given options that this target does not have, or not in this precision."""
         for name in (field.name for field in fields(self)):
             is_some_targets = any(name in row.options for row in TARGETS.values())
-            fits = name in self.row.options and OF_PRECISION.get(name, self.precision) == self.precision
+            fits = name in self.row.options and self.precision in OF_PRECISION.get(name, (self.precision,))
             if is_some_targets and not fits and self._is_given(name):
                 yield name
 
@@ -141,6 +153,17 @@ class ExportOptions:
             raise ConversionError(
                 f"{option('keep_failed')}: only the parity gate refuses artifacts; leave {option('parity', False)} out"
             )
+
+    def _check_int8(self) -> None:
+        if self.target != "onnx" or self.precision != "int8":
+            return
+        chosen = option("precision", "int8")
+        if self.attention != "decomposed":
+            raise ConversionError(
+                f"{chosen}: an attention operator holds no matmul that could compute in int8; leave {option('attention')} out"
+            )
+        if self.io_dtype != "float32":
+            raise ConversionError(f"{chosen}: inputs and outputs are float32; leave {option('io_dtype')} out")
 
     def _check_attention(self) -> None:
         if self.attention == "decomposed":

@@ -38,7 +38,6 @@ def check_keep_failed(options: ExportOptions) -> None:
 
 def refused(artifact: Artifact, module: nn.Module, options: ExportOptions, report: ParityReport) -> ParityError:
     """Returns the error of a failed gate, and keeps the artifact if asked to. Its manifest says that it failed."""
-    overflow = _overflow(artifact, module, options, report)
     notes = []
     kept = options.keep_failed
     if kept is not None:
@@ -53,7 +52,8 @@ def refused(artifact: Artifact, module: nn.Module, options: ExportOptions, repor
         keep = "" if kept is not None else f"{option('keep_failed', 'DIR')}, then "
         command = f"{PACKAGE} parity {'DIR' if kept is None else quote(str(kept))} --checkpoint {checkpoint} --locate"
         notes.append(f"to see which layer goes wrong: {keep}{command}")
-    message = report.summary() + (f"; {overflow}" if overflow else "")
+    cause = _overflow(artifact, module, options, report) or _saturation(options)
+    message = report.summary() + (f"; {cause}" if cause else "")
     return ParityError(message, replace(report, notes=(*report.notes, *notes)))
 
 
@@ -77,6 +77,17 @@ def _overflow(artifact: Artifact, module: nn.Module, options: ExportOptions, rep
     if options.attention == "operator":
         mend = f"{option('attention', 'decomposed')} with {mend}"
     return f"fp16 overflows in {first.module or first.node} ({first.seen}, at {first.node}): {mend} keeps such nodes in float32"
+
+
+def _saturation(options: ExportOptions) -> str | None:
+    """Whether an int8 ONNX artifact was judged by kernels that saturate on its weights, and the option that helps."""
+    if options.target != "onnx" or options.precision != "int8" or options.int8_range != "8bit":
+        return None
+    from lxmert_export.runners.onnx.int8_kernels import is_exact
+
+    if is_exact(127):
+        return None
+    return f"onnxruntime's int8 kernels saturate on this CPU: {option('int8_range', '7bit')} keeps weights small enough"
 
 
 def _searches() -> str:

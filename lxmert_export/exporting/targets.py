@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import ONNX_FILE, STATIC, Artifact
 from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.artifact.session_settings import CPU_SETTINGS
+from lxmert_export.errors import ConversionError
+from lxmert_export.exporting.calibration import Calibration
 from lxmert_export.exporting.conversion import Conversion
 from lxmert_export.model.lxmert import MASK_BIAS
 from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.option_names import option
 from lxmert_export.progress import Progress
 
 if TYPE_CHECKING:
@@ -41,6 +45,8 @@ def _write_onnx(conversion: Conversion, directory: Path, progress: Progress) -> 
     opset = options.opset or to_onnx.DEFAULT_OPSETS[options.attention]
     if options.searches_islands:
         return {"opset": opset, **_convert_with_islands(conversion, opset, directory, progress)}
+    if conversion.calibration is not None:
+        return {"opset": opset, **_convert_to_int8(conversion, conversion.calibration, opset, directory, progress)}
     to_onnx.convert_to_onnx(
         conversion.module,
         conversion.signature,
@@ -73,6 +79,39 @@ def _convert_with_islands(conversion: Conversion, opset: int, directory: Path, p
         write_with_islands(path, directory, found.nodes, half_values=half)
     added = {"fp32_islands_added": list(found.searched)} if keep_standard else {}
     return {"fp32_islands": list(found.nodes), "fp32_islands_minimal": found.minimal, **added}
+
+
+def _convert_to_int8(
+    conversion: Conversion, calibration: Calibration, opset: int, directory: Path, progress: Progress
+) -> dict[str, Any]:
+    """Writes the int8 file by way of a float32 file, in which activations are measured."""
+    from converters.onnx.quantized import RANGES, write_quantized
+    from converters.to_onnx import convert_to_onnx
+    from lxmert_export.exporting.activation_steps import choose_steps
+    from lxmert_export.graphs.int8_saturation import saturation_of
+
+    options, signature = conversion.options, conversion.signature
+    weight_range = RANGES[options.int8_range]
+    with TemporaryDirectory(prefix="lxmert-export-float32-") as wide:
+        path = Path(wide) / ONNX_FILE
+        convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
+        steps = choose_steps(path, calibration.batches(signature), weight_range, progress)
+        if unknown := sorted(set(options.int8_keep) - set(steps)):
+            raise ConversionError(
+                f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}; one is named {next(iter(steps))}"
+            )
+        chosen = {name: step for name, step in steps.items() if name not in options.int8_keep}
+        written = write_quantized(path, directory, {n: s.step for n, s in chosen.items()}, weight_range=weight_range)
+    saturating = saturation_of(written)
+    return {
+        "quantization": STATIC,
+        "arithmetic": "int8",
+        "calibration": calibration.described,
+        "int8_range": options.int8_range,
+        "int8_keep": [name for name in steps if name in options.int8_keep],
+        "int8_methods": dict(Counter(step.method for step in chosen.values())),
+        "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
+    }
 
 
 def convert_to_tensorflow(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lxmert_export.graphs.onnx_types import UNREADABLE
 BY_OPSET = {18: (1, 15), 19: (1, 16), 20: (1, 17), 21: (1, 18), 22: (1, 21), 23: (1, 23), 24: (1, 24), 25: (1, 24)}
 BY_IR_VERSION = {8: (1, 15), 9: (1, 15), 10: (1, 18)}
 # How many matmuls an operator computes.
+INT8 = onnx.TensorProto.INT8
 MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
 
 
@@ -53,7 +54,13 @@ def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
         # A tied weight is transposed before its matmul; a weight shared with a float32 island is cast.
         if node.op_type in ("Transpose", "Cast") and node.input[0] in stored:
             stored.add(node.output[0])
+    whole = {
+        node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and types[node.input[0]] == INT8
+    }
+    stored |= {node.output[0] for node in graph.node if node.output[0] in whole and node.input[0] in stored}
+    types |= dict.fromkeys(whole & stored, INT8)
     matmuls = [node for node in graph.node if node.op_type in MATMULS and node.name not in islands]
+    types |= {node.output[0]: INT8 for node in matmuls if whole >= set(node.input[:2])}
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     return OnnxFacts(
         opset=opset,

@@ -21,14 +21,15 @@ CPU = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 # OpenVINO's names of the layers that multiply matrices. They are the ones that a lower precision is for.
 MATMULS = frozenset({"FullyConnected", "MatMul", "ScaledDotProductAttention", "ScaledDotProductAttentionWithKVCache"})
+INTEGERS = ("i8", "u8")
 BF16_CAPABILITY = "BF16"
 
 
 class OpenVinoRunner(Runner):
     """Runs an ONNX file under a signature, compiled by OpenVINO for this CPU.
 
-    ``computed``: ``fp32`` or ``bf16``. ``ArtifactError``: OpenVINO cannot load the file, or would compute in another precision:
-    a CPU without bf16 would silently compute in float32.
+    ``computed``: ``fp32`` or ``bf16``. ``quantized``: its file holds int8, so matmuls may compute in it. ``ArtifactError``:
+    OpenVINO cannot load the file, or would compute in another precision: a CPU without bf16 would silently compute in float32.
     """
 
     failures = (RuntimeError, ValueError, TypeError)
@@ -40,6 +41,7 @@ class OpenVinoRunner(Runner):
         limits: InputLimits,
         *,
         computed: str = "fp32",
+        quantized: bool = False,
         threads: int | None = None,
         name: str = "openvino",
     ) -> None:
@@ -57,7 +59,7 @@ class OpenVinoRunner(Runner):
                 self._request: Any = compiled.create_infer_request()
         except (RuntimeError, ValueError, TypeError) as error:
             raise ArtifactError(f"{path}: OpenVINO cannot load it: {last_line(error)}") from error
-        _check_computes(compiled, computed, path)
+        _check_computes(compiled, computed, path, INTEGERS if quantized else ())
         self._taken = {name for port in compiled.inputs for name in port.get_names()}
         self._ports = {
             spec.name: port for spec in signature.outputs for port in compiled.outputs if spec.name in port.get_names()
@@ -79,7 +81,8 @@ def open_openvino(artifact: Artifact, providers: Sequence[str], threads: int | N
         find_bf16(artifact)
     computed = rounds.get(manifest.precision, "fp32")
     return OpenVinoRunner(
-        artifact.file(ONNX_FILE), manifest.signature, manifest.limits, computed=computed, threads=threads, name=artifact.name
+        artifact.file(ONNX_FILE), manifest.signature, manifest.limits, computed=computed, quantized=artifact.is_static_int8,
+        threads=threads, name=artifact.name,
     )  # fmt: skip
 
 
@@ -109,7 +112,7 @@ def last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _check_computes(compiled: Any, computed: str, path: Path) -> None:
+def _check_computes(compiled: Any, computed: str, path: Path, whole: Sequence[str] = ()) -> None:
     """Checks that the compiled model computes in the precision that was asked for.
 
     ``ArtifactError``: a matrix multiplication that OpenVINO shows is in another one, or it shows none and was asked to round.
@@ -119,7 +122,7 @@ def _check_computes(compiled: Any, computed: str, path: Path) -> None:
         facts = node.get_rt_info()
         if facts["layerType"].value in MATMULS:
             counts[facts["runtimePrecision"].value] += 1
-    if odd := {precision: count for precision, count in counts.items() if precision != HINTS[computed]}:
+    if odd := {precision: count for precision, count in counts.items() if precision not in (HINTS[computed], *whole)}:
         found = ", ".join(f"{count} in {precision}" for precision, count in odd.items())
         raise ArtifactError(
             f"{path}: OpenVINO computes {found} of {counts.total()} matrix multiplications, not {computed}"

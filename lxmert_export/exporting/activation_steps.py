@@ -1,0 +1,219 @@
+"""Chooses the int8 step of the activations that each matmul reads: by four methods, and then by the error that each makes.
+
+Histograms are measured on calibration inputs. The error is that of the matmul's result, on inputs that no histogram saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from converters.onnx.quantized import ACTIVATION_RANGE, Product, column_scales, in_steps, products_of
+from lxmert_export.errors import ConversionError
+from lxmert_export.graphs.onnx_types import expose, load_typed
+from lxmert_export.progress import Progress, silent
+from lxmert_export.runners.onnx.providers import CPU
+from lxmert_export.runners.onnx.session import open_session
+from lxmert_export.spec.inputs import Arrays
+
+BINS = 2048
+PERCENTILE = 99.99
+TRIED = 64  # limits that the method of the least squared error tries
+LEVELS = ACTIVATION_RANGE + 1  # of a magnitude
+ROWS_JUDGED = 256  # rows of a value on which methods are compared
+AT_ONCE = 32  # values that one run returns when they are kept
+KEPT_BACK = 4  # one batch in four chooses the method
+PROBED_FILE = "probed.onnx"
+Magnitudes = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The step of the activations that a matmul reads. ``error``: of its result, relative (RMS), on inputs kept back."""
+
+    step: float
+    method: str
+    error: float
+
+
+class Histogram:
+    """How often magnitudes occur, in equal bins from 0 on; bins become twice as wide when a larger one comes."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS)
+        self.width = 0.0
+        self.largest = 0.0
+
+    def add(self, values: NDArray[np.floating[Any]]) -> None:
+        """Counts values. ``ValueError``: one is NaN or infinite."""
+        magnitudes = np.abs(values).ravel()
+        largest = float(magnitudes.max(initial=0.0))
+        if not np.isfinite(largest):
+            raise ValueError("a value is NaN or infinite")
+        self.largest = max(self.largest, largest)
+        if largest == 0.0:
+            self.counts[0] += magnitudes.size
+            return
+        if self.width == 0.0:
+            self.width = largest / BINS
+        while largest > self.width * BINS:
+            self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2)])
+            self.width *= 2
+        places = np.minimum((magnitudes / self.width).astype(np.int32), BINS - 1)
+        self.counts += np.bincount(places, minlength=BINS)
+
+    @property
+    def centres(self) -> Magnitudes:
+        """The middle of each bin."""
+        return (np.arange(BINS) + 0.5) * self.width
+
+
+def choose_steps(
+    path: Path, batches: Sequence[Arrays], weight_range: int, progress: Progress = silent
+) -> dict[str, Step]:
+    """Returns the step for each matmul of a float32 file that has a stored weight, by the name of its node.
+
+    ``path``: a file that may have another one written beside it. ``ConversionError``: a value is NaN or infinite.
+    """
+    products = products_of(load_typed(path).graph)
+    measured, kept_back = _apart(batches)
+    histograms = {read: Histogram() for read in _names(products)}
+    session = _probing(path, list(histograms))
+    for number, batch in enumerate(measured):
+        progress("measuring activations", number, len(measured))
+        for name, values in _values(session, list(histograms), batch):
+            try:
+                histograms[name].add(values)
+            except ValueError as error:
+                raise ConversionError(f"{name}: {error} on the calibration inputs, so no step fits it") from error
+    progress("measuring activations", len(measured), len(measured))
+    limits = {name: limits_of(histogram) for name, histogram in histograms.items()}
+    chosen: dict[str, Step] = {}
+    for number, (name, rows) in enumerate(_kept_rows(session, list(histograms), kept_back)):
+        progress("choosing steps", number, len(histograms))
+        for product in products:
+            if product.read.name == name:
+                chosen[product.name] = best_step(rows, product.weight(), limits[name], weight_range)
+    progress("choosing steps", len(histograms), len(histograms))
+    return {product.name: chosen[product.name] for product in products}
+
+
+def limits_of(histogram: Histogram) -> dict[str, float]:
+    """Returns the magnitude at which each method cuts values off."""
+    if histogram.largest == 0.0:
+        return {"min-max": 1.0}
+    return {
+        "min-max": histogram.largest,
+        "percentile": _percentile(histogram),
+        "entropy": _least_divergence(histogram),
+        "squared error": _least_squared_error(histogram),
+    }
+
+
+def best_step(
+    rows: NDArray[np.float32], weight: NDArray[np.float32], limits: Mapping[str, float], weight_range: int
+) -> Step:
+    """Returns the step of the method whose error in rows [n, in] · weight [in, out] is the least."""
+    steps = column_scales(weight, weight_range)
+    stored = in_steps(weight, steps, weight_range).astype(np.float32) * steps
+    wanted = rows @ weight
+    size = float(np.sqrt(np.mean(np.square(wanted)))) or 1.0
+
+    def judged(method: str) -> Step:
+        step = limits[method] / ACTIVATION_RANGE
+        found = (in_steps(rows, step, ACTIVATION_RANGE).astype(np.float32) * np.float32(step)) @ stored
+        return Step(step, method, float(np.sqrt(np.mean(np.square(found - wanted)))) / size)
+
+    return min(map(judged, limits), key=lambda step: step.error)
+
+
+def _percentile(histogram: Histogram) -> float:
+    below = np.cumsum(histogram.counts) >= PERCENTILE / 100 * histogram.counts.sum()
+    return min(float((np.argmax(below) + 1) * histogram.width), histogram.largest)
+
+
+def _least_squared_error(histogram: Histogram) -> float:
+    """Rounding errors spread evenly over a step; what is cut off loses its distance to the limit."""
+    counts, centres = histogram.counts, histogram.centres
+    tried = histogram.largest * np.arange(1, TRIED + 1) / TRIED
+
+    def error(limit: float) -> float:
+        inside = counts[centres <= limit].sum() * (limit / ACTIVATION_RANGE) ** 2 / 12
+        beyond = centres > limit
+        return float(inside + (counts[beyond] * (centres[beyond] - limit) ** 2).sum())
+
+    return float(min(tried, key=error))
+
+
+def _least_divergence(histogram: Histogram) -> float:
+    """The limit whose 128 steps lose least of the distribution, by Kullback and Leibler: as TensorRT calibrates.
+
+    Source: "8-bit Inference with TensorRT", S. Migacz, GTC 2017.
+    """
+    bins = range(LEVELS, BINS + 1, LEVELS // 4)
+    best = min(bins, key=lambda kept: _divergence(histogram.counts, kept))
+    return min(best * histogram.width, histogram.largest)
+
+
+def _divergence(counts: Magnitudes, kept: int) -> float:
+    cut = counts[:kept].copy()
+    wanted = cut.copy()
+    wanted[-1] += counts[kept:].sum()
+    level = np.arange(kept) * LEVELS // kept
+    sums, filled = np.bincount(level, cut, LEVELS), np.bincount(level, cut > 0, LEVELS)
+    spread = np.where(cut > 0, sums[level] / np.maximum(filled[level], 1), 0)
+    if not spread.sum():
+        return float("inf")
+    one, other = wanted / wanted.sum(), spread / spread.sum()
+    seen = one > 0
+    # What the levels do not show at all has a small share, so that its loss is large and finite.
+    return float((one[seen] * np.log(one[seen] / np.maximum(other[seen], 1e-9))).sum())
+
+
+def _names(products: Iterable[Product]) -> list[str]:
+    return list(dict.fromkeys(product.read.name or "" for product in products))
+
+
+def _apart(batches: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+    """Most batches measure; every fourth is kept back. Of a single batch, both do."""
+    if len(batches) == 1:
+        return list(batches), list(batches)
+    kept = [batch for number, batch in enumerate(batches) if number % KEPT_BACK == KEPT_BACK - 1] or [batches[-1]]
+    return [batch for batch in batches if not any(batch is one for one in kept)], kept
+
+
+def _probing(path: Path, names: Sequence[str]) -> Any:
+    """Opens the file with values as outputs. Its weights are read where they lie."""
+    model = load_typed(path)
+    expose(model.graph, names)
+    probed = path.with_name(PROBED_FILE)
+    ir.save(model, probed)
+    return open_session(probed, (CPU,), optimize=False)
+
+
+def _values(session: Any, names: Sequence[str], batch: Arrays) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yields values by name: those that are inputs themselves, and those that the graph computes of them."""
+    computed = [name for name in names if name not in batch]
+    yield from ((name, batch[name].astype(np.float32)) for name in names if name in batch)
+    yield from zip(computed, session.run(computed, batch) if computed else (), strict=True)
+
+
+def _kept_rows(
+    session: Any, names: Sequence[str], batches: Sequence[Arrays]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yields rows [n, width] of each value, spread evenly over those of a batch, so that few are in memory at once."""
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in some}
+        for batch in batches:
+            for name, values in _values(session, some, batch):
+                rows = values.reshape(-1, values.shape[-1])
+                most = max(ROWS_JUDGED // len(batches), 1)
+                found[name].append(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
+        yield from ((name, np.concatenate(found.pop(name))) for name in some)
