@@ -12,6 +12,7 @@ TensorRT all take. Whether onnxruntime multiplies integers depends on where the 
 | each matmul has a pair of its own | a quantiser with several readers keeps signed numbers, for which there is no kernel |
 | scales of pairs on one value differ in the last place | onnxruntime merges equal pairs again |
 | a matmul of [batch, width] reads [batch, 1, width] | onnxruntime makes a Gemm of MatMul and Add, whose weights it dequantises |
+| biases are added by Sum where all sizes are fixed | it makes a Gemm of a MatMul with more axes as well, if it knows all sizes |
 
 The kernels take unsigned activations; onnxruntime itself turns signed ones into those. A Gemm would be fused with an integer
 bias, which TensorRT refuses. Seen in onnxruntime 1.32; a test holds every matmul of every task to it.
@@ -131,7 +132,8 @@ class _Quantizer:
         bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
         multiplied = self._add(added, "MatMul", [given, weight], product.name, ir.DataType.FLOAT)
         if bias is not None:
-            multiplied = self._add(added, "Add", [multiplied, bias], f"{product.name}/bias", ir.DataType.FLOAT)
+            operator = "Sum" if _is_fixed(result) else "Add"
+            multiplied = self._add(added, operator, [multiplied, bias], f"{product.name}/bias", ir.DataType.FLOAT)
         if flat:
             multiplied = self._add(added, "Squeeze", [multiplied, axis], f"{product.name}/row", ir.DataType.FLOAT)
         for one in added:
@@ -141,6 +143,10 @@ class _Quantizer:
         ir.convenience.replace_all_uses_with(result, multiplied, replace_graph_outputs=True)
         self._graph.remove(node, safe=True)
         multiplied.name = name
+        if _is_fixed(multiplied):
+            for use in multiplied.uses():
+                if use.node.op_type == "Add" and any(value.is_initializer() for value in use.node.inputs if value):
+                    use.node.op_type = "Sum"
 
     def _quantized_activation(self, added: list[ir.Node], product: Product, value: ir.Value, scale: float) -> ir.Value:
         step = np.float32(scale)
@@ -192,6 +198,10 @@ class _Quantizer:
         node.outputs[0].name, node.outputs[0].dtype = f"{name}/value", dtype
         added.append(node)
         return node.outputs[0]
+
+
+def _is_fixed(value: ir.Value) -> bool:
+    return value.shape is not None and all(isinstance(size, int) for size in value.shape)
 
 
 def _stored(product: Product, steps: NDArray[np.float32], largest: int) -> ir.Tensor[NDArray[np.int8]]:

@@ -227,7 +227,7 @@ def real_rows(count: int, task: Task = "question-answering") -> list[Arrays]:
 
 
 def test_pairs_of_weights_that_saturate_are_named(files: dict[tuple[Task, str], Written], tmp_path: Path) -> None:
-    weight = np.array([[127, 64, 1, 127], [2, 64, 127, 1], [0, 0, 2, 1], [0, 65, 126, 127], [127, 64, 0, 0]], np.int8)
+    weight = np.array([[127, 65, 1, 127], [2, 64, 127, 1], [0, 0, 2, 1], [0, 65, 126, 127], [127, 64, 0, 0]], np.int8)
     assert can_saturate(weight).tolist() == [True, True, False, False]
     written = files["question-answering", "dynamic"]
     found = saturation_of(written.whole)
@@ -263,9 +263,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def test_the_demo_keeps_its_answers(demo: Artifact) -> None:
     assert demo.report is not None and demo.report.passed
-    (decisions,) = [one for one in demo.report.decisions if one.questions > 900]
-    assert abs(decisions.correct - decisions.reference_correct) <= 0.003 * decisions.questions
-    assert decisions.agreement >= 0.995
+    (decisions,) = demo.report.decisions
+    total = decisions.total
+    assert abs(total.correct - total.reference_correct) <= 0.003 * total.questions
+    assert total.agreed >= 0.995 * total.clear
     options = demo.manifest.options
     assert (options["quantization"], options["int8_range"], options["int8_keep"]) == ("static", "7bit", [])
     assert sum(options["int8_methods"].values()) == read_onnx_facts(demo.file(ONNX_FILE)).matmuls["int8"]
@@ -279,7 +280,7 @@ def test_eight_bits_pass_where_kernels_are_exact_and_are_refused_with_a_hint_els
     if int8_kernels.is_exact(127):
         assert export().report.passed  # type: ignore[union-attr]
         return
-    with pytest.raises(lx.ParityError, match="int8 kernels saturate on this CPU: int8_range='7bit'"):
+    with pytest.raises(lx.ParityError, match='int8 kernels saturate on this CPU: int8_range="7bit"'):
         export()
 
 
@@ -315,7 +316,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     rows = {name: np.concatenate([batch[name] for batch in real_rows(2)]) for name in real_rows(1)[0]}
     np.savez(tmp_path / "few.npz", **{name: array[:3] for name, array in rows.items()})  # type: ignore[arg-type]
     for options, saying in (
-        ({}, "precision='int8': measures ranges on real inputs: give yours as calibration"),
+        ({}, 'precision="int8": measures ranges on real inputs: give yours as calibration'),
         ({"calibration": tmp_path / "gone.npz"}, "gone.npz"),
         ({"calibration": tmp_path / "few.npz"}, "few.npz"),
     ):
