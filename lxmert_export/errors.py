@@ -55,6 +55,11 @@ class InputError(LxmertExportError):
     """Inputs or options do not fit a model or a runner."""
 
 
+def unimportable(name: str, error: ImportError) -> RuntimeFailed:
+    """The error of a library that is installed and cannot be imported, such as one of whose files is damaged."""
+    return RuntimeFailed(f"{name} is installed and cannot be imported: {first_line(error)}; install it again")
+
+
 class MissingExtra(LxmertExportError):
     """A library is not installed. The message holds the line that installs it: ``install``, or pip's line for the extra."""
 

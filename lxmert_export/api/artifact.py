@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lxmert_export.artifact.directory import open_artifact, open_named
+from lxmert_export.artifact.directory import IN_RUNTIME, open_artifact, open_named, split_runtime
+from lxmert_export.errors import ArtifactError
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import check_takes_providers, open_runner
 from lxmert_export.runners.runner import Runner
@@ -25,6 +26,10 @@ def load_artifact(path: str | Path, *, runtime: str | None = None, providers: Se
     ``InputError``: ``providers`` for another runtime than onnxruntime. ``MissingExtra``: its runtime is not installed.
     ``BuiltNotRun``: an engine, or bf16, that cannot run here.
     """
+    if runtime is not None and split_runtime(path)[1] is not None:
+        raise ArtifactError(
+            f"{path}: names its runtime already: leave runtime={runtime!r} out, or what follows {IN_RUNTIME}"
+        )
     artifact = open_named(path) if runtime is None else open_artifact(path).in_runtime(runtime)
     check_takes_providers([artifact], providers)
     if artifact.manifest.parity is not None and not artifact.manifest.parity["passed"]:

@@ -71,11 +71,15 @@ def bench(
         raise InputError(
             "bench runs on Linux and macOS: it talks with its contestants through sockets that Windows lacks"
         )
-    if isinstance(artifacts, str | Path):
+    if not isinstance(artifacts, list | tuple) or not all(isinstance(place, str | Path) for place in artifacts):
         raise InputError(f"artifacts: takes a list of directories, such as ['a', 'b'], not {as_given(artifacts)}")
+    if workload is not None and not isinstance(workload, str | Path):
+        raise InputError(f"{option('workload')}: takes a path, not {as_given(workload)}")
     counts = {"rounds": rounds, "warm_up": warm_up, "workload_batch": workload_batch, "passes": passes}
     for keyword, number in {**counts, "threads": 1 if threads is None else threads}.items():
         check_count(keyword, number)
+    if threads is not None and threads > cores():
+        raise InputError(f"{option('threads')}: takes at most this machine's cores, {cores()}, not {threads}")
     for keyword, seconds, least in (("rest", rest, 0.0), ("time_limit", time_limit, 1.0)):
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds <= LONGEST:
             raise InputError(

@@ -16,7 +16,7 @@ from lxmert_export.engines.device_kinds import Runtime as EngineRuntime
 from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
 from lxmert_export.engines.library import LIBRARIES
-from lxmert_export.errors import PACKAGE, ConversionError
+from lxmert_export.errors import PACKAGE, ConversionError, RuntimeFailed
 from lxmert_export.extras import H5PY, ONNX, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
 
 
@@ -31,10 +31,11 @@ class Capability:
 
 
 def examine() -> list[Capability]:
-    """Returns every capability, judged by what is installed. Only onnxruntime is imported: it lists its providers, and
-    multiplies some whole numbers.
+    """Returns every capability, judged by what is installed. Of the runtimes those are imported that say what they lack here:
+    onnxruntime its providers and whether its int8 is exact, OpenVINO the CPU's bf16.
     """
     found = [_capability(what, libraries) for what, libraries in needs().items()]
+    found = [_on_this_machine(one) for one in found]
     return [*found, _int8_kernels(), _half_precision_on_gpu(), *examine_engines()]
 
 
@@ -58,6 +59,21 @@ def needs() -> dict[str, tuple[Library, ...]]:
 def _running(row: Target, runtime: Runtime) -> str:
     chosen = "" if runtime is row.runtime else f" {IN_RUNTIME}{runtime.name}"
     return f"run and verify {row.title} artifacts{chosen}"
+
+
+def _on_this_machine(capability: Capability) -> Capability:
+    """The same, not working if its runtime says that this machine lacks something."""
+    runtimes = {_running(row, one): one for row in TARGETS.values() for one in row.runtimes}
+    runtime = runtimes.get(capability.what)
+    if runtime is None or runtime.lacks is None or not capability.works:
+        return capability
+    try:
+        reason = runtime.lacks.load()()
+    except RuntimeFailed as error:
+        return replace(capability, works=False, detail=str(error), mend="install it again")
+    if reason is None:
+        return capability
+    return replace(capability, works=False, detail=f"{capability.detail}; {reason}", mend="another CPU")
 
 
 def _with_formats(row: Target) -> str:

@@ -253,6 +253,8 @@ def open_named(name: str | Path) -> Artifact:
     ``ArtifactError``: as ``open_artifact``, or no such runtime runs artifacts of its target.
     """
     path, runtime = split_runtime(name)
+    if runtime is not None and split_runtime(path)[1] is not None and not os.path.lexists(path):
+        raise ArtifactError(f"{name}: names two runtimes: give one behind {IN_RUNTIME}")
     return open_artifact(path).in_runtime(runtime)
 
 
@@ -277,8 +279,9 @@ def _open(directory: Path) -> Artifact:
     file = directory / MANIFEST_FILE
     if not file.is_file():
         refuse_converted(directory)
+        there = f"no {MANIFEST_FILE}" if directory.exists() else "there is none of that name"
         raise ArtifactError(
-            f"{directory}: not an artifact directory (no {MANIFEST_FILE}); '{PACKAGE} onnx', 'tensorflow', 'tflite' and "
+            f"{directory}: not an artifact directory ({there}); '{PACKAGE} onnx', 'tensorflow', 'tflite' and "
             "'tensorrt' write such directories"
         )
     artifact = Artifact(directory, read_manifest(file), name=directory.resolve().name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from lxmert_export.errors import unimportable
 from lxmert_export.extras import (
     LITERT,
     ONNX,
@@ -33,9 +34,14 @@ class Part:
     needs: tuple[Library, ...]
 
     def load(self) -> Callable[..., Any]:
-        """Imports and returns the function."""
+        """Imports and returns the function. ``RuntimeFailed``: a library is installed, and cannot be imported."""
         module, _, name = self.place.partition(":")
-        function: Callable[..., Any] = getattr(import_module(module), name)
+        try:
+            function: Callable[..., Any] = getattr(import_module(module), name)
+        except ImportError as error:
+            if not self.needs:
+                raise
+            raise unimportable(" or ".join(library.module for library in self.needs), error) from error
         return function
 
     @property
@@ -52,6 +58,7 @@ class Runtime:
     |---|---|
     | ``opens`` | (artifact, providers, threads) → a ``Runner`` |
     | ``finds`` | (artifact); raises ``BuiltNotRun`` or ``MissingExtra`` if it cannot run here, for example without a GPU |
+    | ``lacks`` | () → what this machine lacks for any of its artifacts, in words; None: nothing |
     | ``providers``, ``threads`` | whether execution providers, and the number of threads, can be chosen |
     | ``cpu_widens`` | precisions that a CPU computes in float32; such artifacts are judged by the target's emulator |
     | ``cpu_lacks`` | precisions that a CPU cannot compute; such artifacts are judged by the target's emulator |
@@ -62,6 +69,7 @@ class Runtime:
     name: str
     opens: Part
     finds: Part | None = None
+    lacks: Part | None = None
     providers: bool = False
     threads: bool = False
     cpu_widens: tuple[Precision, ...] = ()
@@ -114,6 +122,7 @@ class Target:
 
 OPEN_IN_OPENVINO = Part("lxmert_export.runners.openvino.compiled:open_openvino", (OPENVINO,))
 FIND_BF16 = Part("lxmert_export.runners.openvino.compiled:find_bf16", (OPENVINO,))
+LACKS_BF16 = Part("lxmert_export.runners.openvino.compiled:lacks_bf16", (OPENVINO,))
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -154,7 +163,9 @@ TARGETS: dict[str, Target] = {
             own_modules=True,
             other_runtimes=(
                 Runtime("openvino", OPEN_IN_OPENVINO, threads=True, cpu_widens=("fp16", "bf16")),
-                Runtime("openvino-bf16", OPEN_IN_OPENVINO, FIND_BF16, threads=True, rounds={"fp32": "bf16"}),
+                Runtime(
+                    "openvino-bf16", OPEN_IN_OPENVINO, FIND_BF16, LACKS_BF16, threads=True, rounds={"fp32": "bf16"}
+                ),
             ),
         ),
         Target(

@@ -23,6 +23,7 @@ from lxmert_export.benching.turns import Call, Turn, take_turns
 from lxmert_export.benching.workers import Worker
 from lxmert_export.benching.workload import Workload
 from lxmert_export.benching.workload_run import run_workload
+from lxmert_export.errors import LxmertExportError
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
@@ -56,11 +57,28 @@ class Method:
 
 @dataclass
 class Crew:
-    """The processes of all contestants, by name in their order, and that of the matrix product."""
+    """The processes of all contestants, by name in their order, and that of the matrix product.
 
-    contestants: Sequence[Contestant]
+    ``contestants``: those that take part; ``notes``: why another program does not.
+    """
+
+    contestants: list[Contestant]
     workers: dict[str, Worker] = field(default_factory=dict)
     peaks: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def without_failing_peers(self, name: str) -> Iterator[None]:
+        """Lets a peer go that fails in this block, with a note: the others are measured. Other errors are raised."""
+        try:
+            yield
+        except LxmertExportError as error:
+            if not any(one.name == name and one.kind == "peer" for one in self.contestants):
+                raise
+            self.contestants = [one for one in self.contestants if one.name != name]
+            self.notes.append(f"{name}: not run: {str(error).removeprefix(f'{name}: ')}")
+            if (worker := self.workers.pop(name, None)) is not None:
+                worker.close()
 
     def note_peaks(self) -> None:
         """Keeps each process's peak memory so far."""
@@ -89,22 +107,23 @@ def run_bench(
         answered = None
         if workload is not None:
             answered = run_workload(
-                workload, {one.name: one for one in contestants}, crew.workers, manifest, batch=method.workload_batch,
+                workload, {one.name: one for one in crew.contestants}, crew.workers, manifest, batch=method.workload_batch,
                 passes=method.passes, rest=lambda: sleep(method.rest), progress=progress,
             )  # fmt: skip
         crew.note_peaks()
         entrants = tuple(
-            Entrant(one.to_dict(), crew.workers[one.name].startup_seconds, crew.peaks[one.name]) for one in contestants
+            Entrant(one.to_dict(), crew.workers[one.name].startup_seconds, crew.peaks[one.name])
+            for one in crew.contestants
         )
     return BenchReport(
         machine=machine_facts(),
         method=method.to_dict(),
         task=str(manifest.task),
         entrants=entrants,
-        results=tuple(results),
+        results=tuple(result for result in results if result.name in crew.workers),
         matmul=tuple(rates),
         workload=answered,
-        notes=tuple(notes),
+        notes=(*notes, *crew.notes),
     )
 
 
@@ -112,12 +131,13 @@ def run_bench(
 def started(contestants: Sequence[Contestant], method: Method, progress: Progress = silent) -> Iterator[Crew]:
     """Starts the processes one after the other, so that none slows the start of another, and ends them all."""
     with ExitStack() as stack:
-        crew = Crew(contestants)
+        crew = Crew(list(contestants))
         opened = {MATMUL: OpensMatmul(), **{one.name: one.opens for one in contestants}}
         for number, (name, opens) in enumerate(opened.items()):
             progress("starting", number, len(opened))
-            worker = Worker(name, opens, threads=method.threads, time_limit=method.time_limit)
-            crew.workers[name] = stack.enter_context(worker)
+            with crew.without_failing_peers(name):
+                worker = Worker(name, opens, threads=method.threads, time_limit=method.time_limit)
+                crew.workers[name] = stack.enter_context(worker)
         progress("starting", len(opened), len(opened))
         yield crew
 
@@ -167,11 +187,12 @@ def _at_setting(
 def _warm_up(crew: Crew, inputs: Arrays, times: int) -> Mapping[str, Call]:
     """Loads the inputs of a setting and calls each contestant some times; returns each one's first call."""
     first: dict[str, Call] = {}
-    for name, worker in crew.workers.items():
-        worker.load(matmul_inputs() if name == MATMUL else inputs)
-        first[name] = worker.call()
-        for _ in range(times - 1):
-            worker.call()
+    for name, worker in list(crew.workers.items()):
+        with crew.without_failing_peers(name):
+            worker.load(matmul_inputs() if name == MATMUL else inputs)
+            first[name] = worker.call()
+            for _ in range(times - 1):
+                worker.call()
     return first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def peers_of(
         yield [], notes
         return
     signature = _signature_of_peers(artifact)
-    if not any(map(shutil.which, COMPILERS)):
+    if not any(map(shutil.which, [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS)):
         notes = [f"{row.name}: not run: it needs a C++ compiler: install g++" for row in rows if row.compiles]
         rows = [row for row in rows if not row.compiles]
     config = artifact.manifest.config

@@ -166,16 +166,28 @@ class BenchReport:
         return [result for result in self.results if result.setting == setting]
 
     def summary(self) -> str:
-        """One line: who answers something else, or how the contestants compare at the first setting."""
+        """One line: who answers something else, or who is the fastest at each setting."""
         if self.disagreeing:
             name, _, agreement = self.disagreeing[0]
             return f"{name} answers something else than {self.entrants[0].name}: {difference(agreement)}"
-        first = self.at(self.settings[0])
-        fastest = min(first, key=lambda result: result.latency.p50)
-        return (
-            f"all {len(self.entrants)} answer the same; at {fastest.setting}, {fastest.name} is the fastest: "
-            f"{fastest.latency.p50:.3g} ms, {fastest.speed.median:.2f} times as fast as {self.entrants[0].name}"
-        )
+        by_setting = "; ".join(f"{setting}: {self._fastest(setting)}" for setting in self.settings)
+        if len(self.entrants) == 1:
+            return by_setting
+        both = "both" if len(self.entrants) == 2 else f"all {len(self.entrants)}"
+        return f"{both} answer the same, within their limits; {by_setting}"
+
+    def _fastest(self, setting: Setting) -> str:
+        """Who is the fastest at a setting, if its interval says so."""
+        first, *others = self.at(setting)
+        fastest = min((first, *others), key=lambda result: result.latency.p50)
+        if not others:
+            return f"{first.name} takes {first.latency.p50:.3g} ms"
+        if fastest is first:
+            return f"{first.name} is the fastest, {first.latency.p50:.3g} ms"
+        if fastest.speed.low <= 1:
+            return f"none is clearly faster than {first.name}, {first.latency.p50:.3g} ms"
+        gain = f"{fastest.speed.median:.2f} times as fast as {first.name}"
+        return f"{fastest.name} is the fastest, {fastest.latency.p50:.3g} ms, {gain}"
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as JSON values; ``bench.schema.json`` describes them."""

@@ -65,7 +65,8 @@ def check_takes_providers(artifacts: Sequence[Artifact], providers: Sequence[str
     """``InputError``: ``providers`` were given, but none of the artifacts takes any. They must not be ignored silently."""
     if tuple(providers) != (CPU,) and not any(artifact.runtime.providers for artifact in artifacts):
         raise InputError(
-            f"{artifacts[0].path}: {option('providers')} is for ONNX artifacts in onnxruntime, and this is none: leave it out"
+            f"{artifacts[0].path}: {option('providers')} is for ONNX artifacts in onnxruntime, and this one runs in "
+            f"{artifacts[0].runtime.name}: leave it out"
         )
 
 

@@ -93,6 +93,36 @@ def test_a_contestant_that_fails_is_named(graph: Artifact, fault: Fault, saying:
         worker.call()
 
 
+@pytest.mark.parametrize("fault", ["crash", "error", "cannot open"])
+def test_another_program_that_fails_is_left_out_and_the_others_are_measured(graph: Artifact, fault: Fault) -> None:
+    manifest = graph.manifest
+    ours = planted("ours", manifest.signature, manifest.limits)
+    peers = [replace(planted(name, manifest.signature, manifest.limits, how), kind="peer") for name, how in
+             (("bad", fault), ("good", "none"))]  # fmt: skip
+    report = run_bench([ours, *peers], SETTINGS, manifest, METHOD, notes=["before"], sleep=lambda seconds: None)
+    assert [one.name for one in report.entrants] == ["ours", "good"] and report.passed
+    assert {result.name for result in report.results} == {"ours", "good"}
+    before, note = report.notes
+    assert before == "before" and note.startswith("bad: not run: ") and note.count("bad") == 1
+
+
+def test_the_summary_names_no_winner_that_the_interval_does_not(graph: Artifact) -> None:
+    report = bench_of(graph, "none")
+    first, second = report.results[:2]
+    for median, low, said in (
+        (1.2, 0.9, "none is clearly faster than none"),
+        (1.2, 1.1, "none is the fastest, 1 ms, 1.20"),
+    ):
+        faster = replace(
+            second, latency=replace(second.latency, p50=1.0), speed=replace(second.speed, median=median, low=low)
+        )
+        slower = replace(first, latency=replace(first.latency, p50=2.0))
+        summary = replace(report, results=(slower, faster)).summary()
+        assert summary.startswith("both answer the same, within their limits; batch 2, ") and said in summary
+    alone = replace(report, entrants=report.entrants[:1], results=report.results[:1]).summary()
+    assert alone.startswith("batch 2, 5 tokens, 3 objects: none takes ")
+
+
 def test_a_contestant_that_hangs_is_named_and_ended(graph: Artifact) -> None:
     manifest = graph.manifest
     opens = OpensPlanted(manifest.signature, manifest.limits, "hang")
@@ -233,14 +263,17 @@ def test_python_refuses_the_same_with_its_own_names(graph: Artifact) -> None:
         ({"objects": [2.5]}, "^objects: takes whole numbers"),
         ({"rest": float("nan")}, "^rest: takes seconds"),
         ({"time_limit": 0}, "^time_limit: takes seconds, 1 or more"),
+        ({"threads": 100_000}, "^threads: takes at most this machine's cores"),
+        ({"workload": 3}, "^workload: takes a path, not 3"),
     ]
     for options, saying in bad:
         with pytest.raises(InputError, match=saying):
             lx.bench([graph.path], **options)
     with pytest.raises(LxmertExportError, match="no artifact"):
         lx.bench([])
-    with pytest.raises(InputError, match="^artifacts: takes a list of directories"):
-        lx.bench(str(graph.path))  # else it would be a list of letters
+    for artifacts in (str(graph.path), [3], None):  # a text would be a list of letters
+        with pytest.raises(InputError, match="^artifacts: takes a list of directories"):
+            lx.bench(artifacts)  # type: ignore[arg-type]
 
 
 def test_no_artifact_has_the_name_of_another_row(graph: Artifact) -> None:

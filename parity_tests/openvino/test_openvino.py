@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import openvino
 import pytest
 
 import lxmert_export as lx
+from lxmert_export.api.doctor import examine
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact, open_artifact, open_named
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
@@ -118,7 +120,8 @@ def test_two_directories_of_one_name_are_told_apart(artifact: Artifact, tmp_path
         ),
         ("onnx@", "onnx: no runtime '' runs ONNX artifacts"),
         ("tflite@openvino", "tflite: no runtime 'openvino' runs TFLite artifacts: choose litert"),
-        ("nothing@openvino", "nothing: not an artifact directory"),
+        ("onnx@openvino@openvino", "onnx@openvino@openvino: names two runtimes"),
+        ("nothing@openvino", "nothing: not an artifact directory (there is none of that name)"),
         ("@openvino", "@openvino: not an artifact directory"),
     ],
 )
@@ -132,7 +135,7 @@ def test_an_unknown_runtime_is_one_line(name: str, said: str, exports: Exports, 
 
 def test_what_it_does_not_have_is_one_line(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{artifact.path}@openvino"
-    with pytest.raises(InputError, match="is for ONNX artifacts in onnxruntime"):
+    with pytest.raises(InputError, match="is for ONNX artifacts in onnxruntime, and this one runs in openvino"):
         lx.load_artifact(name, providers=["CUDAExecutionProvider"])
     with pytest.raises(ArtifactError, match="read with onnxruntime alone: leave @openvino out"):
         compiled_points(name)
@@ -311,6 +314,30 @@ def test_its_emulator_rounds_as_that_of_a_bf16_file(config: Any, exports: Export
         exact = runner.run(inputs)["question_answering_score"]
     errors = [float(np.sqrt(np.mean((scores - exact) ** 2))) for scores in (first, second)]
     assert errors[0] > 0 and 1 / 3 < errors[0] / errors[1] < 3
+
+
+def test_a_runtime_that_is_named_twice_is_one_line(artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="names its runtime already"):
+        lx.load_artifact(f"{artifact.path}@openvino", runtime="openvino")
+
+
+def test_a_library_that_cannot_be_imported_is_one_line(artifact: Artifact, tmp_path: Path) -> None:
+    """One of its files is damaged, or another module has its name."""
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so: file too short')")
+    done = subprocess.run(
+        [sys.executable, "-m", "lxmert_export.cli", "verify", f"{artifact.path}@openvino"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    refused(done, "openvino is installed and cannot be imported: libopenvino.so: file too short; install it again")
+
+
+def test_doctor_says_that_this_cpu_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    what = "run and verify ONNX artifacts @openvino-bf16"
+    for reason in ("this CPU (old) has no bf16 arithmetic", None):
+        monkeypatch.setattr(compiled, "lacks_bf16", lambda reason=reason: reason)
+        (found,) = [one for one in examine() if one.what == what]
+        assert found.works is (reason is None) and (reason is None or found.detail.endswith(reason))
 
 
 def test_bf16_of_which_no_product_is_shown_is_not_believed() -> None:

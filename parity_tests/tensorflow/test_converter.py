@@ -88,7 +88,7 @@ def test_what_a_narrower_type_cannot_hold_is_refused(name: str, value: Any, mess
 
 def test_a_provider_is_not_believed_of_what_takes_none(saved: Artifact) -> None:
     for call in (lx.verify, lx.load_artifact, lambda path, **options: check_here([path], **options)):
-        with pytest.raises(InputError, match="is for ONNX artifacts in onnxruntime, and this is none"):
+        with pytest.raises(InputError, match="is for ONNX artifacts in onnxruntime, and this one runs in tensorflow"):
             call(saved.path, providers=["CUDAExecutionProvider"])
 
 

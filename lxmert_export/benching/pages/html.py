@@ -13,7 +13,7 @@ from lxmert_export.benching.pages.plots import (
     throughput_plots,
     workload_plot,
 )
-from lxmert_export.benching.pages.words import Facts, differs, giga, interval, share
+from lxmert_export.benching.pages.words import Facts, differs, figure, giga, interval, share, speed_legend
 from lxmert_export.parity.pages.html import filled, page_part
 from lxmert_export.parity.pages.overview import number, printable, size
 
@@ -34,6 +34,7 @@ def bench_page(report: Facts) -> str:
         *([_workload(report)] if report["workload"] else []),
         _card("Contestants", _contestants(report)),
         _card("Machine and method", _facts(_machine(report))),
+        _card("What the columns hold", _facts(_legend(report))),
         *([_card("Notes", _list(report["notes"]))] if report["notes"] else []),
     ]
     parts = {
@@ -64,8 +65,8 @@ def _results(report: Facts, setting: Sequence[int]) -> str:
     rows = [
         (
             result["contestant"],
-            *(number(result["latency_ms"][name]) for name in ("p50", "p95", "p99")),
-            f"{result['latency_ms']['spread']:.0%}", number(result["first_call_ms"]), number(result["rows_a_second"]),
+            *(figure(result["latency_ms"][name]) for name in ("p50", "p95", "p99")),
+            f"{result['latency_ms']['spread']:.0%}", figure(result["first_call_ms"]), figure(result["rows_a_second"]),
             interval(result["speed"]),
             giga(result["operations"]),
             share(result["matmul_share"]),
@@ -82,7 +83,7 @@ def _workload(report: Facts) -> str:
     columns = ("contestant", "batches", "questions/s", "speed", "calls", "tokens", "differs by")
     rows = [
         (
-            result["contestant"], result["plan"], number(result["questions_a_second"]["median"]),
+            result["contestant"], result["plan"], figure(result["questions_a_second"]["median"]),
             interval(result["speed"]), f"{result['calls']:,}", f"{result['padded_tokens']:,}",
             differs(result["agreement"]),
         )
@@ -121,6 +122,24 @@ def _machine(report: Facts) -> list[tuple[str, str]]:
         ("calls", f"{method['warm_up']} to warm up, then {method['rounds']} rounds in rotation, {method['rest']:g} s of rest "
                   "before each call"),
     ]  # fmt: skip
+
+
+def _legend(report: Facts) -> list[tuple[str, str]]:
+    first, rounds = report["contestants"][0]["name"], report["method"]["rounds"]
+    return [
+        ("speed", speed_legend(first, rounds).removeprefix("speed: ")),
+        (
+            "spread",
+            "the distance between the quartiles, as a share of the median: above 10 % the machine was not quiet",
+        ),
+        ("first call ms", "the first call at these sizes, before the warm-up: a compiler compiles then"),
+        (
+            "GFLOP, of matmul",
+            "counted operations of a call, and their rate as a share of this machine's float32 matmul",
+        ),
+        ("busy cores", "CPU time of all threads ÷ time of the calls"),
+        ("differs by", f"the largest difference of an output from {first}'s; WRONG: it computes something else"),
+    ]
 
 
 def _table(label: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

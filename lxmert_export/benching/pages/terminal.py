@@ -9,11 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lxmert_export.benching.agreement import Agreement
-from lxmert_export.benching.pages.words import differs, giga, interval, share
+from lxmert_export.benching.pages.words import differs, figure, giga, interval, share, speed_legend
 from lxmert_export.benching.report import BenchReport, MatmulRate, Result, difference
 from lxmert_export.benching.workload_run import WorkloadRun
-from lxmert_export.parity.pages.overview import number, size
+from lxmert_export.parity.pages.overview import size
 from lxmert_export.parity.pages.terminal import WIDE
+
+QUIET = 0.10  # of the median between the quartiles
 
 
 def print_bench(report: BenchReport, console: Console) -> None:
@@ -65,9 +67,9 @@ def _table(results: list[Result], *, wide: bool) -> Table:
     for result in results:
         latency, work = result.latency, (giga(result.operations), share(result.matmul_share))
         table.add_row(
-            escape(result.name), number(latency.p50), number(latency.p95),
-            *((number(latency.p99), f"{latency.spread:.0%}") if wide else ()),
-            number(result.rows_a_second), interval(asdict(result.speed)), *(work if wide and counted else ()),
+            escape(result.name), figure(latency.p50), figure(latency.p95),
+            *((figure(latency.p99), f"{latency.spread:.0%}") if wide else ()),
+            figure(result.rows_a_second), interval(asdict(result.speed)), *(work if wide and counted else ()),
             _differs(result.agreement),
         )  # fmt: skip
     return table
@@ -82,7 +84,7 @@ def _workload_title(run: WorkloadRun) -> str:
     workload, tokens = run.workload, int(run.workload.question_lengths.sum())
     return (
         f"the workload: {workload.questions:,} questions of {tokens:,} tokens about {workload.images:,} images of "
-        f"{workload.objects} objects; speed: times as fast as {run.baseline}"
+        f"{workload.objects} objects; speed here: times as fast as {run.baseline}, of passes"
     )
 
 
@@ -94,7 +96,7 @@ def _workload_table(run: WorkloadRun, *, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in run.results:
         table.add_row(
-            escape(result.name), result.plan, number(result.questions_a_second.median), interval(asdict(result.speed)),
+            escape(result.name), result.plan, figure(result.questions_a_second.median), interval(asdict(result.speed)),
             *((f"{result.calls:,}", f"{result.padded_tokens:,}") if wide else ()), _differs(result.agreement),
         )  # fmt: skip
     return table
@@ -104,13 +106,22 @@ def _how(report: BenchReport) -> list[str]:
     """How it was measured, and on what."""
     method, machine = report.method, report.machine
     return [
-        f"speed: times as fast as {report.entrants[0].name}, the median of {method['rounds']} rounds (its 95 % interval); "
-        f"spread: between quartiles; differs by: the largest difference of an output from {report.entrants[0].name}'s",
+        f"{speed_legend(report.entrants[0].name, method['rounds'])}; spread: between quartiles; differs by: the largest "
+        f"difference of an output from {report.entrants[0].name}'s",
+        *_unquiet(report),
         f"one process and {_counted(method['threads'], 'thread')} each; one call at a time, in rotation, after "
         f"{method['rest']:g} s of rest; {_counted(method['warm_up'], 'call')} to warm up; {machine['processor']}, "
         f"{_counted(machine['cores'], 'core')}, {machine['date']}",
         *(f"{one.name}: {setting}" for one in report.entrants for setting in one.facts["settings"]),
     ]
+
+
+def _unquiet(report: BenchReport) -> list[str]:
+    """Says that the machine was not quiet, if a spread shows it."""
+    most = max(report.results, key=lambda result: result.latency.spread)
+    if most.latency.spread <= QUIET:
+        return []
+    return [f"the machine was not quiet: spread {most.latency.spread:.0%} of {most.name} at {most.setting}"]
 
 
 def _counted(count: int, word: str) -> str:

@@ -8,11 +8,23 @@ from typing import Any
 from lxmert_export.parity.pages.overview import number
 
 Facts = Mapping[str, Any]
+LEAST_ROUNDS = 6  # of which an interval leaves values out (``interval_of``)
 
 
 def interval(found: Facts) -> str:
     """A median and its interval."""
     return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
+
+
+def figure(value: float) -> str:
+    """Milliseconds, or rows a second: three digits, or whole numbers from a thousand on."""
+    return f"{value:,.0f}" if value >= 1000 else number(value)
+
+
+def speed_legend(first: str, rounds: int) -> str:
+    """What the column ``speed`` of a setting holds."""
+    brackets = "its 95 % interval" if rounds >= LEAST_ROUNDS else "the least and the largest: too few for an interval"
+    return f"speed: times as fast as {first}, the median of {rounds} round{'s' * (rounds != 1)} ({brackets})"
 
 
 def giga(operations: int | None) -> str:

@@ -59,7 +59,8 @@ class OnnxRuntimeRunner(Runner):
         check_providers(providers)
         if precision == "bf16" and not computes_in(precision, providers):
             raise ArtifactError(
-                f"{path}: bf16 has no kernels in {providers[0]}; run it with --provider CUDAExecutionProvider on a GPU"
+                f"{path}: bf16 has no kernels in {providers[0]}: run the artifact @openvino, in float32, or with "
+                f"{option('providers')} CUDAExecutionProvider on a GPU"
             )
         self._session = open_session(path, providers, optimize, threads, settings=settings)
         self._outputs = [value.name for value in self._session.get_outputs()]

@@ -97,13 +97,17 @@ def find_bf16(artifact: Artifact) -> None:
             f"{artifact.path}: {runtime.name} runs {' and '.join(runtime.rounds)} artifacts, and this is {precision}: export it "
             f"again without --{precision}, or run it {IN_RUNTIME}openvino"
         )
+    if reason := lacks_bf16():
+        raise BuiltNotRun(f"{artifact.named(str(artifact.path))}: {reason}: run it {IN_RUNTIME}openvino, in float32")
+
+
+def lacks_bf16() -> str | None:
+    """Returns why this CPU does not compute in bf16, in words; None if it does."""
     core = import_openvino().Core()
-    if BF16_CAPABILITY not in core.get_property(CPU, "OPTIMIZATION_CAPABILITIES"):
-        name = core.get_property(CPU, "FULL_DEVICE_NAME").strip()
-        raise BuiltNotRun(
-            f"{artifact.path}: this CPU ({name}) has no bf16 arithmetic, which needs AVX512_BF16 or AMX: run it "
-            f"{IN_RUNTIME}openvino, in float32"
-        )
+    if BF16_CAPABILITY in core.get_property(CPU, "OPTIMIZATION_CAPABILITIES"):
+        return None
+    name = core.get_property(CPU, "FULL_DEVICE_NAME").strip()
+    return f"this CPU ({name}) has no bf16 arithmetic, which needs AVX512_BF16 or AMX"
 
 
 def last_line(error: BaseException) -> str:

@@ -6,11 +6,13 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from lxmert_export.errors import unimportable
+
 TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> Any:
-    """Returns the module ``openvino``.
+    """Returns the module ``openvino``. ``RuntimeFailed``: it is installed, and cannot be imported.
 
     OpenVINO's conversion tools would report their use to its makers, and fall back to a stub that reports nothing if the
     package ``openvino_telemetry`` is missing (openvino/tools/ovc/telemetry_utils.py). So it is missing while OpenVINO is
@@ -21,5 +23,7 @@ def import_openvino() -> Any:
     sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's mark of a module that cannot be imported
     try:
         return import_module("openvino")
+    except ImportError as error:
+        raise unimportable("openvino", error) from error
     finally:
         del sys.modules[TELEMETRY]
