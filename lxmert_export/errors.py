@@ -55,9 +55,9 @@ class InputError(LxmertExportError):
     """Inputs or options do not fit a model or a runner."""
 
 
-def unimportable(name: str, error: ImportError) -> RuntimeFailed:
+def unimportable(name: str, error: ImportError) -> ArtifactError:
     """The error of a library that is installed and cannot be imported, such as one of whose files is damaged."""
-    return RuntimeFailed(f"{name} is installed and cannot be imported: {first_line(error)}; install it again")
+    return ArtifactError(f"{name} is installed and cannot be imported: {first_line(error)}; install it again")
 
 
 class MissingExtra(LxmertExportError):

@@ -98,7 +98,8 @@ def column_scales(weight: NDArray[np.float32], weight_range: int) -> NDArray[np.
 
 def in_steps(values: NDArray[np.float32], step: NDArray[np.float32] | float, largest: int) -> NDArray[np.int8]:
     """Returns values in whole steps, rounded half to even as ONNX's QuantizeLinear does, and cut at ``largest``."""
-    return np.clip(np.rint(values / step), -largest, largest).astype(np.int8)
+    rounded: NDArray[np.int8] = np.clip(np.rint(values / step), -largest, largest).astype(np.int8)
+    return rounded
 
 
 class _Quantizer:
@@ -171,9 +172,10 @@ class _Quantizer:
         """Makes the initializers of a weight: [in, out] in int8, the steps and the zero points of its columns."""
         weight = product.weight()
         steps, name = column_scales(weight, self._range), product.stored.name
-        stored = ir.Value(name=f"{name}/int8", type=ir.TensorType(ir.DataType.INT8), shape=ir.Shape(weight.shape))
+        shape = ir.Shape(weight.shape)
+        stored = ir.Value(name=f"{name}/int8", type=ir.TensorType(ir.DataType.INT8), shape=shape)
         stored.const_value = ir.LazyTensor(
-            partial(_stored, product, steps, self._range), dtype=ir.DataType.INT8, shape=stored.shape, name=stored.name
+            partial(_stored, product, steps, self._range), dtype=ir.DataType.INT8, shape=shape, name=stored.name
         )
         self._graph.register_initializer(stored)
         return (
@@ -186,7 +188,7 @@ class _Quantizer:
         if name in self._graph.initializers:
             return self._graph.initializers[name]
         tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         self._graph.register_initializer(value)
         return value
 

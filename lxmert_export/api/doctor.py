@@ -16,7 +16,7 @@ from lxmert_export.engines.device_kinds import Runtime as EngineRuntime
 from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
 from lxmert_export.engines.library import LIBRARIES
-from lxmert_export.errors import PACKAGE, ConversionError, RuntimeFailed
+from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
 from lxmert_export.extras import H5PY, ONNX, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
 
 
@@ -69,7 +69,7 @@ def _on_this_machine(capability: Capability) -> Capability:
         return capability
     try:
         reason = runtime.lacks.load()()
-    except RuntimeFailed as error:
+    except ArtifactError as error:
         return replace(capability, works=False, detail=str(error), mend="install it again")
     if reason is None:
         return capability

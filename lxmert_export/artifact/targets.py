@@ -34,7 +34,7 @@ class Part:
     needs: tuple[Library, ...]
 
     def load(self) -> Callable[..., Any]:
-        """Imports and returns the function. ``RuntimeFailed``: a library is installed, and cannot be imported."""
+        """Imports and returns the function. ``ArtifactError``: a library is installed, and cannot be imported."""
         module, _, name = self.place.partition(":")
         try:
             function: Callable[..., Any] = getattr(import_module(module), name)

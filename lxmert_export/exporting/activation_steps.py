@@ -71,7 +71,7 @@ class Histogram:
     @property
     def centres(self) -> Magnitudes:
         """The middle of each bin."""
-        return (np.arange(BINS) + 0.5) * self.width
+        return np.asarray((np.arange(BINS) + 0.5) * self.width, np.float64)
 
 
 def choose_steps(

@@ -41,7 +41,7 @@ def _is_exact(weight_range: int, rows: int, inputs: int, outputs: int) -> bool:
 def _product(weight: NDArray[np.int8]) -> bytes:
     """A model that multiplies in int8, with steps of 1: in the form that our exports have."""
     inputs, outputs = weight.shape
-    constants = {
+    constants: dict[str, NDArray[np.generic]] = {
         "step": np.array(1, np.float32), "zero": np.array(0, np.int8), "weight": weight,
         "steps": np.ones(outputs, np.float32), "zeros": np.zeros(outputs, np.int8),
     }  # fmt: skip

@@ -12,7 +12,7 @@ TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> Any:
-    """Returns the module ``openvino``. ``RuntimeFailed``: it is installed, and cannot be imported.
+    """Returns the module ``openvino``. ``ArtifactError``: it is installed, and cannot be imported.
 
     OpenVINO's conversion tools would report their use to its makers, and fall back to a stub that reports nothing if the
     package ``openvino_telemetry`` is missing (openvino/tools/ovc/telemetry_utils.py). So it is missing while OpenVINO is
