@@ -78,8 +78,7 @@ def export(
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | int8 ONNX, ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
-    | ``int8_range`` | int8 ONNX | ``8bit``; ``7bit``: weights on which no kernel saturates, of CPUs without VNNI |
-    | ``int8_keep`` | int8 ONNX | names of matmuls to leave in float32 |
+    | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls to leave in float32 (docs/int8.md) |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
