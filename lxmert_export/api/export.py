@@ -48,7 +48,7 @@ def export(
     full_integer: bool = False,
     calibration: str | Path | None = None,
     int8_range: str = "8bit",
-    int8_keep: Sequence[str] = (),
+    int8_keep: str | Sequence[str] = (),
     revision: str | None = None,
     num_attention_heads: int | None = None,
     ignore_other_parts: bool = False,
@@ -77,8 +77,8 @@ def export(
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
-    | ``calibration`` | int8 ONNX, ``full_integer`` | a file of real inputs to measure ranges on; only ``demo`` has a default |
-    | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls to leave in float32 (docs/int8.md) |
+    | ``calibration`` | int8 ONNX, ``full_integer`` | real inputs to measure ranges on; only ``demo`` has a default |
+    | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls to leave in float32, or ``auto`` (docs/int8.md) |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
@@ -99,7 +99,7 @@ def export(
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, without_families=tuple(without_families),
         file_format=file_format, full_integer=full_integer, calibration=calibration, int8_range=int8_range,
-        int8_keep=tuple(int8_keep),
+        int8_keep=(int8_keep,) if isinstance(int8_keep, str) else tuple(int8_keep),
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip

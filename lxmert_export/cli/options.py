@@ -298,8 +298,9 @@ Int8RangeOption = Annotated[
 Int8KeepOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAMES",
-        help="With --int8: matmuls to leave in float32: names of nodes, with commas between.",
+        metavar="auto|none|NAMES",
+        help="With --int8: matmuls to leave in float32: names of nodes, with commas between. auto finds those that int8 "
+        "costs most.",
     ),
 ]
 FullIntegerFlag = Annotated[

@@ -82,7 +82,7 @@ def choose_steps(
     ``path``: a file that may have another one written beside it. ``ConversionError``: a value is NaN or infinite.
     """
     products = products_of(load_typed(path).graph)
-    measured, kept_back = _apart(batches)
+    measured, kept_back = apart(batches)
     histograms = {read: Histogram() for read in _names(products)}
     session = _probing(path, list(histograms))
     for number, batch in enumerate(measured):
@@ -180,8 +180,8 @@ def _names(products: Iterable[Product]) -> list[str]:
     return list(dict.fromkeys(product.read.name or "" for product in products))
 
 
-def _apart(batches: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
-    """Most batches measure; every fourth is kept back. Of a single batch, both do."""
+def apart(batches: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+    """Splits calibration batches: most measure, every fourth is kept back. Of a single batch, both do."""
     if len(batches) == 1:
         return list(batches), list(batches)
     kept = [batch for number, batch in enumerate(batches) if number % KEPT_BACK == KEPT_BACK - 1] or [batches[-1]]

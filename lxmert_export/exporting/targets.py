@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from lxmert_export.progress import Progress
 if TYPE_CHECKING:
     from converters.to_tflite import Quantization
 
+AUTO = "auto"  # of ``int8_keep``
 TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16", "int8": "dynamic-range"}
 
 
@@ -88,6 +90,7 @@ def _convert_to_int8(
     from converters.onnx.quantized import RANGES, write_quantized
     from converters.to_onnx import convert_to_onnx
     from lxmert_export.exporting.activation_steps import choose_steps
+    from lxmert_export.exporting.int8_sensitivity import find_sensitive
     from lxmert_export.graphs.int8_saturation import saturation_of
 
     options, signature = conversion.options, conversion.signature
@@ -96,11 +99,11 @@ def _convert_to_int8(
         path = Path(wide) / ONNX_FILE
         convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
         steps = choose_steps(path, calibration.batches(signature), weight_range, progress)
-        if unknown := sorted(set(options.int8_keep) - set(steps)):
-            raise ConversionError(
-                f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}; one is named {next(iter(steps))}"
-            )
-        chosen = {name: step for name, step in steps.items() if name not in options.int8_keep}
+        if options.int8_keep == (AUTO,):
+            kept = find_sensitive(path, steps, calibration.batches(signature), weight_range, progress)
+        else:
+            kept = _named_matmuls(options.int8_keep, steps)
+        chosen = {name: step for name, step in steps.items() if name not in kept}
         written = write_quantized(path, directory, {n: s.step for n, s in chosen.items()}, weight_range=weight_range)
     saturating = saturation_of(written)
     return {
@@ -108,10 +111,20 @@ def _convert_to_int8(
         "arithmetic": "int8",
         "calibration": calibration.described,
         "int8_range": options.int8_range,
-        "int8_keep": [name for name in steps if name in options.int8_keep],
+        "int8_keep": kept,
         "int8_methods": dict(Counter(step.method for step in chosen.values())),
         "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
     }
+
+
+def _named_matmuls(names: Collection[str], known: Iterable[str]) -> list[str]:
+    """Returns the names in the graph's order. ``ConversionError``: no matmul has one of them."""
+    known = list(known)
+    if unknown := sorted(set(names) - set(known)):
+        raise ConversionError(
+            f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}; one is named {known[0]}"
+        )
+    return [name for name in known if name in names]
 
 
 def convert_to_tensorflow(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.precision import check_manifest_precision
 from lxmert_export.errors import ArtifactError, ConversionError, InputError
 from lxmert_export.exporting.activation_steps import BINS, Histogram, best_step, choose_steps, limits_of
+from lxmert_export.exporting.int8_sensitivity import find_sensitive
 from lxmert_export.graphs.int8_saturation import can_saturate, saturation_of
 from lxmert_export.graphs.onnx_facts import read_onnx_facts
 from lxmert_export.graphs.onnx_types import load_typed
@@ -296,6 +297,19 @@ def test_a_file_that_does_not_hold_what_its_manifest_says_is_refused(
     monkeypatch.setitem(demo.manifest.options, "int8_keep", ["one"])
     with pytest.raises(ArtifactError, match="its manifest says int8 but for 1 matmuls"):
         check_manifest_precision(demo)
+
+
+def test_the_matmul_that_int8_costs_most_is_found(files: dict[tuple[Task, str], Written], tmp_path: Path) -> None:
+    """Planted: one whose step is ten times too wide."""
+    written = files["question-answering", "dynamic"]
+    for file in written.wide.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    batches = real_rows(3)
+    steps = choose_steps(tmp_path / ONNX_FILE, batches, 127)
+    broken = written.products[-2]
+    planted = {**steps, broken: replace(steps[broken], step=steps[broken].step * 30, error=0.9)}
+    assert find_sensitive(tmp_path / ONNX_FILE, planted, batches, 127) == [broken]
+    assert broken not in find_sensitive(tmp_path / ONNX_FILE, steps, batches, 127)
 
 
 def test_named_matmuls_stay_in_float32(tmp_path: Path) -> None:
