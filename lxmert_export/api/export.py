@@ -78,7 +78,7 @@ def export(
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
     | ``calibration`` | int8 ONNX, ``full_integer`` | real inputs to measure ranges on; only ``demo`` has a default |
-    | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls to leave in float32, or ``auto`` (docs/int8.md) |
+    | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls in float32, or ``auto`` (docs/int8.md) |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
     | ``keep_failed`` | | a directory: an artifact that the gate refuses is kept there for a look, with a manifest that says so |
