@@ -25,7 +25,7 @@ class Export:
         return ["-m", "lxmert_export.cli", self.command, str(source), "-o", str(directory / self.name), *options]
 
 
-# Full-integer TFLite is left out: it is accurate for real inputs only, and a random network has none.
+# Full-integer TFLite and int8 ONNX are left out: they are accurate for real inputs only, and a random network has none.
 EXPORTS = (
     Export("onnx-fp32", "onnx"),
     Export("onnx-fp16", "onnx", ("--fp16",)),
