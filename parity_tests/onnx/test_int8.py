@@ -103,7 +103,7 @@ def test_openvino_multiplies_integers_as_well(task: Task, files: dict[tuple[Task
     compiled = core.compile_model(core.read_model(written.whole), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     kinds = Counter(f["runtimePrecision"].value for f in facts if f["layerType"].value == "FullyConnected")
-    assert kinds == {"i8": len(written.products)}
+    assert set(kinds) <= {"i8", "u8"} and kinds.total() == len(written.products)
 
 
 @pytest.mark.parametrize("task", TASKS)
