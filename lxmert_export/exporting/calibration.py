@@ -1,4 +1,4 @@
-"""Calibration inputs: real inputs on which full-integer TFLite measures the ranges of activations.
+"""Calibration inputs: real inputs on which int8 measures the ranges of activations.
 
 A quarter of the rows is held back to judge the artifact on. The rows come from a user's file, or are questions about scenes
 of the demo world that nothing else uses.
@@ -134,7 +134,7 @@ def _check_count(rows: int, described: str, signature: Signature) -> None:
     """Raises ``InputError`` if the quarter that is held back would be too small to judge on."""
     needed = JUDGED_SHARE * _least_judged(signature)
     if rows < needed:
-        raise InputError(f"{described}: has {rows} rows; full-integer needs at least {needed} that fit the fixed axes")
+        raise InputError(f"{described}: has {rows} rows; calibration needs at least {needed} that fit the fixed axes")
 
 
 def _least_judged(signature: Signature) -> int:

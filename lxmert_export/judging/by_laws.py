@@ -111,7 +111,7 @@ def _why_no_laws(artifact: Artifact) -> str | None:
     if artifact.manifest.signature.lxmert_task is None:
         return "it is your own module, to which LXMERT's laws do not apply"
     if artifact.is_calibrated:
-        return "a full-integer model is right only for inputs like its calibration's"
+        return "a calibrated model is right only for inputs like its calibration's"
     return None
 
 

@@ -77,7 +77,7 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
     """Returns one report on runners that were each judged on their own inputs: their cells, all pairs' cells, and decisions."""
     cells = [cell for one in judged for cell in one.cells]
     apart = [
-        f"{one.name} and {other.name}: not compared: a full-integer model is right only for inputs like its calibration's"
+        f"{one.name} and {other.name}: not compared: a calibrated model is right only for inputs like its calibration's"
         for one, other in combinations(judged, 2)
         if one.recording and other.recording and not _shared_families(one, other)
     ]

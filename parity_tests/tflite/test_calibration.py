@@ -64,8 +64,8 @@ def _few(rows: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_few, "has 8 rows; full-integer needs at least 64"),
-        (_half_of_what_is_needed_and_no_mask, "has 32 rows; full-integer needs at least 64"),
+        (_few, "has 8 rows; calibration needs at least 64"),
+        (_half_of_what_is_needed_and_no_mask, "has 32 rows; calibration needs at least 64"),
         (lambda rows: {**rows, "attention_mask": rows["attention_mask"] * 7}, "attention_mask holds 7; a mask holds"),
         (lambda rows: {**rows, "visual_attention_mask": rows["visual_attention_mask"] * 0.5}, "visual_attention_mask holds"),
         (lambda rows: {k: v for k, v in rows.items() if k != "visual_pos"}, "missing input visual_pos"),
