@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,18 @@ from benchmarks.full_size_checkpoint import write_full_size
 from benchmarks.measuring import machine, run_process
 from benchmarks.session_settings_worker import OBJECTS, REST, TEXT, WARM, drawn
 from lxmert_export.artifact.session_settings import CPU_SETTINGS, chosen_settings
-from lxmert_export.benching.figures import Interval, interval_of
+from lxmert_export.benching.figures import speed_of
+from lxmert_export.benching.turns import Call, Turn, take_turns
 
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = RESULTS.with_suffix(".md")
 PLAIN = "the file"
-# Trials by session settings alone.
-SETTINGS: Mapping[str, Mapping[str, str]] = {
+# Trials by session settings alone, beside those of `--optimize-for cpu`; None: without any.
+SETTINGS: Mapping[str, Mapping[str, str] | None] = {
+    "the file again": {},  # what differs here is noise
     "threads that do not spin": {"session.intra_op.allow_spinning": "0"},
     "dynamic blocks": {"session.dynamic_block_base": "4"},
-    "fused SkipLayerNormalization": {},
+    "fused SkipLayerNormalization": None,
 }
 STACKED = "stacked rows"
 BATCHES = (1, 8)
@@ -62,20 +65,23 @@ def measure(place: Path, batch: int, rounds: int) -> dict[str, Any]:
     own = chosen_settings(CPU_SETTINGS, onnxruntime.__version__)
     sessions = {PLAIN: _opened(file, own), STACKED: _opened(stacked, own)}
     for name, settings in SETTINGS.items():
-        sessions[name] = _opened(file, {**own, **settings} if settings else {})
+        sessions[name] = _opened(file, {} if settings is None else {**own, **settings})
     inputs = drawn(batch)
     answers = {name: session.run(None, inputs)[0] for name, session in sessions.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in range(WARM + rounds):
-        names = list(sessions)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            time.sleep(REST)
-            began = time.perf_counter()
-            sessions[name].run(None, inputs)
-            if number >= WARM:
-                seconds[name].append(time.perf_counter() - began)
+    for session in sessions.values():
+        for _ in range(WARM):
+            session.run(None, inputs)
+    turns = {name: [Turn(partial(_timed, session, inputs))] * rounds for name, session in sessions.items()}
+    calls = take_turns(turns, lambda: time.sleep(REST))
+    seconds = {name: [call.seconds for call in made] for name, made in calls.items()}
     differs = {name: float(np.abs(answer - answers[PLAIN]).max()) for name, answer in answers.items()}
     return {"seconds": seconds, "differs": differs, "shares": shares_of(file, own, inputs)}
+
+
+def _timed(session: onnxruntime.InferenceSession, inputs: Mapping[str, Any]) -> Call:
+    busy, began = time.process_time(), time.perf_counter()
+    session.run(None, inputs)
+    return Call(time.perf_counter() - began, time.process_time() - busy)
 
 
 def _exported(place: Path, batch: int) -> Path:
@@ -125,12 +131,7 @@ def _stack(graph: ir.Graph, weight: ir.Value, nodes: list[ir.Node], name: str) -
 
 def shares_of(file: Path, settings: Mapping[str, str], inputs: Mapping[str, Any]) -> dict[str, float]:
     """Returns each operator's share of the time in onnxruntime's own profile, the largest first."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.enable_profiling = os.cpu_count() or 1, True
-    options.profile_file_prefix = str(file.with_name("profile"))
-    for key, value in settings.items():
-        options.add_session_config_entry(key, value)
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = _opened(file, settings, profile=file.with_name("profile"))
     for _ in range(WARM + PROFILED):
         session.run(None, inputs)
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -142,9 +143,11 @@ def shares_of(file: Path, settings: Mapping[str, str], inputs: Mapping[str, Any]
     return {name: part / total for name, part in sorted(spent.items(), key=lambda item: -item[1])}
 
 
-def _opened(file: Path, settings: Mapping[str, str]) -> onnxruntime.InferenceSession:
+def _opened(file: Path, settings: Mapping[str, str], *, profile: Path | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     for key, value in settings.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -155,9 +158,10 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# What could make the float32 file faster",
         "",
-        f"Measured by `python -m benchmarks.onnx_trials` on {found['machine']}: full-size question answering, {TEXT} tokens,",
-        f"{OBJECTS} objects, axes fixed, `--optimize-for cpu`; {found['rounds']} calls each, in rotation. Times as fast as the",
-        "file itself: the median of neighbouring calls, and its 95 % interval.",
+        f"Measured by `python -m benchmarks.onnx_trials --rounds {found['rounds']}` on {found['machine']}.",
+        "",
+        f"Full-size question answering, {TEXT} tokens, {OBJECTS} objects, axes fixed, `--optimize-for cpu`; {found['rounds']}",
+        "calls each, in rotation. Times as fast as the file itself: the median of neighbouring calls, and its 95 % interval.",
         "",
         "| trial | batch 1, ms | times as fast | batch 8, ms | times as fast | differs by |",
         "|---|---|---|---|---|---|",
@@ -167,20 +171,12 @@ def page(found: dict[str, Any]) -> str:
         cells = [name]
         for batch in map(str, BATCHES):
             seconds = found["batches"][batch]["seconds"]
-            cells += [f"{statistics.median(seconds[name]) * 1e3:.1f}", _in_words(_speed(seconds, name))]
+            cells += [f"{statistics.median(seconds[name]) * 1e3:.1f}", str(speed_of(seconds[PLAIN], seconds[name]))]
         lines.append(f"| {' | '.join(cells)} | {first['differs'][name]:.1e} |")
     lines += ["", "| operator | share of the time, batch 1 | batch 8 |", "|---|---|---|"]
     shares = [found["batches"][batch]["shares"] for batch in map(str, BATCHES)]
     lines += [f"| {name} | {' | '.join(f'{one.get(name, 0):.1%}' for one in shares)} |" for name in list(shares[0])[:8]]
     return "\n".join(lines) + "\n"
-
-
-def _speed(seconds: Mapping[str, list[float]], name: str) -> Interval:
-    return interval_of([plain / own for plain, own in zip(seconds[PLAIN], seconds[name], strict=True)])
-
-
-def _in_words(found: Interval) -> str:
-    return f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from typing import Any
 
 from benchmarks.full_size_checkpoint import write_full_size
 from benchmarks.measuring import machine
+from benchmarks.session_settings_worker import REST
 from lxmert_export.artifact.session_settings import CPU_SETTINGS, chosen_settings
-from lxmert_export.benching.figures import Interval, interval_of
+from lxmert_export.benching.figures import Interval, speed_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = RESULTS.with_suffix(".md")
@@ -41,7 +42,7 @@ def main() -> None:
     chosen = parser.parse_args()
     here = machine(("numpy",))
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    method = {"machine": here, "threads": chosen.threads, "rounds": chosen.rounds}
+    method = {"machine": here, "threads": chosen.threads, "rounds": chosen.rounds, "rest": REST}
     found: Found = known["versions"] if method.items() <= known.items() else {}
     with tempfile.TemporaryDirectory(prefix="lxmert-export-session-settings-") as place:
         file = _exported(Path(place)) if set(VERSIONS) - set(found) else None
@@ -52,7 +53,7 @@ def main() -> None:
             found[version] = {
                 str(batch): _timed(file, runtime, batch, chosen.rounds, chosen.threads) for batch in BATCHES
             }
-            print(version, {batch: in_words(ratio(found[version][batch])) for batch in found[version]}, flush=True)
+            print(version, {batch: str(ratio(found[version][batch])) for batch in found[version]}, flush=True)
             RESULTS.write_text(json.dumps({**method, "versions": found}, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(_page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
@@ -85,7 +86,7 @@ def _timed(file: Path, runtime: Path, batch: int, rounds: int, threads: int) -> 
 
 def ratio(seconds: dict[str, list[float]]) -> Interval:
     """Returns how many times as fast the file is without the fusion: of the ratios of calls made in turn."""
-    return interval_of([fused / apart for fused, apart in zip(seconds["with"], seconds["without"], strict=True)])
+    return speed_of(seconds["with"], seconds["without"])
 
 
 def _page(values: dict[str, Any]) -> str:
@@ -99,9 +100,10 @@ def _page(values: dict[str, Any]) -> str:
     )
     return f"""# Session settings of onnxruntime, by version
 
-Measured by `python -m benchmarks.session_settings` on {values["machine"]}: a full-size question-answering file, fp32, 20 tokens,
-36 objects, {values["threads"]} threads. With and without `{OPTIMISER}`, {values["rounds"]} calls each, made in turn:
-medians, and of the ratios of neighbouring calls the median and its 95 % interval.
+Measured by `python -m benchmarks.session_settings --rounds {values["rounds"]}` on {values["machine"]}.
+
+A full-size question-answering file, fp32, 20 tokens, 36 objects, {values["threads"]} threads. With and without `{OPTIMISER}`,
+{values["rounds"]} calls each, made in turn: medians, and of the ratios of neighbouring calls the median and its 95 % interval.
 
 | onnxruntime | batch 1: fused, ms | apart, ms | fused ÷ apart | batch 8: fused, ms | apart, ms | fused ÷ apart | chosen |
 |---|---|---|---|---|---|---|---|
@@ -115,7 +117,7 @@ def _row(version: str, found: dict[str, Any]) -> str:
     cells = [version]
     for batch in map(str, BATCHES):
         medians = [statistics.median(found[batch][name]) * 1e3 for name in ("with", "without")]
-        cells += [*(f"{median:.1f}" for median in medians), in_words(ratio(found[batch]))]
+        cells += [*(f"{median:.1f}" for median in medians), str(ratio(found[batch]))]
     return f"| {' | '.join(cells)} | {'apart' if _chosen(version) else 'fused'} |"
 
 
@@ -127,11 +129,6 @@ def _agrees(version: str, found: dict[str, Any]) -> bool:
     """Whether no batch is faster, with its whole interval, with what the table does not choose."""
     ratios = [ratio(found[batch]) for batch in map(str, BATCHES)]
     return all(value.high >= 1 if _chosen(version) else value.low <= 1 for value in ratios)
-
-
-def in_words(found: Interval) -> str:
-    """A median and its interval."""
-    return f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ def page(report: Facts) -> str:
     lines = [
         "# Our files beside every peer",
         "",
-        f"Measured by `make speed` on {machine['cores']} cores of {machine['processor']}, {method['threads']} threads, "
-        f"{machine['date']}: Python {machine['python']}, {tools}.",
+        f"Measured by `python -m benchmarks.speed --rounds {method['rounds']} --passes {method['passes']}` on "
+        f"{machine['cores']} cores of {machine['processor']}, {method['threads']} threads, {machine['date']}: Python "
+        f"{machine['python']}, {tools}.",
         "",
         f"Medians of {method['rounds']} calls each, in rotation, {method['rest']:g} s of rest before each call. Speed: times as "
         f"fast as {report['contestants'][0]['name']}, by rounds (95 % interval). What the rows are, and how it is measured: "

@@ -21,7 +21,7 @@ bias, which TensorRT refuses. Seen in onnxruntime 1.32; a test holds every matmu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,6 @@ from numpy.typing import NDArray
 from converters.to_onnx import save_onnx
 from lxmert_export.graphs.onnx_types import load_typed
 
-# The largest magnitude of a stored weight. With 63, two products of neighbouring weights and an unsigned activation fit 16
-# bits: 255 · (63 + 63) < 2¹⁵. Kernels of CPUs without VNNI add such pairs in 16 bits, and saturate.
-RANGES = {"8bit": 127, "7bit": 63}
 ACTIVATION_RANGE = 127
 
 
@@ -53,6 +50,11 @@ class Product:
         """The name of its node, which the new MatMul keeps."""
         return self.node.name or ""
 
+    @property
+    def weight_name(self) -> str:
+        """The name of the weight as it is multiplied: one weight may be multiplied in both orientations."""
+        return f"{self.stored.name}{'/turned' if self.turned else ''}"
+
     def weight(self) -> NDArray[np.float32]:
         """Reads the weight."""
         tensor = ir.convenience.get_const_tensor(self.stored)
@@ -62,8 +64,19 @@ class Product:
 
 
 def products_of(graph: ir.Graph) -> list[Product]:
-    """Returns the matmuls with stored weights, in the order of the graph."""
-    found = []
+    """Returns the matmuls with stored weights that can compute in int8, in the order of the graph.
+
+    They are MatMul, and Gemm that adds a bias and does no more, of a weight with two axes.
+    """
+    return [product for product in _stored_products(graph) if _is_plain(product)]
+
+
+def stored_matmuls(path: Path) -> list[str]:
+    """Returns the names of a file's matmuls with stored weights, whether or not they can compute in int8."""
+    return [product.name for product in _stored_products(load_typed(path).graph)]
+
+
+def _stored_products(graph: ir.Graph) -> Iterator[Product]:
     for node in graph:
         if node.op_type not in ("MatMul", "Gemm"):
             continue
@@ -73,8 +86,13 @@ def products_of(graph: ir.Graph) -> list[Product]:
         if turn is not None and turn.op_type == "Transpose":  # a tied weight, which an embedding stores
             weight, turned = turn.inputs[0], not turned
         if read is not None and weight is not None and weight.is_initializer():
-            found.append(Product(node, read, weight, turned))
-    return found
+            yield Product(node, read, weight, turned)
+
+
+def _is_plain(product: Product) -> bool:
+    attributes, shape = product.node.attributes, product.stored.shape
+    scaled = any(attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta"))
+    return shape is not None and len(shape) == 2 and not scaled and not attributes.get_int("transA", 0)
 
 
 def write_quantized(source: Path, directory: Path, scales: Mapping[str, float], *, weight_range: int) -> Path:
@@ -108,18 +126,18 @@ class _Quantizer:
     def __init__(self, graph: ir.Graph, weight_range: int) -> None:
         self._graph, self._range = graph, weight_range
         self._pairs: Counter[ir.Value] = Counter()  # how many pairs a value has
-        self._stored: dict[tuple[ir.Value, bool], tuple[ir.Value, ir.Value, ir.Value]] = {}
+        self._stored: dict[str, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def quantize(self, scales: Mapping[Product, float]) -> None:
         """Quantises the products, each with its activations' step."""
         for product, scale in scales.items():
             self._replace(product, scale)
-        for name, value in list(self._graph.initializers.items()):
-            if not value.uses():
-                del self._graph.initializers[name]
         for node in list(self._graph):  # a Transpose of a weight that nothing reads any more
             if node.op_type == "Transpose" and not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
                 self._graph.remove(node, safe=True)
+        for name, value in list(self._graph.initializers.items()):
+            if not value.uses():
+                del self._graph.initializers[name]
 
     def _replace(self, product: Product, scale: float) -> None:
         node, read = product.node, product.read
@@ -162,7 +180,7 @@ class _Quantizer:
         )
 
     def _dequantized_weight(self, added: list[ir.Node], product: Product) -> ir.Value:
-        key = (product.stored, product.turned)
+        key = product.weight_name
         if key not in self._stored:
             self._stored[key] = self._store(product)
         name = f"{product.name}/weight"
@@ -171,7 +189,7 @@ class _Quantizer:
     def _store(self, product: Product) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Makes the initializers of a weight: [in, out] in int8, the steps and the zero points of its columns."""
         weight = product.weight()
-        steps, name = column_scales(weight, self._range), product.stored.name
+        steps, name = column_scales(weight, self._range), product.weight_name
         shape = ir.Shape(weight.shape)
         stored = ir.Value(name=f"{name}/int8", type=ir.TensorType(ir.DataType.INT8), shape=shape)
         stored.const_value = ir.LazyTensor(
@@ -208,5 +226,5 @@ def _is_fixed(value: ir.Value) -> bool:
 
 def _stored(product: Product, steps: NDArray[np.float32], largest: int) -> ir.Tensor[NDArray[np.int8]]:
     return ir.Tensor(
-        np.ascontiguousarray(in_steps(product.weight(), steps, largest)), name=f"{product.stored.name}/int8"
+        np.ascontiguousarray(in_steps(product.weight(), steps, largest)), name=f"{product.weight_name}/int8"
     )

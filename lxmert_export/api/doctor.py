@@ -10,7 +10,7 @@ from typing import Any
 
 from lxmert_export.artifact.directory import IN_RUNTIME
 from lxmert_export.artifact.manifest import tool_versions
-from lxmert_export.artifact.targets import TARGETS, Runtime, Target
+from lxmert_export.artifact.targets import TARGETS, Part, Runtime, Target
 from lxmert_export.engines.device_kinds import KINDS, RTX
 from lxmert_export.engines.device_kinds import Runtime as EngineRuntime
 from lxmert_export.engines.devices import install_line
@@ -18,6 +18,8 @@ from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, writ
 from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
 from lxmert_export.extras import H5PY, ONNX, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
+
+INT8_KERNELS = Part("lxmert_export.runners.onnx.int8_kernels:is_exact", (ONNXRUNTIME, ONNX))
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,18 @@ def machine() -> dict[str, Any]:
 def _int8_kernels() -> Capability:
     """Whether onnxruntime's int8 kernels are exact here: products of whole numbers, held to numpy's."""
     what = "multiply int8 exactly in onnxruntime, on this CPU"
-    if lacking := missing([ONNXRUNTIME, ONNX]):
+    if lacking := missing(INT8_KERNELS.needs):
         names = ", ".join(library.module for library in lacking)
         return Capability(what, False, f"not tried: {names} is not installed", f"pip install '{PACKAGE}[onnx]'")
-    from lxmert_export.runners.onnx.int8_kernels import is_exact
+    from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES
 
-    if is_exact(127):
+    try:
+        is_exact = INT8_KERNELS.load()
+    except ArtifactError as error:
+        return Capability(what, False, str(error), "install it again")
+    if is_exact(WEIGHT_RANGES["8bit"]):
         return Capability(what, True, "8-bit weights are exact", None)
-    if is_exact(63):
+    if is_exact(WEIGHT_RANGES["7bit"]):
         return Capability(what, False, "7-bit weights are exact, 8-bit ones saturate", "export with --int8-range 7bit")
     return Capability(what, False, "products are wrong", "install another version of onnxruntime")
 

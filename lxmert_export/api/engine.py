@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 from lxmert_export.api.export import check_convertible, default_directory
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact, is_artifact, open_artifact, refuse_converted
+from lxmert_export.engines.device_kinds import ENGINE_PRECISIONS
 from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.library import open_builder
 from lxmert_export.engines.options import BuildOptions, check_dla
 from lxmert_export.engines.profiles import Profile, make_profiles
-from lxmert_export.errors import PACKAGE, ArtifactError
+from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
 from lxmert_export.exporting.engine_options import EngineOptions
 from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, TORCH, check_own_converters, require
 from lxmert_export.files import hub
@@ -122,7 +123,13 @@ def build_engine(
 def _given_artifact(source: str | Path) -> Artifact | None:
     """Opens a path as an artifact; None if it may be a checkpoint. ``ArtifactError``: it is another converted model."""
     if is_artifact(source):
-        return open_artifact(source)
+        artifact = open_artifact(source)
+        if artifact.manifest.precision not in ENGINE_PRECISIONS:
+            raise ConversionError(
+                f"{source}: is {artifact.manifest.precision}, of which no engine is built: export the graph again in "
+                f"{' or '.join(ENGINE_PRECISIONS)}"
+            )
+        return artifact
     refuse_converted(source)
     directory = Path(source)
     weights = any((directory / name).is_file() for name in hub.WEIGHT_FILES) or any(directory.glob("*.pth"))

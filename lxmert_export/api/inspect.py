@@ -228,13 +228,8 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
     if islands := manifest["options"].get("fp32_islands"):
         rows.append(("float32 islands", f"{len(islands)} nodes: {', '.join(islands)}"))
     if found := manifest["options"].get("int8_saturating"):
-        rows.append(
-            (
-                "int8 weights",
-                f"{manifest['options']['int8_range']}; {found['columns']:,} of {found['of']:,} columns can saturate on x86 CPUs "
-                "without VNNI",
-            )
-        )
+        saturating = f"{found['columns']:,} of {found['of']:,} columns can saturate on x86 CPUs without VNNI"
+        rows.append(("int8 weights", f"{manifest['options'].get('int8_range', 'unknown range')}; {saturating}"))
     if kept := manifest["options"].get("int8_keep"):
         rows.append(("kept in float32", ", ".join(kept)))
     if "xnnpack_left" in graph:

@@ -33,8 +33,7 @@ ENGINE_FILE = "model.engine"
 NOT_RUN = "built, not run"
 WEIGHTLESS = f"{NOT_RUN} (it holds no weights): refit it first"
 GOLDEN_FILE = "golden.safetensors"
-# A value of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
-# Kinds of int8 whose ranges were measured on calibration inputs.
+# Values of the manifest's option `quantization`: such an artifact is right only for inputs like its calibration inputs.
 FULL_INTEGER, STATIC = "full-integer", "static"
 IN_RUNTIME = "@"  # ARTIFACT@RUNTIME
 # A directory that is replaced while it is opened is opened again, this often and after this many seconds.

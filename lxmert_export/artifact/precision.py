@@ -47,7 +47,7 @@ def _precision_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
 
 def _int8_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     """Every matmul with stored weights multiplies integers, but for those that the manifest keeps in float32."""
-    kept, whole = len(artifact.manifest.options["int8_keep"]), facts.matmul_weights.get("int8", 0)
+    kept, whole = len(artifact.manifest.options.get("int8_keep", ())), facts.matmul_weights.get("int8", 0)
     weights = {"int8": whole} | ({"fp32": kept} if kept else {})
     if whole and facts.matmul_weights == weights and facts.matmuls.get("int8", 0) == whole:
         return None

@@ -25,6 +25,8 @@ from lxmert_export.extras import (
 )
 from lxmert_export.spec.signature import Precision
 
+OWN = ("lxmert_export", "converters")  # packages whose import errors are faults of ours
+
 
 @dataclass(frozen=True)
 class Part:
@@ -39,9 +41,9 @@ class Part:
         try:
             function: Callable[..., Any] = getattr(import_module(module), name)
         except ImportError as error:
-            if not self.needs:
+            if not self.needs or (error.name or "").startswith(OWN):
                 raise
-            raise unimportable(" or ".join(library.module for library in self.needs), error) from error
+            raise unimportable(error.name or " or ".join(library.module for library in self.needs), error) from error
         return function
 
     @property

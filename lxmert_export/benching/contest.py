@@ -108,7 +108,8 @@ def run_bench(
         if workload is not None:
             answered = run_workload(
                 workload, {one.name: one for one in crew.contestants}, crew.workers, manifest, batch=method.workload_batch,
-                passes=method.passes, rest=lambda: sleep(method.rest), progress=progress,
+                passes=method.passes, rest=lambda: sleep(method.rest), guarded=crew.without_failing_peers,
+                progress=progress,
             )  # fmt: skip
         crew.note_peaks()
         entrants = tuple(

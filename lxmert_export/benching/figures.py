@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 COVERAGE = 0.95
+LEAST_VALUES = 6  # of which the least and the largest hold the median with this probability
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Interval:
     median: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        """The median and the interval; the median alone if nothing varies, as of one value."""
+        return f"{self.median:.2f}" + (f" ({self.low:.2f}–{self.high:.2f})" if self.low < self.high else "")
 
 
 def interval_of(values: Sequence[float]) -> Interval:

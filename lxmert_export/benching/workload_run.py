@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -143,16 +144,23 @@ def run_workload(
     batch: int,
     passes: int,
     rest: Callable[[], None],
+    guarded: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     progress: Progress = silent,
 ) -> WorkloadRun:
-    """Has all contestants answer all questions some times, one call at a time in turn, after a call of each shape."""
+    """Has all contestants answer all questions some times, one call at a time in turn, after a call of each shape.
+
+    ``guarded``: (name) → a block around those first calls, which may take a contestant out of ``workers``.
+    """
     questions = Questions(workload, manifest)
     positions = manifest.config.max_position_embeddings
     plans = {name: plan_of(one, workload, batch, positions) for name, one in contestants.items()}
     for name, plan in plans.items():
-        for shape in unique_shapes(plan.batches):
-            workers[name].load(questions.inputs(shape))
-            workers[name].call()
+        with guarded(name):
+            for shape in unique_shapes(plan.batches):
+                workers[name].load(questions.inputs(shape))
+                workers[name].call()
+    contestants = {name: one for name, one in contestants.items() if name in workers}
+    plans = {name: plans[name] for name in contestants}
     answers = {name: Answers(workload.questions) for name in contestants}
     turns = {
         name: [

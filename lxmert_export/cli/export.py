@@ -57,8 +57,6 @@ def onnx(
     if fp32_islands != "standard" and no_parity:
         raise typer.BadParameter(f"--fp32-islands {fp32_islands} needs the parity gate: leave --no-parity out")
 
-    if not int8 and (calibration is not None or int8_range != "8bit" or int8_keep is not None):
-        raise typer.BadParameter("--calibration, --int8-range and --int8-keep are for --int8")
     kept = [] if int8_keep in (None, "none") else [name.strip() for name in str(int8_keep).split(",") if name.strip()]
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16, int8=int8),

@@ -74,15 +74,25 @@ class Histogram:
         return np.asarray((np.arange(BINS) + 0.5) * self.width, np.float64)
 
 
+def apart(batches: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+    """Splits calibration batches into those that measure and those that are kept back: one in four, at least the last."""
+    kept = range(KEPT_BACK - 1, len(batches), KEPT_BACK) or [len(batches) - 1]
+    return [batch for number, batch in enumerate(batches) if number not in kept], [batches[number] for number in kept]
+
+
 def choose_steps(
-    path: Path, batches: Sequence[Arrays], weight_range: int, progress: Progress = silent
+    path: Path,
+    measured: Sequence[Arrays],
+    kept_back: Sequence[Arrays],
+    weight_range: int,
+    progress: Progress = silent,
 ) -> dict[str, Step]:
     """Returns the step for each matmul of a float32 file that has a stored weight, by the name of its node.
 
-    ``path``: a file that may have another one written beside it. ``ConversionError``: a value is NaN or infinite.
+    ``measured`` fill the histograms, ``kept_back`` choose the method. ``path``: a file that may have another one written beside
+    it. ``ConversionError``: a value is NaN or infinite.
     """
     products = products_of(load_typed(path).graph)
-    measured, kept_back = apart(batches)
     histograms = {read: Histogram() for read in _names(products)}
     session = _probing(path, list(histograms))
     for number, batch in enumerate(measured):
@@ -102,6 +112,11 @@ def choose_steps(
                 chosen[product.name] = best_step(rows, product.weight(), limits[name], weight_range)
     progress("choosing steps", len(histograms), len(histograms))
     return {product.name: chosen[product.name] for product in products}
+
+
+def taken_of(session: Any, batch: Arrays) -> Arrays:
+    """Returns the inputs that a session takes; a graph may read fewer than its signature names."""
+    return {value.name: batch[value.name] for value in session.get_inputs()}
 
 
 def limits_of(histogram: Histogram) -> dict[str, float]:
@@ -180,14 +195,6 @@ def _names(products: Iterable[Product]) -> list[str]:
     return list(dict.fromkeys(product.read.name or "" for product in products))
 
 
-def apart(batches: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
-    """Splits calibration batches: most measure, every fourth is kept back. Of a single batch, both do."""
-    if len(batches) == 1:
-        return list(batches), list(batches)
-    kept = [batch for number, batch in enumerate(batches) if number % KEPT_BACK == KEPT_BACK - 1] or [batches[-1]]
-    return [batch for batch in batches if not any(batch is one for one in kept)], kept
-
-
 def _probing(path: Path, names: Sequence[str]) -> Any:
     """Opens the file with values as outputs. Its weights are read where they lie."""
     model = load_typed(path)
@@ -201,7 +208,7 @@ def _values(session: Any, names: Sequence[str], batch: Arrays) -> Iterator[tuple
     """Yields values by name: those that are inputs themselves, and those that the graph computes of them."""
     computed = [name for name in names if name not in batch]
     yield from ((name, batch[name].astype(np.float32)) for name in names if name in batch)
-    yield from zip(computed, session.run(computed, batch) if computed else (), strict=True)
+    yield from zip(computed, session.run(computed, taken_of(session, batch)) if computed else (), strict=True)
 
 
 def _kept_rows(

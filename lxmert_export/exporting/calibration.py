@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from lxmert_export.errors import InputError
 from lxmert_export.files import hub
+from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.sample_inputs import FAMILY_KINDS, LEAST_SAMPLES, LEAST_VALUES, Family, SampleInputs
-from lxmert_export.spec.signature import Signature
+from lxmert_export.spec.signature import Signature, TensorSpec
 from lxmert_export.spec.user_inputs import read_user_rows
 from lxmert_export.tokenizer.opening import load_tokenizer
 
@@ -134,11 +135,21 @@ def _check_count(rows: int, described: str, signature: Signature) -> None:
     """Raises ``InputError`` if the quarter that is held back would be too small to judge on."""
     needed = JUDGED_SHARE * _least_judged(signature)
     if rows < needed:
-        raise InputError(f"{described}: has {rows} rows; calibration needs at least {needed} that fit the fixed axes")
+        output = min(signature.outputs, key=_values_of_a_row)
+        fitting = " that fit the fixed axes" if signature.fixed_sizes else ""
+        raise InputError(
+            f"{described}: has {rows} rows; calibration needs at least {needed}{fitting}, because {output.name} has few values "
+            f"({_values_of_a_row(output)} a row): give more as {option('calibration')}"
+        )
 
 
 def _least_judged(signature: Signature) -> int:
     """The least number of rows to judge on, in whole batches: as many as other families have."""
-    smallest = min(math.prod(size for size in o.axes[1:] if isinstance(size, int)) for o in signature.outputs)
+    smallest = min(map(_values_of_a_row, signature.outputs))
     batch = signature.fixed_sizes.get("batch", BATCH)
     return math.ceil(max(LEAST_SAMPLES, LEAST_VALUES / smallest) / batch) * batch
+
+
+def _values_of_a_row(output: TensorSpec) -> int:
+    """The values that an output has for a row at least: its dynamic axes may be 1."""
+    return math.prod(size for size in output.axes[1:] if isinstance(size, int))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.onnx.quantized import write_quantized
-from lxmert_export.exporting.activation_steps import Step, apart
+from lxmert_export.exporting.activation_steps import Step, taken_of
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.onnx.session import open_session
@@ -26,10 +26,9 @@ SCAN = "looking for matmuls that int8 costs most"
 
 
 def find_sensitive(
-    path: Path, steps: Mapping[str, Step], batches: Sequence[Arrays], weight_range: int, progress: Progress = silent
+    path: Path, steps: Mapping[str, Step], kept_back: Sequence[Arrays], weight_range: int, progress: Progress = silent
 ) -> list[str]:
     """Returns the names of the matmuls to keep in float32, in the order of ``steps``; often there are none."""
-    _, kept_back = apart(batches)
     wanted = _outputs(path, kept_back)
 
     def squared_error(kept: Collection[str]) -> float:
@@ -53,6 +52,4 @@ def find_sensitive(
 def _outputs(path: Path, batches: Sequence[Arrays]) -> list[NDArray[np.float32]]:
     """Every output for every batch. Without optimisation, so that no kernel of this CPU can saturate."""
     session = open_session(path, (CPU,), optimize=False)
-    taken = {value.name for value in session.get_inputs()}
-    given = [{name: array for name, array in batch.items() if name in taken} for batch in batches]
-    return [output for one in given for output in session.run(None, one)]
+    return [output for batch in batches for output in session.run(None, taken_of(session, batch))]

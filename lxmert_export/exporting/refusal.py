@@ -83,9 +83,10 @@ def _saturation(options: ExportOptions) -> str | None:
     """Whether an int8 ONNX artifact was judged by kernels that saturate on its weights, and the option that helps."""
     if options.target != "onnx" or options.precision != "int8" or options.int8_range != "8bit":
         return None
+    from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES
     from lxmert_export.runners.onnx.int8_kernels import is_exact
 
-    if is_exact(127):
+    if is_exact(WEIGHT_RANGES[options.int8_range]):
         return None
     return f"onnxruntime's int8 kernels saturate on this CPU: {option('int8_range', '7bit')} keeps weights small enough"
 

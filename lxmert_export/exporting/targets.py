@@ -87,23 +87,30 @@ def _convert_to_int8(
     conversion: Conversion, calibration: Calibration, opset: int, directory: Path, progress: Progress
 ) -> dict[str, Any]:
     """Writes the int8 file by way of a float32 file, in which activations are measured."""
-    from converters.onnx.quantized import RANGES, write_quantized
+    from converters.onnx.quantized import stored_matmuls, write_quantized
     from converters.to_onnx import convert_to_onnx
-    from lxmert_export.exporting.activation_steps import choose_steps
+    from lxmert_export.exporting.activation_steps import apart, choose_steps
     from lxmert_export.exporting.int8_sensitivity import find_sensitive
-    from lxmert_export.graphs.int8_saturation import saturation_of
+    from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES, saturation_of
 
     options, signature = conversion.options, conversion.signature
-    weight_range = RANGES[options.int8_range]
+    weight_range = WEIGHT_RANGES[options.int8_range]
     with TemporaryDirectory(prefix="lxmert-export-float32-") as wide:
         path = Path(wide) / ONNX_FILE
         convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
-        steps = choose_steps(path, calibration.batches(signature), weight_range, progress)
+        measured, kept_back = apart(calibration.batches(signature))
+        steps = choose_steps(path, measured, kept_back, weight_range, progress)
         if options.int8_keep == (AUTO,):
-            kept = find_sensitive(path, steps, calibration.batches(signature), weight_range, progress)
+            kept = find_sensitive(path, steps, kept_back, weight_range, progress)
         else:
             kept = _named_matmuls(options.int8_keep, steps)
         chosen = {name: step for name, step in steps.items() if name not in kept}
+        if not chosen:
+            reason = (
+                f"{option('int8_keep')} names them all" if steps else "it multiplies by no stored weight of two axes"
+            )
+            raise ConversionError(f"{conversion.model.name}: no matmul would compute in int8: {reason}")
+        in_float32 = [name for name in stored_matmuls(path) if name not in chosen]
         written = write_quantized(path, directory, {n: s.step for n, s in chosen.items()}, weight_range=weight_range)
     saturating = saturation_of(written)
     return {
@@ -111,7 +118,7 @@ def _convert_to_int8(
         "arithmetic": "int8",
         "calibration": calibration.described,
         "int8_range": options.int8_range,
-        "int8_keep": kept,
+        "int8_keep": in_float32,
         "int8_methods": dict(Counter(step.method for step in chosen.values())),
         "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
     }
@@ -121,9 +128,8 @@ def _named_matmuls(names: Collection[str], known: Iterable[str]) -> list[str]:
     """Returns the names in the graph's order. ``ConversionError``: no matmul has one of them."""
     known = list(known)
     if unknown := sorted(set(names) - set(known)):
-        raise ConversionError(
-            f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}; one is named {known[0]}"
-        )
+        such = f"; one is named {known[0]}" if known else ""
+        raise ConversionError(f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}{such}")
     return [name for name in known if name in names]
 
 

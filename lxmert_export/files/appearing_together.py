@@ -24,6 +24,7 @@ from lxmert_export.files.workspaces import (
     READY,
     READY_SOON,
     Workspace,
+    is_workspace,
     left_workspace,
     left_workspaces,
     make_workspace,
@@ -72,13 +73,19 @@ def appearing_together(
 
 def finish_killed_runs(directory: Path) -> None:
     """Finishes what killed runs were renaming in a directory, and elsewhere, and removes what they had half written there."""
+    _finish_runs(directory, frozenset())
+
+
+def _finish_runs(directory: Path, begun: frozenset[Path]) -> None:
+    """``begun``: the directories from which marks led here. A mark that leads back to one of them is forged."""
+    begun |= {directory}
     for workspace in left_workspaces(directory):
         try:
             if workspace.is_ready:
                 first, *lines = (workspace.path / READY).read_text(encoding="ascii").splitlines()
-                if first == FOLLOWING and _leads(Path(json.loads(lines[0]))):
+                if first == FOLLOWING and _leads(leader := Path(json.loads(lines[0]))) and leader.parent not in begun:
                     workspace.let_go()
-                    finish_killed_runs(Path(json.loads(lines[0])).parent)
+                    _finish_runs(leader.parent, begun)
                     continue
                 if first != FOLLOWING:  # else its run was killed before it began, or after its end
                     _finish(workspace, first == REPLACING, *lines)
@@ -89,9 +96,9 @@ def finish_killed_runs(directory: Path) -> None:
 
 
 def _leads(path: Path) -> bool:
-    """Whether a workspace is the first of a run whose renames have begun. A mark that leads to another follower is forged."""
+    """Whether a path is the first workspace of a run whose renames have begun. One that leads to a follower is forged."""
     try:
-        return (path / READY).read_text(encoding="ascii").splitlines()[:1] != [FOLLOWING]
+        return is_workspace(path) and (path / READY).read_text(encoding="ascii").splitlines()[:1] != [FOLLOWING]
     except FileNotFoundError:
         return False
 

@@ -140,7 +140,7 @@ def left_workspaces(parent: Path) -> Iterator[Workspace]:
 
 def left_workspace(path: Path) -> Workspace | None:
     """Returns a workspace whose run has ended, locked; None if there is none, or it cannot be known. Says what cannot."""
-    if not _is_ours(path):
+    if not is_workspace(path):
         return None
     try:
         lock = os.open(path / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -163,6 +163,17 @@ def is_set_aside(final: Path) -> bool:
     return not final.exists() and any((final.parent / name / OLD / final.name).exists() for name in found)
 
 
+def is_workspace(path: Path) -> bool:
+    """Whether a path is a workspace of this user: what others put there, or marks lead to, is nothing to act on."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    if not WORKSPACE.fullmatch(path.name) or not stat.S_ISDIR(found.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
 def this_host() -> str:
     """The name of this machine or container, in characters of a file's name."""
     return re.sub(r"[^\w.]", "_", socket.gethostname(), flags=re.ASCII)[:LONGEST_HOST] or ANY_HOST
@@ -174,17 +185,6 @@ def this_boot() -> str:
         return BOOT_ID.read_text(encoding="ascii")[:8]
     except (OSError, ValueError):
         return "0" * 8
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a path is a workspace of this user: what others put there, or marks lead to, is nothing to act on."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    if not WORKSPACE.fullmatch(path.name) or not stat.S_ISDIR(found.st_mode):
-        return False
-    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
 def _has_ended(path: Path, lock: int) -> bool:

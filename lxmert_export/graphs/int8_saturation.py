@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # 255 · 128 < 2¹⁵ ≤ 255 · 129: an unsigned activation times the sum of two neighbouring weights.
 LARGEST_PAIR = 128
+# The largest magnitude of a stored weight, by ``int8_range``. With 63, no pair of weights saturates.
+WEIGHT_RANGES = {"8bit": 127, "7bit": 63}
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ def saturation_of(path: Path) -> Saturation:
 
 def can_saturate(weight: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Returns for each column of a weight [in, out] whether two neighbouring rows can saturate."""
-    magnitudes = np.abs(weight.astype(np.int16))
-    if len(magnitudes) % 2:
-        magnitudes = np.concatenate([magnitudes, np.zeros_like(magnitudes[:1])])
-    pairs = magnitudes[::2] + magnitudes[1::2]
-    return np.asarray((pairs > LARGEST_PAIR).any(axis=0))
+    wide = weight.astype(np.int16)
+    if len(wide) % 2:
+        wide = np.concatenate([wide, np.zeros_like(wide[:1])])
+    # Of two weights with different signs, the products have, too, and their sum is no larger than either.
+    return np.asarray((np.abs(wide[::2] + wide[1::2]) > LARGEST_PAIR).any(axis=0))

@@ -17,8 +17,8 @@ from lxmert_export.graphs.onnx_types import UNREADABLE
 # minor version from 1.15 on, the first with a wheel for Python 3.11.
 BY_OPSET = {18: (1, 15), 19: (1, 16), 20: (1, 17), 21: (1, 18), 22: (1, 21), 23: (1, 23), 24: (1, 24), 25: (1, 24)}
 BY_IR_VERSION = {8: (1, 15), 9: (1, 15), 10: (1, 18)}
-# How many matmuls an operator computes.
 INT8 = onnx.TensorProto.INT8
+# How many matmuls an operator computes.
 MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
 
 

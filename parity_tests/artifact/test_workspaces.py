@@ -318,3 +318,31 @@ def test_marks_that_follow_each_other_come_to_an_end(tmp_path: Path) -> None:
         (one / READY).write_text(f"as the first one says\n{json.dumps(str(other))}")
     finish_killed_runs(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mark_that_leads_back_comes_to_an_end(tmp_path: Path) -> None:
+    """Forged, to a directory beside it or to a file: taken for a leftover of nothing."""
+    for name in ("led", "file"):
+        place = tmp_path / name
+        place.mkdir()
+        path = leftover(place)
+        led = place / "elsewhere"
+        if name == "led":
+            led.mkdir()
+            (led / READY).write_text("replace what is there\n1")
+        else:
+            led.touch()
+        (path / READY).write_text(f"as the first one says\n{json.dumps(str(led))}")
+        finish_killed_runs(place)
+        assert [entry.name for entry in place.iterdir()] == ["elsewhere"]
+
+
+def test_marks_that_lead_in_a_circle_of_directories_come_to_an_end(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    paths = {name: leftover(tmp_path / name, process=number) for number, name in enumerate(("a", "b"))}
+    first = {name: leftover(tmp_path / name, process=9) for name in ("a", "b")}
+    for one, other in (("a", "b"), ("b", "a")):
+        (paths[one] / READY).write_text(f"as the first one says\n{json.dumps(str(first[other]))}")
+        (first[one] / READY).write_text("nonsense")
+    finish_killed_runs(tmp_path / "a")

@@ -22,9 +22,11 @@ from lxmert_export.benching.peers import check_names
 from lxmert_export.benching.report import SCHEMA, BenchReport
 from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.workers import Worker
+from lxmert_export.benching.workload import Workload
 from lxmert_export.errors import ArtifactError, InputError, LxmertExportError, RuntimeFailed
 from lxmert_export.files.json_files import check_schema
 from lxmert_export.runners.onnx.session import session_settings
+from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import TensorSpec
 from parity_tests.benching.planted import Fault, OpensPlanted, planted
 from parity_tests.fixtures.command import refused, run
@@ -104,6 +106,28 @@ def test_another_program_that_fails_is_left_out_and_the_others_are_measured(grap
     assert {result.name for result in report.results} == {"ours", "good"}
     before, note = report.notes
     assert before == "before" and note.startswith("bad: not run: ") and note.count("bad") == 1
+
+
+def test_another_program_that_fails_on_the_workload_is_left_out(
+    graph: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a compiler may on shapes that are new to it."""
+    manifest = graph.manifest
+    ours = planted("ours", manifest.signature, manifest.limits)
+    bad = replace(planted("bad", manifest.signature, manifest.limits), kind="peer")
+    load = Worker.load
+
+    def loading(worker: Worker, inputs: Arrays) -> None:
+        if worker.name == "bad" and len(inputs["input_ids"]) != SETTINGS[0].batch:
+            raise ArtifactError("bad: failed while it ran: no kernel for this")
+        load(worker, inputs)
+
+    monkeypatch.setattr(Worker, "load", loading)
+    workload = Workload(0, 11, 2.2, 3, {2: 1, 5: 6, 9: 3, 14: 1}, baseline_batch=4, baseline_tokens=16)
+    method = replace(METHOD, workload_batch=4, passes=1)
+    report = run_bench([ours, bad], SETTINGS[:1], manifest, method, workload=workload, sleep=lambda seconds: None)
+    assert report.workload is not None and [one.name for one in report.workload.results] == ["ours"]
+    assert report.notes == ("bad: not run: failed while it ran: no kernel for this",)
 
 
 def test_the_summary_names_no_winner_that_the_interval_does_not(graph: Artifact) -> None:

@@ -13,7 +13,7 @@ from lxmert_export.benching.pages.plots import (
     throughput_plots,
     workload_plot,
 )
-from lxmert_export.benching.pages.words import Facts, differs, figure, giga, interval, share, speed_legend
+from lxmert_export.benching.pages.words import QUIET, Facts, differs, figure, giga, interval, share, speed_legend
 from lxmert_export.parity.pages.html import filled, page_part
 from lxmert_export.parity.pages.overview import number, printable, size
 
@@ -130,7 +130,7 @@ def _legend(report: Facts) -> list[tuple[str, str]]:
         ("speed", speed_legend(first, rounds).removeprefix("speed: ")),
         (
             "spread",
-            "the distance between the quartiles, as a share of the median: above 10 % the machine was not quiet",
+            f"the distance between the quartiles ÷ the median: above {QUIET:.0%} the machine was not quiet",
         ),
         ("first call ms", "the first call at these sizes, before the warm-up: a compiler compiles then"),
         (

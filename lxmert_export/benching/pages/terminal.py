@@ -9,13 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lxmert_export.benching.agreement import Agreement
-from lxmert_export.benching.pages.words import differs, figure, giga, interval, share, speed_legend
+from lxmert_export.benching.pages.words import QUIET, differs, figure, giga, share, speed_legend
 from lxmert_export.benching.report import BenchReport, MatmulRate, Result, difference
 from lxmert_export.benching.workload_run import WorkloadRun
 from lxmert_export.parity.pages.overview import size
 from lxmert_export.parity.pages.terminal import WIDE
-
-QUIET = 0.10  # of the median between the quartiles
 
 
 def print_bench(report: BenchReport, console: Console) -> None:
@@ -69,7 +67,7 @@ def _table(results: list[Result], *, wide: bool) -> Table:
         table.add_row(
             escape(result.name), figure(latency.p50), figure(latency.p95),
             *((figure(latency.p99), f"{latency.spread:.0%}") if wide else ()),
-            figure(result.rows_a_second), interval(asdict(result.speed)), *(work if wide and counted else ()),
+            figure(result.rows_a_second), str(result.speed), *(work if wide and counted else ()),
             _differs(result.agreement),
         )  # fmt: skip
     return table
@@ -96,7 +94,7 @@ def _workload_table(run: WorkloadRun, *, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in run.results:
         table.add_row(
-            escape(result.name), result.plan, figure(result.questions_a_second.median), interval(asdict(result.speed)),
+            escape(result.name), result.plan, figure(result.questions_a_second.median), str(result.speed),
             *((f"{result.calls:,}", f"{result.padded_tokens:,}") if wide else ()), _differs(result.agreement),
         )  # fmt: skip
     return table

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lxmert_export.benching.figures import LEAST_VALUES, Interval
 from lxmert_export.parity.pages.overview import number
 
 Facts = Mapping[str, Any]
-LEAST_ROUNDS = 6  # of which an interval leaves values out (``interval_of``)
+QUIET = 0.10  # the largest spread of a quiet machine
 
 
 def interval(found: Facts) -> str:
     """A median and its interval."""
-    return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
+    return str(Interval(**found))
 
 
 def figure(value: float) -> str:
@@ -23,7 +24,7 @@ def figure(value: float) -> str:
 
 def speed_legend(first: str, rounds: int) -> str:
     """What the column ``speed`` of a setting holds."""
-    brackets = "its 95 % interval" if rounds >= LEAST_ROUNDS else "the least and the largest: too few for an interval"
+    brackets = "its 95 % interval" if rounds >= LEAST_VALUES else "the least and the largest: too few for an interval"
     return f"speed: times as fast as {first}, the median of {rounds} round{'s' * (rounds != 1)} ({brackets})"
 
 

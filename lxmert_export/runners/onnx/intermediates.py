@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.graphs.onnx_rounding import HALF_TYPES
 from lxmert_export.graphs.onnx_types import expose, load_typed
 from lxmert_export.parity.points import LINEAR, Point
 from lxmert_export.runners.onnx.emulator import EmulatedOnnxRunner
@@ -68,11 +69,13 @@ class OnnxIntermediates(Runner):
         super().__init__(name, signature, limits)
         model = load_typed(path)
         self.tensors = find_values(model.graph, points)
-        if precision == "fp32":
-            self._inner: Runner = _ExposedRunner(path, model, signature, limits, set(self.tensors.values()), name=name)
+        exposed = set(self.tensors.values())
+        if precision in HALF_TYPES:
+            self._inner: Runner = EmulatedOnnxRunner(
+                path, signature, limits, precision=precision, name=name, exposed=tuple(sorted(exposed))
+            )
         else:
-            exposed = tuple(sorted(set(self.tensors.values())))
-            self._inner = EmulatedOnnxRunner(path, signature, limits, precision=precision, name=name, exposed=exposed)
+            self._inner = _ExposedRunner(path, model, signature, limits, exposed, name=name)
 
     def compute(self, inputs: Arrays) -> Arrays:
         found = self._inner.compute(inputs)
@@ -83,7 +86,7 @@ class OnnxIntermediates(Runner):
 
 
 class _ExposedRunner(Runner):
-    """Runs a float32 graph with more outputs; onnxruntime reads the weights from the original file."""
+    """Runs a float32 or int8 graph with more outputs; onnxruntime reads the weights from the original file."""
 
     failures = FAILURES
 
