@@ -23,6 +23,7 @@ FLAGS: dict[str, str] = {
     "attention": "--attention",
     "optimize_for": "--optimize-for",
     "single_file": "--single-file",
+    "split": "--split",
     "file_format": "--format",
     "full_integer": "--full-integer",
     "calibration": "--calibration",

@@ -140,9 +140,12 @@ def _flops_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     told = [f"{_giga(flops[what])} in the {what}" for what in ("file", "checkpoint") if flops.get(what) is not None]
     if "file" in flops and flops["file"] is None:
         told = ["not counted in the file", *told]
-    return [
-        ("operations", f"{', '.join(told)}, for {', '.join(f'{axis} {size}' for axis, size in flops['sizes'].items())}")
-    ]
+    sizes = ", ".join(f"{axis} {size}" for axis, size in flops["sizes"].items())
+    rows = [("operations", f"{', '.join(told)}, for {sizes}")]
+    if flops.get("vision") is not None and flops.get("question") is not None:
+        halves = f"{_giga(flops['vision'])} for the images, {_giga(flops['question'])} for the questions"
+        rows.append(("halves", f"{halves}; an image of several questions is computed once"))
+    return rows
 
 
 def _giga(flops: int) -> str:

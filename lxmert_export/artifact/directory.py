@@ -21,11 +21,13 @@ from lxmert_export.files.listing import entries_below
 from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.spec.halves import Halves
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
 from lxmert_export.spec.signature import Precision
 
 # The model files of each target. SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
+VISION_FILE, QUESTION_FILE = "vision.onnx", "question.onnx"  # the halves of a split model.onnx
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
 ENGINE_FILE = "model.engine"
@@ -131,6 +133,12 @@ class Artifact:
         return list(self.manifest.options.get("fp32_islands", ()))
 
     @property
+    def halves(self) -> Halves | None:
+        """What the two halves of a split artifact take and give; None: it is whole."""
+        split = self.manifest.options.get("split")
+        return None if split is None else Halves.from_dict(split)
+
+    @property
     def weights_size(self) -> int:
         """The bytes of an ONNX artifact's weights; of its whole file if they are in it."""
         files = self.manifest.files
@@ -213,7 +221,7 @@ class Artifact:
             for path in entries_below(self.path / directory)
             if path.is_symlink() or not path.is_dir()
         }
-        known = (*self.target.files, ONNX_DATA_FILE, GOLDEN_FILE, *COMPANION_FILES)
+        known = (*self.target.files, ONNX_DATA_FILE, VISION_FILE, QUESTION_FILE, GOLDEN_FILE, *COMPANION_FILES)
         return found | {name for name in known if (self.path / name).exists() or (self.path / name).is_symlink()}
 
 

@@ -155,6 +155,7 @@ TARGETS: dict[str, Target] = {
                     "attention",
                     "optimize_for",
                     "single_file",
+                    "split",
                     "without_families",
                     "calibration",
                     "int8_range",

@@ -15,6 +15,7 @@ from lxmert_export.artifact.targets import TARGETS, Target
 from lxmert_export.benching.turns import Call
 from lxmert_export.errors import ArtifactError, InputWarning, LxmertExportError, first_line
 from lxmert_export.runners.runner import Runner
+from lxmert_export.spec.halves import Half
 from lxmert_export.spec.inputs import Arrays, prepare_inputs
 
 
@@ -38,22 +39,26 @@ class Contest:
     """The contestant's side: one runner, and the inputs that are loaded."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self._runner = self._called = runner
         self._inputs: Arrays = {}
         self._outputs: Arrays = {}
 
-    def load(self, inputs: Arrays) -> None:
-        """Keeps inputs for the next calls, cast to the dtypes of the contestant's own signature."""
-        self._inputs = prepare_inputs(inputs, self._runner.signature, self._runner.limits)
+    def load(self, inputs: Arrays, half: Half | None = None) -> None:
+        """Keeps inputs for the next calls, cast to the dtypes of the contestant's own signature.
+
+        ``half``: ``vision`` or ``question``, the half of a split artifact that the next calls are of.
+        """
+        self._called = self._runner if half is None else getattr(self._runner, half)
+        self._inputs = prepare_inputs(inputs, self._called.signature, self._called.limits)
         shapes = {name: array.shape for name, array in self._inputs.items()}
-        if self._runner.pieces(shapes) is None:
+        if self._called.pieces(shapes) is None:
             listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             raise ArtifactError(f"takes no call of these shapes: {listed}")
 
     def call(self) -> Call:
         """Computes the loaded inputs once."""
         busy, started = time.process_time(), time.perf_counter()
-        self._outputs = self._runner.compute(self._inputs)
+        self._outputs = self._called.compute(self._inputs)
         return Call(time.perf_counter() - started, time.process_time() - busy)
 
     def outputs(self) -> Arrays:

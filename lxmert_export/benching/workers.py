@@ -16,6 +16,7 @@ from lxmert_export.benching.worker import Begin, Opens
 from lxmert_export.errors import LxmertExportError, RuntimeFailed
 from lxmert_export.judging.own_process import child_command, child_environment
 from lxmert_export.option_names import option
+from lxmert_export.spec.halves import Half
 from lxmert_export.spec.inputs import Arrays
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ class Worker:
             raise
         self.startup_seconds = time.perf_counter() - started
 
-    def load(self, inputs: Arrays) -> None:
-        """Gives it the inputs of the next calls."""
-        self._ask_for(("load", inputs))
+    def load(self, inputs: Arrays, half: Half | None = None) -> None:
+        """Gives it the inputs of the next calls; ``half``: of which half of a split artifact they are."""
+        self._ask_for(("load", inputs, half))
 
     def call(self) -> Call:
         """Has it compute once."""

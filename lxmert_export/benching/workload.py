@@ -15,6 +15,8 @@ from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.errors import InputError
 from lxmert_export.files.json_files import check_schema, read_json
 from lxmert_export.files.limits import MOST_VALUES_A_CALL
+from lxmert_export.runners.split import of_rows
+from lxmert_export.spec.halves import Halves
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
 from lxmert_export.spec.signature import task_signature
@@ -84,6 +86,21 @@ class Batch:
         return self.shape[0] * self.text
 
 
+@dataclass(frozen=True)
+class ImageBatch:
+    """One call of a split artifact's vision half: the numbers of its images; ``filled`` as of a ``Batch``."""
+
+    images: tuple[int, ...]
+    filled: int = 0
+
+
+def image_batches(images: int, batch: int, fixed: Mapping[str, int]) -> list[ImageBatch]:
+    """Returns batches of all images, in their order."""
+    rows = fixed.get("batch", batch)
+    parts = [tuple(range(start, min(start + rows, images))) for start in range(0, images, rows)]
+    return [ImageBatch(part, rows - len(part) if "batch" in fixed else 0) for part in parts]
+
+
 def sorted_batches(lengths: NDArray[np.int64], batch: int, fixed: Mapping[str, int], positions: int) -> list[Batch]:
     """Returns batches of questions sorted by length.
 
@@ -131,8 +148,23 @@ class Questions:
         longest = self._ids.shape[1]
         ids = np.pad(self._ids[rows], ((0, 0), (0, max(batch.text - longest, 0))))[:, : batch.text]
         mask = (np.arange(batch.text) < self.lengths[rows, None]).astype(np.int64)
-        visual = {name: array[self._images[rows]] for name, array in self._visual.items()}
+        visual = self._seen(self._images[rows])
         return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": np.zeros_like(ids), **visual}
+
+    def images(self, batch: ImageBatch, halves: Halves) -> Arrays:
+        """Returns the inputs of a call of the vision half."""
+        seen = self._seen(np.array(batch.images + batch.images[-1:] * batch.filled))
+        return {name: seen[name] for name in halves.vision_inputs}
+
+    def asked(self, batch: Batch, halves: Halves, states: NDArray[np.generic]) -> Arrays:
+        """Returns the inputs of a call of the question half; ``states`` are those of all images."""
+        whole = self.inputs(batch)
+        rows = np.array(batch.questions + batch.questions[-1:] * batch.filled)
+        of_image = of_rows(states, int(self._images.max()) + 1, self._images[rows])
+        return {name: whole[name] for name in halves.question_inputs} | {halves.states.name: of_image}
+
+    def _seen(self, images: NDArray[np.int64]) -> Arrays:
+        return {name: array[images] for name, array in self._visual.items()}
 
 
 def read_workload(path: str | Path) -> Workload:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.benching.agreement import Agreement, agreement_of
@@ -18,13 +19,16 @@ from lxmert_export.benching.workers import Worker
 from lxmert_export.benching.workload import (
     MULTIPLE,
     Batch,
+    ImageBatch,
     Questions,
     Workload,
+    image_batches,
     padded_batches,
     sorted_batches,
     unique_shapes,
 )
 from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.halves import Halves
 from lxmert_export.spec.inputs import Arrays
 
 if TYPE_CHECKING:
@@ -35,10 +39,20 @@ STEP = "the workload"
 
 @dataclass(frozen=True)
 class Plan:
-    """How a contestant takes the questions: its calls, and the same in words."""
+    """How a contestant takes the questions: its calls, and the same in words.
+
+    ``images``, ``halves``: of a split artifact, the calls of the vision half, which come first.
+    """
 
     batches: list[Batch]
     words: str
+    images: list[ImageBatch] = field(default_factory=list)
+    halves: Halves | None = None
+
+    @property
+    def calls(self) -> int:
+        """The number of calls of one pass."""
+        return len(self.images) + len(self.batches)
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,7 @@ class WorkloadRun:
         baseline = next((name for name, one in contestants.items() if one.pads_to is not None), first.name)
         results = tuple(
             WorkloadResult(
-                name, plans[name].words, len(plans[name].batches), sum(b.padded_tokens for b in plans[name].batches),
+                name, plans[name].words, plans[name].calls, sum(b.padded_tokens for b in plans[name].batches),
                 tuple(seconds[name]), interval_of([workload.questions / one for one in seconds[name]]),
                 speed_of(seconds[baseline], seconds[name]),
                 agreement_of(answers[first.name], answers[name], (first.precision, one.precision)),
@@ -129,10 +143,15 @@ def plan_of(contestant: Contestant, workload: Workload, batch: int, positions: i
     if contestant.pads_to is not None:
         rows, tokens = workload.baseline_batch, workload.baseline_tokens
         return Plan(padded_batches(lengths, rows, tokens), f"batches of {rows}, padded to {tokens} tokens")
-    fixed = {} if contestant.artifact is None else contestant.artifact.manifest.signature.fixed_sizes
+    artifact = contestant.artifact
+    fixed = {} if artifact is None else artifact.manifest.signature.fixed_sizes
     padded = f"padded to {fixed['text']} tokens" if "text" in fixed else f"padded to a multiple of {MULTIPLE}"
     words = f"batches of {fixed.get('batch', batch)}, sorted by length, {padded}"
-    return Plan(sorted_batches(lengths, batch, fixed, positions), words)
+    batches = sorted_batches(lengths, batch, fixed, positions)
+    if artifact is None or artifact.halves is None:
+        return Plan(batches, words)
+    images = image_batches(workload.images, batch, fixed)
+    return Plan(batches, f"{workload.images} images first, then {words}", images, artifact.halves)
 
 
 def run_workload(
@@ -156,17 +175,17 @@ def run_workload(
     plans = {name: plan_of(one, workload, batch, positions) for name, one in contestants.items()}
     for name, plan in plans.items():
         with guarded(name):
-            for shape in unique_shapes(plan.batches):
-                workers[name].load(questions.inputs(shape))
-                workers[name].call()
+            for turn in Pass(workers[name], questions, plan).turns(unique_shapes(plan.batches)):
+                turn.get_ready()
+                turn.call()
     contestants = {name: one for name, one in contestants.items() if name in workers}
     plans = {name: plans[name] for name in contestants}
     answers = {name: Answers(workload.questions) for name in contestants}
     turns = {
         name: [
-            _turn(workers[name], questions, one, answers[name] if number == 0 else None)
+            turn
             for number in range(passes)
-            for one in plan.batches
+            for turn in Pass(workers[name], questions, plan, answers[name] if number == 0 else None).turns(plan.batches)
         ]
         for name, plan in plans.items()
     }
@@ -183,14 +202,46 @@ def run_workload(
     return WorkloadRun.of(workload, contestants, plans, by_pass, {name: one.arrays for name, one in answers.items()})
 
 
-def _turn(worker: Worker, questions: Questions, batch: Batch, answers: Answers | None) -> Turn:
-    def call() -> Call:
-        called = worker.call()
-        if answers is not None:
-            answers.keep(batch, worker.outputs())
-        return called
+class Pass:
+    """One pass of a contestant over all questions; of a split artifact, over all images first. ``answers`` keeps its answers."""
 
-    return Turn(call, lambda: worker.load(questions.inputs(batch)))
+    def __init__(self, worker: Worker, questions: Questions, plan: Plan, answers: Answers | None = None) -> None:
+        self._worker, self._questions, self._plan, self._answers = worker, questions, plan, answers
+        self._states: list[NDArray[np.generic]] = []  # of each call of the vision half
+
+    def turns(self, batches: Sequence[Batch]) -> list[Turn]:
+        """Returns its turns: all images, and then some batches of questions."""
+        return [*map(self._image_turn, self._plan.images), *map(self._question_turn, batches)]
+
+    def _image_turn(self, batch: ImageBatch) -> Turn:
+        assert self._plan.halves is not None, "only the plan of a split artifact has images"
+        halves = self._plan.halves
+
+        def call() -> Call:
+            called = self._worker.call()
+            states = self._worker.outputs()[halves.states.name]
+            each = len(states) // (len(batch.images) + batch.filled)
+            self._states.append(states[: each * len(batch.images)])
+            return called
+
+        return Turn(call, lambda: self._worker.load(self._questions.images(batch, halves), "vision"))
+
+    def _question_turn(self, batch: Batch) -> Turn:
+        halves = self._plan.halves
+
+        def get_ready() -> None:
+            if halves is None:
+                self._worker.load(self._questions.inputs(batch))
+            else:
+                self._worker.load(self._questions.asked(batch, halves, np.concatenate(self._states)), "question")
+
+        def call() -> Call:
+            called = self._worker.call()
+            if self._answers is not None:
+                self._answers.keep(batch, self._worker.outputs())
+            return called
+
+        return Turn(call, get_ready)
 
 
 def _in_passes(calls: list[Call], passes: int) -> list[list[Call]]:

@@ -136,6 +136,14 @@ SingleFileFlag = Annotated[
         help="Put the weights into model.onnx, instead of a file of their own beside it. At most 2 GB.",
     ),
 ]
+SplitFlag = Annotated[
+    bool,
+    typer.Option(
+        "--split",
+        help="Also write the graph's halves, which share its weights: vision.onnx for the images, question.onnx for all else. "
+        "They are what runs; rows with the same image cost its half once.",
+    ),
+]
 NoParityFlag = Annotated[
     bool,
     typer.Option(

@@ -53,6 +53,7 @@ class ExportOptions:
     attention: Attention = "decomposed"
     optimize_for: str | None = None
     single_file: bool = False
+    split: bool = False
     without_families: tuple[str, ...] = ()
     file_format: str = "saved-model"
     full_integer: bool = False
@@ -79,6 +80,10 @@ class ExportOptions:
         self._check_gate()
         self._check_attention()
         self._check_int8()
+        if self.split and self.single_file:
+            raise ConversionError(
+                f"{option('split')}: both halves read the weights from one file beside them; leave {option('single_file')} out"
+            )
         if self.signature is not None and (repeated := [name for name in SAID_BY_SIGNATURE if self._is_given(name)]):
             raise ConversionError(f"{_names(repeated)}: the given signature contains this already; leave it out")
 
@@ -89,10 +94,14 @@ class ExportOptions:
 
     @property
     def variant(self) -> str:
-        """The last part of the output's default name: ``-full-integer``, ``-keras``, ``-cpu`` or nothing."""
-        if self.optimize_for is not None:
-            return f"-{self.optimize_for}"
-        return "-full-integer" if self.full_integer else "-keras" if self.file_format == "keras" else ""
+        """The last parts of the output's default name: ``-full-integer``, ``-keras``, ``-cpu``, ``-split`` or nothing."""
+        chosen = {
+            f"-{self.optimize_for}": self.optimize_for is not None,
+            "-full-integer": self.full_integer,
+            "-keras": self.file_format == "keras",
+            "-split": self.split,
+        }
+        return "".join(name for name, is_chosen in chosen.items() if is_chosen)
 
     @property
     def calibrates(self) -> bool:

@@ -27,10 +27,13 @@ TFLITE_QUANTIZATION: dict[str, Quantization] = {"fp32": "none", "fp16": "float16
 
 
 def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, Any]:
-    """Writes ``model.onnx``, and ``model.onnx.data`` unless all is to be in a single file."""
+    """Writes ``model.onnx``, and ``model.onnx.data`` unless all is to be in a single file; and its halves if they are wanted."""
     from converters import to_onnx
+    from converters.onnx.split import write_halves
 
     described = _write_onnx(conversion, directory, progress)
+    if conversion.options.split:
+        described["split"] = write_halves(directory / ONNX_FILE).to_dict()
     if conversion.options.single_file:
         to_onnx.join_files(directory)
         described["single_file"] = True

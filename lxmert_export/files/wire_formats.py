@@ -33,6 +33,10 @@ class Message:
         """Returns the message that a file is, of which at most so many fields may be read."""
         return cls(content, [most])
 
+    def content(self) -> bytes:
+        """Returns its bytes, as the file has them."""
+        return bytes(self._content)
+
     def fields(self) -> Iterator[tuple[int, Message | int]]:
         """Yields the number and the value of every field: bytes, or a whole number."""
         message, left, place = self._content, self._left, 0

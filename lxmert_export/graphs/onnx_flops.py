@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import read_as
 from lxmert_export.graphs.onnx_types import UNREADABLE
+from lxmert_export.spec.halves import Half
 from lxmert_export.spec.signature import Signature
 
 Shape = tuple[int, ...]
@@ -33,14 +34,18 @@ UNCOUNTED = frozenset(
 STANDARD = ("", "ai.onnx")
 
 
-def count_flops(artifact: Artifact, sizes: Mapping[str, int]) -> int | None:
-    """Returns the operations of a call; None if an operator's shape is not known before it runs, or its products are not.
+def count_flops(artifact: Artifact, sizes: Mapping[str, int], *, half: Half | None = None) -> int | None:
+    """Returns the operations of a call, of the whole graph or of a split artifact's half.
 
-    ``ArtifactError``: the file cannot be read.
+    None: an operator's shape is not known before it runs, or its products are not. ``ArtifactError``: the file cannot be read.
     """
-    file = artifact.file(ONNX_FILE)
+    file, signature = artifact.file(ONNX_FILE), artifact.manifest.signature
+    if half is not None:
+        assert artifact.halves is not None, f"{artifact.path} is whole"
+        file = artifact.file(f"{half}.onnx")
+        signature = artifact.halves.signature(half, signature)
     with read_as(artifact, file, UNREADABLE):
-        return count_graph(onnx.load(file, load_external_data=False), artifact.manifest.signature, sizes)
+        return count_graph(onnx.load(file, load_external_data=False), signature, sizes)
 
 
 def count_graph(model: onnx.ModelProto, signature: Signature, sizes: Mapping[str, int]) -> int | None:

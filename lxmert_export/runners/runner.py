@@ -96,17 +96,22 @@ class Runner(ABC):
         table, a mask that holds other values than 0 and 1, or NaN and infinity, unless ``allow_nonfinite``.
         ``ArtifactError``: the runner is closed, or its runtime fails. Warns of boxes outside of the picture.
         """
-        closed = ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
         if self._turns.closed:
-            raise closed
-        prepared = prepare_inputs(inputs, self.signature, self.limits, allow_nonfinite=allow_nonfinite)
+            raise self._closed()
+        return self.run_prepared(prepare_inputs(inputs, self.signature, self.limits, allow_nonfinite=allow_nonfinite))
+
+    def run_prepared(self, prepared: Arrays) -> Arrays:
+        """Runs inputs that are complete and checked already, when it is the calling thread's turn; errors as of ``run``."""
         with self._turns.turn() as admitted:
-            if not admitted:  # another thread closed it meanwhile
-                raise closed
+            if not admitted:  # another thread may have closed it meanwhile
+                raise self._closed()
             try:
                 return self.compute(prepared)
             except self.failures as error:
                 raise ArtifactError(f"{self.name}: failed while it ran: {first_line(error)}") from error
+
+    def _closed(self) -> ArtifactError:
+        return ArtifactError(f"{self.name}: this runner is closed: run it inside its 'with' block, or open it again")
 
     def run_in_pieces(self, inputs: Mapping[str, NDArray[np.generic]]) -> Arrays:
         """Runs a call as ``run`` does, but in parts if it has more rows than the runtime takes at a time."""

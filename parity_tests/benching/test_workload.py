@@ -13,6 +13,7 @@ import pytest
 
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.benching.contest import Method, run_bench
+from lxmert_export.benching.contestants import artifact_contestants
 from lxmert_export.benching.report import SCHEMA
 from lxmert_export.benching.settings import Setting
 from lxmert_export.benching.workload import (
@@ -133,6 +134,33 @@ def test_all_answer_the_workload_and_the_baseline_is_the_one_that_pads(graph: Ar
     assert len(rests) == 4 + 2 * (4 + 3 + 4)  # one round of three and the matrix product; two passes
     assert [result["agreement"]["agrees"] for result in ran["results"]] == [True, True, False]
     assert ("wrong", "the workload") in [(name, where) for name, where, _ in report.disagreeing]
+
+
+@pytest.mark.parametrize("task", ["question-answering", "nlvr2"])
+@pytest.mark.parametrize("fixed", [None, {"batch": 2, "text": 14, "objects": 3}])
+def test_a_split_artifact_computes_every_image_once(task: Any, fixed: Any, exports: Exports) -> None:
+    whole = exports.lively("onnx", task, TINY)
+    split = exports.lively("onnx", task, TINY, split=True, **({"fixed": fixed} if fixed else {}))
+    contestants = [
+        replace(one, name=name)
+        for name, one in zip(("whole", "split"), artifact_contestants([whole.path, split.path]), strict=True)
+    ]
+    method = Method(rounds=1, warm_up=1, rest=0.0, threads=1, time_limit=60, workload_batch=3, passes=2)
+    report = run_bench(
+        contestants,
+        [Setting(2, 5, 3)] if not fixed else [],
+        whole.manifest,
+        method,
+        workload=SMALL,
+        sleep=lambda seconds: None,
+    )
+    assert report.workload is not None and not report.disagreeing
+    one, two = report.workload.results
+    rows = 2 if fixed else 3
+    images, questions = -(-SMALL.images // rows), -(-SMALL.questions // rows)
+    assert two.plan.startswith(f"{SMALL.images} images first, then batches of {rows}, sorted by length")
+    assert (one.calls, two.calls) == (-(-SMALL.questions // 3), images + questions)
+    assert two.agreement.agrees
 
 
 @pytest.mark.quick

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import ONNX_FILE, QUESTION_FILE, VISION_FILE, Artifact
+from lxmert_export.artifact.programs.onnx_halves import check_halves
 from lxmert_export.artifact.programs.reading import mapped, refuse
 from lxmert_export.files.wire_formats import Message
 
@@ -23,9 +24,18 @@ EXTERNAL_DATA = 13
 def check_program(artifact: Artifact) -> set[str]:
     """Returns the names of its operators.
 
-    ``ArtifactError``: the graph holds operators of other domains, or names a file that the manifest does not list.
+    ``ArtifactError``: a graph holds operators of other domains, or names a file that the manifest does not list; or the halves of
+    a split artifact are not those of its whole graph.
     """
-    file = artifact.file(ONNX_FILE)
+    found = _check_file(artifact, ONNX_FILE)
+    if artifact.halves is not None:
+        found |= _check_file(artifact, VISION_FILE) | _check_file(artifact, QUESTION_FILE)
+        check_halves(artifact, artifact.halves)
+    return found
+
+
+def _check_file(artifact: Artifact, name: str) -> set[str]:
+    file = artifact.file(name)
     operators: set[str] = set()
     files: set[str] = set()
     with mapped(artifact, file) as content:

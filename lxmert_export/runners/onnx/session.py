@@ -16,12 +16,13 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.session_settings import LOWEST_KNOWN, carried_settings, chosen_settings, parsed
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
+from lxmert_export.runners.split import open_whole_or_split
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
@@ -29,6 +30,8 @@ from lxmert_export.spec.signature import Signature
 FAILURES: tuple[type[Exception], ...] = (
     Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
 )  # fmt: skip
+# Threads of one half that wait for its next call, awake, would slow the other half.
+NO_SPINNING = {"session.force_spinning_stop": "1"}
 # The folder in which a graph that is given as bytes finds its weights.
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -122,16 +125,17 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
     ``ArtifactError``: it carries settings, and this onnxruntime is older than those for which they are known.
     """
     manifest = artifact.manifest
-    return OnnxRuntimeRunner(
-        artifact.file(ONNX_FILE),
-        manifest.signature,
-        manifest.limits,
-        precision=manifest.precision,
-        providers=providers,
-        threads=threads,
-        name=artifact.name,
-        settings=session_settings(artifact) if providers[0] == CPU else None,
-    )
+    settings = session_settings(artifact) if providers[0] == CPU else {}
+    if artifact.halves is not None:
+        settings |= NO_SPINNING
+
+    def opened(file: Path, signature: Signature) -> Runner:
+        return OnnxRuntimeRunner(
+            file, signature, manifest.limits, precision=manifest.precision, providers=providers, threads=threads,
+            name=artifact.name, settings=settings,
+        )  # fmt: skip
+
+    return open_whole_or_split(artifact, opened)
 
 
 def session_settings(artifact: Artifact) -> dict[str, str]:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lxmert_export.artifact.directory import IN_RUNTIME, ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.runners.openvino.library import import_openvino
 from lxmert_export.runners.runner import Runner
+from lxmert_export.runners.split import open_whole_or_split
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
@@ -80,10 +81,14 @@ def open_openvino(artifact: Artifact, providers: Sequence[str], threads: int | N
     if rounds:
         find_bf16(artifact)
     computed = rounds.get(manifest.precision, "fp32")
-    return OpenVinoRunner(
-        artifact.file(ONNX_FILE), manifest.signature, manifest.limits, computed=computed, quantized=artifact.is_static_int8,
-        threads=threads, name=artifact.name,
-    )  # fmt: skip
+
+    def opened(file: Path, signature: Signature) -> Runner:
+        return OpenVinoRunner(
+            file, signature, manifest.limits, computed=computed, quantized=artifact.is_static_int8, threads=threads,
+            name=artifact.name,
+        )  # fmt: skip
+
+    return open_whole_or_split(artifact, opened)
 
 
 def find_bf16(artifact: Artifact) -> None:
