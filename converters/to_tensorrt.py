@@ -15,13 +15,20 @@ from lxmert_export.artifact.directory import ENGINE_FILE
 from lxmert_export.artifact.facts import GraphFacts, count_precisions
 from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.library import as_one_error, interrupt_kept, library_version, open_builder
-from lxmert_export.engines.on_device.build_and_verify import MATMULS, allow_decomposition, node_name
+from lxmert_export.engines.on_device.build_and_verify import (
+    MATMULS,
+    allow_decomposition,
+    multiplies_int8,
+    node_name,
+    read_layers,
+)
 from lxmert_export.engines.options import OPTIONS
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.signature import Signature
 
 # TensorRT's dtype names → ours; other names differ in case only.
+MOVES = ("cast", "shuffle", "dequantize")  # layers whose result of a constant is a constant
 TYPE_NAMES = {"HALF": "float16", "BF16": "bfloat16", "FLOAT": "float32"}
 # An engine larger than 1.1 × weights + 200 kB × matmuls × profiles is refused: its weights are wider than its
 # precision. Kernels measured 73 to 78 kB per matmul and profile at full size (benchmarks/engines.md), and about twice
@@ -59,7 +66,7 @@ def convert_to_tensorrt(
 ) -> BuiltEngine:
     """Writes ``model.engine`` into a directory: strongly typed, TF32 off, one profile per entry of ``profiles``.
 
-    ``weights_size``: bytes of the ONNX file's weights. ``islands``: names of the nodes that may compute in float32.
+    ``weights_size``: bytes of the ONNX file's weights. ``islands``: names of the matmuls that may compute in float32.
     ``ConversionError``: TensorRT cannot parse or build the graph; the engine would not be of the target's precision;
     the runtime or the GPU here is not the target's. ``MissingExtra``: the runtime is not installed.
     """
@@ -84,21 +91,25 @@ def convert_to_tensorrt(
 
 
 def read_network(network: Any) -> NetworkFacts:
-    """Counts a parsed network by dtype: layers and matmuls by their first output, stored weights by their own dtype."""
+    """Counts a parsed network by dtype: layers and matmuls by their first output, stored weights by their own dtype.
+
+    A matmul of two dequantised operands is counted as int8.
+    """
     layers: dict[str, Counter[str]] = {}
     matmuls, stored, float32_matmuls = [], [], []
     constants = set()
-    for number in range(network.num_layers):
-        layer = network.get_layer(number)
+    all_layers, made_by = read_layers(network)
+    for layer in all_layers:
         kind, precision = layer.type.name.lower(), _type_name(layer.get_output(0).dtype)
         layers.setdefault(kind, Counter())[precision] += 1
-        if kind == "constant" or (kind in ("cast", "shuffle") and layer.get_input(0).name in constants):
+        if kind == "constant" or (kind in MOVES and layer.get_input(0).name in constants):
             constants.add(layer.get_output(0).name)
         if layer.type.name not in MATMULS:
             continue
+        precision = "int8" if (whole := multiplies_int8(layer, made_by)) else precision
         matmuls += [precision] * MATMULS[layer.type.name]
         if kind == "matrix_multiply" and layer.get_input(1).name in constants:
-            stored.append(_type_name(layer.get_input(1).dtype))
+            stored.append("int8" if whole else _type_name(layer.get_input(1).dtype))
         if precision == "float32":
             float32_matmuls.append(node_name(layer.name))
     return NetworkFacts(

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 from lxmert_export.api.export import check_convertible, default_directory
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact, is_artifact, open_artifact, refuse_converted
-from lxmert_export.engines.device_kinds import ENGINE_PRECISIONS
 from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.library import open_builder
 from lxmert_export.engines.options import BuildOptions, check_dla
 from lxmert_export.engines.profiles import Profile, make_profiles
-from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
+from lxmert_export.errors import PACKAGE, ArtifactError
 from lxmert_export.exporting.engine_options import EngineOptions
 from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, TORCH, check_own_converters, require
 from lxmert_export.files import hub
@@ -46,6 +45,8 @@ class OnnxOptions(TypedDict, total=False):
     opset: int | None
     fp32_islands: str
     attention: Attention
+    int8_range: str
+    int8_keep: Sequence[str]
     single_file: bool
     without_families: Sequence[str]
     revision: str | None
@@ -82,7 +83,7 @@ def build_engine(
     | ``compute_capability`` | GPUs to build for, such as ``"8.6,8.9"``; default: the target's |
     | ``options`` | further options of the build |
     | ``batch``, ``text``, ``objects`` | ranges min:opt:max such as ``"1:4:8"``, one for each optimisation profile |
-    | ``calibration`` | a .npz, .safetensors or Polygraphy JSON of real inputs for the fp16 linter; default: random inputs |
+    | ``calibration`` | a file of real inputs (.npz, .safetensors, .json), for int8 or the fp16 linter (default: random ones) |
     | ``bundle`` | build no engine; write a directory and a ``.tar.gz`` from which the device builds and verifies it |
     | ``overwrite`` | replace an artifact directory (and a bundle's archive); one that holds other files, too, is refused |
     | ``progress`` | called with a step's name, the number of its parts that are done, and their number |
@@ -106,7 +107,7 @@ def build_engine(
     if bundle:
         check_bundle(device, parity=onnx_options.get("parity", True))
     if given is not None:
-        check_source(given, precision, onnx_options)
+        check_source(given, precision, onnx_options, calibration)
     if directory is not None:
         check_output(source, Path(directory), bundle=bundle, overwrite=overwrite)
     origin = given or _plan_graph(source, asked, device)
@@ -123,13 +124,7 @@ def build_engine(
 def _given_artifact(source: str | Path) -> Artifact | None:
     """Opens a path as an artifact; None if it may be a checkpoint. ``ArtifactError``: it is another converted model."""
     if is_artifact(source):
-        artifact = open_artifact(source)
-        if artifact.manifest.precision not in ENGINE_PRECISIONS:
-            raise ConversionError(
-                f"{source}: is {artifact.manifest.precision}, of which no engine is built: export the graph again in "
-                f"{' or '.join(ENGINE_PRECISIONS)}"
-            )
-        return artifact
+        return open_artifact(source)
     refuse_converted(source)
     directory = Path(source)
     weights = any((directory / name).is_file() for name in hub.WEIGHT_FILES) or any(directory.glob("*.pth"))

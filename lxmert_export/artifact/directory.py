@@ -133,6 +133,11 @@ class Artifact:
         return list(self.manifest.options.get("fp32_islands", ()))
 
     @property
+    def float32_matmuls(self) -> list[str]:
+        """The names of the nodes that may compute in float32 in an engine of it: its islands, or what int8 left in float32."""
+        return list(self.manifest.options.get("float32_matmuls", ())) if self.is_static_int8 else self.fp32_islands
+
+    @property
     def halves(self) -> Halves | None:
         """What the two halves of a split artifact take and give; None: it is whole."""
         split = self.manifest.options.get("split")

@@ -49,7 +49,9 @@ def _int8_fault(artifact: Artifact, facts: GraphFacts) -> str | None:
     """Every matmul with stored weights multiplies integers, but for those that the manifest keeps in float32."""
     kept, whole = len(artifact.manifest.options.get("int8_keep", ())), facts.matmul_weights.get("int8", 0)
     weights = {"int8": whole} | ({"fp32": kept} if kept else {})
-    if whole and facts.matmul_weights == weights and facts.matmuls.get("int8", 0) == whole:
+    wide = artifact.manifest.options.get("float32_matmuls")
+    counted = wide is None or facts.matmuls.get("fp32", 0) == len(wide)
+    if whole and facts.matmul_weights == weights and facts.matmuls.get("int8", 0) == whole and counted:
         return None
     return (
         f"{artifact.name}: its manifest says int8 but for {kept} matmuls, and they compute in {facts.matmuls} with weights "

@@ -208,7 +208,7 @@ TARGETS: dict[str, Target] = {
         Target(
             "tensorrt",
             "TensorRT",
-            ("fp32", "fp16", "bf16"),
+            ("fp32", "fp16", "bf16", "int8"),
             Runtime(
                 "tensorrt",
                 # The engine decides which of two libraries is needed: the functions themselves raise MissingExtra.

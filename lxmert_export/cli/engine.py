@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lxmert_export.cli import options
-from lxmert_export.cli.options import chosen_precision
+from lxmert_export.cli.option_values import chosen_precision, named_matmuls
 from lxmert_export.cli.printing import say, say_origin, show_report, shown_progress
 from lxmert_export.engines.options import BuildOptions
 from lxmert_export.files.hub import DEMO
@@ -20,12 +20,15 @@ def tensorrt(
     source: options.SourceArgument = DEMO,
     fp16: options.Fp16Flag = False,
     bf16: options.Bf16Flag = False,
+    int8: options.StaticInt8Flag = False,
     target: options.DeviceOption = "rtx",
     compute_capability: options.ComputeCapabilityOption = None,
     batch: options.BatchRangeOption = None,
     text: options.TextRangeOption = None,
     objects: options.ObjectsRangeOption = None,
-    calibration: options.LintCalibrationOption = None,
+    calibration: options.EngineCalibrationOption = None,
+    int8_range: options.Int8RangeOption = "8bit",
+    int8_keep: options.Int8KeepOption = None,
     task: options.TaskOption = None,
     output: options.OutputOption = None,
     opset: options.OpsetOption = None,
@@ -71,6 +74,7 @@ def tensorrt(
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands != "standard" else None,
         "keep_failed": keep_failed,
         "attention": attention if attention == "operator" else None,
+        "int8_range": int8_range if int8_range != "8bit" else None, "int8_keep": named_matmuls(int8_keep),
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip
     onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]
@@ -79,7 +83,7 @@ def tensorrt(
     )
     with shown_progress() as progress:
         artifact = build_engine(
-            source, output, precision=chosen_precision(fp16=fp16, bf16=bf16), target=target,
+            source, output, precision=chosen_precision(fp16=fp16, bf16=bf16, int8=int8), target=target,
             compute_capability=compute_capability, options=build, batch=batch or (), text=text or (),
             objects=objects or (), calibration=calibration, bundle=bundle, overwrite=overwrite, progress=progress,
             **onnx_options,

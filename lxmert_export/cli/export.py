@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from lxmert_export.cli import options
-from lxmert_export.cli.options import chosen_precision
+from lxmert_export.cli.option_values import chosen_precision, given_sizes, named_matmuls
 from lxmert_export.cli.printing import say_origin, show_report, shown_progress
 from lxmert_export.files.hub import DEMO
 from lxmert_export.spec.signature import Precision
@@ -58,10 +58,9 @@ def onnx(
     if fp32_islands != "standard" and no_parity:
         raise typer.BadParameter(f"--fp32-islands {fp32_islands} needs the parity gate: leave --no-parity out")
 
-    kept = [] if int8_keep in (None, "none") else [name.strip() for name in str(int8_keep).split(",") if name.strip()]
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16, int8=int8),
-        calibration=calibration, int8_range=int8_range, int8_keep=kept,
+        calibration=calibration, int8_range=int8_range, int8_keep=named_matmuls(int8_keep),
         task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, split=split, revision=revision,
@@ -158,8 +157,3 @@ def _export(
     show_report(artifact.report, verbose=verbose)
     size = sum(facts["bytes"] for facts in artifact.manifest.files.values())
     typer.echo(f"wrote {artifact.path} ({size:,} bytes)")
-
-
-def given_sizes(batch: int | None, text: int | None, objects: int | None) -> dict[str, int]:
-    """Returns the sizes of the axes that options give."""
-    return {axis: n for axis, n in (("batch", batch), ("text", text), ("objects", objects)) if n is not None}

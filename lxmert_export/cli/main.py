@@ -15,7 +15,8 @@ from typer.core import TyperGroup
 from lxmert_export.cli import options
 from lxmert_export.cli.bench import bench
 from lxmert_export.cli.engine import tensorrt
-from lxmert_export.cli.export import given_sizes, onnx, tensorflow, tflite
+from lxmert_export.cli.export import onnx, tensorflow, tflite
+from lxmert_export.cli.option_values import given_sizes
 from lxmert_export.cli.parity import parity, verify
 from lxmert_export.cli.printing import PARITY_FAILED, input_warnings_said, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError

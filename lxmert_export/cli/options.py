@@ -10,7 +10,7 @@ import typer
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.engines.device_kinds import DeviceName
 from lxmert_export.spec.flops import USUAL_SIZES
-from lxmert_export.spec.signature import Attention, Precision, Task
+from lxmert_export.spec.signature import Attention, Task
 
 LONGEST = 7 * 24 * 3600.0  # the largest --time-limit, in seconds
 
@@ -344,11 +344,12 @@ ComputeCapabilityOption = Annotated[
 BatchRangeOption = Annotated[list[str] | None, _range("batch", "1:1:8")]
 TextRangeOption = Annotated[list[str] | None, _range("text", "2:20:64")]
 ObjectsRangeOption = Annotated[list[str] | None, _range("objects", "1:36:100")]
-LintCalibrationOption = Annotated[
+EngineCalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="With --fp16: real inputs for the fp16 linter: .npz, .safetensors, or Polygraphy's JSON. Default: random ones.",
+        help="Real inputs: .npz, .safetensors, or Polygraphy's JSON. With --fp16 for the fp16 linter (default: random "
+        "ones), with --int8 to measure ranges on.",
     ),
 ]
 EngineIoDtypeOption = Annotated[
@@ -386,11 +387,3 @@ BundleFlag = Annotated[
         help="Build no engine. Write a directory and a .tar.gz from which the device builds and verifies the engine itself.",
     ),
 ]
-
-
-def chosen_precision(**flags: bool) -> Precision | None:
-    """The precision whose flag is set; None if no flag is set. Two flags are a usage error."""
-    chosen: list[Precision] = [name for name, on in flags.items() if on]  # type: ignore[misc]  # names are precisions
-    if len(chosen) > 1:
-        raise typer.BadParameter(f"{' and '.join(f'--{name}' for name in chosen)} exclude each other")
-    return chosen[0] if chosen else None

@@ -49,7 +49,7 @@ HIGHEST_OPSETS: dict[Runtime, tuple[tuple[Version, Version, int], ...]] = {
 RTX = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 PORTABLE = ((8, 0), (8, 6), (8, 9), (12, 0))
 DATACENTER = tuple(capability for capability in CAPABILITIES if capability not in (ORIN, THOR))
-ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 POLYGRAPHY = "polygraphy>=0.53"  # earlier versions fail with tensorrt_rtx 1.7
 

@@ -240,7 +240,7 @@ def _precisions(kind: str, asked: tuple[Capability, ...]) -> tuple[Precision, ..
     """The precisions that all of the given GPUs support."""
     if TURING not in asked:
         return ENGINE_PRECISIONS
-    return ("fp16",) if kind == "rtx" else ("fp32", "fp16")
+    return ("fp16",) if kind == "rtx" else ("fp32", "fp16", "int8")
 
 
 def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precision) -> None:
@@ -253,7 +253,7 @@ def _check_precision(kind: str, asked: tuple[Capability, ...], precision: Precis
     )
     who = "TensorRT-RTX for compute capability 7.5" if kind == "rtx" else "compute capability 7.5 (Turing)"
     others = ", leave 7.5 out" if len(asked) > 1 else ""
-    classic = ", or --target datacenter" if precision == "fp32" else ""
+    classic = ", or --target datacenter" if precision in ("fp32", "int8") else ""
     raise ConversionError(f"{who} {reason}: use --fp16{others}{classic}")
 
 

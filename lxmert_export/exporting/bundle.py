@@ -33,7 +33,7 @@ from lxmert_export.engines.on_device import build_and_verify
 from lxmert_export.engines.on_device.build_and_verify import BUNDLE_FILE, BUNDLE_FORMAT, GOLDEN_ARRAYS
 from lxmert_export.engines.profiles import AxisRange, Profile, call_sizes
 from lxmert_export.errors import ArtifactError, ConversionError
-from lxmert_export.exporting.engine import facts_of_graph
+from lxmert_export.exporting.engine import facts_of_graph, unsplit
 from lxmert_export.files.atomic_directory import directory_and_files
 from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.files.hashing import sha256
@@ -92,7 +92,7 @@ def write_bundle(
     the fp16 linter. Raises ``ArtifactError`` if the artifact was written without the gate, and ``ConversionError`` if its graph
     does not compute in its precision or would give wrong numbers in fp16.
     """
-    manifest = onnx.manifest
+    manifest = unsplit(onnx.manifest)
     if GOLDEN_FILE not in manifest.files:
         raise ArtifactError(
             f"{onnx.path}: was written with --no-parity, so it has no golden inputs for the device to run; "
@@ -183,7 +183,7 @@ def describe(onnx: Artifact, device: EngineDevice, profiles: Sequence[Profile], 
         "checkpoint": dict(manifest.checkpoint),
         "task": manifest.task,
         "precision": manifest.precision,
-        "islands": list(manifest.options.get("fp32_islands", ())),
+        "islands": onnx.float32_matmuls,
         "target": device.name,
         "runtime": device.runtime,
         "module": LIBRARIES[device.runtime].module,

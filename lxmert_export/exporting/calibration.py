@@ -66,9 +66,10 @@ class Calibration:
 def read_calibration(path: str | Path, signature: Signature, limits: InputLimits) -> Calibration:
     """Reads the rows of a user's file.
 
-    Raises ``InputError`` if the rows do not fit the signature, or if there are too few of them.
+    Raises ``InputError`` if the rows do not fit the signature, do not differ, or if there are too few of them.
     """
     rows = read_user_rows(path, signature, limits)
+    _check_differ(rows, str(path))
     _check_count(len(rows["input_ids"]), str(path), signature)  # masked copies do not count
     return Calibration(_with_masked_copies(rows), Path(path).name)
 
@@ -129,6 +130,16 @@ def _with_masked_copies(rows: Arrays) -> Arrays:
         name: np.stack([rows[name], copies[name].astype(rows[name].dtype)], axis=1).reshape(-1, *rows[name].shape[1:])
         for name in rows
     }
+
+
+def _check_differ(rows: Arrays, described: str) -> None:
+    """``InputError``: an input is the same in all rows. Their ranges would say nothing of other inputs."""
+    for name in ("input_ids", "visual_feats"):
+        if len(rows[name]) > 1 and (rows[name] == rows[name][:1]).all():
+            raise InputError(
+                f"{described}: {name} is the same in all {len(rows[name])} rows; calibration measures ranges on many different "
+                f"inputs: give real ones as {option('calibration')}"
+            )
 
 
 def _check_count(rows: int, described: str, signature: Signature) -> None:

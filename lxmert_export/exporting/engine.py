@@ -17,7 +17,7 @@ from lxmert_export.artifact.directory import (
     WEIGHTLESS,
     Artifact,
 )
-from lxmert_export.artifact.manifest import write_manifest
+from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
@@ -28,14 +28,20 @@ from lxmert_export.files.beside_weights import COMPANION_FILES
 from lxmert_export.option_names import option
 from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.progress import Progress, silent
+from lxmert_export.spec.halves import HALVES
 from lxmert_export.spec.signature import Precision
 
 
-def check_source(artifact: Artifact, precision: Precision | None, onnx_options: Mapping[str, Any]) -> None:
+def check_source(
+    artifact: Artifact,
+    precision: Precision | None,
+    onnx_options: Mapping[str, Any],
+    calibration: str | Path | None = None,
+) -> None:
     """Checks that an engine can be built from an artifact with these options.
 
     Raises ``ArtifactError`` if it is not an ONNX artifact. Raises ``ConversionError`` if it has another precision, or if
-    ``onnx_options`` holds options that apply only to an export.
+    ``onnx_options`` holds options that apply only to an export, or there is a ``calibration`` for int8.
     """
     manifest = artifact.manifest
     if manifest.target != "onnx":
@@ -50,6 +56,10 @@ def check_source(artifact: Artifact, precision: Precision | None, onnx_options: 
         raise ConversionError(
             f"{artifact.path}: is {manifest.precision}, and an engine has its ONNX graph's precision: "
             f"leave {option('precision', precision)} out, or export the graph in {precision}"
+        )
+    if calibration is not None and manifest.precision == "int8":
+        raise ConversionError(
+            f"{artifact.path}: is calibrated already: leave {option('calibration')} out, or give its checkpoint"
         )
     if onnx_options:
         raise ConversionError(
@@ -86,14 +96,14 @@ def write_engine(
         device,
         directory,
         weights_size=onnx.weights_size,
-        islands=frozenset(onnx.manifest.options.get("fp32_islands", ())),
+        islands=frozenset(onnx.float32_matmuls),
     )
     progress(step, 1, 1)
     for file in (GOLDEN_FILE, *COMPANION_FILES):
         if file in onnx.manifest.files:
             shutil.copyfile(onnx.file(file), directory / file)
     options = {
-        **{name: value for name, value in onnx.manifest.options.items() if name != "bundle"},
+        **{name: value for name, value in unsplit(onnx.manifest).options.items() if name != "bundle"},
         **facts,
         "engine": device.to_dict(),
         "profiles": [profile.to_dict() for profile in profiles],
@@ -108,9 +118,17 @@ def write_engine(
         },
         "status": status_of(device),
     }
-    counted = onnx.manifest.flops and {**onnx.manifest.flops, "file": None}  # what was built of it is not known
-    manifest = replace(onnx.manifest, target="tensorrt", options=options, parity=None, flops=counted)
+    whole = unsplit(onnx.manifest)
+    counted = whole.flops and {**whole.flops, "file": None}  # what was built of it is not known
+    manifest = replace(whole, target="tensorrt", options=options, parity=None, flops=counted)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)
+
+
+def unsplit(manifest: Manifest) -> Manifest:
+    """Returns the manifest of the whole graph of a split artifact: engines and bundles are made of that."""
+    flops = manifest.flops and {name: count for name, count in manifest.flops.items() if name not in HALVES}
+    options = {name: value for name, value in manifest.options.items() if name != "split"}
+    return replace(manifest, options=options, flops=flops)
 
 
 def status_of(device: EngineDevice) -> str:

@@ -70,13 +70,15 @@ class EngineOptions:
         """Returns the options for exporting the ONNX graph of a device's engine."""
         given = {name: value for name, value in self.onnx.items() if name != "providers"}
         fixed = None if given.get("signature") is not None else self.fixed
-        return ExportOptions("onnx", device.precision, fixed=fixed, **given)
+        calibration = self.calibration if device.precision == "int8" else None
+        return ExportOptions("onnx", device.precision, fixed=fixed, calibration=calibration, **given)
 
     def _check_files(self, device: EngineDevice) -> None:
         if (file := self.calibration) is not None:
-            if device.precision != "fp16":
+            if device.precision not in ("fp16", "int8"):
                 raise ConversionError(
-                    f"{option('calibration')}: only the fp16 linter uses it, and this engine is {device.precision}: leave it out"
+                    f"{option('calibration')}: only the fp16 linter and int8 use it, and this engine is {device.precision}: "
+                    "leave it out"
                 )
             if not Path(file).is_file():
                 raise InputError(

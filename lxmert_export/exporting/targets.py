@@ -95,6 +95,7 @@ def _convert_to_int8(
     from lxmert_export.exporting.activation_steps import apart, choose_steps
     from lxmert_export.exporting.int8_sensitivity import find_sensitive
     from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES, saturation_of
+    from lxmert_export.graphs.onnx_facts import float32_matmuls
 
     options, signature = conversion.options, conversion.signature
     weight_range = WEIGHT_RANGES[options.int8_range]
@@ -122,6 +123,7 @@ def _convert_to_int8(
         "calibration": calibration.described,
         "int8_range": options.int8_range,
         "int8_keep": in_float32,
+        "float32_matmuls": float32_matmuls(written),
         "int8_methods": dict(Counter(step.method for step in chosen.values())),
         "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
     }

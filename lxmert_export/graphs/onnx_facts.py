@@ -43,6 +43,13 @@ def read_facts(artifact: Artifact) -> OnnxFacts:
         return read_onnx_facts(file, artifact.fp32_islands)
 
 
+def float32_matmuls(path: Path) -> list[str]:
+    """Returns the names of an int8 graph's matmuls in float32: those of two computed values, and those that its export kept."""
+    graph = onnx.load(path, load_external_data=False).graph
+    whole = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return [node.name for node in graph.node if node.op_type in MATMULS and not whole >= set(node.input[:2])]
+
+
 def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
     """Reads a graph without its weights, and infers the dtypes that it does not state; ``islands``: names of nodes."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))

@@ -177,7 +177,7 @@ def check_engine(report: DeviceReport, artifact: Artifact) -> None:
 
 def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
     """Returns how its matmuls differ from the graph's: only the graph's float32 islands may compute in float32."""
-    precision, islands, found = artifact.manifest.precision, artifact.fp32_islands, dict(engine.matmuls)
+    precision, islands, found = artifact.manifest.precision, artifact.float32_matmuls, dict(engine.matmuls)
     faults = []
     if strays := sorted(set(engine.float32_matmuls) - set(islands)):
         faults.append(f"{', '.join(strays[:3])} computed in float32, but the graph does not list them as islands")
@@ -188,9 +188,9 @@ def matmul_faults(engine: DeviceEngine, artifact: Artifact) -> list[str]:
     if found != expected or not found.get(precision):
         faults.append(f"its matmuls computed in {found}, but its precision is {precision}")
     graph = read_graph_facts(artifact)
-    outside_islands = sum(found.values()) - len(engine.float32_matmuls)  # the graph's count leaves out islands
-    if graph is not None and outside_islands != sum(graph.matmuls.values()):
-        faults.append(f"it has {outside_islands} matmuls, but the graph has {sum(graph.matmuls.values())}")
+    outside_islands = sum(found.values()) - len(engine.float32_matmuls)
+    if graph is not None and outside_islands != (held := graph.matmuls.get(precision, 0)):
+        faults.append(f"it has {outside_islands} matmuls in {precision}, but the graph has {held}")
     return faults
 
 

@@ -156,7 +156,10 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
         _report(lambda r: r["engine"].update(matmuls={"fp16": 7})),
         "computed in {'fp16': 7}, but its precision is fp32",
     ),
-    "count": (_report(lambda r: r["engine"]["matmuls"].update(fp32=1)), r"it has 1 matmuls, but the graph has \d+"),
+    "count": (
+        _report(lambda r: r["engine"]["matmuls"].update(fp32=1)),
+        r"it has 1 matmuls in fp32, but the graph has \d+",
+    ),
     "no count": (_report(lambda r: r["engine"].pop("matmuls")), "damaged device report: no field 'matmuls'"),
     "engine": (lambda p: (p / "model.engine").write_bytes(b"another"), "model.engine beside it is not the engine"),
 }

@@ -51,7 +51,9 @@ def test_the_linter_measures_ranges_on_inputs_of_the_users_own(graph: Artifact, 
         built(graph.path, tmp_path / "wild", calibration=wild)
     with pytest.raises(InputError, match="no such file; calibration inputs are"):
         built(graph.path, tmp_path / "out", calibration=tmp_path / "none.npz")
-    with pytest.raises(ConversionError, match="calibration: only the fp16 linter uses it, and this engine is fp32"):
+    with pytest.raises(
+        ConversionError, match="calibration: only the fp16 linter and int8 use it, and this engine is fp32"
+    ):
         built(lively_model("question-answering", TINY), tmp_path / "out", calibration=calm)
     assert not (tmp_path / "out").exists() and not (tmp_path / "wild").exists()
 

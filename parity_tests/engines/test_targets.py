@@ -23,7 +23,7 @@ from lxmert_export.spec.signature import Precision
 pytestmark = pytest.mark.quick
 
 NAMED = tuple(target for target in DEVICES if target != "this-gpu")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 # Written out rather than read from the module: what may be asked for, by target.
 ALLOWED: dict[str, set[str]] = {
     "rtx": {"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"},
@@ -142,11 +142,11 @@ def test_every_refused_option_is_named_at_once() -> None:
 def test_every_precision(kind: str, precision: Precision, capability: str) -> None:
     if capability not in ALLOWED[kind]:
         return
-    impossible = capability == "7.5" and (precision == "bf16" or (precision == "fp32" and kind == "rtx"))
+    impossible = capability == "7.5" and (precision == "bf16" or (precision in ("fp32", "int8") and kind == "rtx"))
     if impossible:
         message = refused(kind, compute_capability=capability, precision=precision)
         assert "7.5" in message and "use --fp16" in message
-        assert ("--target datacenter" in message) == (precision == "fp32")
+        assert ("--target datacenter" in message) == (precision in ("fp32", "int8"))
     else:
         assert precision == resolve(kind, compute_capability=capability, precision=precision).precision
 
@@ -162,7 +162,7 @@ def test_turing_among_others() -> None:
 
 
 def test_precisions_that_no_engine_has() -> None:
-    assert "fp32, fp16, bf16" in refused("rtx", precision="int8")
+    assert "fp32, fp16, bf16, int8" in refused("rtx", precision="fp8")
 
 
 def test_classic_engines_are_for_one_capability() -> None:

@@ -315,13 +315,6 @@ def test_faults_are_located_in_int8_files(demo: Artifact) -> None:
     assert report.passed and not divergence.found and divergence.points == 140, divergence
 
 
-def test_no_engine_is_built_of_int8(demo: Artifact, tmp_path: Path) -> None:
-    refused(
-        run("tensorrt", str(demo.path), "-o", "out", cwd=tmp_path),
-        "is int8, of which no engine is built: export the graph again in fp32 or fp16 or bf16",
-    )
-
-
 def test_a_file_that_does_not_hold_what_its_manifest_says_is_refused(
     demo: Artifact, files: dict[tuple[Task, str], Written], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,10 +355,13 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
     rows = {name: np.concatenate([batch[name] for batch in real_rows(2)]) for name in real_rows(1)[0]}
     np.savez(tmp_path / "few.npz", **{name: array[:3] for name, array in rows.items()})  # type: ignore[arg-type]
+    same = {**rows, "visual_feats": np.repeat(rows["visual_feats"][:1], len(rows["visual_feats"]), axis=0)}
+    np.savez(tmp_path / "same.npz", **same)  # type: ignore[arg-type]
     for options, saying in (
         ({}, 'precision="int8": measures ranges on real inputs: give yours as calibration'),
         ({"calibration": tmp_path / "gone.npz"}, "gone.npz"),
         ({"calibration": tmp_path / "few.npz"}, "has 3 rows; calibration needs at least"),
+        ({"calibration": tmp_path / "same.npz"}, "same.npz: visual_feats is the same in all 32 rows"),
     ):
         with pytest.raises(InputError, match=saying):
             export(**options)

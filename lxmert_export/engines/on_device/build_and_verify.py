@@ -215,16 +215,32 @@ def node_name(layer: str) -> str:
     return re.sub(r"(_AttentionOutput)?( \[ONNX Layer: .*)?$", "", layer)
 
 
+def read_layers(network: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Returns all layers, and the layer that computes each tensor, by the tensor's name."""
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    return layers, {layer.get_output(n).name: layer for layer in layers for n in range(layer.num_outputs)}
+
+
+def multiplies_int8(layer: Any, made_by: dict[str, Any]) -> bool:
+    """Whether a matmul reads two dequantised operands: TensorRT then multiplies the integers."""
+    operands = [made_by.get(layer.get_input(number).name) for number in range(min(layer.num_inputs, 2))]
+    for number, operand in enumerate(operands):
+        while operand is not None and operand.type.name == "SHUFFLE":  # a transposed weight
+            operands[number] = operand = made_by.get(operand.get_input(0).name)
+    return len(operands) == 2 and all(operand and operand.type.name == "DEQUANTIZE" for operand in operands)
+
+
 def count_matmuls(network: Any, bundle: dict[str, Any]) -> tuple[dict[str, int], list[str]]:
     """Counts the matmuls by precision, and lists the float32 islands. All others must have the bundle's precision."""
     counts: dict[str, int] = {}
     islands: list[str] = []
     called = bundle["precision"]
-    for number in range(network.num_layers):
-        layer = network.get_layer(number)
+    layers, made_by = read_layers(network)
+    for layer in layers:
         if layer.type.name not in MATMULS:
             continue
         precision = PRECISIONS.get(layer.get_output(0).dtype.name, layer.get_output(0).dtype.name)
+        precision = "int8" if multiplies_int8(layer, made_by) else precision
         counts[precision] = counts.get(precision, 0) + MATMULS[layer.type.name]
         if precision == called:
             continue

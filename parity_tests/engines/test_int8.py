@@ -1,0 +1,102 @@
+"""Engines and bundles of int8 graphs, and of split ones: what TensorRT-RTX parses and builds without a GPU. None is run here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lxmert_export as lx
+from converters.to_tensorrt import convert_to_tensorrt
+from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.engines.devices import resolve
+from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
+from lxmert_export.engines.profiles import make_profiles
+from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.graphs.onnx_facts import read_facts
+from lxmert_export.judging.device_report import matmul_faults, read_report
+from parity_tests.fixtures.command import refused, run
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY
+
+INT8 = {"task": "question-answering", "precision": "int8", "int8_range": "7bit"}
+KEPT = "answer_head.expand/Gemm"
+
+
+@pytest.fixture
+def graph(exports: Exports) -> Artifact:
+    """The built-in checkpoint in int8, but for one matmul."""
+    return exports.demo("onnx", **INT8, int8_keep=(KEPT,))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_int8_graph_becomes_an_int8_engine(kept: bool, exports: Exports, graph: Artifact) -> None:
+    graph = graph if kept else exports.demo("onnx", **INT8)
+    engine = exports.engine(graph, compute_capability="8.9")
+    build, facts = engine.manifest.options["build"], read_facts(graph)
+    assert engine.manifest.precision == "int8" and engine.manifest.options["status"] == NOT_RUN
+    assert build["matmuls"] == facts.matmuls and build["matmul_weights"] == facts.matmul_weights
+    assert sorted(build["float32_matmuls"]) == sorted(graph.float32_matmuls)
+    assert (KEPT in " ".join(build["float32_matmuls"])) == kept
+    with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
+        lx.verify(engine.path)
+
+
+def test_a_matmul_that_is_not_int8_is_refused(graph: Artifact, tmp_path: Path) -> None:
+    signature = graph.manifest.signature
+    profiles = make_profiles(graph.manifest.config, signature)
+    names = frozenset(graph.float32_matmuls)
+    planted = next(name for name in names if KEPT in name)
+    with pytest.raises(ConversionError, match=f"labelled int8, .* in float32 but not an island: {planted}"):
+        convert_to_tensorrt(
+            graph.file(ONNX_FILE), signature, profiles, resolve("rtx", precision="int8"), tmp_path,
+            weights_size=graph.weights_size, islands=names - {planted},
+        )  # fmt: skip
+
+
+def test_a_device_counts_the_same(graph: Artifact, tmp_path: Path) -> None:
+    bundle = lx.build_engine(graph.path, tmp_path / "sent", compute_capability="8.9", bundle=True)
+    command = [sys.executable, "-I", str(bundle.path / "build_and_verify.py"), "-o", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = read_report(tmp_path / "report.json")
+    assert dict(report.engine.matmuls) == read_facts(graph).matmuls and matmul_faults(report.engine, bundle) == []
+    described = json.loads((bundle.path / "bundle.json").read_text())
+    described["islands"].remove(next(name for name in described["islands"] if KEPT in name))
+    described["files"] = {}
+    (bundle.path / "bundle.json").write_text(json.dumps(described))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "every matmul but the float32 islands must be int8" in done.stderr
+
+
+def test_a_split_graph_becomes_a_whole_engine(exports: Exports, tmp_path: Path) -> None:
+    split = exports.lively("onnx", "question-answering", TINY, split=True)
+    for bundle in (False, True):
+        made = lx.build_engine(split.path, tmp_path / f"out{bundle}", compute_capability="8.9", bundle=bundle)
+        assert made.halves is None and "vision" not in (made.manifest.flops or {})
+    assert lx.verify(tmp_path / "outTrue").passed
+
+
+@pytest.mark.quick
+def test_what_does_not_fit_is_refused(graph: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "real.npz").touch()
+    refused(
+        run("tensorrt", str(graph.path), "--calibration", "real.npz", "-o", "out", cwd=tmp_path),
+        "is calibrated already: leave --calibration out",
+    )
+    refused(
+        run("tensorrt", str(graph.path), "--int8-range", "7bit", "-o", "out", cwd=tmp_path),
+        "--int8-range cannot be changed in an ONNX artifact",
+    )
+    refused(
+        run("tensorrt", "demo", "--int8-range", "7bit", "-o", "out", cwd=tmp_path),
+        "--int8-range: not an option of fp32 onnx",
+    )
+    refused(
+        run("tensorrt", "demo", "--int8", "--compute-capability", "7.5", "-o", "out", cwd=tmp_path),
+        "TensorRT-RTX for compute capability 7.5 cannot build an fp32 matrix product",
+    )
+    assert not (tmp_path / "out").exists()
