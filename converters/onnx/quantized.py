@@ -95,14 +95,23 @@ def _is_plain(product: Product) -> bool:
     return shape is not None and len(shape) == 2 and not scaled and not attributes.get_int("transA", 0)
 
 
-def write_quantized(source: Path, directory: Path, scales: Mapping[str, float], *, weight_range: int) -> Path:
+def write_quantized(
+    source: Path,
+    directory: Path,
+    scales: Mapping[str, float],
+    *,
+    weight_range: int,
+    factors: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Path:
     """Writes a float32 file in int8, as ``model.onnx`` and its data; returns the first path.
 
     ``scales``: the step of the activations that each matmul reads, by the name of its node; matmuls that it does not name stay
-    in float32. ``weight_range``: the largest magnitude of a stored weight. ``directory`` must not be the source's.
+    in float32. ``weight_range``: the largest magnitude of a stored weight. ``factors``: by the name of a LayerNorm's
+    result, what its channels are divided by where matmuls read it, and their weights' rows are multiplied by. ``directory`` must
+    not be the source's.
     """
     model = load_typed(source)
-    _Quantizer(model.graph, weight_range).quantize(
+    _Quantizer(model.graph, weight_range, factors or {}).quantize(
         {p: scales[p.name] for p in products_of(model.graph) if p.name in scales}
     )
     return save_onnx(model, directory)[0]
@@ -120,11 +129,17 @@ def in_steps(values: NDArray[np.float32], step: NDArray[np.float32] | float, lar
     return rounded
 
 
+def times(weight: NDArray[np.float32], factors: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Returns a weight [in, out] with each row multiplied by its factor."""
+    return weight if factors is None else weight * factors[:, None]
+
+
 class _Quantizer:
     """Rewrites one graph."""
 
-    def __init__(self, graph: ir.Graph, weight_range: int) -> None:
-        self._graph, self._range = graph, weight_range
+    def __init__(self, graph: ir.Graph, weight_range: int, factors: Mapping[str, NDArray[np.float32]]) -> None:
+        self._graph, self._range, self._factors = graph, weight_range, factors
+        self._divided: dict[ir.Value, ir.Value] = {}  # results of LayerNorm → the same with divided channels
         self._pairs: Counter[ir.Value] = Counter()  # how many pairs a value has
         self._stored: dict[str, tuple[ir.Value, ir.Value, ir.Value]] = {}
 
@@ -140,7 +155,7 @@ class _Quantizer:
                 del self._graph.initializers[name]
 
     def _replace(self, product: Product, scale: float) -> None:
-        node, read = product.node, product.read
+        node, read = product.node, self._divided_read(product)
         result = node.outputs[0]
         flat = result.shape is not None and len(result.shape) == 2
         added: list[ir.Node] = []
@@ -169,15 +184,51 @@ class _Quantizer:
 
     def _quantized_activation(self, added: list[ir.Node], product: Product, value: ir.Value, scale: float) -> ir.Value:
         step = np.float32(scale)
-        for _ in range(self._pairs[product.read]):
+        read = self._divided.get(product.read, product.read)
+        for _ in range(self._pairs[read]):
             step = np.nextafter(step, np.float32(np.inf))
-        self._pairs[product.read] += 1
+        self._pairs[read] += 1
         place = self._constant(f"{product.name}/step", np.array(step, np.float32))
         zero = self._constant("int8/zero", np.array(0, np.int8))
         rounded = self._add(added, "QuantizeLinear", [value, place, zero], f"{product.name}/quantize", ir.DataType.INT8)
         return self._add(
             added, "DequantizeLinear", [rounded, place, zero], f"{product.name}/dequantize", ir.DataType.FLOAT
         )
+
+    def _divided_read(self, product: Product) -> ir.Value:
+        """Returns the activations that a product reads: of a LayerNorm with divided channels, if it has factors."""
+        read = product.read
+        if (factors := self._factors.get(read.name or "")) is None:
+            return read
+        if read not in self._divided:
+            norm = read.producer()
+            assert norm is not None and norm.op_type == "LayerNormalization", "factors are for what a LayerNorm gives"
+            added: list[ir.Node] = []
+            self._divided[read] = divided = self._add_divided(added, norm, factors)
+            divided.shape = read.shape
+            self._graph.insert_after(norm, added)
+        return self._divided[read]
+
+    def _add_divided(self, added: list[ir.Node], norm: ir.Node, factors: NDArray[np.float32]) -> ir.Value:
+        """A copy of a LayerNorm whose scale and shift are divided; the residual sum still reads the first one."""
+        parameters: list[ir.Value | None] = []
+        for number, value in enumerate(norm.inputs[1:]):
+            stored = None if value is None else ir.convenience.get_const_tensor(value)
+            assert stored is not None, "products with factors read a LayerNorm with stored parameters"
+            name = f"{norm.name}/divided/{('scale', 'shift')[number]}"
+            parameters.append(self._constant(name, (stored.numpy() / factors).astype(np.float32)))
+        result = ir.Value(name=f"{norm.name}/divided", type=ir.TensorType(ir.DataType.FLOAT))
+        copy = ir.Node(
+            "",
+            norm.op_type,
+            [norm.inputs[0], *parameters],
+            list(norm.attributes.values()),
+            name=result.name,
+            outputs=[result],
+        )
+        copy.metadata_props.update(norm.metadata_props)
+        added.append(copy)
+        return copy.outputs[0]
 
     def _dequantized_weight(self, added: list[ir.Node], product: Product) -> ir.Value:
         key = product.weight_name
@@ -188,12 +239,15 @@ class _Quantizer:
 
     def _store(self, product: Product) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Makes the initializers of a weight: [in, out] in int8, the steps and the zero points of its columns."""
-        weight = product.weight()
-        steps, name = column_scales(weight, self._range), product.weight_name
-        shape = ir.Shape(weight.shape)
+        factors = self._factors.get(product.read.name or "")
+        steps, name = column_scales(times(product.weight(), factors), self._range), product.weight_name
+        shape = ir.Shape(product.weight().shape)
         stored = ir.Value(name=f"{name}/int8", type=ir.TensorType(ir.DataType.INT8), shape=shape)
         stored.const_value = ir.LazyTensor(
-            partial(_stored, product, steps, self._range), dtype=ir.DataType.INT8, shape=shape, name=stored.name
+            partial(_stored, product, factors, steps, self._range),
+            dtype=ir.DataType.INT8,
+            shape=shape,
+            name=stored.name,
         )
         self._graph.register_initializer(stored)
         return (
@@ -224,7 +278,8 @@ def _is_fixed(value: ir.Value) -> bool:
     return value.shape is not None and all(isinstance(size, int) for size in value.shape)
 
 
-def _stored(product: Product, steps: NDArray[np.float32], largest: int) -> ir.Tensor[NDArray[np.int8]]:
-    return ir.Tensor(
-        np.ascontiguousarray(in_steps(product.weight(), steps, largest)), name=f"{product.weight_name}/int8"
-    )
+def _stored(
+    product: Product, factors: NDArray[np.float32] | None, steps: NDArray[np.float32], largest: int
+) -> ir.Tensor[NDArray[np.int8]]:
+    weight = times(product.weight(), factors)
+    return ir.Tensor(np.ascontiguousarray(in_steps(weight, steps, largest)), name=f"{product.weight_name}/int8")

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from converters.onnx.quantized import ACTIVATION_RANGE, Product, column_scales, in_steps, products_of
+from converters.onnx.quantized import ACTIVATION_RANGE, Product, column_scales, in_steps, products_of, times
 from lxmert_export.errors import ConversionError
 from lxmert_export.graphs.onnx_types import expose, load_typed
 from lxmert_export.progress import Progress, silent
@@ -86,30 +86,33 @@ def choose_steps(
     kept_back: Sequence[Arrays],
     weight_range: int,
     progress: Progress = silent,
+    factors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, Step]:
     """Returns the step for each matmul of a float32 file that has a stored weight, by the name of its node.
 
-    ``measured`` fill the histograms, ``kept_back`` choose the method. ``path``: a file that may have another one written beside
-    it. ``ConversionError``: a value is NaN or infinite.
+    ``measured`` fill the histograms, ``kept_back`` choose the method. ``factors``: as of ``write_quantized``. ``path``: a file
+    that may have another one written beside it. ``ConversionError``: a value is NaN or infinite.
     """
     products = products_of(load_typed(path).graph)
-    histograms = {read: Histogram() for read in _names(products)}
-    session = _probing(path, list(histograms))
+    histograms = {read: Histogram() for read in names_of(products)}
+    session, factors = probing(path, list(histograms)), factors or {}
     for number, batch in enumerate(measured):
         progress("measuring activations", number, len(measured))
-        for name, values in _values(session, list(histograms), batch):
+        for name, values in values_of(session, list(histograms), batch):
             try:
-                histograms[name].add(values)
+                histograms[name].add(values / factors[name] if name in factors else values)
             except ValueError as error:
                 raise ConversionError(f"{name}: {error} on the calibration inputs, so no step fits it") from error
     progress("measuring activations", len(measured), len(measured))
     limits = {name: limits_of(histogram) for name, histogram in histograms.items()}
     chosen: dict[str, Step] = {}
-    for number, (name, rows) in enumerate(_kept_rows(session, list(histograms), kept_back)):
+    for number, (name, rows) in enumerate(kept_rows(session, list(histograms), kept_back)):
         progress("choosing steps", number, len(histograms))
+        divisor = factors.get(name)
+        divided = rows if divisor is None else rows / divisor
         for product in products:
             if product.read.name == name:
-                chosen[product.name] = best_step(rows, product.weight(), limits[name], weight_range)
+                chosen[product.name] = best_step(divided, times(product.weight(), divisor), limits[name], weight_range)
     progress("choosing steps", len(histograms), len(histograms))
     return {product.name: chosen[product.name] for product in products}
 
@@ -191,11 +194,12 @@ def _divergence(counts: Magnitudes, kept: int) -> float:
     return float((one[seen] * np.log(one[seen] / np.maximum(other[seen], 1e-9))).sum())
 
 
-def _names(products: Iterable[Product]) -> list[str]:
+def names_of(products: Iterable[Product]) -> list[str]:
+    """Returns the names of the values that products read, each once."""
     return list(dict.fromkeys(product.read.name or "" for product in products))
 
 
-def _probing(path: Path, names: Sequence[str]) -> Any:
+def probing(path: Path, names: Sequence[str]) -> Any:
     """Opens the file with values as outputs. Its weights are read where they lie."""
     model = load_typed(path)
     expose(model.graph, names)
@@ -204,14 +208,14 @@ def _probing(path: Path, names: Sequence[str]) -> Any:
     return open_session(probed, (CPU,), optimize=False)
 
 
-def _values(session: Any, names: Sequence[str], batch: Arrays) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def values_of(session: Any, names: Sequence[str], batch: Arrays) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yields values by name: those that are inputs themselves, and those that the graph computes of them."""
     computed = [name for name in names if name not in batch]
     yield from ((name, batch[name].astype(np.float32)) for name in names if name in batch)
     yield from zip(computed, session.run(computed, taken_of(session, batch)) if computed else (), strict=True)
 
 
-def _kept_rows(
+def kept_rows(
     session: Any, names: Sequence[str], batches: Sequence[Arrays]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yields rows [n, width] of each value, spread evenly over those of a batch, so that few are in memory at once."""
@@ -219,7 +223,7 @@ def _kept_rows(
         some = names[first : first + AT_ONCE]
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in some}
         for batch in batches:
-            for name, values in _values(session, some, batch):
+            for name, values in values_of(session, some, batch):
                 rows = values.reshape(-1, values.shape[-1])
                 most = max(ROWS_JUDGED // len(batches), 1)
                 found[name].append(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])

@@ -26,7 +26,12 @@ SCAN = "looking for matmuls that int8 costs most"
 
 
 def find_sensitive(
-    path: Path, steps: Mapping[str, Step], kept_back: Sequence[Arrays], weight_range: int, progress: Progress = silent
+    path: Path,
+    steps: Mapping[str, Step],
+    kept_back: Sequence[Arrays],
+    weight_range: int,
+    progress: Progress = silent,
+    factors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> list[str]:
     """Returns the names of the matmuls to keep in float32, in the order of ``steps``; often there are none."""
     wanted = _outputs(path, kept_back)
@@ -34,7 +39,8 @@ def find_sensitive(
     def squared_error(kept: Collection[str]) -> float:
         with TemporaryDirectory(dir=path.parent) as place:
             chosen = {name: step.step for name, step in steps.items() if name not in kept}
-            found = _outputs(write_quantized(path, Path(place), chosen, weight_range=weight_range), kept_back)
+            written = write_quantized(path, Path(place), chosen, weight_range=weight_range, factors=factors)
+            found = _outputs(written, kept_back)
         pairs = zip(found, wanted, strict=True)
         return sum(float(np.mean(np.square(one - other)) / (np.mean(np.square(other)) or 1)) for one, other in pairs)
 

@@ -94,6 +94,7 @@ def _convert_to_int8(
     from converters.to_onnx import convert_to_onnx
     from lxmert_export.exporting.activation_steps import apart, choose_steps
     from lxmert_export.exporting.int8_sensitivity import find_sensitive
+    from lxmert_export.exporting.smoothing import choose_factors
     from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES, saturation_of
     from lxmert_export.graphs.onnx_facts import float32_matmuls
 
@@ -103,9 +104,10 @@ def _convert_to_int8(
         path = Path(wide) / ONNX_FILE
         convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
         measured, kept_back = apart(calibration.batches(signature))
-        steps = choose_steps(path, measured, kept_back, weight_range, progress)
+        factors = choose_factors(path, measured, kept_back, weight_range)
+        steps = choose_steps(path, measured, kept_back, weight_range, progress, factors)
         if options.int8_keep == (AUTO,):
-            kept = find_sensitive(path, steps, kept_back, weight_range, progress)
+            kept = find_sensitive(path, steps, kept_back, weight_range, progress, factors)
         else:
             kept = _named_matmuls(options.int8_keep, steps)
         chosen = {name: step for name, step in steps.items() if name not in kept}
@@ -115,7 +117,8 @@ def _convert_to_int8(
             )
             raise ConversionError(f"{conversion.model.name}: no matmul would compute in int8: {reason}")
         in_float32 = [name for name in stored_matmuls(path) if name not in chosen]
-        written = write_quantized(path, directory, {n: s.step for n, s in chosen.items()}, weight_range=weight_range)
+        chosen_steps = {name: step.step for name, step in chosen.items()}
+        written = write_quantized(path, directory, chosen_steps, weight_range=weight_range, factors=factors)
     saturating = saturation_of(written)
     return {
         "quantization": STATIC,
@@ -124,6 +127,7 @@ def _convert_to_int8(
         "int8_range": options.int8_range,
         "int8_keep": in_float32,
         "float32_matmuls": float32_matmuls(written),
+        "int8_smoothed": len(factors),
         "int8_methods": dict(Counter(step.method for step in chosen.values())),
         "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
     }

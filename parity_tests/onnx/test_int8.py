@@ -288,6 +288,7 @@ def test_the_demo_keeps_its_answers(demo: Artifact) -> None:
     assert total.agreed >= 0.995 * total.clear
     options = demo.manifest.options
     assert (options["quantization"], options["int8_range"], options["int8_keep"]) == ("static", "7bit", [])
+    assert options["int8_smoothed"] == 0  # it has no channels far larger than the others
     assert sum(options["int8_methods"].values()) == read_onnx_facts(demo.file(ONNX_FILE)).matmuls["int8"]
     assert lx.verify(demo.path).passed
 
