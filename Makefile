@@ -57,6 +57,7 @@ parity: $(VENV)/.ready ## Export and judge every target at full size (214 M para
 
 study: $(VENV)/.ready ## Judge thousands of correct checkpoints and every planted fault in every target; continues where it stopped
 	$(BIN)/python -m benchmarks.study
+	$(BIN)/python -m benchmarks.int8_study
 
 trust: $(VENV)/.ready ## Damage files, kill and fail writers, share runners: every trial of docs/trust.md; hours; continues where it stopped
 	$(BIN)/python -m benchmarks.trust $(TRUST_ARGS)
