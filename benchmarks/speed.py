@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.measuring import run_process
 from benchmarks.resumable import Steps, source_key
@@ -19,9 +22,13 @@ from lxmert_export.artifact.directory import open_named
 from lxmert_export.artifact.manifest import TOOLS
 from lxmert_export.benching.machine import ALSO_MEASURED
 from lxmert_export.benching.peers import AGAINST
+from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import BuiltNotRun
 from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.runners.onnx.int8_kernels import is_exact
 from lxmert_export.runners.opening import check_runnable
+from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
+from lxmert_export.spec.signature import task_signature
 
 HERE = Path(__file__).parent
 SOURCES = (
@@ -32,10 +39,18 @@ SOURCES = (
     "benchmarks/workload.json",
 )
 # Our artifacts: the folder's name, which is the contestant's, and the options of `lxmert-export onnx`. The first one is the
-# yardstick.
-ARTIFACTS: Mapping[str, tuple[str, ...]] = {"ours": ("--optimize-for", "cpu"), "ours-portable": ()}
+# yardstick. Of int8, the full-size network has random weights, and so is calibrated on random inputs: only its speed is measured.
+FOR_CPU, INT8 = ("--optimize-for", "cpu"), ("--int8", "--calibration", "{calibration}", "--int8-range", "{range}")
+ARTIFACTS: Mapping[str, tuple[str, ...]] = {
+    "ours": FOR_CPU,
+    "ours-portable": (),
+    "ours-split": (*FOR_CPU, "--split"),
+    "ours-int8": (*FOR_CPU, *INT8),
+    "ours-int8-split": (*FOR_CPU, *INT8, "--split"),
+}
 # The same files in other runtimes; one that this machine cannot run is left out, and said.
-RUNTIMES = ("ours@openvino", "ours@openvino-bf16")
+RUNTIMES = ("ours@openvino", "ours@openvino-bf16", "ours-int8@openvino", "ours-int8-split@openvino")
+CALIBRATED_ON = 128  # inputs
 THREADS, TEXT, OBJECTS = 2, 20, 36
 
 
@@ -71,19 +86,25 @@ def measure(steps: Steps, checkpoint: str | None, rounds: int, passes: int) -> d
     source = checkpoint or str(place / "full-size")
     if checkpoint is None:
         steps.once("checkpoint", lambda: _run("benchmarks.full_size_checkpoint", source))
-    for name, flags in ARTIFACTS.items():
-        export = (
-            "lxmert_export.cli",
-            "onnx",
-            source,
-            "--task",
-            "question-answering",
-            "--no-parity",
-            "--overwrite",
-            *flags,
-        )
-        steps.once(name, lambda export=export, name=name: _run(*export, "-o", str(place / name)))  # type: ignore[misc]
+    given = {"calibration": str(place / "calibration.npz"), "range": "8bit" if is_exact(127) else "7bit"}
+    steps.once("calibration", lambda: write_calibration(source, Path(given["calibration"])))
+    common = ("onnx", source, "--task", "question-answering", "--no-parity", "--overwrite")
+    for name, options in ARTIFACTS.items():
+        flags = [option.format(**given) for option in options]
+        step = partial(_run, "lxmert_export.cli", *common, *flags, "-o", str(place / name))
+        took = steps.once(name, step)
+        print(f"{name}: {took}", flush=True)
     return steps.once("bench", lambda: _bench(place, source, rounds, passes))
+
+
+def write_calibration(source: str, file: Path) -> dict[str, Any]:
+    """Draws random inputs of the checkpoint's sizes, for int8 to measure ranges on."""
+    config = read_checkpoint(source).config
+    signature = task_signature(config, "question-answering")
+    sizes = {"batch": CALIBRATED_ON, "text": TEXT, "objects": OBJECTS}
+    inputs = draw_batch(FamilyKind(ragged=True), signature, config, sizes, np.random.default_rng(0))
+    np.savez(file, **inputs)  # type: ignore[arg-type]  # every keyword is an array
+    return {"rows": CALIBRATED_ON}
 
 
 def _run(module: str, *arguments: str) -> dict[str, Any]:
