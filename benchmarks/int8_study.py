@@ -117,11 +117,9 @@ def page(results: Row) -> Iterator[str]:
         )
     yield from (
         "",
-        "Why deep random networks are lost: they amplify rounding. Their attention decides by differences that rounding",
-        "moves, and their answers differ little from input to input, which is what the floor is made of. Their channels are",
-        "all about as large as one another, so smoothing has nothing to move. It is for trained encoders, a few channels of",
-        "which are many times as large as the others: on networks made that way it halves the error",
-        "(`parity_tests/onnx/test_smoothing.py`).",
+        "The simulation shares no code with the converter. Where it fails, int8 itself is too coarse for the network.",
+        "Smoothing is for networks in which a few channels are far larger than the others, as in trained encoders",
+        "(`parity_tests/onnx/test_smoothing.py` makes such).",
     )
 
 

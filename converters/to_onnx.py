@@ -131,11 +131,16 @@ def save_onnx(model: ir.Model, directory: Path) -> tuple[Path, Path]:
         while reason is not None and not isinstance(reason, ConversionError):
             reason = reason.__cause__
         raise reason or error from error
+    check_written(path)
+    return path, directory / ONNX_DATA_FILE
+
+
+def check_written(path: Path) -> None:
+    """``ConversionError``: a written file is not valid ONNX."""
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"the graph is not valid ONNX: {first_line(error)}") from error
-    return path, directory / ONNX_DATA_FILE
 
 
 def join_files(directory: Path) -> None:

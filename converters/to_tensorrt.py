@@ -129,7 +129,7 @@ def check_network(facts: NetworkFacts, precision: str, islands: frozenset[str]) 
         listed = ", ".join(strays[:3]) + (f" and {len(strays) - 3} more" if len(strays) > 3 else "")
         raise ConversionError(
             f"the engine would be labelled {precision}, but its matmuls compute in {facts.matmuls}; "
-            f"in float32 but not an island: {listed or 'none'}; export the ONNX graph with --{precision}"
+            f"in float32, which the graph's are not: {listed or 'none'}; export the ONNX graph with --{precision}"
         )
     if wrong:
         raise ConversionError(f"the engine would be labelled {precision}, but its matmuls compute in {facts.matmuls}")

@@ -20,8 +20,8 @@ from benchmarks.study.judging import Checkpoint, Subject, worst_of
 from converters.onnx.quantized import write_quantized
 from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact.directory import ONNX_FILE
-from lxmert_export.exporting.activation_steps import apart, choose_steps
-from lxmert_export.exporting.smoothing import choose_factors
+from lxmert_export.exporting.activation_steps import Step, apart, choose_steps
+from lxmert_export.exporting.smoothing import choose_smoothed_steps
 from lxmert_export.parity.recording import Recording
 from lxmert_export.reference.yardstick import run_reference
 from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
@@ -40,13 +40,14 @@ def static_trial(architecture: Architecture, seed: int) -> dict[str, Any]:
     rows = [batch for family in samples.families for batch in family.batches]
     with tempfile.TemporaryDirectory(prefix="lxmert-export-study-") as place:
         files = StaticFiles(checkpoint, rows, Path(place))
+        steps, factors = choose_smoothed_steps(files.wide, *apart(rows), LARGEST)
         outcomes = {
-            "plain": files.record({}),
-            "smoothed": files.record(files.factors),
+            "plain": files.record(choose_steps(files.wide, *apart(rows), LARGEST), {}),
+            "smoothed": files.record(steps, factors),
             "simulated": simulated(checkpoint, rows),
         }
     scores = {name: worst_of(checkpoint.judge(SUBJECT, recording)) for name, recording in outcomes.items()}
-    return {**scores, "layer_norms": len(files.factors)}
+    return {**scores, "layer_norms": len(factors)}
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,8 @@ class StaticFiles:
         convert_to_onnx(self.checkpoint.module, architecture.signature, limits, directory, precision="fp32")
         return directory / ONNX_FILE
 
-    @cached_property
-    def factors(self) -> dict[str, NDArray[np.float32]]:
-        """The factors of smoothing."""
-        return choose_factors(self.wide, *apart(self.rows), LARGEST)
-
-    def record(self, factors: Mapping[str, NDArray[np.float32]]) -> Recording:
-        """Returns what the file with these factors computes. Without optimisation, so that no kernel of this CPU saturates."""
-        steps = choose_steps(self.wide, *apart(self.rows), LARGEST, factors=factors)
+    def record(self, steps: Mapping[str, Step], factors: Mapping[str, NDArray[np.float32]]) -> Recording:
+        """Returns what the file with these steps computes. Without optimisation, so that no kernel of this CPU saturates."""
         directory = Path(tempfile.mkdtemp(dir=self.place))
         chosen = {name: step.step for name, step in steps.items()}
         path = write_quantized(self.wide, directory, chosen, weight_range=LARGEST, factors=factors)

@@ -14,6 +14,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 from onnx.helper import make_node, tensor_dtype_to_np_dtype
 
+from converters.to_onnx import check_written
 from lxmert_export.artifact.directory import QUESTION_FILE, VISION_FILE
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.halves import STATES, Halves
@@ -93,36 +94,49 @@ def _named_states(graph: GraphProto) -> str:
     flow = Flow(graph)
     states = flow.last_bottleneck()
     if states is None:
+        of_images = ", ".join(value.name for value in graph.input if value.name.startswith(OF_IMAGES))
         raise ConversionError(
-            f"{graph.name}: cannot be split: no single value holds all that its later layers read of the images"
+            f"{graph.name}: cannot be split: no single value holds all that its later layers read of the images ({of_images})"
         )
     if _info_of(graph, states).type.tensor_type.elem_type == TensorProto.BFLOAT16:
-        return _widen(graph, states)
+        return _widen(graph, states, _free_name(graph))
     if states in flow.outputs:
         return states
-    _rename(graph.node, states, STATES)
-    _info_of(graph, states).name = STATES
-    return STATES
+    name = _free_name(graph)
+    _rename(graph.node, states, name)
+    _info_of(graph, states).name = name
+    return name
 
 
-def _widen(graph: GraphProto, states: str) -> str:
+def _free_name(graph: GraphProto) -> str:
+    """``object_states``, or that with lines behind it if a user's module has a value of that name."""
+    taken = {value.name for value in (*graph.input, *graph.output)} | {
+        name for node in graph.node for name in node.output
+    }
+    name = STATES
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _widen(graph: GraphProto, states: str, name: str) -> str:
     """Casts the states to float32 and back, between the node that computes them and those that read them."""
     info = ValueInfoProto()
     info.CopyFrom(_info_of(graph, states))
-    info.name, info.type.tensor_type.elem_type = STATES, TensorProto.FLOAT
+    info.name, info.type.tensor_type.elem_type = name, TensorProto.FLOAT
     graph.value_info.append(info)
     place = next(number for number, node in enumerate(graph.node) if states in node.output) + 1
     before, after = list(graph.node[:place]), list(graph.node[place:])
-    narrow = f"{STATES}/bfloat16"
+    narrow = f"{name}/bfloat16"
     _rename(after, states, narrow)
     casts = [
-        make_node("Cast", [states], [STATES], f"{STATES}/Cast", to=TensorProto.FLOAT),
-        make_node("Cast", [STATES], [narrow], f"{narrow}/Cast", to=TensorProto.BFLOAT16),
+        make_node("Cast", [states], [name], f"{name}/Cast", to=TensorProto.FLOAT),
+        make_node("Cast", [name], [narrow], f"{narrow}/Cast", to=TensorProto.BFLOAT16),
     ]
     nodes = GraphProto(node=[*before, *casts, *after]).node  # copies, before the nodes themselves are removed
     del graph.node[:]
     graph.node.extend(nodes)
-    return STATES
+    return name
 
 
 def _rename(nodes: Iterable[onnx.NodeProto], old: str, new: str) -> None:
@@ -150,7 +164,7 @@ def _write_part(model: ModelProto, path: Path, outputs: Sequence[str], *, given:
     part.graph.output.extend(_info_of(graph, name) for name in outputs)
     part.graph.value_info.extend(info for info in graph.value_info if info.name in made.difference(outputs))
     path.write_bytes(part.SerializeToString(deterministic=True))
-    onnx.checker.check_model(path, full_check=True)
+    check_written(path)
     return tuple(value.name for value in taken)
 
 

@@ -46,7 +46,7 @@ class OnnxOptions(TypedDict, total=False):
     fp32_islands: str
     attention: Attention
     int8_range: str
-    int8_keep: Sequence[str]
+    int8_keep: str | Sequence[str]
     single_file: bool
     without_families: Sequence[str]
     revision: str | None
@@ -83,7 +83,7 @@ def build_engine(
     | ``compute_capability`` | GPUs to build for, such as ``"8.6,8.9"``; default: the target's |
     | ``options`` | further options of the build |
     | ``batch``, ``text``, ``objects`` | ranges min:opt:max such as ``"1:4:8"``, one for each optimisation profile |
-    | ``calibration`` | a file of real inputs (.npz, .safetensors, .json), for int8 or the fp16 linter (default: random ones) |
+    | ``calibration`` | real inputs (.npz, .safetensors, .json) for int8, or for the fp16 linter instead of random ones |
     | ``bundle`` | build no engine; write a directory and a ``.tar.gz`` from which the device builds and verifies it |
     | ``overwrite`` | replace an artifact directory (and a bundle's archive); one that holds other files, too, is refused |
     | ``progress`` | called with a step's name, the number of its parts that are done, and their number |

@@ -69,11 +69,11 @@ def export(
     | ``signature`` | your own module | its inputs, passed by keyword, and its outputs, taken by name from what it returns |
     | ``config`` | your own module | its config; needed if it holds no ``LxmertModel`` |
     | ``fixed`` | | fixed sizes of some of the axes batch, text and objects, such as ``{"batch": 1}`` |
-    | ``io_dtype``, ``opset`` | ONNX | inputs and outputs in ``float32`` or ``float16``; 18 (23 for an attention operator) to 25 |
+    | ``io_dtype``, ``opset`` | ONNX | ``float32`` or ``float16`` inputs and outputs; default: 18, or 23 for the operator |
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
     | ``optimize_for`` | fp32, int8 ONNX | ``cpu``: session settings for onnxruntime, kept in the manifest (docs/speed.md) |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
-    | ``single_file``, ``split`` | ONNX | weights in ``model.onnx``, at most 2 GB; two halves, each image once (docs/split.md) |
+    | ``single_file``, ``split`` | ONNX | no ``model.onnx.data`` (at most 2 GB); two halves, each image once (docs/split.md) |
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
@@ -99,7 +99,7 @@ def export(
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, split=split, file_format=file_format,
         without_families=tuple(without_families), full_integer=full_integer, calibration=calibration, int8_range=int8_range,
-        int8_keep=(int8_keep,) if isinstance(int8_keep, str) else tuple(int8_keep),
+        int8_keep=int8_keep,
         revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
         parity=parity, keep_failed=keep_failed,
     )  # fmt: skip

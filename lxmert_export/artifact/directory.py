@@ -21,13 +21,14 @@ from lxmert_export.files.listing import entries_below
 from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
-from lxmert_export.spec.halves import Halves
+from lxmert_export.spec.halves import Half, Halves
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
 from lxmert_export.spec.signature import Precision
 
 # The model files of each target. SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
 VISION_FILE, QUESTION_FILE = "vision.onnx", "question.onnx"  # the halves of a split model.onnx
+HALF_FILES: dict[Half, str] = {"vision": VISION_FILE, "question": QUESTION_FILE}
 SAVED_MODEL, KERAS_FILE = "saved_model", "model.keras"
 TFLITE_FILE = "model.tflite"
 ENGINE_FILE = "model.engine"
@@ -140,7 +141,7 @@ class Artifact:
     @property
     def halves(self) -> Halves | None:
         """What the two halves of a split artifact take and give; None: it is whole."""
-        split = self.manifest.options.get("split")
+        split = self.manifest.options.get("split") if self.manifest.target == "onnx" else None
         return None if split is None else Halves.from_dict(split)
 
     @property

@@ -88,7 +88,7 @@ class Target:
     |---|---|
     | ``converter`` | (conversion, directory, progress): writes files, returns the manifest's options; None: other command |
     | ``facts`` | (artifact) → the ``GraphFacts`` of its file; None: the file cannot be read |
-    | ``flops`` | (artifact, sizes) → the operations that its file computes; None: they cannot be counted |
+    | ``flops`` | (artifact, sizes, half of a split one) → the operations of its file; None: they cannot be counted |
     | ``intermediates`` | (artifact, points) → a runner whose outputs are intermediate tensors |
     | ``program`` | (artifact) → names of its operators; ``ArtifactError`` if its file could do more than exports do |
     | ``emulator`` | (artifact, threads) → a runner that rounds every result to half precision |

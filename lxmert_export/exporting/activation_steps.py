@@ -6,7 +6,7 @@ Histograms are measured on calibration inputs. The error is that of the matmul's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ Magnitudes = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """The step of the activations that a matmul reads. ``error``: of its result, relative (RMS), on inputs kept back."""
+    """The step of the activations that a matmul reads.
+
+    ``error``: of its result, relative (RMS), on inputs kept back. ``smoothed``: the value that it reads, if that has factors.
+    """
 
     step: float
     method: str
     error: float
+    smoothed: str | None = None
 
 
 class Histogram:
@@ -51,11 +55,9 @@ class Histogram:
         self.largest = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Counts values. ``ValueError``: one is NaN or infinite."""
+        """Counts values, which must be finite."""
         magnitudes = np.abs(values).ravel()
         largest = float(magnitudes.max(initial=0.0))
-        if not np.isfinite(largest):
-            raise ValueError("a value is NaN or infinite")
         self.largest = max(self.largest, largest)
         if largest == 0.0:
             self.counts[0] += magnitudes.size
@@ -96,14 +98,8 @@ def choose_steps(
     products = products_of(load_typed(path).graph)
     histograms = {read: Histogram() for read in names_of(products)}
     session, factors = probing(path, list(histograms)), factors or {}
-    for number, batch in enumerate(measured):
-        progress("measuring activations", number, len(measured))
-        for name, values in values_of(session, list(histograms), batch):
-            try:
-                histograms[name].add(values / factors[name] if name in factors else values)
-            except ValueError as error:
-                raise ConversionError(f"{name}: {error} on the calibration inputs, so no step fits it") from error
-    progress("measuring activations", len(measured), len(measured))
+    for name, values in measured_values(session, list(histograms), measured, progress):
+        histograms[name].add(values / factors[name] if name in factors else values)
     limits = {name: limits_of(histogram) for name, histogram in histograms.items()}
     chosen: dict[str, Step] = {}
     for number, (name, rows) in enumerate(kept_rows(session, list(histograms), kept_back)):
@@ -112,9 +108,25 @@ def choose_steps(
         divided = rows if divisor is None else rows / divisor
         for product in products:
             if product.read.name == name:
-                chosen[product.name] = best_step(divided, times(product.weight(), divisor), limits[name], weight_range)
+                step = best_step(divided, times(product.weight(), divisor), limits[name], weight_range)
+                chosen[product.name] = step if divisor is None else replace(step, smoothed=name)
     progress("choosing steps", len(histograms), len(histograms))
     return {product.name: chosen[product.name] for product in products}
+
+
+def measured_values(
+    session: Any, names: Sequence[str], batches: Sequence[Arrays], progress: Progress = silent
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yields the values that a file computes, by name, batch by batch. ``ConversionError``: one is NaN or infinite."""
+    for number, batch in enumerate(batches):
+        progress("measuring activations", number, len(batches))
+        for name, values in values_of(session, names, batch):
+            if not np.isfinite(values).all():
+                raise ConversionError(
+                    f"{name}: a value is NaN or infinite on the calibration inputs, so no step fits it"
+                )
+            yield name, values
+    progress("measuring activations", len(batches), len(batches))
 
 
 def taken_of(session: Any, batch: Arrays) -> Arrays:

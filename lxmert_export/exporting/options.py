@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class ExportOptions:
     full_integer: bool = False
     calibration: str | Path | None = None
     int8_range: str = "8bit"
-    int8_keep: tuple[str, ...] = ()
+    int8_keep: str | Sequence[str] = ()
     revision: str | None = None
     num_attention_heads: int | None = None
     ignore_other_parts: bool = False
@@ -71,6 +71,8 @@ class ExportOptions:
             object.__setattr__(self, "fixed", None)
         if not isinstance(self.without_families, str):  # which is refused below
             object.__setattr__(self, "without_families", tuple(self.without_families or ()))
+        names = (self.int8_keep,) if isinstance(self.int8_keep, str) else tuple(self.int8_keep or ())
+        object.__setattr__(self, "int8_keep", names)
         self._check_choices()
         if wrong := list(self._misplaced()):
             raise ConversionError(f"{_names(wrong)}: not an option of {self.precision} {self.target}; leave it out")

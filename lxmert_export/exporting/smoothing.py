@@ -1,13 +1,13 @@
 """Smooths what matmuls read of a LayerNorm: channels are divided by factors, and the rows of the weights multiplied by them.
 
 The product stays the same, but a channel with far larger values than the others takes less of the int8 range. The division is in
-a copy of the LayerNorm's own scale and shift, so it costs no operator of its own in the weights' products.
+the scale and shift of a copy of the LayerNorm, so the graph gets no division, only a second LayerNormalization.
 Source: "SmoothQuant", Xiao et al. 2023, arXiv:2211.10438.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.onnx.quantized import Product, products_of, times
-from lxmert_export.exporting.activation_steps import best_step, kept_rows, names_of, probing, values_of
+from lxmert_export.exporting.activation_steps import (
+    Step,
+    best_step,
+    choose_steps,
+    kept_rows,
+    measured_values,
+    names_of,
+    probing,
+)
 from lxmert_export.graphs.onnx_types import load_typed
+from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.inputs import Arrays
 
 STRENGTHS = (0.25, 0.5, 0.75)  # how much of the spread goes from the activations to the weights
-LEAST_GAIN = (
-    0.5  # of the squared error of a group's products: a second LayerNorm takes time, and less than that is noise
-)
+# Of the squared error of a group's products: a second LayerNorm takes time, and is to be worth it.
+LEAST_GAIN = 0.5
+UNEVEN = 4.0  # times the median channel: those have two of int8's seven bits less
 Factors = NDArray[np.float32]
 
 
@@ -38,29 +47,59 @@ class Group:
         return names_of(self.products)
 
 
-def choose_factors(
-    path: Path, measured: Sequence[Arrays], kept_back: Sequence[Arrays], weight_range: int
-) -> dict[str, Factors]:
-    """Returns the factors of what LayerNorms give, by the name of the value; values that smoothing does not help are left out.
+def choose_smoothed_steps(
+    path: Path,
+    measured: Sequence[Arrays],
+    kept_back: Sequence[Arrays],
+    weight_range: int,
+    progress: Progress = silent,
+) -> tuple[dict[str, Step], dict[str, Factors]]:
+    """Returns the steps as ``choose_steps`` does, and the factors by the names of the values that they divide.
 
-    Ranges are measured on ``measured``, the strength is chosen by the error of the products on ``kept_back``.
+    Values that smoothing does not help are left out: it must at least halve the squared error of the products on ``kept_back``,
+    each with its best method.
     """
+    plain = choose_steps(path, measured, kept_back, weight_range, progress)
     groups = smoothable(products_of(load_typed(path).graph))
+    candidates = _candidates(path, groups, measured, kept_back, weight_range)
+    if not candidates:
+        return plain, {}
+    smoothed = choose_steps(path, measured, kept_back, weight_range, progress, candidates)
+    steps, factors = dict(plain), dict[str, Factors]()
+    for group in groups:
+        names = [product.name for product in group.products]
+        before, after = (sum(found[name].error ** 2 for name in names) for found in (plain, smoothed))
+        if after < (1 - LEAST_GAIN) * before:
+            steps |= {name: smoothed[name] for name in names}
+            factors |= {name: candidates[name] for name in group.reads}
+    return steps, factors
+
+
+def _candidates(
+    path: Path, groups: Sequence[Group], measured: Sequence[Arrays], kept_back: Sequence[Arrays], weight_range: int
+) -> dict[str, Factors]:
+    """Returns the best factors for each value of the groups in which a channel is far larger than the others."""
     names = [name for group in groups for name in group.reads]
     if not names:
         return {}
     session = probing(path, names)
     largest: dict[str, Factors] = {}
-    for batch in measured:
-        for name, values in values_of(session, names, batch):
-            found = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-            largest[name] = np.maximum(largest.get(name, found), found)
-    rows = dict(kept_rows(session, names, kept_back))
-    chosen: dict[str, Factors] = {}
-    for group in groups:
-        if (factors := _best(group, largest, rows, weight_range)) is not None:
-            chosen |= dict.fromkeys(group.reads, factors)
-    return chosen
+    for name, values in measured_values(session, names, measured):
+        found = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+        largest[name] = np.maximum(largest.get(name, found), found)
+    uneven = [group for group in groups if any(_is_uneven(largest[name]) for name in group.reads)]
+    rows = dict(kept_rows(session, [name for group in uneven for name in group.reads], kept_back))
+    return {
+        name: factors
+        for group in uneven
+        for factors in [_best(group, largest, rows, weight_range)]
+        for name in group.reads
+    }
+
+
+def _is_uneven(largest: Factors) -> bool:
+    """Whether a channel is so much larger than most that they get a few of int8's steps only."""
+    return bool(largest.max() > UNEVEN * np.median(largest))
 
 
 def smoothable(products: Iterable[Product]) -> list[Group]:
@@ -87,26 +126,22 @@ def _reads_a_norm(product: Product) -> bool:
 
 
 def _best(
-    group: Group, largest: dict[str, Factors], rows: dict[str, NDArray[np.float32]], weight_range: int
-) -> Factors | None:
-    """Returns the factors with the least error; None: without any it is hardly larger."""
+    group: Group, largest: Mapping[str, Factors], rows: Mapping[str, NDArray[np.float32]], weight_range: int
+) -> Factors:
+    """Returns the factors of the strength with the least error, if no value is cut off."""
     of_activations = np.max([largest[name] for name in group.reads], axis=0)
     of_weights = np.max([np.abs(product.weight()).max(axis=1) for product in group.products], axis=0)
 
-    def error(factors: Factors | None) -> float:
+    def error(factors: Factors) -> float:
         total = 0.0
         for product in group.products:
             name = product.read.name or ""
-            read, limit = rows[name], largest[name]
-            if factors is not None:
-                read, limit = read / factors, limit / factors
-            limits = {"min-max": float(limit.max()) or 1.0}
-            total += best_step(read, times(product.weight(), factors), limits, weight_range).error ** 2
+            limits = {"min-max": float((largest[name] / factors).max()) or 1.0}
+            step = best_step(rows[name] / factors, times(product.weight(), factors), limits, weight_range)
+            total += step.error**2
         return total
 
-    candidates = [_factors(of_activations, of_weights, strength) for strength in STRENGTHS]
-    best = min(candidates, key=error)
-    return best if error(best) < (1 - LEAST_GAIN) * error(None) else None
+    return min((_factors(of_activations, of_weights, strength) for strength in STRENGTHS), key=error)
 
 
 def _factors(activations: Factors, weights: Factors, strength: float) -> Factors:

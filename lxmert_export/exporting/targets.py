@@ -92,9 +92,9 @@ def _convert_to_int8(
     """Writes the int8 file by way of a float32 file, in which activations are measured."""
     from converters.onnx.quantized import stored_matmuls, write_quantized
     from converters.to_onnx import convert_to_onnx
-    from lxmert_export.exporting.activation_steps import apart, choose_steps
+    from lxmert_export.exporting.activation_steps import apart
     from lxmert_export.exporting.int8_sensitivity import find_sensitive
-    from lxmert_export.exporting.smoothing import choose_factors
+    from lxmert_export.exporting.smoothing import choose_smoothed_steps
     from lxmert_export.graphs.int8_saturation import WEIGHT_RANGES, saturation_of
     from lxmert_export.graphs.onnx_facts import float32_matmuls
 
@@ -104,8 +104,7 @@ def _convert_to_int8(
         path = Path(wide) / ONNX_FILE
         convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
         measured, kept_back = apart(calibration.batches(signature))
-        factors = choose_factors(path, measured, kept_back, weight_range)
-        steps = choose_steps(path, measured, kept_back, weight_range, progress, factors)
+        steps, factors = choose_smoothed_steps(path, measured, kept_back, weight_range, progress)
         if options.int8_keep == (AUTO,):
             kept = find_sensitive(path, steps, kept_back, weight_range, progress, factors)
         else:
@@ -127,7 +126,7 @@ def _convert_to_int8(
         "int8_range": options.int8_range,
         "int8_keep": in_float32,
         "float32_matmuls": float32_matmuls(written),
-        "int8_smoothed": len(factors),
+        "int8_smoothed": len({step.smoothed for step in chosen.values()} - {None}),
         "int8_methods": dict(Counter(step.method for step in chosen.values())),
         "int8_saturating": {"columns": saturating.count, "of": saturating.all_columns},
     }

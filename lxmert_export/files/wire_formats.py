@@ -6,6 +6,7 @@ Sources: protobuf.dev/programming-guides/encoding and flatbuffers.dev/internals.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,9 +34,9 @@ class Message:
         """Returns the message that a file is, of which at most so many fields may be read."""
         return cls(content, [most])
 
-    def content(self) -> bytes:
-        """Returns its bytes, as the file has them."""
-        return bytes(self._content)
+    def digest(self) -> bytes:
+        """Returns the SHA-256 of its bytes, as the file has them."""
+        return hashlib.sha256(self._content).digest()
 
     def fields(self) -> Iterator[tuple[int, Message | int]]:
         """Yields the number and the value of every field: bytes, or a whole number."""

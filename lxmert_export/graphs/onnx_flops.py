@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.directory import HALF_FILES, ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import read_as
 from lxmert_export.graphs.onnx_types import UNREADABLE
 from lxmert_export.spec.halves import Half
@@ -42,7 +42,7 @@ def count_flops(artifact: Artifact, sizes: Mapping[str, int], *, half: Half | No
     file, signature = artifact.file(ONNX_FILE), artifact.manifest.signature
     if half is not None:
         assert artifact.halves is not None, f"{artifact.path} is whole"
-        file = artifact.file(f"{half}.onnx")
+        file = artifact.file(HALF_FILES[half])
         signature = artifact.halves.signature(half, signature)
     with read_as(artifact, file, UNREADABLE):
         return count_graph(onnx.load(file, load_external_data=False), signature, sizes)

@@ -15,6 +15,7 @@ from lxmert_export.artifact.companions import labels_of, tokenizer_of
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.errors import ArtifactError, InputError, as_given, first_line
+from lxmert_export.option_names import option
 from lxmert_export.runners.turns import Turns
 from lxmert_export.spec.inputs import Arrays, InputLimits, prepare_inputs
 from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
@@ -138,6 +139,19 @@ class Runner(ABC):
         Only SavedModels have several. ``ArtifactError``: there is no such signature.
         """
         raise ArtifactError(f"{self.name}: has no signature {signature!r}")
+
+    @property
+    def vision(self) -> Runner:
+        """The runner of a split artifact's half for the images. ``ArtifactError``: the artifact is not split."""
+        raise self._unsplit()
+
+    @property
+    def question(self) -> Runner:
+        """The runner of a split artifact's half for the questions. ``ArtifactError``: the artifact is not split."""
+        raise self._unsplit()
+
+    def _unsplit(self) -> ArtifactError:
+        return ArtifactError(f"{self.name}: is not split: export it again with {option('split', True)}")
 
     @abstractmethod
     def compute(self, inputs: Arrays) -> Arrays:

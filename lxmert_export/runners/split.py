@@ -33,32 +33,41 @@ def open_whole_or_split(artifact: Artifact, opens: Opens) -> Runner:
 
 
 class SplitRunner(Runner):
-    """Runs both halves. Rows with the same image cost its half once, unless the batch axis is fixed.
+    """Runs both halves. Rows with the same image cost its half once.
 
-    ``vision`` and ``question`` are the halves, to be run by themselves: ``vision.run(features and boxes)`` gives
-    ``object_states`` [images, objects, width], and ``question.run`` takes those of one image for each row.
+    Every row is computed if the batch axis is fixed, and of a module of the user's own, whose rows may depend on one another.
+    ``vision`` and ``question`` are the halves, to be run by themselves: ``vision.run(features and boxes)`` gives the states
+    [images, objects, width], and ``question.run`` takes those of one image for each row.
     """
 
     parallel = True  # each half sees to its own turns
 
     def __init__(self, artifact: Artifact, halves: Halves, vision: Runner, question: Runner) -> None:
         super().__init__(artifact.name, artifact.manifest.signature, artifact.manifest.limits)
-        self.vision, self.question = vision, question
-        self._halves = halves
-        self._any_batch = "batch" not in self.signature.fixed_sizes
+        self._vision, self._question = vision, question
+        self._states = halves.states.name
+        self._shares_images = self.signature.lxmert_task is not None and "batch" not in self.signature.fixed_sizes
+
+    @property
+    def vision(self) -> Runner:
+        return self._vision
+
+    @property
+    def question(self) -> Runner:
+        return self._question
 
     def compute(self, inputs: Arrays) -> Arrays:
-        images = {name: inputs[name] for name in self._halves.vision_inputs}
-        rows = distinct_images(images) if self._any_batch else None
+        images = {spec.name: inputs[spec.name] for spec in self._vision.signature.inputs}
+        rows = distinct_images(images) if self._shares_images else None
         if rows is not None:
             first = np.unique(rows)
             images = {name: array[first] for name, array in images.items()}
-        seen = self.vision.run_prepared(images)
+        seen = self._vision.run_prepared(images)
         if rows is not None:
             seen = {name: of_rows(array, len(first), np.searchsorted(first, rows)) for name, array in seen.items()}
-        asked = {name: inputs[name] for name in self._halves.question_inputs}
-        states = {self._halves.states.name: seen[self._halves.states.name]}
-        found = {**seen, **self.question.run_prepared(asked | states)}
+        given = {**inputs, self._states: seen[self._states]}
+        asked = {spec.name: given[spec.name] for spec in self._question.signature.inputs}
+        found = {**seen, **self._question.run_prepared(asked)}
         return {spec.name: found[spec.name] for spec in self.signature.outputs}
 
     def release(self) -> None:

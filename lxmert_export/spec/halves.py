@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from lxmert_export.errors import ConfigError
 from lxmert_export.spec.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ class Halves:
         inputs = (*_chosen(whole.inputs, self.question_inputs), self.states)
         outputs = tuple(spec for spec in whole.outputs if spec.name not in self.vision_outputs)
         return replace(whole, inputs=inputs, outputs=outputs)
+
+    def check_belongs_to(self, whole: Signature) -> None:
+        """``ConfigError``: they are not halves of a model with this signature."""
+        inputs, outputs = ({spec.name for spec in specs} for specs in (whole.inputs, whole.outputs))
+        taken = {*self.vision_inputs, *self.question_inputs}
+        if not self.vision_inputs or taken != taken & inputs or not set(self.vision_outputs) <= outputs:
+            raise ConfigError("split: its halves take or give what the signature does not name")
+        if self.states.name in inputs or self.states.name in outputs - set(self.vision_outputs):
+            raise ConfigError(f"split: {self.states.name} is the name of the states and of something else")
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields, as a manifest holds them."""

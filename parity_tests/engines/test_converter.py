@@ -249,7 +249,7 @@ def test_a_float32_matmul_outside_the_islands_is_refused(graph: Artifact, tmp_pa
         _, network, _parser = NetworkFromOnnxPath(str(tmp_path / "planted.onnx"), strongly_typed=True)()
     facts = read_network(network)
     assert facts.float32_matmuls == (node.name,)
-    with pytest.raises(ConversionError, match=f"in float32 but not an island: {node.name}"):
+    with pytest.raises(ConversionError, match=f"in float32, which the graph's are not: {node.name}"):
         check_network(facts, "fp16", frozenset())
     check_network(facts, "fp16", frozenset({node.name}))
 

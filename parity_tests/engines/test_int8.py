@@ -14,8 +14,10 @@ from converters.to_tensorrt import convert_to_tensorrt
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
+from lxmert_export.engines.options import BuildOptions
 from lxmert_export.engines.profiles import make_profiles
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.exporting.engine_options import EngineOptions
 from lxmert_export.graphs.onnx_facts import read_facts
 from lxmert_export.judging.device_report import matmul_faults, read_report
 from parity_tests.fixtures.command import refused, run
@@ -50,7 +52,7 @@ def test_a_matmul_that_is_not_int8_is_refused(graph: Artifact, tmp_path: Path) -
     profiles = make_profiles(graph.manifest.config, signature)
     names = frozenset(graph.float32_matmuls)
     planted = next(name for name in names if KEPT in name)
-    with pytest.raises(ConversionError, match=f"labelled int8, .* in float32 but not an island: {planted}"):
+    with pytest.raises(ConversionError, match=f"labelled int8, .* in float32, which the graph's are not: {planted}"):
         convert_to_tensorrt(
             graph.file(ONNX_FILE), signature, profiles, resolve("rtx", precision="int8"), tmp_path,
             weights_size=graph.weights_size, islands=names - {planted},
@@ -78,6 +80,15 @@ def test_a_split_graph_becomes_a_whole_engine(exports: Exports, tmp_path: Path) 
         made = lx.build_engine(split.path, tmp_path / f"out{bundle}", compute_capability="8.9", bundle=bundle)
         assert made.halves is None and "vision" not in (made.manifest.flops or {})
     assert lx.verify(tmp_path / "outTrue").passed
+
+
+@pytest.mark.parametrize("keep", ["auto", KEPT, (KEPT,), ["auto"]])
+def test_matmuls_to_keep_are_named_as_for_onnx(keep: str | list[str]) -> None:
+    onnx: dict[str, object] = {"int8_keep": keep, "task": "question-answering"}
+    asked = EngineOptions("int8", "rtx", None, BuildOptions(), {}, None, False, onnx)
+    assert asked.of_graph(resolve("rtx", precision="int8")).int8_keep == (
+        (keep,) if isinstance(keep, str) else tuple(keep)
+    )
 
 
 @pytest.mark.quick

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from converters.onnx import quantized
 from converters.onnx.quantized import products_of, write_quantized
 from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact.directory import ONNX_FILE
-from lxmert_export.exporting.activation_steps import choose_steps
-from lxmert_export.exporting.smoothing import choose_factors, smoothable
+from lxmert_export.errors import ConversionError
+from lxmert_export.exporting.activation_steps import Step, choose_steps
+from lxmert_export.exporting.smoothing import choose_smoothed_steps, smoothable
 from lxmert_export.graphs.onnx_types import load_typed
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
@@ -124,16 +126,50 @@ def test_products_of_one_weight_share_their_factors(wide: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_it_halves_the_error_of_outlying_channels(seed: int, tmp_path: Path) -> None:
+def test_it_helps_where_channels_are_far_larger_than_the_others(seed: int, tmp_path: Path) -> None:
     """Two channels are 24 times as large as the others, as in trained encoders: they would take all of int8's range."""
     path = exported(outlier_model(TASK, SMALL, seed), tmp_path / "wide")
     measured, kept_back, judged = drawn(6), drawn(2, 1), drawn(4, 2)
-    factors = choose_factors(path, measured, kept_back, 127)
-    assert len(factors) > 10
-    wanted, errors = answers(path, judged), []
-    chosen: Factors
-    for name, chosen in (("plain", {}), ("smooth", factors)):
-        steps = choose_steps(path, measured, kept_back, 127, factors=chosen)
-        written = whole(path, tmp_path / name, {n: step.step for n, step in steps.items()}, chosen)
-        errors.append(float(np.sqrt(np.mean(np.square(answers(written, judged) - wanted)))))
-    assert errors[1] < 0.7 * errors[0], errors
+    steps, factors = choose_smoothed_steps(path, measured, kept_back, 127)
+    assert len(factors) > 5 and {step.smoothed for step in steps.values()} - {None} == set(factors)
+    plain = choose_steps(path, measured, kept_back, 127)
+    wanted = answers(path, judged)
+
+    def error(chosen: Mapping[str, Step], divided: Factors, name: str) -> float:
+        written = whole(path, tmp_path / name, {n: step.step for n, step in chosen.items()}, divided)
+        return float(np.sqrt(np.mean(np.square(answers(written, judged) - wanted))))
+
+    assert error(steps, factors, "smooth") < 0.7 * error(plain, {}, "plain")
+
+
+def test_a_channel_that_is_seldom_large_is_cut_off_and_not_smoothed(tmp_path: Path) -> None:
+    """What factors must beat is the best of four methods, not the largest value."""
+    generator = np.random.default_rng(0)
+    weight, gain = generator.standard_normal((64, 32)).astype(np.float32), np.ones(64, np.float32)
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]> product (float[n, 64] x) => (float[n, 32] y) {
+        read = LayerNormalization (x, gain)
+        y = MatMul (read, weight)
+    }""")
+    model.graph.initializer.extend(
+        [onnx.numpy_helper.from_array(gain, "gain"), onnx.numpy_helper.from_array(weight, "weight")]
+    )
+    for number, node in enumerate(model.graph.node):
+        node.name = f"node {number}"
+    (tmp_path / "wide").mkdir()
+    path = tmp_path / "wide" / ONNX_FILE
+    onnx.save(model, path)
+    rows = generator.standard_normal((20_000, 64)).astype(np.float32)
+    rows[::400, 5] *= 60
+    kept = generator.standard_normal((512, 64)).astype(np.float32)
+    steps, factors = choose_smoothed_steps(path, [{"x": part} for part in np.split(rows, 5)], [{"x": kept}], 127)
+    assert factors == {} and steps["node 1"].method != "min-max"
+
+
+def test_infinity_is_one_line(tmp_path: Path) -> None:
+    model = lively_model(TASK, SMALL)
+    for name, parameter in model.named_parameters():
+        if name.endswith("visual_embeddings.features.bias"):
+            parameter.data.fill_(float("inf"))
+    path = exported(model, tmp_path / "wide")
+    with pytest.raises(ConversionError, match="a value is NaN or infinite on the calibration inputs"):
+        choose_smoothed_steps(path, drawn(2), drawn(1, 1), 127)

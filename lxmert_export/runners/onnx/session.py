@@ -30,7 +30,7 @@ from lxmert_export.spec.signature import Signature
 FAILURES: tuple[type[Exception], ...] = (
     Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException, RuntimeError, ValueError,
 )  # fmt: skip
-# Threads of one half that wait for its next call, awake, would slow the other half.
+# Threads of one half that wait for its next call, awake, could slow the other half.
 NO_SPINNING = {"session.force_spinning_stop": "1"}
 # The folder in which a graph that is given as bytes finds its weights.
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
