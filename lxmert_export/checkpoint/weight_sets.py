@@ -33,10 +33,13 @@ def compare_sets(directory: Path, read: Path, raw: RawWeights, config: LxmertCon
     if not others:
         return
     ours = _by_our_names(raw, config)
-    same = []
+    same, parts = [], {path.resolve() for path in raw.paths}  # whatever the shards of an index are called
     for other in others:
+        if other.resolve() in parts:
+            continue
         try:
             theirs = read_weights(other)
+            parts |= {path.resolve() for path in theirs.paths}
             if other in loose and not _holds_lxmert(theirs):
                 continue  # features, for example: nothing in its name says that it holds weights
             named = _by_our_names(theirs, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,24 @@ def test_weights_under_other_names_are_compared_or_named(tmp_path: Path, caplog:
     (directory / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"but best\.pt, features\.pt, last\.ckpt: name the file"):
         read_checkpoint(directory)
+
+
+def test_shards_of_any_name_are_parts_of_their_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An index may list any names: such a shard is no set of its own, whichever set is read."""
+    directory = tmp_path / "in"
+    directory.mkdir()
+    places = {name: f"part-{number % 2}.bin" for number, name in enumerate(UPSTREAM)}
+    for shard in set(places.values()):
+        torch.save({name: UPSTREAM[name] for name, place in places.items() if place == shard}, directory / shard)
+    (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    (directory / "config.json").write_text(json.dumps(TINY.to_dict()))
+    read = read_checkpoint(directory)
+    assert sorted(path.name for path in read.source.paths) == ["part-0.bin", "part-1.bin"] and not caplog.messages
+    (saved(tmp_path / "whole") / "model.safetensors").rename(directory / "model.safetensors")
+    read_checkpoint(directory)
+    assert caplog.messages == [
+        f"{directory / 'model.safetensors'}: read; pytorch_model.bin.index.json beside it holds the same weights"
+    ]
 
 
 def test_a_directory_without_weights_says_what_it_is(tmp_path: Path) -> None:

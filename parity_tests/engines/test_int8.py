@@ -86,7 +86,7 @@ def test_a_split_graph_becomes_a_whole_engine(exports: Exports, tmp_path: Path) 
 def test_matmuls_to_keep_are_named_as_for_onnx(keep: str | list[str]) -> None:
     onnx: dict[str, object] = {"int8_keep": keep, "task": "question-answering"}
     asked = EngineOptions(
-        "int8", "rtx", None, BuildOptions(), {axis: () for axis in ("batch", "text", "objects")}, None, False, onnx
+        "int8", "rtx", None, BuildOptions(), dict.fromkeys(("batch", "text", "objects"), ()), None, False, onnx
     )
     assert asked.of_graph(resolve("rtx", precision="int8")).int8_keep == (
         (keep,) if isinstance(keep, str) else tuple(keep)
