@@ -180,13 +180,18 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
             ", ".join(["strongly typed", f"TF32 {'on' if build['tf32'] else 'off'}", *chosen, *build["flags"]]),
         ),
         *_profile_rows(options["profiles"]),
-        ("matmuls", ", ".join(f"{count} compute in {name}" for name, count in build["matmuls"].items())),
+        ("matmuls", ", ".join(_engine_matmuls(name, count) for name, count in build["matmuls"].items())),
         ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
         ("graph parity", _parity(options["onnx"]["parity"])),
         *(("predicted error", text) for text in predicted_errors(options)),
         ("status", options["status"]),
     ]
+
+
+def _engine_matmuls(precision: str, count: int) -> str:
+    """An engine's network holds int8 as dequantised operands of float32 matmuls; its kernels are TensorRT's choice."""
+    return f"{count} read dequantised int8" if precision == "int8" else f"{count} compute in {precision}"
 
 
 def predicted_errors(options: Mapping[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ def write_engine(
     fp16, or cannot be built.
     """
     check_precision(onnx)
-    facts = facts_of_graph(onnx, calibration)
+    facts, whole = facts_of_graph(onnx, calibration), unsplit(onnx.manifest)
     step = f"building {device.precision} engine for {device.name}"
     progress(step, 0, 1)
     built = convert_to_tensorrt(
@@ -103,7 +103,7 @@ def write_engine(
         if file in onnx.manifest.files:
             shutil.copyfile(onnx.file(file), directory / file)
     options = {
-        **{name: value for name, value in unsplit(onnx.manifest).options.items() if name != "bundle"},
+        **{name: value for name, value in whole.options.items() if name != "bundle"},
         **facts,
         "engine": device.to_dict(),
         "profiles": [profile.to_dict() for profile in profiles],
@@ -118,7 +118,6 @@ def write_engine(
         },
         "status": status_of(device),
     }
-    whole = unsplit(onnx.manifest)
     counted = whole.flops and {**whole.flops, "file": None}  # what was built of it is not known
     manifest = replace(whole, target="tensorrt", options=options, parity=None, flops=counted)
     return Artifact(directory, write_manifest(directory, manifest), name, report=onnx.report)

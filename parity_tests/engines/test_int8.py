@@ -11,6 +11,7 @@ import pytest
 
 import lxmert_export as lx
 from converters.to_tensorrt import convert_to_tensorrt
+from lxmert_export.api.inspect import inspect_artifact, summary_rows
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.engines.devices import resolve
 from lxmert_export.engines.on_device.build_and_verify import NOT_RUN
@@ -43,6 +44,8 @@ def test_an_int8_graph_becomes_an_int8_engine(kept: bool, exports: Exports, grap
     assert build["matmuls"] == facts.matmuls and build["matmul_weights"] == facts.matmul_weights
     assert sorted(build["float32_matmuls"]) == sorted(graph.float32_matmuls)
     assert (KEPT in " ".join(build["float32_matmuls"])) == kept
+    rows = dict(summary_rows(inspect_artifact(engine.path)))
+    assert rows["matmuls"].startswith(f"{facts.matmuls['int8']} read dequantised int8, ")
     with pytest.raises(ArtifactError, match=r"built, not run \(no GPU\)"):
         lx.verify(engine.path)
 
