@@ -303,6 +303,9 @@ Int8RangeOption = Annotated[
     Literal["8bit", "7bit"],
     typer.Option(help="With --int8: 7bit for CPUs without VNNI, whose kernels saturate on larger weights."),
 ]
+EngineInt8RangeOption = Annotated[
+    Literal["8bit", "7bit"] | None, typer.Option("--int8-range", help="As for onnx. Default: 8bit.")
+]
 Int8KeepOption = Annotated[
     str | None,
     typer.Option(

@@ -45,6 +45,7 @@ class SplitRunner(Runner):
     def __init__(self, artifact: Artifact, halves: Halves, vision: Runner, question: Runner) -> None:
         super().__init__(artifact.name, artifact.manifest.signature, artifact.manifest.limits)
         self._vision, self._question = vision, question
+        vision.artifact = question.artifact = artifact
         self._states = halves.states.name
         self._shares_images = self.signature.lxmert_task is not None and "batch" not in self.signature.fixed_sizes
 

@@ -141,6 +141,7 @@ def test_the_halves_are_run_by_themselves(split: Artifact) -> None:
         answers = runner.question.run(asked)["question_answering_score"]
         expected = runner.run(repeated(inputs, [0, 0, 0]))["question_answering_score"]
         np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-6)
+    assert runner.question.manifest == split.manifest
     for half in (runner, runner.vision, runner.question):
         with pytest.raises(ArtifactError, match="is closed"):
             half.run(inputs)
