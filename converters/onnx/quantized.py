@@ -240,8 +240,8 @@ class _Quantizer:
     def _store(self, product: Product) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Makes the initializers of a weight: [in, out] in int8, the steps and the zero points of its columns."""
         factors = self._factors.get(product.read.name or "")
-        steps, name = column_scales(times(product.weight(), factors), self._range), product.weight_name
-        shape = ir.Shape(product.weight().shape)
+        weight, name = times(product.weight(), factors), product.weight_name
+        steps, shape = column_scales(weight, self._range), ir.Shape(weight.shape)
         stored = ir.Value(name=f"{name}/int8", type=ir.TensorType(ir.DataType.INT8), shape=shape)
         stored.const_value = ir.LazyTensor(
             partial(_stored, product, factors, steps, self._range),

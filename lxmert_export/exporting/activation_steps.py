@@ -31,6 +31,7 @@ AT_ONCE = 32  # values that one run returns when they are kept
 KEPT_BACK = 4  # one batch in four chooses the method
 PROBED_FILE = "probed.onnx"
 Magnitudes = NDArray[np.float64]
+Factors = Mapping[str, NDArray[np.float32]]  # by the name of a value: what its channels are divided by
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,22 @@ class Step:
 
 
 class Histogram:
-    """How often magnitudes occur, in equal bins from 0 on; bins become twice as wide when a larger one comes."""
+    """How often magnitudes occur, in equal bins from 0 on; bins become twice as wide when a larger one comes.
+
+    ``channels``: the largest magnitude of each channel, which are the last axis; ``largest``: of all.
+    """
 
     def __init__(self) -> None:
+        self.channels: NDArray[np.float32] = np.zeros(1, np.float32)
         self.counts = np.zeros(BINS)
         self.width = 0.0
         self.largest = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Counts values, which must be finite."""
-        magnitudes = np.abs(values).ravel()
+        """Counts values [..., channels], which must be finite."""
+        magnitudes = np.abs(values)
+        self.channels = np.maximum(self.channels, magnitudes.reshape(-1, values.shape[-1]).max(axis=0))
+        magnitudes = magnitudes.ravel()
         largest = float(magnitudes.max(initial=0.0))
         self.largest = max(self.largest, largest)
         if largest == 0.0:
@@ -88,23 +95,42 @@ def choose_steps(
     kept_back: Sequence[Arrays],
     weight_range: int,
     progress: Progress = silent,
-    factors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, Step]:
     """Returns the step for each matmul of a float32 file that has a stored weight, by the name of its node.
 
-    ``measured`` fill the histograms, ``kept_back`` choose the method. ``factors``: as of ``write_quantized``. ``path``: a file
-    that may have another one written beside it. ``ConversionError``: a value is NaN or infinite.
+    ``measured`` fill the histograms, ``kept_back`` choose the method. ``path``: a file that may have another one written beside
+    it. ``ConversionError``: a value is NaN or infinite.
     """
-    products = products_of(load_typed(path).graph)
-    histograms = {read: Histogram() for read in names_of(products)}
-    session, factors = probing(path, list(histograms)), factors or {}
-    for name, values in measured_values(session, list(histograms), measured, progress):
-        histograms[name].add(values / factors[name] if name in factors else values)
+    return best_steps(path, measure(path, measured, progress), kept_back, weight_range, progress)
+
+
+def measure(
+    path: Path, batches: Sequence[Arrays], progress: Progress = silent, factors: Factors | None = None
+) -> dict[str, Histogram]:
+    """Returns the histogram of each value that a matmul reads; with ``factors``, of those that have some, divided by them."""
+    names = names_of(products_of(load_typed(path).graph))
+    histograms = {name: Histogram() for name in names if factors is None or name in factors}
+    session = probing(path, list(histograms))
+    for name, values in measured_values(session, list(histograms), batches, progress):
+        histograms[name].add(values if factors is None else values / factors[name])
+    return histograms
+
+
+def best_steps(
+    path: Path,
+    histograms: Mapping[str, Histogram],
+    kept_back: Sequence[Arrays],
+    weight_range: int,
+    progress: Progress = silent,
+    factors: Factors | None = None,
+) -> dict[str, Step]:
+    """Returns the best step for each matmul that reads a measured value; ``factors`` as of ``measure``."""
+    products = [product for product in products_of(load_typed(path).graph) if product.read.name in histograms]
     limits = {name: limits_of(histogram) for name, histogram in histograms.items()}
-    chosen: dict[str, Step] = {}
+    session, chosen = probing(path, list(histograms)), dict[str, Step]()
     for number, (name, rows) in enumerate(kept_rows(session, list(histograms), kept_back)):
         progress("choosing steps", number, len(histograms))
-        divisor = factors.get(name)
+        divisor = None if factors is None else factors[name]
         divided = rows if divisor is None else rows / divisor
         for product in products:
             if product.read.name == name:

@@ -18,9 +18,9 @@ from converters.onnx.quantized import Product, products_of, times
 from lxmert_export.exporting.activation_steps import (
     Step,
     best_step,
-    choose_steps,
+    best_steps,
     kept_rows,
-    measured_values,
+    measure,
     names_of,
     probing,
 )
@@ -32,7 +32,7 @@ STRENGTHS = (0.25, 0.5, 0.75)  # how much of the spread goes from the activation
 # Of the squared error of a group's products: a second LayerNorm takes time, and is to be worth it.
 LEAST_GAIN = 0.5
 UNEVEN = 4.0  # times the median channel: those have two of int8's seven bits less
-Factors = NDArray[np.float32]
+Channels = NDArray[np.float32]  # a number for each channel of a value
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,28 @@ def choose_smoothed_steps(
     kept_back: Sequence[Arrays],
     weight_range: int,
     progress: Progress = silent,
-) -> tuple[dict[str, Step], dict[str, Factors]]:
+) -> tuple[dict[str, Step], dict[str, Channels]]:
     """Returns the steps as ``choose_steps`` does, and the factors by the names of the values that they divide.
 
     Values that smoothing does not help are left out: it must at least halve the squared error of the products on ``kept_back``,
     each with its best method.
     """
-    plain = choose_steps(path, measured, kept_back, weight_range, progress)
-    groups = smoothable(products_of(load_typed(path).graph))
-    candidates = _candidates(path, groups, measured, kept_back, weight_range)
-    if not candidates:
-        return plain, {}
-    smoothed = choose_steps(path, measured, kept_back, weight_range, progress, candidates)
-    steps, factors = dict(plain), dict[str, Factors]()
+    histograms = measure(path, measured, progress)
+    steps, factors = best_steps(path, histograms, kept_back, weight_range, progress), dict[str, Channels]()
+    channels = {name: histogram.channels for name, histogram in histograms.items()}
+    groups = [
+        group
+        for group in smoothable(products_of(load_typed(path).graph))
+        if any(_is_uneven(channels[name]) for name in group.reads)
+    ]
+    if not groups:
+        return steps, {}
+    candidates = _candidates(path, groups, channels, kept_back, weight_range)
+    divided = measure(path, measured, progress, candidates)
+    smoothed = best_steps(path, divided, kept_back, weight_range, progress, candidates)
     for group in groups:
         names = [product.name for product in group.products]
-        before, after = (sum(found[name].error ** 2 for name in names) for found in (plain, smoothed))
+        before, after = (sum(found[name].error ** 2 for name in names) for found in (steps, smoothed))
         if after < (1 - LEAST_GAIN) * before:
             steps |= {name: smoothed[name] for name in names}
             factors |= {name: candidates[name] for name in group.reads}
@@ -76,28 +82,20 @@ def choose_smoothed_steps(
 
 
 def _candidates(
-    path: Path, groups: Sequence[Group], measured: Sequence[Arrays], kept_back: Sequence[Arrays], weight_range: int
-) -> dict[str, Factors]:
-    """Returns the best factors for each value of the groups in which a channel is far larger than the others."""
-    names = [name for group in groups for name in group.reads]
-    if not names:
-        return {}
-    session = probing(path, names)
-    largest: dict[str, Factors] = {}
-    for name, values in measured_values(session, names, measured):
-        found = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-        largest[name] = np.maximum(largest.get(name, found), found)
-    uneven = [group for group in groups if any(_is_uneven(largest[name]) for name in group.reads)]
-    rows = dict(kept_rows(session, [name for group in uneven for name in group.reads], kept_back))
-    return {
-        name: factors
-        for group in uneven
-        for factors in [_best(group, largest, rows, weight_range)]
-        for name in group.reads
-    }
+    path: Path,
+    groups: Sequence[Group],
+    channels: Mapping[str, Channels],
+    kept_back: Sequence[Arrays],
+    weight_range: int,
+) -> dict[str, Channels]:
+    """Returns the factors of the best strength for each value that the groups read."""
+    reads = [name for group in groups for name in group.reads]
+    rows = dict(kept_rows(probing(path, reads), reads, kept_back))
+    best = [(group, _best(group, channels, rows, weight_range)) for group in groups]
+    return {name: factors for group, factors in best for name in group.reads}
 
 
-def _is_uneven(largest: Factors) -> bool:
+def _is_uneven(largest: Channels) -> bool:
     """Whether a channel is so much larger than most that they get a few of int8's steps only."""
     return bool(largest.max() > UNEVEN * np.median(largest))
 
@@ -126,13 +124,13 @@ def _reads_a_norm(product: Product) -> bool:
 
 
 def _best(
-    group: Group, largest: Mapping[str, Factors], rows: Mapping[str, NDArray[np.float32]], weight_range: int
-) -> Factors:
+    group: Group, largest: Mapping[str, Channels], rows: Mapping[str, NDArray[np.float32]], weight_range: int
+) -> Channels:
     """Returns the factors of the strength with the least error, if no value is cut off."""
     of_activations = np.max([largest[name] for name in group.reads], axis=0)
     of_weights = np.max([np.abs(product.weight()).max(axis=1) for product in group.products], axis=0)
 
-    def error(factors: Factors) -> float:
+    def error(factors: Channels) -> float:
         total = 0.0
         for product in group.products:
             name = product.read.name or ""
@@ -144,7 +142,7 @@ def _best(
     return min((_factors(of_activations, of_weights, strength) for strength in STRENGTHS), key=error)
 
 
-def _factors(activations: Factors, weights: Factors, strength: float) -> Factors:
+def _factors(activations: Channels, weights: Channels, strength: float) -> Channels:
     """Activations to the power of the strength ÷ weights to the power of the rest, about 1 on average; 1 where either is 0."""
     used = (activations > 0) & (weights > 0)
     if not used.any():

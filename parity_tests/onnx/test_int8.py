@@ -182,7 +182,7 @@ def test_a_shared_weight_is_stored_once(files: dict[tuple[Task, str], Written]) 
 def test_a_histogram_grows_with_its_values() -> None:
     histogram = Histogram()
     for values in ([0.0], [0.5, -1.0], [7.9, 0.1], [3.0]):
-        histogram.add(np.array(values, np.float32))
+        histogram.add(np.array(values, np.float32)[:, None])
     assert histogram.counts.sum() == 6 and len(histogram.counts) == BINS
     assert histogram.largest == np.float32(7.9) and histogram.width == 8.0 / BINS
     assert histogram.counts[int(3.0 / histogram.width)] == 1
