@@ -39,14 +39,15 @@ def read_bytes(path: Path, *, largest: int) -> bytes:
     return path.read_bytes()
 
 
-def parse_json(text: str) -> Any:
-    """Parses JSON.
+def parse_json(text: str, *, most_values: int | None = None) -> Any:
+    """Parses JSON of at most ``most_values`` values, or as many as files of configs and reports may have.
 
     ``ValueError``: it is not JSON, repeats a key, holds NaN or too large a number, or is nested too deep, or holds more values
     than fit into the memory that such a file may take.
     """
-    if (most := sum(map(text.count, BEFORE_A_VALUE))) > MOST_JSON_VALUES:
-        raise ValueError(f"holds up to {most} values, more than the {MOST_JSON_VALUES} that such a file may have")
+    limit = MOST_JSON_VALUES if most_values is None else most_values
+    if (most := sum(map(text.count, BEFORE_A_VALUE))) > limit:
+        raise ValueError(f"holds up to {most} values, more than the {limit} that such a file may have")
     try:
         return json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded

@@ -1,0 +1,1 @@
+"""What people bring: files of picture features, of questions, and of answers."""

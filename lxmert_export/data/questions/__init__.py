@@ -1,0 +1,1 @@
+"""Files of questions, answers, annotations and answer names."""

@@ -1,0 +1,65 @@
+"""The questions of a file, whatever the file's format is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Which set of pictures a name of COCO's may come from; their numbers do not overlap.
+COCO_SUBSETS = ("train2014", "val2014", "test2015")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. ``id``: as text, whatever the file holds. ``pictures``: one id; of NLVR2 two, left and right."""
+
+    id: str
+    text: str
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """The questions of a file, in the file's order.
+
+    ``dataset``: ``vqa``, ``gqa``, ``nlvr2`` or ``own``. ``numeric_ids``: the file's question ids are numbers, so answers are
+    written with numbers. ``format``: what the file was recognised as, for messages.
+    """
+
+    dataset: str
+    questions: tuple[Question, ...]
+    numeric_ids: bool
+    path: Path
+    format: str
+
+    def spelled_as_in(self, known: Collection[str]) -> Self:
+        """Returns the questions with each picture's id as a feature file spells it.
+
+        VQA's own files call a picture ``262148``, airsplay's features ``COCO_val2014_000000262148``. A picture that ``known``
+        has in no spelling keeps its id.
+        """
+        spelling = {picture: _spelled(picture, known) for one in self.questions for picture in one.pictures}
+        if all(own == other for own, other in spelling.items()):
+            return self
+        renamed = (
+            replace(one, pictures=tuple(spelling[picture] for picture in one.pictures)) for one in self.questions
+        )
+        return replace(self, questions=tuple(renamed))
+
+
+def _spelled(picture: str, known: Collection[str]) -> str:
+    return next((spelling for spelling in _spellings(picture) if spelling in known), picture)
+
+
+def _spellings(picture: str) -> Iterator[str]:
+    yield picture
+    number = picture.rpartition("_")[2] if picture.startswith("COCO_") else picture
+    if number.isascii() and number.isdigit():
+        yield str(int(number))
+        yield f"{int(number):012d}"
+        yield from (f"COCO_{subset}_{int(number):012d}" for subset in COCO_SUBSETS)
