@@ -127,6 +127,7 @@ def test_a_missing_module_names_its_pip_line(
 def test_every_extra_that_is_named_exists() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     assert {extra for _, _, extra in NEEDS} == set(extras) - {
+        "data",
         "dev",
         "tensorrt",
         "tensorrt-rtx",

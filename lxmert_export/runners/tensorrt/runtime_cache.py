@@ -15,6 +15,7 @@ from typing import Any
 from lxmert_export.errors import ArtifactError
 from lxmert_export.files.appearing_together import directory_made
 from lxmert_export.files.atomic_files import replace_files
+from lxmert_export.files.user_cache import user_cache
 
 SETTING = "LXMERT_EXPORT_RUNTIME_CACHE"  # environment variable: another directory; empty: kernels are not kept
 FORMAT = "lxmert-export runtime cache 1"
@@ -24,10 +25,7 @@ def cache_directory() -> Path | None:
     """Returns the directory for compiled kernels; None if the user turned the cache off, or has no home directory."""
     if (named := os.environ.get(SETTING)) is not None:
         return Path(named).absolute() if named else None
-    home = Path(os.path.expanduser("~"), ".cache")  # noqa: PTH111  (Path.home() raises where there is none)
-    given = Path(os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", ""))
-    place = given if given.is_absolute() else home
-    return place / "lxmert-export" / "tensorrt-rtx" if place.is_absolute() else None
+    return user_cache("tensorrt-rtx")
 
 
 class CacheFile:
