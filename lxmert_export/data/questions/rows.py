@@ -106,7 +106,14 @@ def read_content(path: Path, what: str) -> str:
     return text
 
 
-def read_rows(path: Path, what: str, *, lists: Sequence[str] = (), no_header: Sequence[str] = ()) -> Rows:
+def read_rows(
+    path: Path,
+    what: str,
+    *,
+    lists: Sequence[str] = (),
+    no_header: Sequence[str] = (),
+    named: frozenset[str] = frozenset(),
+) -> Rows:
     """Reads the rows of a file; its content tells what it is, not its name.
 
     | content | rows |
@@ -115,14 +122,16 @@ def read_rows(path: Path, what: str, *, lists: Sequence[str] = (), no_header: Se
     | a JSON object with one of the fields ``lists``, which holds a list | that list's entries |
     | any other JSON object of objects | its values, with their keys |
     | JSON lines | its lines |
-    | anything else | lines of CSV, with a header, or if it has as many columns as ``no_header``, without one |
+    | anything else | lines of CSV, with a header |
+
+    A CSV with as many columns as ``no_header`` has no header, unless a name in its first line is one of ``named``.
 
     ``InputError``: the file cannot be read, or a row is no object.
     """
     text = read_content(path, what)
     if text.lstrip()[0] not in "[{":
-        return Rows(list(_csv_rows(path, text, what, no_header)), {})
-    if _holds_lines(text):
+        return Rows(list(_csv_rows(path, text, what, no_header, named)), {})
+    if _holds_lines(text, lists):
         return Rows(list(_json_lines(path, text)), {})
     values = parse_whole(path, text, what)
     if isinstance(values, dict):
@@ -145,8 +154,8 @@ def parse_whole(path: Path, text: str, what: str) -> Any:
         raise InputError(f"{path}: the {what} cannot be read: it {error}") from error
 
 
-def _holds_lines(text: str) -> bool:
-    """Whether a file that begins with a bracket has a JSON object on its first line, and more lines, or no rows inside."""
+def _holds_lines(text: str, lists: Sequence[str]) -> bool:
+    """Whether a file that begins with a bracket has a JSON object on its first line, and more lines or no rows inside it."""
     first, _, others = text.lstrip().partition("\n")
     if not first.startswith("{"):
         return False
@@ -154,8 +163,8 @@ def _holds_lines(text: str) -> bool:
         value = json.loads(first)
     except (ValueError, RecursionError):
         return False
-    holds_rows = any(isinstance(part, list | dict) for part in value.values())
-    return bool(others.strip()) or (bool(value) and not holds_rows)
+    holds_rows = any(name in value for name in lists) or all(isinstance(part, dict) for part in value.values())
+    return bool(others.strip()) or not holds_rows
 
 
 def _json_lines(path: Path, text: str) -> Iterator[Row]:
@@ -186,7 +195,7 @@ def _row(values: Any, path: Path, kind: str, number: int, key: str | None = None
     return Row(values, path, kind, number, key)
 
 
-def _csv_rows(path: Path, text: str, what: str, no_header: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: Path, text: str, what: str, no_header: Sequence[str], named: frozenset[str]) -> Iterator[Row]:
     """The lines of a CSV. Quoted fields may hold line breaks; a row is named by the line on which it ends."""
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: Sequence[str] = ()
@@ -195,8 +204,10 @@ def _csv_rows(path: Path, text: str, what: str, no_header: Sequence[str]) -> Ite
             if not any(field.strip() for field in fields):
                 continue
             if not header:
-                header = no_header if len(fields) == len(no_header) else [name.strip() for name in fields]
-                if header is not no_header:
+                names = [name.strip() for name in fields]
+                headless = len(fields) == len(no_header) and named.isdisjoint(names)
+                header = no_header if headless else names
+                if not headless:
                     _check_header(path, header, what)
                     continue
             if len(fields) != len(header):
