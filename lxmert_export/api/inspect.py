@@ -227,6 +227,7 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
         rows.append(("runs in", f"{lowest} or later"))
     if graph["operators"]:
         rows.append(("operators", ", ".join(f"{name} {count}" for name, count in graph["operators"].items())))
+    rows += _launch_rows(graph.get("launches"))
     rows.append(("matmul weights", f"{weights.get(precision, 0)} of {sum(weights.values())} are {precision}"))
     if graph["operators"]:
         doing = "give results in" if manifest["options"].get("quantization") == "dynamic-range" else "compute in"
@@ -244,6 +245,18 @@ def _graph_rows(graph: Mapping[str, Any] | None, manifest: Mapping[str, Any]) ->
         left, operators = sum(graph["xnnpack_left"].values()), sum(graph["operators"].values())
         rows.append(("XNNPACK", f"takes {operators - left} of {operators} operators"))
     return rows
+
+
+def _launch_rows(launches: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """The kernels that onnxruntime's CUDA provider launches for one call of an ONNX file."""
+    if launches is None:
+        return []
+    most = ", ".join(f"{name} {count}" for name, count in list(launches["by_operator"].items())[:5])
+    told = f"{launches['total']} a call in onnxruntime on a GPU, at least ({most}, …)"
+    if launches["on_cpu"]:
+        on_cpu = ", ".join(f"{name} {count}" for name, count in launches["on_cpu"].items())
+        told += f"; on the CPU: {on_cpu}, so it is no CUDA graph"
+    return [("kernel launches", told)]
 
 
 def _not_read(target: Target) -> str:

@@ -124,9 +124,9 @@ def write_engine(
 
 
 def unsplit(manifest: Manifest) -> Manifest:
-    """Returns the manifest of the whole graph of a split artifact: engines and bundles are made of that."""
+    """Returns the manifest of the whole graph, without what is of onnxruntime: engines and bundles are made of that."""
     flops = manifest.flops and {name: count for name, count in manifest.flops.items() if name not in HALVES}
-    options = {name: value for name, value in manifest.options.items() if name != "split"}
+    options = {name: value for name, value in manifest.options.items() if name not in ("split", "launches")}
     return replace(manifest, options=options, flops=flops)
 
 

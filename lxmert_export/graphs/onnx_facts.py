@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
+from lxmert_export.graphs.onnx_launches import LaunchCount, count_launches
 from lxmert_export.graphs.onnx_types import UNREADABLE
 
 # The first onnxruntime that runs files of an operator set, and of an IR version. Measured with the built-in checkpoint in every
@@ -27,13 +29,18 @@ class OnnxFacts(GraphFacts):
     """The facts of an ONNX graph: ``opset`` is its operator set, ``islands`` counts the island nodes by precision.
 
     Matmuls that are islands are not counted in ``matmuls``. ``lowest_runtime``: the first onnxruntime that runs the file; None if
-    it is not known.
+    it is not known. ``launches``: the kernels of a call on onnxruntime's CUDA provider.
     """
 
     opset: int
     ir_version: int
     lowest_runtime: str | None
     islands: dict[str, int]
+    launches: dict[str, Any] = field(default_factory=lambda: asdict(LaunchCount()))
+
+    def for_manifest(self) -> dict[str, Any]:
+        """The launches, beside the operators that they are counted by."""
+        return {"launches": self.launches}
 
 
 def read_facts(artifact: Artifact) -> OnnxFacts:
@@ -77,6 +84,7 @@ def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
         matmuls=_by_precision(types[node.output[0]] for node in matmuls for _ in range(MATMULS[node.op_type])),
         islands=_by_precision(types[node.output[0]] for node in graph.node if node.name in islands),
         matmul_weights=_by_precision(types[node.input[1]] for node in matmuls if node.input[1] in stored),
+        launches=asdict(count_launches(model)),
     )
 
 
