@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lxmert_export.api.bench import bench
     from lxmert_export.api.checkpoint import load_checkpoint, save_checkpoint
     from lxmert_export.api.engine import build_engine
+    from lxmert_export.api.evaluate import evaluate
     from lxmert_export.api.export import export
     from lxmert_export.api.parity import (
         check_device_report,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from lxmert_export.parity.prediction import predicted_by_manifest, predicted_errors
     from lxmert_export.parity.report import ParityError, ParityReport, RunnerFacts
     from lxmert_export.runners.runner import Runner
+    from lxmert_export.scoring.report import EvaluationReport
     from lxmert_export.spec.config import LxmertConfig
     from lxmert_export.spec.signature import Precision, Signature, TensorSpec, task_signature
     from lxmert_export.tokenizer.batch_encoding import BatchEncoding
@@ -75,6 +77,7 @@ _HOMES = {
     "lxmert_export.api.artifact": ("load_artifact",),
     "lxmert_export.api.ask": ("ask",),
     "lxmert_export.api.bench": ("bench",),
+    "lxmert_export.api.evaluate": ("evaluate",),
     "lxmert_export.api.parity": (
         "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
@@ -96,6 +99,7 @@ _HOMES = {
     "lxmert_export.exporting.activation_ranges": ("lint_artifact", "lint_ranges"),
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.benching.report": ("BenchReport",),
+    "lxmert_export.scoring.report": ("EvaluationReport",),
     "lxmert_export.parity.report": ("ParityReport", "ParityError", "RunnerFacts"),
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),

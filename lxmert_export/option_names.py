@@ -71,6 +71,12 @@ FLAGS: dict[str, str] = {
     "warm_up": "--warm-up",
     "rest": "--rest",
     "threads": "--threads",
+    # of lx.evaluate
+    "questions": "--questions",
+    "annotations": "--annotations",
+    "choices": "--choices",
+    "dataset": "--dataset",
+    "max_drop": "--max-drop",
 }
 _as_flags = False
 

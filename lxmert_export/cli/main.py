@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from lxmert_export.cli import options
 from lxmert_export.cli.bench import bench
 from lxmert_export.cli.engine import tensorrt
+from lxmert_export.cli.evaluate import evaluate
 from lxmert_export.cli.export import onnx, tensorflow, tflite
 from lxmert_export.cli.option_values import given_sizes
 from lxmert_export.cli.parity import parity, verify
@@ -108,6 +109,7 @@ def convert(
 app.command(epilog="\n\n".join(f"{word}: {meaning}" for word, meaning in read_glossary().items()))(parity)
 app.command()(verify)
 app.command()(bench)
+app.command()(evaluate)
 
 
 @app.command()

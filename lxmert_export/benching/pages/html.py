@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 
 from lxmert_export.benching.pages.plots import (
@@ -14,8 +13,8 @@ from lxmert_export.benching.pages.plots import (
     workload_plot,
 )
 from lxmert_export.benching.pages.words import QUIET, Facts, differs, figure, giga, interval, share, speed_legend
-from lxmert_export.parity.pages.html import filled, page_part
-from lxmert_export.parity.pages.overview import number, printable, size
+from lxmert_export.parity.pages.cards import bullets, card, cards_page, facts, note, scrolled, table
+from lxmert_export.parity.pages.overview import number, size
 
 
 def bench_page(report: Facts) -> str:
@@ -25,38 +24,28 @@ def bench_page(report: Facts) -> str:
     settings = list(dict.fromkeys(map(setting_of, report["results"])))
     sections = [
         *(
-            _card(
-                in_words(setting), _scrolled("latency", latency_plot(report, setting).svg()), _results(report, setting)
-            )
+            card(in_words(setting), scrolled("latency", latency_plot(report, setting).svg()), _results(report, setting))
             for setting in settings
         ),
-        *(_card("Throughput", _scrolled("throughput", plot.svg())) for plot in throughput_plots(report)),
+        *(card("Throughput", scrolled("throughput", plot.svg())) for plot in throughput_plots(report)),
         *([_workload(report)] if report["workload"] else []),
-        _card("Contestants", _contestants(report)),
-        _card("Machine and method", _facts(_machine(report))),
-        _card("What the columns hold", _facts(_legend(report))),
-        *([_card("Notes", _list(report["notes"]))] if report["notes"] else []),
+        card("Contestants", _contestants(report)),
+        card("Machine and method", facts(_machine(report))),
+        card("What the columns hold", facts(_legend(report))),
+        *([card("Notes", bullets(report["notes"]))] if report["notes"] else []),
     ]
-    parts = {
-        "title": _safe(f"Bench: {', '.join(one['name'] for one in report['contestants'])}"),
-        "style": page_part("page.css") + bench_style(),
-        "verdict": f'<div class="verdict {status}"><strong>{word}</strong><span>{_safe(report["summary"])}</span></div>',
-        "sections": "\n".join(sections),
-    }
-    return filled(_own("bench.html"), parts)
+    return cards_page(
+        heading="Bench",
+        title=f"Bench: {', '.join(one['name'] for one in report['contestants'])}",
+        style=bench_style(),
+        verdict=(status, word, report["summary"]),
+        sections=sections,
+    )
 
 
 def bench_style() -> str:
     """Returns the style of the plots."""
-    return _own("bench.css")
-
-
-def _own(name: str) -> str:
-    return files("lxmert_export.benching.pages").joinpath(name).read_text(encoding="utf-8")
-
-
-def _card(title: str, *parts: str) -> str:
-    return f'<section class="card"><h2>{_safe(title)}</h2>{"".join(parts)}</section>'
+    return files("lxmert_export.benching.pages").joinpath("bench.css").read_text(encoding="utf-8")
 
 
 def _results(report: Facts, setting: Sequence[int]) -> str:
@@ -75,7 +64,7 @@ def _results(report: Facts, setting: Sequence[int]) -> str:
         for result in report["results"]
         if setting_of(result) == tuple(setting)
     ]  # fmt: skip
-    return _table(f"figures at {in_words(setting)}", columns, rows)
+    return table(f"figures at {in_words(setting)}", columns, rows)
 
 
 def _workload(report: Facts) -> str:
@@ -93,8 +82,8 @@ def _workload(report: Facts) -> str:
         f"{ran['questions']:,} questions of {ran['tokens']:,} tokens about {ran['images']:,} images of {ran['objects']} "
         f"objects; speed: times as fast as {ran['baseline']}"
     )
-    note, plot = f'<p class="note">{_safe(what)}</p>', _scrolled("questions a second", workload_plot(report).svg())
-    return _card("Workload", note, plot, _table("figures of the workload", columns, rows))
+    plot = scrolled("questions a second", workload_plot(report).svg())
+    return card("Workload", note(what), plot, table("figures of the workload", columns, rows))
 
 
 def _contestants(report: Facts) -> str:
@@ -106,7 +95,7 @@ def _contestants(report: Facts) -> str:
         )
         for one in report["contestants"]
     ]  # fmt: skip
-    return _table("contestants", columns, rows)
+    return table("contestants", columns, rows)
 
 
 def _machine(report: Facts) -> list[tuple[str, str]]:
@@ -140,30 +129,3 @@ def _legend(report: Facts) -> list[tuple[str, str]]:
         ("busy cores", "CPU time of all threads ÷ time of the calls"),
         ("differs by", f"the largest difference of an output from {first}'s; WRONG: it computes something else"),
     ]
-
-
-def _table(label: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{_safe(column)}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{_safe(name)}</th>{"".join(f"<td>{_safe(value)}</td>" for value in values)}</tr>'
-        for name, *values in rows
-    )
-    return _scrolled(label, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-
-
-def _scrolled(label: str, part: str) -> str:
-    """A part that is wider than a phone scrolls in its own box; the page does not scroll sideways."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(label)}">{part}</div>'
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f"<div><dt>{_safe(name)}</dt><dd>{_safe(value)}</dd></div>" for name, value in facts)
-    return f'<dl class="facts">{rows}</dl>'
-
-
-def _list(lines: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{_safe(line)}</li>' for line in lines)}</ul>"
-
-
-def _safe(text: str) -> str:
-    return html.escape(printable(text))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 from xml.etree import ElementTree
 
 from lxmert_export.parity.decisions import asked_of
 from lxmert_export.parity.pages.glossary import read_glossary
-from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number, printable
-
-Element = ElementTree.Element
+from lxmert_export.parity.pages.junit_parts import Element, add_suite, case_of, fail, finished, skipped_case
+from lxmert_export.parity.pages.overview import Facts, failures_beside_cells, found, not_judged, number
 
 
 def junit_xml(report: Facts) -> str:
@@ -21,15 +19,9 @@ def junit_xml(report: Facts) -> str:
     root = Element("testsuites", name="lxmert-export parity")
     for name, cases in (*_cell_suites(report), *_other_suites(report)):
         if cases:
-            _add_suite(root, name, cases)
+            add_suite(root, name, cases)
     _add_glossary(root[-1])
-    for count in ("tests", "failures", "errors", "skipped"):
-        root.set(count, str(sum(int(suite.get(count, 0)) for suite in root)))
-    root.set("time", "0")
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False).join(
-        ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
-    )
+    return finished(root)
 
 
 def _add_glossary(suite: Element) -> None:
@@ -52,9 +44,9 @@ def _cell_suites(report: Facts) -> list[tuple[str, list[Element]]]:
 
 
 def _cell_case(cell: Facts) -> Element:
-    case = _case(f"{cell['output']}, {cell['family']} inputs ({cell['arithmetic']})")
+    case = case_of(f"{cell['output']}, {cell['family']} inputs ({cell['arithmetic']})")
     if cell["status"] != "pass":
-        _fail(case, found(cell), _figures(cell))
+        fail(case, found(cell), _figures(cell))
     return case
 
 
@@ -73,15 +65,15 @@ def _figure(value: float | int | None) -> str:
 
 def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
     """Suites of everything but cells: answers, runners and laws that were not run, and the verdict."""
-    verdict = _case("verdict")
+    verdict = case_of("verdict")
     if not report["passed"]:
-        _fail(verdict, report["summary"], "\n".join(failures_beside_cells(report)))
+        fail(verdict, report["summary"], "\n".join(failures_beside_cells(report)))
     others = [_failed_case(line) for line in failures_beside_cells(report)]
     skipped = [
-        _skipped_case(facts["name"], facts["not_judged"], facts["reason"] or "no reason is known")
+        skipped_case(facts["name"], facts["not_judged"], facts["reason"] or "no reason is known")
         for facts in not_judged(report)
     ]
-    laws = [_skipped_case(f"{law['runner']}: {law['law']}", "not run", law["reason"]) for law in report["laws_not_run"]]
+    laws = [skipped_case(f"{law['runner']}: {law['law']}", "not run", law["reason"]) for law in report["laws_not_run"]]
     return [
         *((asked_of(inputs), [_decisions_case(one) for one in report["decisions"] if one["inputs"] == inputs])
           for inputs in dict.fromkeys(decided["inputs"] for decided in report["decisions"])),
@@ -92,40 +84,15 @@ def _other_suites(report: Facts) -> list[tuple[str, list[Element]]]:
 
 
 def _decisions_case(decisions: Facts) -> Element:
-    case = _case(f"{decisions['runner']} ({decisions['arithmetic']})")
+    case = case_of(f"{decisions['runner']} ({decisions['arithmetic']})")
     if decisions["status"] != "pass":
         counts = ("questions", "near_ties", "agreed", "flips", "tied_flips", "correct", "reference_correct")
         lines = [f"{name.replace('_', ' ')}: {decisions[name]:,}" for name in counts]
-        _fail(case, decisions["reason"], "\n".join(lines))
+        fail(case, decisions["reason"], "\n".join(lines))
     return case
 
 
 def _failed_case(line: str) -> Element:
-    case = _case(line)
-    _fail(case, line, line)
+    case = case_of(line)
+    fail(case, line, line)
     return case
-
-
-def _skipped_case(name: str, status: str, reason: str) -> Element:
-    case = _case(name)
-    ElementTree.SubElement(case, "skipped", message=printable(f"{status}: {reason}"))
-    return case
-
-
-def _case(name: str) -> Element:
-    return Element("testcase", name=printable(name), time="0")
-
-
-def _fail(case: Element, message: str, text: str) -> None:
-    ElementTree.SubElement(case, "failure", message=printable(message), type="ParityError").text = printable(text)
-
-
-def _add_suite(root: Element, name: str, cases: list[Element]) -> None:
-    def count(tag: str) -> str:
-        return str(sum(case.find(tag) is not None for case in cases))
-
-    attributes: dict[str, Any] = {"name": printable(name), "tests": str(len(cases)), "errors": "0", "time": "0"}
-    suite = ElementTree.SubElement(root, "testsuite", attributes, failures=count("failure"), skipped=count("skipped"))
-    for case in cases:
-        case.set("classname", printable(name))
-        suite.append(case)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-
 from lxmert_export.parity.cells import REFERENCE
 from lxmert_export.parity.decisions import asked_of, percent
 from lxmert_export.parity.pages.glossary import read_glossary
+from lxmert_export.parity.pages.markdown_parts import MOST_BYTES, fitted, plain, table
 from lxmert_export.parity.pages.overview import (
     Facts,
     badness,
@@ -16,22 +14,17 @@ from lxmert_export.parity.pages.overview import (
     matrix_of,
     not_judged,
     number,
-    printable,
     ran_in,
     size,
 )
 
-# The summary of a step may hold 1 MiB. The rest is room for other text of the step.
-MOST_BYTES = 1_000_000
-NOTICE_BYTES = 400
 SIGNS = {"pass": "✅ pass", "FAIL": "❌ FAIL", "skipped": "⏭️ skipped", "built-not-run": "⏸️ built, not run"}
-Section = tuple[str, list[str]]  # a heading, and lines that may be cut from the end
 
 
 def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
     """Returns the report in at most ``most_bytes`` of UTF-8. If lines do not fit, the last line says which were cut."""
     verdict = "✅ Parity passed" if report["passed"] else "❌ Parity FAILED"
-    head = [f"## {verdict}", "", _plain(report["summary"]), "", "[What the words mean](#words-of-this-report)", ""]
+    head = [f"## {verdict}", "", plain(report["summary"]), "", "[What the words mean](#words-of-this-report)", ""]
     sections = [
         ("Every runner against every other", _matrix(report)),
         ("Runners", _runners(report)),
@@ -40,33 +33,10 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
         ("Answers", _decisions(report)),
         ("Where it diverges", _divergences(report)),
         ("Not run", _not_run(report)),
-        ("Notes", [f"- {_plain(line)}" for line in report["notes"]]),
-        ("Words of this report", [f"- **{word}**: {_plain(meaning)}" for word, meaning in read_glossary().items()]),
+        ("Notes", [f"- {plain(line)}" for line in report["notes"]]),
+        ("Words of this report", [f"- **{word}**: {plain(meaning)}" for word, meaning in read_glossary().items()]),
     ]
-    return "\n".join([*head, *_fitting(sections, most_bytes - _bytes(head) - NOTICE_BYTES)])
-
-
-def _fitting(sections: Sequence[Section], room: int) -> list[str]:
-    """As many lines as fit into ``room`` bytes, in order, then a line that says how many were cut from each section."""
-    kept: list[str] = []
-    cut: list[str] = []
-    for heading, lines in sections:
-        fits = 0
-        room -= _bytes([f"### {heading}", "", ""]) if lines else 0
-        for line in lines:
-            room -= _bytes([line])
-            fits += room >= 0
-        if fits:
-            kept += [f"### {heading}", "", *lines[:fits], ""]
-        if fits < len(lines):
-            cut.append(f"{len(lines) - fits:,} lines of “{heading}”")
-    if cut:
-        kept += [f"**Cut, because they do not fit: {', '.join(cut)}.** The JSON and HTML reports hold everything.", ""]
-    return kept
-
-
-def _bytes(lines: Iterable[str]) -> int:
-    return sum(len(line.encode()) + 1 for line in lines)
+    return fitted(head, sections, most_bytes)
 
 
 def _failures(report: Facts) -> list[str]:
@@ -81,8 +51,8 @@ def _failures(report: Facts) -> list[str]:
         )
         for cell in failed
     ]
-    beside = [f"- {_plain(line)}" for line in failures_beside_cells(report)]
-    return [*beside, *([""] if beside and rows else []), *_table(("who", "output", "inputs", "what was found"), rows)]
+    beside = [f"- {plain(line)}" for line in failures_beside_cells(report)]
+    return [*beside, *([""] if beside and rows else []), *table(("who", "output", "inputs", "what was found"), rows)]
 
 
 def _matrix(report: Facts) -> list[str]:
@@ -99,7 +69,7 @@ def _matrix(report: Facts) -> list[str]:
     ]  # fmt: skip
     columns = ("", "runner", "status", *(numbers.get(name, name) for name in matrix.opponents))
     return [
-        *_table(columns, rows),
+        *table(columns, rows),
         "",
         "Worst score of each pair: RMS error ÷ noise floor. Column 1 is the runner of row 1, and so on.",
     ]
@@ -118,7 +88,7 @@ def _runners(report: Facts) -> list[str]:
         )
         for facts in report["runners"]
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _worst_cells(report: Facts) -> list[str]:
@@ -138,7 +108,7 @@ def _worst_cells(report: Facts) -> list[str]:
         for cell in ordered
     ]  # fmt: skip
     columns = ("who", "output", "inputs", "status", "score", "limit", "error RMS", "error max", "noise floor")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _decisions(report: Facts) -> list[str]:
@@ -152,7 +122,7 @@ def _decisions(report: Facts) -> list[str]:
         )
         for decided in report["decisions"]
     ]  # fmt: skip
-    return _table(("runner", "asked", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
+    return table(("runner", "asked", "status", "accuracy", "float64's", "agreement", "near-ties", "flips"), rows)
 
 
 def _divergences(report: Facts) -> list[str]:
@@ -160,39 +130,23 @@ def _divergences(report: Facts) -> list[str]:
         (one["artifact"], one.get("layer") or "nothing jumps", one.get("family") or "–", number(one.get("score")))
         for one in report["divergences"]
     ]
-    return _table(("artifact", "first layer", "operators", "score"), rows)
+    return table(("artifact", "first layer", "operators", "score"), rows)
 
 
 def _not_run(report: Facts) -> list[str]:
     runners = [
-        f"- {_plain(facts['name'])}: {SIGNS[facts['not_judged']]} ({_plain(facts['reason'] or 'no reason is known')})"
+        f"- {plain(facts['name'])}: {SIGNS[facts['not_judged']]} ({plain(facts['reason'] or 'no reason is known')})"
         for facts in not_judged(report)
     ]
     families = [
-        f"- {_plain(runner)}: {_plain(', '.join(names))} inputs" for runner, names in report["not_run"].items() if names
+        f"- {plain(runner)}: {plain(', '.join(names))} inputs" for runner, names in report["not_run"].items() if names
     ]
     laws = [
-        f"- {_plain(law['runner'])}: the law of {_plain(law['law'])} ({_plain(law['reason'])})"
+        f"- {plain(law['runner'])}: the law of {plain(law['law'])} ({plain(law['reason'])})"
         for law in report["laws_not_run"]
     ]
     return [*runners, *families, *laws]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [columns, ["---"] * len(columns), *([_plain(entry) for entry in row] for row in rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
 def _arithmetic(cell: Facts) -> str:
     return "" if cell["arithmetic"] == "native" else f" ({cell['arithmetic']})"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows unchanged and on one line, inside a table and outside."""
-    return (
-        re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(printable(text).split()))
-        .replace("&", "&amp;")
-        .replace("<", "&lt;")
-    )
