@@ -44,7 +44,7 @@ class PictureSource(Protocol):
     most_objects: int | None
 
     def __contains__(self, id: str) -> bool:
-        """Whether the file holds a picture. COCO's pictures are known by name and by number."""
+        """Whether the file holds a picture of this very id."""
         ...
 
     def read(self, id: str) -> Picture:

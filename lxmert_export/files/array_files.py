@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,9 +21,11 @@ from safetensors.numpy import load_file
 from lxmert_export.errors import InputError
 from lxmert_export.files.json_files import parse_json
 from lxmert_export.files.limits import inflates_too_far
+from lxmert_export.files.plain_pickles import load_pickle
 from lxmert_export.files.zip_archives import open_archive
 
 ARRAY_SIGNATURE = b"\x93NUMPY"  # the first bytes of a .npy file
+ZIP_SIGNATURE = b"PK"
 POLYGRAPHY_CLASS = "polygraphy_class"  # the key under which Polygraphy stores the class of a JSON object
 
 # What the libraries raise on a file that is damaged, encrypted, of another compression, or made to break them.
@@ -47,6 +49,39 @@ def read_arrays(path: str | Path, what: str) -> dict[str, NDArray[np.generic]]:
     except UNREADABLE as error:
         raise InputError(f"{file}: cannot be read as {what}: {error}") from error
     raise InputError(f"{file}: cannot be read as {what}: give a .npz or .safetensors file, or Polygraphy's .json")
+
+
+def read_plain_data(path: Path) -> dict[str, Any]:
+    """Reads the arrays of a ``.npz`` or ``.safetensors`` file, or of a ``.npy`` file as the array named "", by its content.
+
+    An array of Python objects becomes what it holds, such as a dictionary, if that is plain data. ``OSError`` or
+    ``ValueError``: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(ARRAY_SIGNATURE))
+        if start == ARRAY_SIGNATURE:
+            return {"": parse_npy(path.read_bytes())}
+        if not start.startswith(ZIP_SIGNATURE):
+            return dict(load_file(path))
+        _check_members(path)
+        with open_archive(path) as archive:
+            return {name.removesuffix(".npy"): parse_npy(archive.read(name)) for name in archive.namelist()}
+    except (OSError, ValueError):
+        raise
+    except UNREADABLE as error:
+        raise ValueError(f"cannot be read: {error}") from error
+
+
+def parse_npy(content: bytes) -> Any:
+    """Returns the array of a ``.npy`` file's bytes; of one of Python objects, what it holds. ``ValueError``: it is damaged."""
+    if not content.startswith(ARRAY_SIGNATURE):  # numpy would read anything else as a pickle or an archive
+        raise ValueError("is no array of numpy, as numpy.save writes")
+    stream = io.BytesIO(content)
+    _, dtype = _header(stream)
+    return (
+        load_pickle(content[stream.tell() :]) if dtype.hasobject else np.load(io.BytesIO(content), allow_pickle=False)
+    )
 
 
 def read_batches(path: str | Path, what: str) -> list[dict[str, NDArray[np.generic]]]:
@@ -88,7 +123,7 @@ def _read_npz(file: Path) -> dict[str, NDArray[np.generic]]:
         start = stream.read(len(ARRAY_SIGNATURE))
         if start == ARRAY_SIGNATURE:
             raise ValueError("it is one array, not an archive of named arrays; write it with numpy.savez")
-        if not start.startswith(b"PK"):
+        if not start.startswith(ZIP_SIGNATURE):
             raise ValueError("it is not an archive of arrays, as numpy.savez writes")
         _check_members(file)
         stream.seek(0)
@@ -107,11 +142,17 @@ def _check_members(file: Path) -> None:
                 if array.read(len(ARRAY_SIGNATURE)) != ARRAY_SIGNATURE:  # a folder, or no array
                     continue
                 array.seek(0)
-                version = np.lib.format.read_magic(array)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(array)
+                shape, dtype = _header(array)
             if dtype.itemsize * math.prod(shape) > member.file_size and not dtype.hasobject:
                 raise ValueError(f"{member.filename} claims {shape} and has {member.file_size} bytes")
+
+
+def _header(array: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and the type that a ``.npy`` file claims."""
+    version = np.lib.format.read_magic(array)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(array)
+    return shape, dtype
 
 
 def _of_numbers(name: str, read: Callable[[], Any]) -> NDArray[np.generic]:

@@ -36,11 +36,15 @@ class MappedFile:
         found = self.path.stat()
         if (found.st_size, found.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
             raise ValueError("has changed while it was read")
-        self._read += end - start  # a count that another thread changes at the same time may be too small: no harm
+        self.was_read(end - start)
+        return self._view[start:end]
+
+    def was_read(self, count: int) -> None:
+        """Notes that so many bytes were read; now and then this gives the pages back."""
+        self._read += count  # what another thread adds at the same moment may be lost: no harm
         if self._read > KEPT and DONT_NEED is not None:
             self._read = 0
             self._map.madvise(DONT_NEED)
-        return self._view[start:end]
 
     def close(self) -> None:
         """Closes the file, now or when the last part of it is forgotten."""

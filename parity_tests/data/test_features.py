@@ -16,9 +16,10 @@ pytestmark = pytest.mark.quick
 
 
 def kept(name: str, tmp_path: Path) -> Path:
-    """A copy of a recorded file: an index is written beside it."""
-    (path,) = shutil.copytree(KEPT / name, tmp_path / "copy").iterdir()
-    return path
+    """A copy of a recorded file or directory: an index is written beside it."""
+    folder = shutil.copytree(KEPT / name, tmp_path / "copy")
+    found = list(folder.iterdir())
+    return found[0] if len(found) == 1 else folder
 
 
 @pytest.mark.parametrize("name", feature_files.FORMATS)
@@ -39,10 +40,3 @@ def test_the_writer_still_writes_what_is_recorded(name: str, tmp_path: Path) -> 
     with open_features(written) as again, open_features(kept(name, tmp_path)) as recorded:
         assert list(again.ids) == list(recorded.ids)
         assert np.array_equal(again.read(again.ids[2]).features, recorded.read(again.ids[2]).features)
-
-
-@pytest.mark.parametrize(("asked", "held"), [("262148", True), ("COCO_val2014_000000262148", True), ("262149", False)])
-@pytest.mark.parametrize("name", ["airsplay-tsv", "bottom-up-tsv"])
-def test_pictures_of_coco_are_known_by_name_and_by_number(name: str, asked: str, held: bool, tmp_path: Path) -> None:
-    with open_features(kept(name, tmp_path)) as source:
-        assert (asked in source) is held

@@ -13,17 +13,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.data.features.stored import StoredPicture
+from lxmert_export.data.features.stored import BoxLayout, StoredPicture
 from lxmert_export.spec.inputs import BOX_RANGE
 
-BoxLayout = Literal[
-    "pixels", "normalised", "pixels-xywh", "normalised-xywh", "pixels-swapped", "normalised-twice"
-]  # fmt: skip
 LAYOUTS: tuple[BoxLayout, ...] = (
     "pixels", "normalised", "pixels-xywh", "normalised-xywh", "pixels-swapped", "normalised-twice",
 )  # fmt: skip

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lxmert_export.data.features.boxes import BoxLayout, hint, normalised, problem_of
-from lxmert_export.data.features.stored import FeatureFile, StoredPicture
+from lxmert_export.data.features.boxes import hint, normalised, problem_of
+from lxmert_export.data.features.stored import BoxLayout, FeatureFile, StoredPicture
 from lxmert_export.data.pictures import Picture
 from lxmert_export.errors import InputError
 from lxmert_export.spec.user_inputs import LARGEST_MAGNITUDE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# COCO's pictures have names, such as COCO_val2014_000000262148, and numbers, such as 262148.
-COCO = re.compile(r"(?:COCO_[a-z]+\d{4}_)?0*(\d+)")
 
 
 class CheckedFeatures:
@@ -36,12 +31,12 @@ class CheckedFeatures:
         self._position = {id: position for position, id in enumerate(file.ids)}
 
     def __contains__(self, id: str) -> bool:
-        """Whether the file holds a picture. COCO's pictures are known by name and by number."""
-        return self._found(id) is not None
+        """Whether the file holds a picture of this very id."""
+        return id in self._position
 
     def read(self, id: str) -> Picture:
         """Returns a picture. ``InputError``: the file does not hold it, or what it holds cannot be used."""
-        position = self._found(id)
+        position = self._position.get(id)
         if position is None:
             raise InputError(
                 f"{self.path}: holds no picture {id!r}; its {len(self.ids)} pictures are {self._some_ids()}"
@@ -67,19 +62,6 @@ class CheckedFeatures:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _found(self, id: str) -> int | None:
-        position = self._position.get(id)
-        if position is None and (match := COCO.fullmatch(id)):
-            position = self._by_number.get(int(match[1]))
-        return position
-
-    @cached_property
-    def _by_number(self) -> dict[int, int]:
-        """The positions of COCO's pictures by number; none at all if two have the same, or one has no number."""
-        matches = [COCO.fullmatch(id) for id in self.ids]
-        found = {int(match[1]): position for position, match in enumerate(matches) if match is not None}
-        return found if len(found) == len(self.ids) else {}
 
     def _some_ids(self) -> str:
         def some() -> Iterator[str]:

@@ -6,11 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.errors import InputError
+
+# What each means: data/features/boxes.py.
+BoxLayout = Literal[
+    "pixels", "normalised", "pixels-xywh", "normalised-xywh", "pixels-swapped", "normalised-twice"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class FeatureFile(ABC):
 
     - ``ids``: in the file's order, each once. ``feature_width``: of the first picture.
     - ``most_objects``: the most objects of one picture; None if only reading the whole file would tell.
+    - ``layout``: that of its boxes; None if the format does not say.
     - ``faults``: what opening it showed. ``notes``: what is unusual, and does no harm.
     """
 
@@ -54,6 +61,7 @@ class FeatureFile(ABC):
     ids: Sequence[str]
     feature_width: int
     most_objects: int | None
+    layout: BoxLayout | None = None
     faults: Sequence[Fault] = ()
     notes: Sequence[str] = ()
 

@@ -64,6 +64,8 @@ def parse_row(row: bytes | memoryview, dialect: str) -> Row:
         id = str(by_name[id_field], "utf-8")
     except UnicodeDecodeError:
         raise ValueError("its id is not UTF-8") from None
+    if id.startswith("\ufeff"):
+        raise ValueError("begins with a byte order mark: save the file as UTF-8 without it")
     size = (_number(by_name, width), _number(by_name, height))
     objects = _number(by_name, "num_boxes")
     boxes, features = _text(by_name["boxes"]), _text(by_name["features"])
