@@ -79,7 +79,9 @@ class Checkpoint:
     @property
     def companions(self) -> Companions:
         """The tokenizer and label files beside the weights."""
-        return Companions.beside(self.source.paths[0])
+        return Companions.beside(
+            self.source.paths[0], self.config.num_qa_labels, named_in_config=self.config.extra.get("id2label")
+        )
 
 
 def read_checkpoint(

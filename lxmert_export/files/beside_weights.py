@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxmert_export.errors import CheckpointError
+from lxmert_export.files.answer_names import answer_names
 from lxmert_export.files.json_files import read_bytes
 from lxmert_export.files.limits import LARGEST_COMPANION
 
@@ -32,14 +34,18 @@ class Companions:
     place: Path | None = None
 
     @classmethod
-    def beside(cls, weights: Path) -> Self:
+    def beside(cls, weights: Path, answers: int, named_in_config: object = None) -> Self:
         """Reads the files beside a file of weights; those that are not there are left out.
 
-        ``CheckpointError``: one of them is larger than such files are.
+        Without a ``labels.json``, other programs' files that name as many ``answers`` stand for it, and so does the config's
+        ``id2label``: see ``answer_names``. ``CheckpointError``: one of them is larger than such files are.
         """
         found = [weights.with_name(name) for name in COMPANION_FILES]
         try:
-            return cls({file.name: _read(file) for file in found if file.is_file()}, weights.parent)
+            files = {file.name: _read(file) for file in found if file.is_file()}
+            if LABELS_FILE not in files and (names := answer_names(weights.parent, answers, named_in_config)):
+                files[LABELS_FILE] = json.dumps(names, ensure_ascii=False, indent=0).encode()
+            return cls(files, weights.parent)
         except OSError as error:
             place = error.filename or weights.parent
             raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error

@@ -135,7 +135,7 @@ def test_what_lies_beside_weights_is_no_larger_than_such_files_are(name: str, tm
     with (tmp_path / name).open("wb") as file:
         file.truncate(limits.LARGEST_COMPANION + 1)
     with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
-        Companions.beside(tmp_path / "model.safetensors")
+        Companions.beside(tmp_path / "model.safetensors", 3)
     if name != "labels.json":
         with pytest.raises(CheckpointError, match=rf"{name}: .*has 64000001 bytes"):
             load_tokenizer(tmp_path)
