@@ -28,6 +28,7 @@ ONNXSCRIPT = Library("onnxscript", "onnx", ("onnxscript",))
 ONNX_IR = Library("onnx_ir", "onnx", ("onnx-ir",))
 ONNXRUNTIME = Library("onnxruntime", "onnx", ("onnxruntime",))
 OPENVINO = Library("openvino", "openvino", ("openvino",))
+NNCF = Library("nncf", "nncf", ("nncf",))
 H5PY = Library("h5py", "h5", ("h5py",))
 H5PY_OF_FEATURES = Library(
     "h5py", "data", ("h5py",)

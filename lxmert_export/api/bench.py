@@ -54,7 +54,7 @@ def bench(
     | parameter | meaning |
     |---|---|
     | ``batch``, ``text``, ``objects`` | sizes of calls, in every combination; default: 1 and 8, 20, 36, or the fixed size |
-    | ``against`` | also other programs with the same weights: ``transformers``, ``onnxruntime``, ``openvino`` (docs/bench.md) |
+    | ``against`` | also other programs with these weights: ``transformers``, ``onnxruntime``, ``openvino``, ``nncf`` |
     | ``checkpoint`` | what the artifacts were made from; default: what the first one's manifest names |
     | ``workload`` | also answer the questions of this file, such as benchmarks/workload.json, in batches sorted by length |
     | ``workload_batch``, ``passes`` | rows of a call there, and how often all questions are answered |

@@ -1,11 +1,17 @@
-"""Makes the files of peers: the checkpoint in Hugging Face's dialect, and what onnxruntime's own tools make of a plain export."""
+"""Makes the files of peers: the checkpoint in Hugging Face's dialect, and what other tools make of a plain export."""
 
 from __future__ import annotations
 
-from lxmert_export.benching.peers import PeerFiles
+import numpy as np
+
+from lxmert_export.benching.peers import BASELINE_TOKENS, CALIBRATED_ON, PeerFiles
 from lxmert_export.errors import ArtifactError
 from lxmert_export.native_logs import quiet_native_logs
+from lxmert_export.spec.sample_inputs import FamilyKind, draw_batch
 from lxmert_export.spec.signature import task_signature
+
+OBJECTS = 36  # in a picture
+NNCF_FILE = "model.xml"
 
 
 def write_checkpoint_files(files: PeerFiles) -> None:
@@ -63,3 +69,25 @@ def write_int8(files: PeerFiles) -> None:
 
     with quiet_native_logs():
         quantize_dynamic(files.directory / "plain" / "model.onnx", files.directory / "int8" / "model.onnx")
+
+
+def write_nncf(files: PeerFiles) -> None:
+    """Has NNCF quantise the plain export for OpenVINO, by its preset for transformers, on random inputs."""
+    from lxmert_export.runners.openvino.library import import_nncf, import_openvino
+
+    openvino, nncf = import_openvino(), import_nncf()
+    manifest = files.artifact.manifest
+    task = manifest.signature.lxmert_task
+    assert task is not None  # peers are refused for modules of the user's own
+    text = min(BASELINE_TOKENS, manifest.config.max_position_embeddings)
+    sizes = {"batch": CALIBRATED_ON, "text": text, "objects": OBJECTS}
+    drawn = draw_batch(
+        FamilyKind(ragged=True), task_signature(manifest.config, task), manifest.config, sizes, np.random.default_rng(0)
+    )
+    rows = [{name: values[row : row + 1] for name, values in drawn.items()} for row in range(CALIBRATED_ON)]
+    with quiet_native_logs():
+        plain = openvino.Core().read_model(str(files.directory / "plain" / "model.onnx"))
+        quantised = nncf.quantize(
+            plain, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATED_ON
+        )
+        openvino.save_model(quantised, str(files.directory / "nncf" / NNCF_FILE), compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""Runs the peers: transformers' model, eager and compiled, and a plain export in onnxruntime and OpenVINO."""
+"""Runs the peers: transformers' model, eager and compiled, and files of a plain export in onnxruntime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -72,3 +72,12 @@ def open_openvino(directory: Path, signature: Signature, config: LxmertConfig, t
     from lxmert_export.runners.openvino.compiled import OpenVinoRunner
 
     return OpenVinoRunner(directory / "model.onnx", signature, InputLimits.of(config), threads=threads)
+
+
+def open_nncf(directory: Path, signature: Signature, config: LxmertConfig, threads: int) -> Runner:
+    """Opens OpenVINO's own file, quantised by NNCF; what is not int8 computes in float32."""
+    from lxmert_export.benching.peer_files import NNCF_FILE
+    from lxmert_export.runners.openvino.compiled import OpenVinoRunner
+
+    limits = InputLimits.of(config)
+    return OpenVinoRunner(directory / NNCF_FILE, signature, limits, quantized=True, threads=threads)

@@ -24,7 +24,7 @@ from lxmert_export.errors import (
     as_given,
     first_line,
 )
-from lxmert_export.extras import ONNX, ONNXRUNTIME, ONNXSCRIPT, OPENVINO, TORCH, require
+from lxmert_export.extras import NNCF, ONNX, ONNXRUNTIME, ONNXSCRIPT, OPENVINO, TORCH, require
 from lxmert_export.judging.own_process import run_within
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress, silent
@@ -32,6 +32,7 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.signature import Precision, Signature, task_signature
 
+CALIBRATED_ON = 128  # inputs
 BASELINE_TOKENS = 20  # to which the usual loop pads every question
 COMPILERS = ("c++", "g++", "clang++")
 MAKING = "making the peers' files"  # a step of progress
@@ -50,6 +51,7 @@ class Peer:
     | ``opens`` | (directory of its files, signature, config, threads) → a ``Runner`` |
     | ``compiles`` | whether it needs a C++ compiler |
     | ``pads_to`` | in a workload, the number of tokens that it pads every question to |
+    | ``note`` | what a reader of its figures must know |
     """
 
     name: str
@@ -60,6 +62,7 @@ class Peer:
     opens: Part
     compiles: bool = False
     pads_to: int | None = None
+    note: str | None = None
 
 
 PEERS = (
@@ -86,6 +89,11 @@ PEERS = (
         "plain export, OpenVINO", "openvino", "openvino", "fp32", "plain",
         Part(f"{_HERE}.peer_runners:open_openvino", (*_EXPORT, OPENVINO)),
     ),
+    Peer(
+        "plain export, NNCF int8, OpenVINO", "nncf", "openvino", "int8", "nncf",
+        Part(f"{_HERE}.peer_runners:open_nncf", (*_EXPORT, OPENVINO, NNCF)),
+        note=f"calibrated on {CALIBRATED_ON} random inputs: what its answers differ by says nothing of int8 on real ones",
+    ),
 )  # fmt: skip
 AGAINST = tuple(dict.fromkeys(peer.against for peer in PEERS))
 # The steps that make the peers' files, in order: each reads the files of those before it.
@@ -94,6 +102,7 @@ FILES: dict[str, str] = {
     "plain": f"{_HERE}.peer_files:write_plain",
     "optimized": f"{_HERE}.peer_files:write_optimized",
     "int8": f"{_HERE}.peer_files:write_int8",
+    "nncf": f"{_HERE}.peer_files:write_nncf",
 }
 # What each step reads.
 READS = {
@@ -101,6 +110,7 @@ READS = {
     "plain": ("checkpoint",),
     "optimized": ("checkpoint", "plain"),
     "int8": ("checkpoint", "plain"),
+    "nncf": ("checkpoint", "plain"),
 }
 
 
@@ -176,14 +186,16 @@ def peers_of(
     """
     check_against(against)
     rows = [peer for peer in PEERS if peer.against in against]
-    notes: list[str] = []
     if not rows:
-        yield [], notes
+        yield [], []
         return
     signature = _signature_of_peers(artifact)
     if not any(map(shutil.which, [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS)):
-        notes = [f"{row.name}: not run: it needs a C++ compiler: install g++" for row in rows if row.compiles]
+        unrun = [f"{row.name}: not run: it needs a C++ compiler: install g++" for row in rows if row.compiles]
         rows = [row for row in rows if not row.compiles]
+    else:
+        unrun = []
+    notes = [*unrun, *(f"{row.name}: {row.note}" for row in rows if row.note)]
     config = artifact.manifest.config
     with TemporaryDirectory(prefix="lxmert-export-bench-") as place:
         source = _source_of(artifact, checkpoint)

@@ -37,7 +37,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--against",
-            metavar="transformers|onnxruntime|openvino",
+            metavar="transformers|onnxruntime|openvino|nncf",
             help="Also measure other programs with the same weights: transformers' model, eager and compiled; its plain ONNX "
             "export in onnxruntime, as it is, optimised and in dynamic int8; the same in OpenVINO. Can be repeated.",
         ),

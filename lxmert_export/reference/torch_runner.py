@@ -19,7 +19,9 @@ from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import Signature
 
-THREADS = 2  # more of them than cores are slower; most machines have two
+# Threads by the size of the network, the same on every machine. A small network's matmuls end before a second thread has
+# woken up. More threads than cores are slower, and most machines have two.
+SMALL, THREADS_IF_SMALL, THREADS = 10_000_000, 1, 2  # parameters
 TURN = threading.Lock()
 
 
@@ -32,12 +34,14 @@ class TorchRunner(Runner):
         # A second copy of a full-size model in float64 would double the gate's memory.
         twin = recast_while_used(module, dtype) if precision == "fp64" else recast(module, dtype)
         self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        self._threads = THREADS_IF_SMALL if parameters < SMALL else THREADS
 
     def compute(self, inputs: Arrays) -> Arrays:
         """Returns the outputs. ``ConversionError``: the code of the module fails; the message names its line."""
         tensors = (torch.from_numpy(inputs[spec.name]) for spec in self.signature.inputs)
         try:
-            with torch.inference_mode(), same_threads():
+            with torch.inference_mode(), same_threads(self._threads):
                 outputs = self._module(*tensors)
         except (LxmertExportError, MemoryError):
             raise
@@ -54,14 +58,14 @@ class TorchRunner(Runner):
 
 
 @contextmanager
-def same_threads() -> Iterator[None]:
-    """Computes with ``THREADS`` threads on every machine: sums are made in another order with another number.
+def same_threads(number: int) -> Iterator[None]:
+    """Computes with this number of threads, however many the machine has: another number adds in another order.
 
     The number is the whole process's, so that runners in several threads take turns.
     """
     with TURN:
         before = torch.get_num_threads()
-        torch.set_num_threads(THREADS)
+        torch.set_num_threads(number)
         try:
             yield
         finally:

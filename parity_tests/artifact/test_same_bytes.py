@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 import lxmert_export as lx
 from lxmert_export.files.safetensors_files import write_safetensors
+from lxmert_export.reference import torch_runner
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import task_signature
@@ -67,7 +68,10 @@ def test_an_artifact_is_remade_from_its_manifest(target: str, tmp_path: Path) ->
     }
 
 
-def test_the_reference_is_the_same_with_any_number_of_threads() -> None:
+@pytest.mark.parametrize("small", [0, torch_runner.SMALL])
+def test_the_reference_is_the_same_with_any_number_of_threads(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that counts as small, and of one that does not."""
+    monkeypatch.setattr(torch_runner, "SMALL", small)
     model, inputs = lively_model("question-answering", SMALL), {k: v.numpy() for k, v in lively_inputs(SMALL).items()}
     signature, before, found = task_signature(SMALL, "question-answering"), torch.get_num_threads(), set()
     try:

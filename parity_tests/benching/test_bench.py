@@ -262,7 +262,10 @@ def test_bad_input_is_one_line_and_writes_nothing(graph: Artifact, fixed: Artifa
         ((own, "--rest", "-1"), "--rest: takes seconds, 0 or more and at most 604800, not -1.0"),
         ((own, "--rest", "1e300"), "--rest: takes seconds, 0 or more and at most 604800, not 1e+300"),
         ((own, "--threads", "0"), "--threads: takes whole numbers from 1 on, not 0"),
-        ((own, "--against", "tensorflow"), "--against: takes transformers, onnxruntime, openvino, not 'tensorflow'"),
+        (
+            (own, "--against", "tensorflow"),
+            "--against: takes transformers, onnxruntime, openvino, nncf, not 'tensorflow'",
+        ),
         ((own, "--checkpoint", "demo"), "--checkpoint: is for other programs: give --against, too"),
         ((own, "--workload", "gone.json"), "gone.json: the workload cannot be read: No such file or directory"),
         ((own, "--passes", "0"), "--passes: takes whole numbers from 1 on, not 0"),

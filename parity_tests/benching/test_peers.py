@@ -11,7 +11,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export import extras
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.benching import peers
+from lxmert_export.benching import peer_files, peers
 from lxmert_export.benching.agreement import agreement_of
 from lxmert_export.benching.contest import inputs_of
 from lxmert_export.benching.counting import operations_of
@@ -39,6 +39,7 @@ def test_every_peer_answers_the_same(graph: Artifact, checkpoint: Path, monkeypa
     """All but the compiled one, whose compiler takes minutes: without a C++ compiler it is a note. All in this process."""
     monkeypatch.setattr(peers.shutil, "which", lambda name: None)
     monkeypatch.setattr(peers, "run_within", lambda files, limit: files.run())
+    monkeypatch.setattr(peer_files, "CALIBRATED_ON", 2)
     setting = Setting(2, 5, 3)
     inputs = inputs_of(graph.manifest, setting)
     with lx.load_artifact(graph.path) as runner:
@@ -47,8 +48,9 @@ def test_every_peer_answers_the_same(graph: Artifact, checkpoint: Path, monkeypa
         warnings.simplefilter("ignore")  # the exporter's and the optimizer's own
         with peers.peers_of(graph, peers.AGAINST, checkpoint, 60, silent) as (found, notes):
             assert [one.name for one in found] == [peer.name for peer in peers.PEERS if not peer.compiles]
-            assert notes == ["transformers, torch.compile: not run: it needs a C++ compiler: install g++"]
-            assert len({one.bytes for one in found}) == 4  # OpenVINO and onnxruntime open the same plain export
+            assert notes[0] == "transformers, torch.compile: not run: it needs a C++ compiler: install g++"
+            assert [note.split(":")[0] for note in notes[1:]] == ["plain export, NNCF int8, OpenVINO"]
+            assert len({one.bytes for one in found}) == 5  # OpenVINO and onnxruntime open the same plain export
             for one in found:
                 with one.opens(1) as runner:
                     agreement = agreement_of(ours, runner.run(inputs), ("fp32", one.precision))

@@ -106,6 +106,7 @@ NEEDS = [
     (("inspect", "demo"), "torch", "torch"),
     (("verify", "gone", "--polygraphy", "out"), "polygraphy", "polygraphy"),
     (("bench", "gone", "--against", "openvino"), "openvino", "openvino"),
+    (("bench", "gone", "--against", "nncf"), "nncf", "nncf"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
 ]

@@ -1,4 +1,4 @@
-"""Imports OpenVINO with its telemetry off."""
+"""Imports OpenVINO and NNCF with their telemetry off."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ def import_openvino() -> Any:
     package ``openvino_telemetry`` is missing (openvino/tools/ovc/telemetry_utils.py). So it is missing while OpenVINO is
     imported here. A program that has imported OpenVINO before keeps its own settings.
     """
-    if "openvino" in sys.modules or TELEMETRY in sys.modules:
-        return import_module("openvino")
+    return _import_without_telemetry("openvino")
+
+
+def import_nncf() -> Any:
+    """Returns the module ``nncf``, under the same rule (nncf/telemetry/wrapper.py). ``ArtifactError``: it cannot be imported."""
+    import_openvino()
+    return _import_without_telemetry("nncf")
+
+
+def _import_without_telemetry(name: str) -> Any:
+    if name in sys.modules or TELEMETRY in sys.modules:
+        return import_module(name)
     sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's mark of a module that cannot be imported
     try:
-        return import_module("openvino")
+        return import_module(name)
     except ImportError as error:
-        raise unimportable("openvino", error) from error
+        raise unimportable(name, error) from error
     finally:
         del sys.modules[TELEMETRY]
