@@ -40,7 +40,7 @@ OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # What runs an artifact. The extra ``tensorrt`` is not among them: JetPack brings it, and elsewhere it takes gigabytes of CUDA.
 DEVICE = ("onnx", "h5", "tflite", "polygraphy", "demo")
-EVERYTHING = (*DEVICE, "data", "torch", "tensorflow", "tensorrt-rtx")
+EVERYTHING = (*DEVICE, "data", "ray", "torch", "tensorflow", "tensorrt-rtx")
 TEST_TOOLS = ("pytest", "pytest-timeout")
 
 

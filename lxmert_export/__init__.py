@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         locate,
         verify,
     )
+    from lxmert_export.api.predict import predict
     from lxmert_export.artifact.directory import Artifact, open_artifact
     from lxmert_export.artifact.manifest import Manifest
     from lxmert_export.benching.report import BenchReport
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from lxmert_export.parity.figures import Figures
     from lxmert_export.parity.prediction import predicted_by_manifest, predicted_errors
     from lxmert_export.parity.report import ParityError, ParityReport, RunnerFacts
+    from lxmert_export.predicting.prediction import Predicted
     from lxmert_export.runners.runner import Runner
     from lxmert_export.scoring.report import EvaluationReport
     from lxmert_export.spec.config import LxmertConfig
@@ -78,6 +80,7 @@ _HOMES = {
     "lxmert_export.api.ask": ("ask",),
     "lxmert_export.api.bench": ("bench",),
     "lxmert_export.api.evaluate": ("evaluate",),
+    "lxmert_export.api.predict": ("predict",),
     "lxmert_export.api.parity": (
         "check_parity", "verify", "judge_report", "compare_with_baseline", "check_laws", "locate", "check_device_report",
     ),
@@ -100,6 +103,7 @@ _HOMES = {
     "lxmert_export.runners.runner": ("Runner",),
     "lxmert_export.benching.report": ("BenchReport",),
     "lxmert_export.scoring.report": ("EvaluationReport",),
+    "lxmert_export.predicting.prediction": ("Predicted",),
     "lxmert_export.parity.report": ("ParityReport", "ParityError", "RunnerFacts"),
     "lxmert_export.parity.cells": ("Cell",),
     "lxmert_export.parity.figures": ("Figures",),

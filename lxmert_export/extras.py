@@ -40,6 +40,7 @@ LITERT = Library("ai_edge_litert", "tflite", ("ai-edge-litert",))
 POLYGRAPHY = Library("polygraphy", "polygraphy", ("polygraphy",))
 TENSORRT_RTX = Library("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",))
 TENSORRT = Library("tensorrt", "tensorrt", ("tensorrt",))
+RAY = Library("ray", "ray", ("ray",))
 PICTURES = (Library("PIL", "demo", ("pillow",)), Library("scipy", "demo", ("scipy",)))
 
 

@@ -71,11 +71,17 @@ FLAGS: dict[str, str] = {
     "warm_up": "--warm-up",
     "rest": "--rest",
     "threads": "--threads",
-    # of lx.evaluate
+    # of lx.predict and lx.evaluate
+    "features": "--features",
     "questions": "--questions",
+    "output": "--output",
+    "dataset": "--dataset",
+    "top": "--top",
+    "skip_missing": "--skip-missing",
+    "engine": "--engine",
+    "workers": "--workers",
     "annotations": "--annotations",
     "choices": "--choices",
-    "dataset": "--dataset",
     "max_drop": "--max-drop",
 }
 _as_flags = False

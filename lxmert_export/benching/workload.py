@@ -15,6 +15,7 @@ from lxmert_export.artifact.manifest import Manifest
 from lxmert_export.errors import InputError
 from lxmert_export.files.json_files import check_schema, read_json
 from lxmert_export.files.limits import MOST_VALUES_A_CALL
+from lxmert_export.runners.batches import Batch
 from lxmert_export.runners.split import of_rows
 from lxmert_export.spec.halves import Halves
 from lxmert_export.spec.inputs import Arrays
@@ -23,7 +24,6 @@ from lxmert_export.spec.signature import task_signature
 
 SCHEMA = "benching/workload.schema.json"
 LARGEST_FILE = 1_000_000  # bytes; ours has 700
-MULTIPLE = 4  # tokens: batches that are sorted by length are padded to the next multiple
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,6 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One call: the numbers of its questions, and the tokens that they are padded to.
-
-    ``filled``: rows at the end that repeat the last question, because the file takes one batch size only.
-    """
-
-    questions: tuple[int, ...]
-    text: int
-    filled: int = 0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and tokens."""
-        return len(self.questions) + self.filled, self.text
-
-    @property
-    def padded_tokens(self) -> int:
-        """All tokens of the call, padding included."""
-        return self.shape[0] * self.text
-
-
-@dataclass(frozen=True)
 class ImageBatch:
     """One call of a split artifact's vision half: the numbers of its images; ``filled`` as of a ``Batch``."""
 
@@ -99,22 +77,6 @@ def image_batches(images: int, batch: int, fixed: Mapping[str, int]) -> list[Ima
     rows = fixed.get("batch", batch)
     parts = [tuple(range(start, min(start + rows, images))) for start in range(0, images, rows)]
     return [ImageBatch(part, rows - len(part) if "batch" in fixed else 0) for part in parts]
-
-
-def sorted_batches(lengths: NDArray[np.int64], batch: int, fixed: Mapping[str, int], positions: int) -> list[Batch]:
-    """Returns batches of questions sorted by length.
-
-    Each is padded to a multiple of ``MULTIPLE``, but to no more than ``positions`` tokens, or to the file's fixed sizes.
-    """
-    rows = fixed.get("batch", batch)
-    order = np.argsort(lengths, kind="stable")
-    batches = []
-    for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        text = fixed.get("text", min(-(-int(lengths[chosen].max()) // MULTIPLE) * MULTIPLE, positions))
-        filled = rows - len(chosen) if "batch" in fixed else 0
-        batches.append(Batch(tuple(map(int, chosen)), text, filled))
-    return batches
 
 
 def padded_batches(lengths: NDArray[np.int64], batch: int, tokens: int) -> list[Batch]:

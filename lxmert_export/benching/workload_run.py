@@ -17,17 +17,15 @@ from lxmert_export.benching.figures import Interval, interval_of, speed_of
 from lxmert_export.benching.turns import Call, Turn, take_turns
 from lxmert_export.benching.workers import Worker
 from lxmert_export.benching.workload import (
-    MULTIPLE,
-    Batch,
     ImageBatch,
     Questions,
     Workload,
     image_batches,
     padded_batches,
-    sorted_batches,
     unique_shapes,
 )
 from lxmert_export.progress import Progress, silent
+from lxmert_export.runners.batches import MULTIPLE, Batch, sorted_batches
 from lxmert_export.spec.halves import Halves
 from lxmert_export.spec.inputs import Arrays
 

@@ -19,6 +19,7 @@ from lxmert_export.cli.evaluate import evaluate
 from lxmert_export.cli.export import onnx, tensorflow, tflite
 from lxmert_export.cli.option_values import given_sizes
 from lxmert_export.cli.parity import parity, verify
+from lxmert_export.cli.predict import predict
 from lxmert_export.cli.printing import PARITY_FAILED, input_warnings_said, print_json, say, show_report
 from lxmert_export.errors import ArtifactError, LxmertExportError
 from lxmert_export.files.path_spelling import check_spelling
@@ -110,6 +111,7 @@ app.command(epilog="\n\n".join(f"{word}: {meaning}" for word, meaning in read_gl
 app.command()(verify)
 app.command()(bench)
 app.command()(evaluate)
+app.command()(predict)
 
 
 @app.command()

@@ -59,8 +59,8 @@ def show_report(report: ParityReport | None, *, verdict: bool = True, verbose: b
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Shows progress bars on stderr if that is a terminal, else nothing."""
+def shown_progress(unit: str | None = None) -> Iterator[Progress]:
+    """Shows progress bars on stderr if that is a terminal, else nothing. ``unit``: also how many are done, and the rate."""
     from lxmert_export.progress import silent
 
     if not sys.stderr.isatty():
@@ -69,7 +69,10 @@ def shown_progress() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    from lxmert_export.cli.rate_column import RateColumn
+
+    columns = (*Progress.get_default_columns(), *([RateColumn(unit)] if unit else []))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def advance(step: str, done: int, total: int) -> None:

@@ -114,7 +114,7 @@ def _finish(first: Workspace, overwrite: bool, count: str, *others: str) -> None
                     _refuse_made_since(workspace, name)
                     with suppress(FileExistsError):
                         _place(workspace, name, overwrite=overwrite)
-                _sync_entries(workspace.parent)
+                sync_entries(workspace.parent)
     except BaseException:
         for workspace in following:
             workspace.let_go()
@@ -162,7 +162,7 @@ def _commit(workspaces: Sequence[Workspace], *, overwrite: bool) -> None:
             (workspace.path / READY).unlink(missing_ok=True)
         raise
     for workspace in workspaces:
-        _sync_entries(workspace.parent)
+        sync_entries(workspace.parent)
     for workspace in (*others, first):
         with suppress(OSError):  # all have their names: what is left is for the next run to clean up
             (workspace.path / READY).unlink()
@@ -253,7 +253,7 @@ def _write_mark(workspace: Workspace, *lines: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     written.rename(workspace.path / READY)  # whole, or not there
-    _sync_entries(workspace.path)
+    sync_entries(workspace.path)
 
 
 def _spelled(workspace: Workspace) -> str:
@@ -261,7 +261,7 @@ def _spelled(workspace: Workspace) -> str:
     return json.dumps(str(workspace.path))
 
 
-def _sync_entries(directory: Path) -> None:
+def sync_entries(directory: Path) -> None:
     """Flushes a directory itself, so that the names in it are on the disk.
 
     Windows, and some network file systems, have no such call: there the rename is on the disk when the system writes it.
@@ -285,4 +285,4 @@ def _sync(directory: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     for folder in (directory, *(path for path in entries_below(directory) if path.is_dir())):
-        _sync_entries(folder)
+        sync_entries(folder)

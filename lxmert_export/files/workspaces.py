@@ -23,13 +23,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows has no such locks
-    flock = None  # type: ignore[assignment]
+from lxmert_export.files.locks import Hold, are_known, hold, is_at
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,14 +36,6 @@ LONGEST_NAME, LONGEST_HOST = 100, 40  # of the parts of a workspace's name: a fi
 ANY_HOST = "localhost"  # a name that many machines have
 READY_SOON = "ready.new"  # while it is written
 NOT_LOCKED = b"locks are not supported here"  # the contents of such a lock file
-
-
-class Hold(Enum):
-    """What became of asking for a lock."""
-
-    OURS = "ours"
-    ANOTHERS = "another's"
-    UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)
@@ -83,13 +71,13 @@ class Workspace:
             (self.path / READY_SOON).unlink(missing_ok=True)
         for inner in (NEW, OLD):
             shutil.rmtree(self.path / inner, ignore_errors=True)
-        if flock is None:  # Windows removes no file that is open
+        if not are_known():  # Windows removes no file that is open
             self.let_go()
         with suppress(OSError):
             if not any((self.path / inner).exists() for inner in (NEW, OLD)):  # else the next run needs the lock
                 (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
-        if flock is not None:
+        if are_known():
             self.let_go()
 
     def let_go(self) -> None:
@@ -113,10 +101,10 @@ def make_workspace(parent: Path, name: str) -> Workspace:
             raise
         workspace = Workspace(path, lock)
         try:
-            held = _hold(lock)
+            held = hold(lock)
             if held is Hold.UNSUPPORTED:
                 os.write(lock, NOT_LOCKED)
-            elif held is Hold.ANOTHERS or not _is_at(lock, path / LOCK):  # the same, a moment later
+            elif held is Hold.ANOTHERS or not is_at(lock, path / LOCK):  # the same, a moment later
                 os.close(lock)
                 continue
             for inner in (NEW, OLD):
@@ -189,8 +177,8 @@ def this_boot() -> str:
 
 def _has_ended(path: Path, lock: int) -> bool:
     """Whether the run of a workspace has ended; if so, this run holds its lock now."""
-    held = _hold(lock)
-    if held is Hold.ANOTHERS or not _is_at(lock, path / LOCK):
+    held = hold(lock)
+    if held is Hold.ANOTHERS or not is_at(lock, path / LOCK):
         return False
     if held is Hold.UNSUPPORTED or os.read(lock, 1):
         reason = "its file system has no locks that tell whether its run has ended"
@@ -213,23 +201,3 @@ def _parts(name: str) -> dict[str, str]:
     match = WORKSPACE.fullmatch(name)
     assert match is not None
     return match.groupdict()
-
-
-def _hold(lock: int) -> Hold:
-    if flock is None:
-        return Hold.UNSUPPORTED
-    try:
-        flock(lock, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return Hold.ANOTHERS
-    except OSError:
-        return Hold.UNSUPPORTED
-    return Hold.OURS
-
-
-def _is_at(lock: int, path: Path) -> bool:
-    """Whether an open file is still the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(lock), path.stat())
-    except OSError:
-        return False

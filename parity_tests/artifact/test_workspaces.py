@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from lxmert_export.files import locks as locks_module
 from lxmert_export.files import workspaces
 from lxmert_export.files.appearing_together import appearing_together, finish_killed_runs
 from lxmert_export.files.workspaces import LOCK, NEW, OLD, READY, WORKSPACE, make_workspace, this_boot, this_host
@@ -187,10 +188,10 @@ def test_without_locks_it_is_told_and_nothing_is_touched(
 ) -> None:
     with monkeypatch.context() as patch:
         if when != "found":
-            patch.setattr(workspaces, "flock", locks)
+            patch.setattr(locks_module, "flock", locks)
         path = leftover(tmp_path)
     if when != "written":
-        monkeypatch.setattr(workspaces, "flock", locks)
+        monkeypatch.setattr(locks_module, "flock", locks)
     finish_killed_runs(tmp_path)
     assert (path / NEW / "out").exists() and not (tmp_path / "out").exists()
     assert "its file system has no locks that tell whether its run has ended" in caplog.text

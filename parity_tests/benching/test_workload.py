@@ -22,11 +22,11 @@ from lxmert_export.benching.workload import (
     check_workload,
     padded_batches,
     read_workload,
-    sorted_batches,
     unique_shapes,
 )
 from lxmert_export.errors import InputError
 from lxmert_export.files.json_files import check_schema
+from lxmert_export.runners.batches import sorted_batches
 from parity_tests.benching.planted import planted
 from parity_tests.fixtures.command import ROOT
 from parity_tests.fixtures.exports import Exports

@@ -20,9 +20,20 @@ from parity_tests.fixtures.command import ROOT, refused, run
 
 pytestmark = pytest.mark.quick
 
-FUNCTIONS = (lx.export, lx.build_engine, lx.check_parity, lx.judge_report, lx.verify, lx.locate, lx.bench, lx.evaluate)
+FUNCTIONS = (
+    lx.export,
+    lx.build_engine,
+    lx.check_parity,
+    lx.judge_report,
+    lx.verify,
+    lx.locate,
+    lx.bench,
+    lx.predict,
+    lx.evaluate,
+)
 # What is an argument on the command line, or what only Python has.
 NO_FLAGS = {
+    "artifact",
     "artifacts",
     "runners",
     "source",

@@ -107,6 +107,7 @@ NEEDS = [
     (("verify", "gone", "--polygraphy", "out"), "polygraphy", "polygraphy"),
     (("bench", "gone", "--against", "openvino"), "openvino", "openvino"),
     (("bench", "gone", "--against", "nncf"), "nncf", "nncf"),
+    (("predict", "gone", "--features", "f", "--questions", "q", "-o", "a.json", "--engine", "ray"), "ray", "ray"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
 ]

@@ -15,6 +15,7 @@ from lxmert_export.cli.main import app
 from parity_tests.fixtures.command import ROOT
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.predicting.question_set import write_set
 from parity_tests.project.without_connections import COMMANDS, SOCKET_CALL
 
 pytestmark = [
@@ -33,6 +34,8 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_works_where_no_internet_socket_can_be_made(exports: Exports, tmp_path: Path) -> None:
     lx.save_checkpoint(lively_model("question-answering", TINY), tmp_path / "checkpoint")
     (tmp_path / "demo-onnx").symlink_to(exports.demo("onnx", task="question-answering").path)
+    (tmp_path / "answering").symlink_to(exports.answering("onnx").path)
+    write_set(tmp_path, questions=12, pictures=4)
     done = program(str(tmp_path))
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert done.stdout.splitlines() == list(COMMANDS)

@@ -42,6 +42,7 @@ COMMANDS = (
     "parity onnx --checkpoint checkpoint --no-laws --json report.json",
     "parity --from report.json --html report.html",
     "ask demo-onnx --image scene.png --draw-scene 7",
+    "predict answering --features val2014_obj36.tsv --questions questions.json -o answers.json",
 )
 
 
