@@ -43,7 +43,7 @@ def cli_page() -> str:
     """Returns the page with the help of the tool and of each of its commands."""
     parts = ["# Command line\n\nWritten by `make docs` from `--help`. Exit codes: 0 done, 1 an error you can act on, 2 usage, "
              "3 parity failed.\n"]  # fmt: skip
-    for arguments in ((), *((command,) for command in _commands())):
+    for arguments in ((), *_commands()):
         parts.append(f"## `{' '.join(('lxmert-export', *arguments))}`\n\n```\n{_help(arguments)}\n```\n")
     return "\n".join(parts)
 
@@ -83,10 +83,16 @@ def _signature(thing: object) -> str:
         return ""
 
 
-def _commands() -> list[str]:
-    """Returns the names of the commands, in the order in which the tool lists them."""
-    commands = [command.callback for command in app.registered_commands]
-    return [command.__name__ for command in commands if command is not None]
+def _commands() -> list[tuple[str, ...]]:
+    """Returns the words of each command, in the order in which the tool lists them; those of groups come last."""
+    groups = [((), app), *(((group.name,), group.typer_instance) for group in app.registered_groups)]
+    return [
+        (*words, command.name or command.callback.__name__)
+        for words, inner in groups
+        if inner is not None
+        for command in inner.registered_commands
+        if command.callback is not None
+    ]
 
 
 def _help(arguments: tuple[str, ...]) -> str:

@@ -62,6 +62,8 @@ FLAGS: dict[str, str] = {
     "threshold": "--threshold",
     "pair_threshold": "--pair-threshold",
     "polygraphy": "--polygraphy",
+    # of reading files of features
+    "boxes": "--boxes",
     # of lx.bench
     "against": "--against",
     "workload": "--workload",

@@ -17,7 +17,19 @@ from lxmert_export.engines.devices import install_line
 from lxmert_export.engines.gpus import Gpu, find_gpus, is_among, reason_of, written
 from lxmert_export.engines.library import LIBRARIES
 from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
-from lxmert_export.extras import H5PY, ONNX, ONNXRUNTIME, PICTURES, POLYGRAPHY, TORCH, Library, missing
+from lxmert_export.extras import (
+    H5PY,
+    H5PY_OF_FEATURES,
+    LMDB,
+    ONNX,
+    ONNXRUNTIME,
+    PICTURES,
+    POLYGRAPHY,
+    PYARROW,
+    TORCH,
+    Library,
+    missing,
+)
 
 INT8_KERNELS = Part("lxmert_export.runners.onnx.int8_kernels:is_exact", (ONNXRUNTIME, ONNX))
 
@@ -48,6 +60,7 @@ def needs() -> dict[str, tuple[Library, ...]]:
         "read .pth, .bin and .safetensors checkpoints": (TORCH,),
         "read and write tf_model.h5": (H5PY,),
         **{f"convert to {_with_formats(row)}": row.converter.needs for row in rows if row.converter is not None},
+        "read features of GQA (HDF5), MMF (LMDB) and Hugging Face datasets (arrow)": (H5PY_OF_FEATURES, LMDB, PYARROW),
         "ask about pictures": PICTURES,
         **{_running(row, one): one.opens.needs for row in rows for one in row.runtimes if one.opens.needs},
         **{

@@ -17,6 +17,7 @@ from lxmert_export.cli.bench import bench
 from lxmert_export.cli.engine import tensorrt
 from lxmert_export.cli.evaluate import evaluate
 from lxmert_export.cli.export import onnx, tensorflow, tflite
+from lxmert_export.cli.features import features
 from lxmert_export.cli.option_values import given_sizes
 from lxmert_export.cli.parity import parity, verify
 from lxmert_export.cli.predict import predict
@@ -110,6 +111,7 @@ def convert(
 app.command(epilog="\n\n".join(f"{word}: {meaning}" for word, meaning in read_glossary().items()))(parity)
 app.command()(verify)
 app.command()(bench)
+app.add_typer(features, name="features")
 app.command()(evaluate)
 app.command()(predict)
 

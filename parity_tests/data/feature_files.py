@@ -9,9 +9,11 @@ import base64
 import csv
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -20,6 +22,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from lxmert_export.data.features.converting import convert_features
+from lxmert_export.data.features.opening import open_features
 
 KEPT = Path(__file__).parent.parent / "fixtures" / "features"
 WIDTH = 8  # of the features; 2048 in real files
@@ -240,7 +245,16 @@ FORMATS: Mapping[str, Callable[[Path, Sequence[Detected]], Path]] = {
 }
 
 
+def lxmert_export(folder: Path, pictures: Sequence[Detected]) -> Path:
+    """What ``features convert`` writes."""
+    with open_features(airsplay_tsv(folder, pictures), index_cache=folder) as source:
+        convert_features(source, folder / "features")
+    return folder / "features"
+
+
 if __name__ == "__main__":
+    with TemporaryDirectory() as temporary:
+        shutil.copytree(lxmert_export(Path(temporary), detected()), KEPT / "lxmert-export", dirs_exist_ok=True)
     for name, write in FORMATS.items():
         folder = KEPT / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,7 @@ def names_from_root(tree: ast.Module) -> Iterator[str]:
             yield "<the root itself>"
 
 
+FEATURES = ROOT / "parity_tests" / "fixtures" / "features"
 # What each module is needed for, and the extra that brings it.
 NEEDS = [
     (("onnx", "demo", "-o", "out"), "torch", "torch"),
@@ -110,6 +111,9 @@ NEEDS = [
     (("predict", "gone", "--features", "f", "--questions", "q", "-o", "a.json", "--engine", "ray"), "ray", "ray"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
+    (("features", "inspect", str(FEATURES / "mmf-lmdb" / "detectron.lmdb")), "lmdb", "data"),
+    (("features", "inspect", str(FEATURES / "hf-arrow")), "pyarrow", "data"),
+    (("features", "inspect", str(FEATURES / "gqa-hdf5")), "h5py", "data"),
 ]
 
 
@@ -129,7 +133,6 @@ def test_a_missing_module_names_its_pip_line(
 def test_every_extra_that_is_named_exists() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     assert {extra for _, _, extra in NEEDS} == set(extras) - {
-        "data",
         "dev",
         "tensorrt",
         "tensorrt-rtx",

@@ -12,6 +12,7 @@ import pytest
 
 import lxmert_export as lx
 from lxmert_export.cli.main import app
+from parity_tests.data.feature_files import KEPT
 from parity_tests.fixtures.command import ROOT
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
@@ -36,6 +37,7 @@ def test_every_command_works_where_no_internet_socket_can_be_made(exports: Expor
     (tmp_path / "demo-onnx").symlink_to(exports.demo("onnx", task="question-answering").path)
     (tmp_path / "answering").symlink_to(exports.answering("onnx").path)
     write_set(tmp_path, questions=12, pictures=4)
+    (tmp_path / "gqa").symlink_to(KEPT / "gqa-hdf5")
     done = program(str(tmp_path))
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert done.stdout.splitlines() == list(COMMANDS)

@@ -41,6 +41,8 @@ COMMANDS = (
     "bench onnx tflite --batch 1 --rounds 2 --warm-up 1 --rest 0 --json bench.json",
     "parity onnx --checkpoint checkpoint --no-laws --json report.json",
     "parity --from report.json --html report.html",
+    "features convert gqa -o features",
+    "features inspect features",
     "ask demo-onnx --image scene.png --draw-scene 7",
     "predict answering --features val2014_obj36.tsv --questions questions.json -o answers.json",
 )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lxmert_export.data.features.naming import expected_names, naming_of, stored_picture
-from lxmert_export.data.features.stored import Fault, FeatureFile, StoredPicture
+from lxmert_export.data.features.stored import Fault, FeatureFile, PictureError, StoredPicture
 from lxmert_export.errors import InputError, first_line, shortened
 from lxmert_export.extras import PYARROW, require
 from lxmert_export.files.json_files import read_json
@@ -73,7 +73,7 @@ class ArrowFile(FeatureFile):
             values = {name: _numbers(self._batches[batch].column(name), inside) for name in self._read}
             picture = stored_picture(self._naming, values, id)
         except (ValueError, TypeError, IndexError) as error:
-            raise InputError(Fault(f"row {row + 1}", id, first_line(error)).said_of(self.path)) from error
+            raise PictureError(self.path, Fault(f"row {row + 1}", id, first_line(error))) from error
         for mapped in self._mapped:
             mapped.was_read(picture.features.nbytes // len(self._mapped))
         return picture

@@ -54,6 +54,8 @@ def normalised(boxes: NDArray[np.generic], size: tuple[int, int] | None, layout:
 def problem_of(boxes: NDArray[np.float32]) -> str | None:
     """Says what is wrong with boxes (x1, y1, x2, y2 in shares); None if nothing is."""
     least, most = BOX_RANGE
+    if boxes.min(initial=0) >= least and boxes.max(initial=0) <= most and (boxes[:, 2:] >= boxes[:, :2]).all():
+        return None
     outside = ~((boxes >= least) & (boxes <= most)).all(axis=1)  # NaN is outside, too
     if outside.any():
         number = int(outside.argmax())

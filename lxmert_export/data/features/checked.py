@@ -45,11 +45,20 @@ class CheckedFeatures:
 
     def picture(self, position: int) -> Picture:
         """Returns the picture at a position of ``ids``. ``InputError``: it cannot be used."""
+        return self.sized(position)[0]
+
+    def sized(self, position: int) -> tuple[Picture, tuple[int, int] | None]:
+        """Returns the picture at a position of ``ids``, and its width and height in pixels, if the file holds them.
+
+        ``InputError``: it cannot be used.
+        """
         stored = self.file.stored(position)
         picture, problem = checked(stored, self.layout, self.feature_width)
         if problem is not None:
             raise self.file.error(position, problem)
-        return picture
+        if self.layout == "pixels-swapped" and stored.size is not None:
+            return picture, (stored.size[1], stored.size[0])
+        return picture, stored.size
 
     def close(self) -> None:
         """Closes the file. Pictures that were read stay."""
@@ -96,8 +105,13 @@ def _problem_of_arrays(stored: StoredPicture, features: np.ndarray, width: int) 
         return f"its features are {features.shape[1]} wide, those of the first picture {width}"
     if stored.boxes.shape != (len(features), 4):
         return f"its boxes have the shape {list(stored.boxes.shape)}; {len(features)} objects have [{len(features)}, 4]"
-    # NaN is neither larger nor smaller than anything.
-    if not (features.min() >= -LARGEST_MAGNITUDE and features.max() <= LARGEST_MAGNITUDE):
-        number = int((~(np.abs(features) <= LARGEST_MAGNITUDE)).any(axis=1).argmax())
+    flat = features.reshape(-1)
+    with np.errstate(all="ignore"):
+        # One look at each number: the sum of squares is not below the square of the largest, and NaN is not below anything.
+        if flat @ flat <= LARGEST_MAGNITUDE**2:
+            return None
+    unusable = (~(np.abs(features) <= LARGEST_MAGNITUDE)).any(axis=1)
+    if unusable.any():
+        number = int(unusable.argmax())
         return f"the features of object {number + 1} hold NaN, infinity or a number larger than {LARGEST_MAGNITUDE:g}"
     return None

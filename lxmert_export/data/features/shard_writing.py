@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lxmert_export.data.features.shards import ARRAYS, FLOATS, LARGEST_HALF, FloatName
+from lxmert_export.data.features.shards import ARRAYS, FLOATS, LARGEST_HALF, FloatName, widened
 from lxmert_export.data.pictures import Picture
 
 if TYPE_CHECKING:
@@ -21,12 +21,15 @@ HEADER = 1024  # bytes for the header of safetensors, which is known when all is
 
 
 class ShardWriter:
-    """A new safetensors file, which holds pictures until ``finish``. ``OSError``: it cannot be written."""
+    """A new safetensors file, which takes pictures until ``finish``. ``OSError``: it cannot be written.
+
+    ``rounding``: the largest error of a feature that float16 has made so far. ``most_objects``: of one picture so far.
+    """
 
     def __init__(self, path: Path, dtype: FloatName, width: int) -> None:
         self.path = path
         self.dtype, self._width = dtype, width
-        self.rounding = 0.0
+        self.rounding, self.most_objects = 0.0, 0
         self._boxes: list[NDArray[np.float32]] = []
         self._sizes: list[tuple[int, int]] = []
         self._ids: list[str] = []
@@ -45,10 +48,11 @@ class ShardWriter:
                     f"its features reach {largest:.6g}, and float16 ends at {LARGEST_HALF:g}: convert to float32"
                 )
             half = features.astype(np.float16)
-            self.rounding = max(self.rounding, float(np.abs(half.astype(np.float32) - features).max()))
+            self.rounding = max(self.rounding, float(np.abs(widened(half) - features).max()))
             self._file.write(half.tobytes())
         else:
             self._file.write(np.ascontiguousarray(features, "<f4").tobytes())
+        self.most_objects = max(self.most_objects, len(features))
         self._boxes.append(picture.boxes)
         self._sizes.append(size or (0, 0))
         self._ids.append(picture.id)

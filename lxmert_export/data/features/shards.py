@@ -10,6 +10,7 @@ A picture is read by its place: nothing is decoded, and float16 halves the bytes
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lxmert_export.data.features.stored import BoxLayout, FeatureFile, StoredPicture
+from lxmert_export.data.features.stored import BoxLayout, Fault, FeatureFile, StoredPicture
 from lxmert_export.errors import InputError, first_line
+from lxmert_export.files.hashing import sha256
 from lxmert_export.files.json_files import read_json
 from lxmert_export.files.limits import LARGEST_SAFETENSORS_HEADER
 from lxmert_export.files.mapped_file import MappedFile
 from lxmert_export.files.path_spelling import is_plain_name
+from lxmert_export.progress import Progress, silent
 
 INDEX_FILE = "features.index.json"
 FORMAT = "lxmert-export features 1"
@@ -175,8 +178,6 @@ class ShardedFeatures(FeatureFile):
         shard.was_read(features.nbytes)
         if shard.dtype == "float16":
             features = widened(features)
-            if not (features.min() >= -LARGEST_HALF and features.max() <= LARGEST_HALF):
-                raise self.error(position, "its features hold NaN or infinity; convert again")
         width, height = map(int, shard.sizes[inside])
         size = (width, height) if width and height else None
         return StoredPicture(self.ids[position], features, shard.boxes[first:last], size)
@@ -190,6 +191,13 @@ class ShardedFeatures(FeatureFile):
         """Closes the shards."""
         for shard in self._shards:
             shard.close()
+
+    def damaged(self, progress: Progress = silent) -> Iterator[Fault]:
+        """Reads all shards, and yields those whose hash is not the index's: a changed bit shows nowhere else."""
+        for number, (shard, entry) in enumerate(zip(self._shards, self.index.shards, strict=True)):
+            progress("hashing", number, len(self._shards))
+            if sha256(shard.path) != entry.sha256:
+                yield Fault(entry.file, None, "its SHA-256 is not that of the index: copy it again, or convert again")
 
     def _open(self, entry: ShardEntry) -> Shard:
         path = self.path / entry.file

@@ -47,6 +47,18 @@ class Fault:
         return f"{path}: {self.place}{name}: {self.problem}"
 
 
+class PictureError(InputError):
+    """A picture cannot be used. ``fault`` says which, and why."""
+
+    def __init__(self, path: Path, fault: Fault) -> None:
+        super().__init__(fault.said_of(path))
+        self.path, self.fault = path, fault
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles the arguments instead of the message, so that the error can come from another process."""
+        return (PictureError, (self.path, self.fault))
+
+
 class FeatureFile(ABC):
     """An open file of one format. Pictures are read by position, from several threads.
 
@@ -67,7 +79,7 @@ class FeatureFile(ABC):
 
     @abstractmethod
     def stored(self, position: int) -> StoredPicture:
-        """Returns a picture. ``InputError``: what the file holds there is none."""
+        """Returns a picture. ``PictureError``: what the file holds there is none."""
 
     @abstractmethod
     def place(self, position: int) -> str:
@@ -77,6 +89,6 @@ class FeatureFile(ABC):
     def close(self) -> None:
         """Closes the file."""
 
-    def error(self, position: int, problem: str) -> InputError:
+    def error(self, position: int, problem: str) -> PictureError:
         """Returns the error of one picture."""
-        return InputError(Fault(self.place(position), self.ids[position], problem).said_of(self.path))
+        return PictureError(self.path, Fault(self.place(position), self.ids[position], problem))

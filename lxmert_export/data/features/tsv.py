@@ -25,16 +25,21 @@ class TsvFile(FeatureFile):
 
     def stored(self, position: int) -> StoredPicture:
         """Decodes one row."""
-        number = self._index.kept[position]
         try:
-            part = self._file.part(int(self._index.starts[number]), int(self._index.starts[number + 1]))
-            row = parse_row(_without_line_end(part), self._index.dialect)
+            part = self._file.part(*self.extent(position))
+            place = int(self._index.features_at[self._index.kept[position]])
+            row = parse_row(_without_line_end(part), self._index.dialect, place)
             boxes, features = decode(row.boxes, row.objects), decode(row.features, row.objects)
         except ValueError as error:
             raise self.error(position, str(error)) from error
         if row.id != self.ids[position]:
             raise self.error(position, "is not where the index says: the file was changed; try again")
         return StoredPicture(row.id, features, boxes, row.size)
+
+    def extent(self, position: int) -> tuple[int, int]:
+        """Returns where its row begins in the file, and where it ends."""
+        number = self._index.kept[position]
+        return int(self._index.starts[number]), int(self._index.starts[number + 1])
 
     def place(self, position: int) -> str:
         """Returns the number of its row, from 1."""

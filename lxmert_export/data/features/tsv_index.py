@@ -42,13 +42,15 @@ MOST_FAULTS = 100  # that are kept; the number of all is kept, too
 class RowIndex:
     """The rows of a feature file.
 
-    - ``starts`` (int64 [rows + 1]): where each row begins. ``kept`` (int64 [pictures]): the rows with pictures, in their order.
+    - ``starts`` (int64 [rows + 1]): where each row begins. ``features_at`` (int64 [rows]): where in it the last field begins.
+    - ``kept`` (int64 [pictures]): the rows with pictures, in their order.
     - ``most_objects``, ``width``: of all rows.
     - ``faults``: the first ``MOST_FAULTS`` of ``fault_count``.
     """
 
     dialect: str
     starts: NDArray[np.int64]
+    features_at: NDArray[np.int64]
     kept: NDArray[np.int64]
     ids: Sequence[str]
     width: int
@@ -108,6 +110,7 @@ class _Maker:
     def __init__(self, dialect: str, path: Path) -> None:
         self._dialect, self._path = dialect, path
         self._starts: list[int] = []
+        self._features_at: list[int] = []
         self._kept: list[int] = []
         self._row_of: dict[str, int] = {}
         self._faults: list[Fault] = []
@@ -120,8 +123,9 @@ class _Maker:
         self._unended = not ended
         if row.endswith(b"\r"):
             self._crlf, row = True, row[:-1]
+        self._features_at.append(row.rfind(b"\t") + 1)
         try:
-            found = parse_row(row, self._dialect)
+            found = parse_row(row, self._dialect, self._features_at[-1])
             self._width = self._width or found.width
             self._check(found, row)
         except ValueError as error:
@@ -154,7 +158,8 @@ class _Maker:
         if self._repeated:
             notes.append(f"{self._repeated} rows are exact copies of earlier ones, and left out")
         return RowIndex(
-            self._dialect, np.array([*self._starts, size], np.int64), np.array(self._kept, np.int64), list(self._row_of),
+            self._dialect, np.array([*self._starts, size], np.int64), np.array(self._features_at, np.int64),
+            np.array(self._kept, np.int64), list(self._row_of),
             self._width, self._most, self._faults, self._fault_count, notes,
         )  # fmt: skip
 
@@ -201,13 +206,16 @@ def _read(place: Path, state: dict[str, int | str]) -> RowIndex | None:
         if facts["format"] != FORMAT or facts["state"] != state:
             return None
         ids = arrays["ids"].tobytes().decode("utf-8").split("\n") if len(arrays["kept"]) else []
-        starts, kept = arrays["starts"].astype(np.int64), arrays["kept"].astype(np.int64)
+        starts, places, kept = (arrays[name].astype(np.int64) for name in ("starts", "features_at", "kept"))
         sound = (
-            len(ids) == len(kept) and (np.diff(starts) >= 0).all() and (not len(kept) or kept.max() + 1 < len(starts))
+            len(ids) == len(kept)
+            and len(places) + 1 == len(starts)
+            and (np.diff(starts) >= 0).all()
+            and (not len(kept) or kept.max() + 1 < len(starts))
         )
         faults = [Fault(**fault) for fault in facts["faults"]]
         return RowIndex(
-            facts["dialect"], starts, kept, ids, facts["width"], facts["most_objects"], faults, facts["fault_count"],
+            facts["dialect"], starts, places, kept, ids, facts["width"], facts["most_objects"], faults, facts["fault_count"],
             facts["notes"],
         ) if sound else None  # fmt: skip
     except (InputError, OSError, ValueError, KeyError, TypeError, SafetensorError):
@@ -222,6 +230,7 @@ def _write(places: Sequence[Path], index: RowIndex, state: dict[str, int | str],
     content = save(
         {
             "starts": index.starts,
+            "features_at": index.features_at,
             "kept": index.kept,
             "ids": np.frombuffer("\n".join(index.ids).encode(), np.uint8),
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),

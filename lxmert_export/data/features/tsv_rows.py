@@ -6,10 +6,10 @@ has the width before the height, and ids that are numbers.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,10 @@ FIELDS: dict[str, tuple[str, ...]] = {
     ),
     "bottom-up-tsv": ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features"),
 }  # fmt: skip
+SIZES = {"airsplay-tsv": ("img_w", "img_h"), "bottom-up-tsv": ("image_w", "image_h")}
 DIALECTS = {len(fields): dialect for dialect, fields in FIELDS.items()}
 BOX_BYTES = 4 * 4
 FLOAT = np.dtype("<f4")
-HEAD = 1 << 14  # bytes: before the features, a row of 100 objects has 8,000
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,26 @@ def id_of(row: bytes) -> str | None:
         return None
 
 
-def parse_row(row: bytes | memoryview, dialect: str) -> Row:
+def parse_row(row: bytes | memoryview, dialect: str, features_at: int) -> Row:
     """Takes a row apart. ``ValueError`` says what is wrong with it. Nothing is decoded yet.
 
-    ``row``: its bytes without the end of the line.
+    ``row``: its bytes without the end of the line. ``features_at``: where its last field begins, behind the last tab.
     """
     names = FIELDS[dialect]
-    fields = _split(row, len(names))
-    if len(fields) != len(names):
-        raise ValueError(f"has {len(fields)} fields instead of {len(names)}: it is cut, or of another format")
-    by_name = dict(zip(names, fields, strict=True))
-    id_field, width, height = (
-        ("img_id", "img_w", "img_h") if dialect == "airsplay-tsv" else ("image_id", "image_w", "image_h")
-    )
+    fields = bytes(row[: max(features_at - 1, 0)]).split(b"\t")
+    if len(fields) != len(names) - 1:
+        raise ValueError(f"has {len(fields) + 1} fields instead of {len(names)}: it is cut, or of another format")
+    by_name = dict(zip(names, fields, strict=False))  # all but the last, which is long
     try:
-        id = str(by_name[id_field], "utf-8")
+        id = fields[0].decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("its id is not UTF-8") from None
     if id.startswith("\ufeff"):
         raise ValueError("begins with a byte order mark: save the file as UTF-8 without it")
+    width, height = SIZES[dialect]
     size = (_number(by_name, width), _number(by_name, height))
     objects = _number(by_name, "num_boxes")
-    boxes, features = _text(by_name["boxes"]), _text(by_name["features"])
+    boxes, features = _text(memoryview(by_name["boxes"])), _text(memoryview(row)[features_at:])
     if (found := decoded_size(boxes)) != objects * BOX_BYTES:
         raise ValueError(
             f"its boxes have {found} bytes instead of {objects * BOX_BYTES}, for {objects} objects: it is cut, or no float32"
@@ -81,7 +79,13 @@ def parse_row(row: bytes | memoryview, dialect: str) -> Row:
 
 def decode(text: memoryview, objects: int) -> NDArray[np.float32]:
     """Decodes an array in base64 (float32 [objects, …]). ``ValueError``: it is not base64."""
-    return np.frombuffer(_decoder()(text), FLOAT).reshape(objects, -1)
+    return np.frombuffer(_library().b64decode(text, validate=True), FLOAT).reshape(objects, -1)
+
+
+def encode(array: NDArray[np.generic]) -> bytes:
+    """Returns an array's float32 numbers in base64."""
+    encoded: bytes = _library().b64encode(np.ascontiguousarray(array, FLOAT).tobytes())
+    return encoded
 
 
 def decoded_size(text: memoryview) -> int:
@@ -92,34 +96,16 @@ def decoded_size(text: memoryview) -> int:
 
 
 @cache
-def _decoder() -> Callable[[memoryview], bytes]:
-    """pybase64's decoder where it is installed: it is many times as fast as Python's own."""
+def _library() -> Any:
+    """pybase64 where it is installed: it is many times as fast as Python's own, and has the same functions."""
     try:
-        import pybase64
+        return import_module("pybase64")
     except ImportError:
-        return lambda text: base64.b64decode(text, validate=True)
-    return lambda text: pybase64.b64decode(text, validate=True)
+        return import_module("base64")
 
 
-def _split(row: bytes | memoryview, most: int) -> list[memoryview]:
-    """The fields of a row, without copying them; one field more than there should be, and no further.
-
-    All but the last begin near the start, so that of mapped memory only the start is copied to look for tabs.
-    """
-    view = memoryview(row)
-    content = row if isinstance(row, bytes) else bytes(view[:HEAD])
-    if content.count(b"\t") < most - 1:
-        content = bytes(row)
-    fields: list[memoryview] = []
-    start = 0
-    while len(fields) < most and (tab := content.find(b"\t", start)) >= 0:
-        fields.append(view[start:tab])
-        start = tab + 1
-    return [*fields, view[start:]]
-
-
-def _number(fields: dict[str, memoryview], name: str) -> int:
-    text = bytes(fields[name][:20])
+def _number(fields: dict[str, bytes], name: str) -> int:
+    text = fields[name][:20]
     if not text.isdigit() or not int(text):
         raise ValueError(f"its {name} is {text.decode('utf-8', 'backslashreplace')!r}, not a whole number above 0")
     return int(text)
