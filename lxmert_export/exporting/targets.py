@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -103,12 +104,11 @@ def _convert_to_int8(
     with TemporaryDirectory(prefix="lxmert-export-float32-") as wide:
         path = Path(wide) / ONNX_FILE
         convert_to_onnx(conversion.module, signature, conversion.limits, path.parent, precision="fp32", opset=opset)
+        searches = options.int8_keep == (AUTO,)
+        named = [] if searches else _named_matmuls(options.int8_keep, stored_matmuls(path))  # before what takes minutes
         measured, kept_back = apart(calibration.batches(signature))
         steps, factors = choose_smoothed_steps(path, measured, kept_back, weight_range, progress)
-        if options.int8_keep == (AUTO,):
-            kept = find_sensitive(path, steps, kept_back, weight_range, progress, factors)
-        else:
-            kept = _named_matmuls(options.int8_keep, steps)
+        kept = find_sensitive(path, steps, kept_back, weight_range, progress, factors) if searches else named
         chosen = {name: step for name, step in steps.items() if name not in kept}
         if not chosen:
             reason = (
@@ -136,7 +136,8 @@ def _named_matmuls(names: Collection[str], known: Iterable[str]) -> list[str]:
     """Returns the names in the graph's order. ``ConversionError``: no matmul has one of them."""
     known = list(known)
     if unknown := sorted(set(names) - set(known)):
-        such = f"; one is named {known[0]}" if known else ""
+        near = get_close_matches(unknown[0], known, 3) or known[:1]
+        such = f"; {' and '.join(near)} {'are' if len(near) > 1 else 'is'} among its {len(known)}" if known else ""
         raise ConversionError(f"{option('int8_keep')}: no matmul with weights is named {', '.join(unknown)}{such}")
     return [name for name in known if name in names]
 

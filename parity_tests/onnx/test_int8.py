@@ -19,6 +19,7 @@ from converters.to_onnx import convert_to_onnx
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.precision import check_manifest_precision
 from lxmert_export.errors import ArtifactError, ConversionError, InputError
+from lxmert_export.exporting import smoothing
 from lxmert_export.exporting.activation_steps import BINS, Histogram, apart, best_step, choose_steps, limits_of
 from lxmert_export.exporting.int8_sensitivity import find_sensitive
 from lxmert_export.graphs.int8_saturation import can_saturate, saturation_of
@@ -382,3 +383,15 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         "--int8-range: not an option of fp32 onnx",
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_name_is_told_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the names that are most like it."""
+    monkeypatch.setattr(smoothing, "choose_smoothed_steps", lambda *_: pytest.fail("activations were measured"))
+    with pytest.raises(
+        ConversionError, match=r"is named language_layers.0.atention.query; .*attention.* are among its \d+"
+    ):
+        lx.export(
+            "onnx", "demo", tmp_path / "out", task="question-answering", precision="int8",
+            int8_keep="language_layers.0.atention.query",
+        )  # fmt: skip
