@@ -7,18 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from lxmert_export.api.predict import BATCH, TIME_LIMIT
 from lxmert_export.cli import options
 from lxmert_export.cli.parity import STDOUT
-from lxmert_export.cli.printing import PARITY_FAILED, print_json
+from lxmert_export.cli.printing import PARITY_FAILED, print_json, shown_progress
 
 
 def evaluate(
     runners: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ANSWERS...",
-            help="Files of answers: VQA's or GQA's JSON, NLVR2's CSV, or our JSON lines. Every other one is compared with the "
-            "first.",
+            metavar="ANSWERS|ARTIFACT[@RUNTIME]...",
+            help="Files of answers (VQA's or GQA's JSON, NLVR2's CSV, JSON lines), and artifacts, which answer the questions "
+            "first. Every other one is compared with the first.",
         ),
     ] = None,
     questions: Annotated[
@@ -28,6 +29,10 @@ def evaluate(
             help="The questions: VQA's, GQA's or NLVR2's file, airsplay's, or your own JSON lines or CSV (image, question).",
         ),
     ] = ...,  # type: ignore[assignment]
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="The features of the pictures, a file or a directory: artifacts need them."),
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -51,6 +56,35 @@ def evaluate(
             help="Exit with 3 if a set of answers scores more than this many points below the first.",
         ),
     ] = None,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-missing",
+            help="Leave out questions without features, and features without questions. Without it they are an error.",
+        ),
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="The most questions of a call; a fixed batch axis has its own size.")
+    ] = BATCH,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of the runtime, and of each worker. Default: the runtime chooses; a worker has one."
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="What computes artifacts' answers: this process, or the workers of a Ray cluster."),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: how many. Default: as many as the cluster has room for."),
+    ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="With --engine ray: the longest that a worker may take for a shard."),
+    ] = TIME_LIMIT,
+    provider: options.ProviderOption = None,
     json_file: options.JsonFileOption = None,
     junit: options.JunitOption = None,
     markdown: options.MarkdownOption = None,
@@ -63,13 +97,17 @@ def evaluate(
     """
     from lxmert_export.api import evaluate as api
     from lxmert_export.parity.pages.writing import check_report_paths
+    from lxmert_export.runners.onnx.providers import CPU
     from lxmert_export.scoring.pages.writing import write_evaluation
 
     files = {"json": None if json_file == STDOUT else json_file, "junit": junit, "markdown": markdown, "html": html}
     check_report_paths(files.values())
-    report = api.evaluate(
-        runners or (), questions=questions, annotations=annotations, choices=choices, dataset=dataset, max_drop=max_drop
-    )
+    with shown_progress(unit="questions") as progress:
+        report = api.evaluate(
+            runners or (), questions=questions, features=features, annotations=annotations, choices=choices,
+            dataset=dataset, max_drop=max_drop, skip_missing=skip_missing, batch=batch, threads=threads,
+            providers=provider or (CPU,), engine=engine, workers=workers, time_limit=time_limit, progress=progress,
+        )  # fmt: skip
     values = report.to_dict()
     write_evaluation(values, **files)
     if json_file == STDOUT:

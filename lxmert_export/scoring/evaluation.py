@@ -25,19 +25,24 @@ class AnswerSet:
 
 
 def evaluate_answers(
-    questions: QuestionSet, sets: Sequence[AnswerSet], scorer: Scorer | None, *, max_drop: float | None = None
+    questions: QuestionSet,
+    sets: Sequence[AnswerSet],
+    scorer: Scorer | None,
+    *,
+    max_drop: float | None = None,
+    notes: Sequence[str] = (),
 ) -> EvaluationReport:
-    """Scores each set of answers, and compares every other one with the first.
+    """Scores each set of answers, and compares every other one with the first. ``notes``: for the report.
 
     ``InputError``: a question is not answered, or nothing can be said: one set alone, without true answers.
     """
     check_sets(sets, scorer, max_drop)
-    notes = [note for one in sets for note in _check_complete(questions, one)]
+    told = [*notes, *(note for one in sets for note in _check_complete(questions, one))]
     runners = []
     for one in sets:
         answers = {question.id: one.answers[question.id] for question in questions.questions}
         runners.append(Evaluated(one.name, one.facts, answers, None if scorer is None else scorer.score(answers)))
-    notes += dict.fromkeys(note for one in runners if one.scored for note in one.scored.notes)
+    told += dict.fromkeys(note for one in runners if one.scored for note in one.scored.notes)
     first = runners[0]
     if max_drop is not None and first.scored and not first.scored.counted:
         raise InputError(f"{option('max_drop')}: no question of {questions.path} counts for {first.scored.main}")
@@ -48,7 +53,7 @@ def evaluate_answers(
         )
         for other in runners[1:]
     )  # fmt: skip
-    return EvaluationReport(questions, scorer, tuple(runners), comparisons, max_drop, tuple(notes))
+    return EvaluationReport(questions, scorer, tuple(runners), comparisons, max_drop, tuple(told))
 
 
 def check_sets(sets: Sequence[AnswerSet] | Sequence[str], scorer: Scorer | None, max_drop: float | None) -> None:

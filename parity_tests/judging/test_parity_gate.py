@@ -22,8 +22,10 @@ import lxmert_export as lx
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
 from parity_tests.fixtures.command import run
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import list_files
 from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model
+from parity_tests.predicting.question_set import write_set
 
 ROOT = Path(__file__).parent.parent.parent
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -147,6 +149,51 @@ def test_the_shell_gate_of_the_docs_runs_again_in_its_workspace(
     assert {file.name for file in (tmp_path / "report").iterdir()} == set(REPORTS) - {"log.txt"}
 
 
+def test_artifacts_answer_questions_too(exports: Exports, tmp_path: Path) -> None:
+    """The parity gate before it is tested above; here it passes without being run."""
+    artifact = exports.answering("onnx")
+    features, questions = write_set(tmp_path, questions=20, pictures=5)
+    lx.predict(artifact.path, features, questions, tmp_path / "last.json")
+    tool = tmp_path / "programs" / "lxmert-export"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\n[ "$1" = parity ] || exec {sys.executable} -m lxmert_export.cli "$@"\n')
+    tool.chmod(0o755)
+    done = run_step(
+        GATE, tmp_path, tool.parent, artifacts=str(artifact.path), questions=str(questions), features=str(features),
+        answers="last.json", output="out",
+    )  # fmt: skip
+    assert done.code == 0, done.printed
+    report = tmp_path / "out" / "report"
+    assert sorted(file.name for file in report.iterdir()) == sorted(EVALUATED)
+    values = json.loads((report / "evaluation.json").read_text())
+    assert [one["name"] for one in values["runners"]] == ["last.json", str(artifact.path)]
+    assert [one["agreement"] for one in values["comparisons"]] == [100]
+    assert done.commands == [f"::notice title=scores passed::{escaped(values['summary'])}"]
+
+
+VQA = ROOT / "parity_tests/fixtures/golden/scores/vqa"
+EVALUATED = ("evaluation.json", "evaluation.xml", "evaluation.md", "evaluation.html", "log.txt")
+
+
+@pytest.mark.parametrize(("max_drop", "passed"), [("0.3", False), ("20", True), ("", True)])
+def test_files_of_answers_are_compared_and_nothing_else_is_run(max_drop: str, passed: bool, tmp_path: Path) -> None:
+    answers = json.loads((VQA / "results.json").read_text())
+    worse = [{**row, "answer": "dog"} if place < 40 else row for place, row in enumerate(answers)]
+    (tmp_path / "worse answers.json").write_text(json.dumps(worse))
+    done = run_step(
+        GATE, tmp_path, checkpoint="", questions=str(VQA / "questions.json"), annotations=str(VQA / "annotations.json"),
+        answers=f"{VQA / 'results.json'}\nworse answers.json\n", max_drop=max_drop, output="out",
+    )  # fmt: skip
+    assert done.code == (0 if passed else 3), done.printed
+    report = tmp_path / "out" / "report"
+    assert sorted(file.name for file in report.iterdir()) == sorted(EVALUATED)
+    values = json.loads((report / "evaluation.json").read_text())
+    assert values["passed"] is passed and values["runners"][1]["name"] == "worse answers.json"
+    kind, word = ("notice", "passed") if passed else ("error", "failed")
+    assert done.commands == [f"::{kind} title=scores {word}::{escaped(values['summary'])}"]
+    assert done.summary == (report / "evaluation.md").read_text() != ""
+
+
 def check_reports(directory: Path, done: Step, *, passed: bool) -> dict[str, Any]:
     assert sorted(file.name for file in directory.iterdir()) == sorted(REPORTS)
     report: dict[str, Any] = json.loads((directory / "parity.json").read_text())
@@ -199,7 +246,10 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "exports", "artifacts", "require", "output"])
+SCORING = ("questions", "features", "annotations", "choices", "answers", "max-drop")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "exports", "artifacts", "require", "output", *SCORING])
 def test_no_input_of_the_gate_is_run_as_code(place: Path, name: str, tmp_path: Path) -> None:
     tool = tmp_path / "programs" / "lxmert-export"  # prints what it was given, so that all of HOSTILE takes a moment
     tool.parent.mkdir()
@@ -209,6 +259,8 @@ def test_no_input_of_the_gate_is_run_as_code(place: Path, name: str, tmp_path: P
         work = tmp_path / str(number)
         work.mkdir()
         inputs = {"exports": "onnx", name: f"onnx {value}" if name == "exports" else value}
+        if name in SCORING:  # without exports, the first thing that is run is the evaluation
+            inputs = {"exports": "", "questions": "questions.json", name: value}
         done = run_step(GATE, work, tool.parent, **inputs)
         assert done.code != 0 and not list(tmp_path.rglob("pwned*")), (value, done.printed)
         assert len(done.commands) == 1 and "title=pwned" not in done.commands[0].split("::")[1], done.printed
@@ -247,8 +299,9 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_documented_workflow_names_inputs_that_exist() -> None:
-    (block,) = blocks("yaml")
-    (step,) = [s for s in yaml.safe_load(block)["jobs"]["parity"]["steps"] if "lxmert-export" in s["uses"]]
-    assert set(step["with"]) <= set(ACTION["inputs"])
+    whole, scored = blocks("yaml")
+    (step,) = [s for s in yaml.safe_load(whole)["jobs"]["parity"]["steps"] if "lxmert-export" in s["uses"]]
+    (other,) = yaml.safe_load(scored)
+    assert set(step["with"]) | set(other["with"]) <= set(ACTION["inputs"])
     page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in page for name in ACTION["inputs"])
