@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lxmert_export.data.questions.annotations import VqaAnnotation
 from lxmert_export.scoring.scored import Scored, mean, means_by
@@ -44,10 +44,16 @@ def _points(answer: str, annotation: VqaAnnotation) -> float:
     if len(set(others)) > 1:
         given, others = normalised(given), [normalised(one) for one in others]
     agreeing = [record for one, record in zip(others, annotation.records, strict=True) if one == given]
-    return mean([_credit(given, agreeing, *one) for one in zip(others, annotation.records, strict=True)])
+    if not agreeing:
+        return 0.0
+    return mean(
+        [
+            _credit(len(agreeing) - (agreeing.count(record) if one == given else 0))
+            for one, record in zip(others, annotation.records, strict=True)
+        ]
+    )
 
 
-def _credit(given: str, agreeing: Sequence[int], own: str, record: int) -> float:
+def _credit(others: int) -> float:
     """The credit by one annotator: of the others that agree with the answer, three make it full."""
-    same_record = agreeing.count(record) if own == given else 0
-    return min(1, float(len(agreeing) - same_record) / AGREEING)
+    return min(1, float(others) / AGREEING)

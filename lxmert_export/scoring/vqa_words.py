@@ -20,6 +20,7 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")
 # The program hands the flag re.UNICODE to the parameter for the number of replacements: later periods stay.
 MOST_PERIODS = int(re.UNICODE)
+CACHED = 1 << 17  # answers: those of VQA repeat
 COMMA_IN_NUMBER = re.compile(r"(\d)(\,)(\d)")
 
 # Found when their apostrophe was left out.
@@ -56,12 +57,13 @@ def _contractions() -> Iterator[tuple[str, str]]:
 CONTRACTIONS = dict(_contractions())
 
 
+@lru_cache(maxsize=CACHED)
 def trimmed(answer: str) -> str:
     """Returns an answer without line breaks, tabs, and white space around it."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=CACHED)
 def normalised(answer: str) -> str:
     """Returns an answer without punctuation and articles, in lower case, with digits for numbers and full contractions."""
     return with_digits(without_punctuation(answer))

@@ -11,6 +11,7 @@ import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.json_files import check_schema
+from lxmert_export.scoring.pages.markdown import markdown_page
 from lxmert_export.scoring.report import SCHEMA
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.exports import Exports
@@ -57,6 +58,9 @@ def test_an_artifact_scores_what_its_own_file_of_answers_scores(artifact: Artifa
     assert facts[1]["runtime"] == "openvino" and values["runners"][0]["device"] == "CPU"
     assert facts[2] == {"kind": "answers", "runtime": None, "precision": None, "arithmetic": None}
     assert [one["passed"] for one in values["comparisons"]] == [True, True, False]
+    page = markdown_page(values)
+    assert "| onnxruntime on CPU, fp32 | 100.00 |" in page and "| openvino on CPU, fp32 | 100.00 |" in page
+    assert "| file | 90.00 |" in page
 
 
 def test_the_command_answers_and_compares(artifact: Artifact, tmp_path: Path) -> None:

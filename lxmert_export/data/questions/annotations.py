@@ -133,6 +133,9 @@ def _vqa(row: Row, id: str) -> VqaAnnotation:
 
 
 def _records(answers: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    ids = {one.get("answer_id") for one in answers if isinstance(one.get("answer_id"), int)}
+    if len(ids) == len(answers):  # as published, and much the fastest way
+        return tuple(range(len(answers)))
     numbers: dict[str, int] = {}
     others = (sorted((name, value) for name, value in one.items() if name != "answer") for one in answers)
     return tuple(numbers.setdefault(repr(one), len(numbers)) for one in others)

@@ -26,7 +26,7 @@ def evaluation_page(report: Facts) -> str:
     """Returns the page of a report, from its JSON form alone."""
     compared = [table("every set of answers beside the first", COLUMNS, map(comparison_row, report["comparisons"]))]
     sections = [
-        *([card("Scores", table("scores", score_columns(report), score_rows(report)))] if report["scored_by"] else []),
+        card("Answers", table("scores", score_columns(report), score_rows(report))),
         *([card("Question by question", *compared, facts(legend()))] if report["comparisons"] else []),
         *(card(f"Scores {by}", table(by, columns, rows)) for by, columns, rows in kinds_of_scores(report)),
         *(card(f"Flips of {one['second']}", *_flips(one)) for one in report["comparisons"]),

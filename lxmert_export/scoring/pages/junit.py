@@ -29,7 +29,7 @@ def junit_xml(report: Facts) -> str:
 
 def _scored(row: tuple[str, ...], names: list[str]) -> Element:
     case = case_of(row[0])
-    say(case, "\n".join(f"{name}: {score}" for name, score in zip(names, row[1:], strict=True)))
+    say(case, "\n".join(f"{name}: {score}" for name, score in zip(("from", *names), row[1:], strict=True)))
     return case
 
 

@@ -25,9 +25,8 @@ def markdown_page(report: Facts, *, most_bytes: int = MOST_BYTES) -> str:
     """Returns the report in at most ``most_bytes`` of UTF-8. If lines do not fit, the last line says which were cut."""
     sign = "✅ " if report["passed"] else "❌ "
     head = [f"## {sign if report['max_drop'] is not None else ''}{verdict(report)}", "", plain(report["summary"]), ""]
-    scored = report["scored_by"] is not None
     sections = [
-        ("Scores", table(list(map(plain, score_columns(report))), score_rows(report)) if scored else []),
+        ("Answers", table(list(map(plain, score_columns(report))), score_rows(report))),
         ("Question by question", table(COLUMNS, [comparison_row(one) for one in report["comparisons"]])),
         *(
             (f"Scores {plain(by)}", table(list(map(plain, columns)), rows))

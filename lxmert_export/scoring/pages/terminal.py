@@ -31,10 +31,9 @@ def print_evaluation(report: EvaluationReport, console: Console) -> None:
     values = report.to_dict()
     for name, value in about(values):
         console.print(f"{name}: {value}", style="dim", markup=False, highlight=False)
-    if report.scorer is not None:
-        console.print(_table(score_columns(values), score_rows(values)))
-        for _, columns, rows in kinds_of_scores(values) if console.width >= WIDE else ():
-            console.print(_table(columns, rows))
+    console.print(_table(score_columns(values), score_rows(values), texts=2))
+    for _, columns, rows in kinds_of_scores(values) if console.width >= WIDE else ():
+        console.print(_table(columns, rows))
     if report.comparisons:
         console.print(_table(COLUMNS, map(comparison_row, values["comparisons"])))
     for comparison in values["comparisons"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lxmert_export.parity.pages.overview import ran_in
 from lxmert_export.scoring.comparing import COVERAGE, RESAMPLES
 
 Facts = Mapping[str, Any]
@@ -20,14 +21,24 @@ def plain_scores(report: Facts) -> list[str]:
 
 
 def score_rows(report: Facts) -> list[tuple[str, ...]]:
-    """A row for each set of answers: its name and its scores."""
+    """A row for each set of answers: its name, where it comes from, and its scores."""
     names = plain_scores(report)
-    return [(one["name"], *(figure(one["scores"].get(name)) for name in names)) for one in report["runners"]]
+    return [
+        (one["name"], origin(one), *(figure(one["scores"].get(name)) for name in names)) for one in report["runners"]
+    ]
+
+
+def origin(runner: Facts) -> str:
+    """Where answers come from: a file, or what ran an artifact, its precision, and its arithmetic if that is another."""
+    if runner["kind"] == "answers":
+        return "file"
+    arithmetic = "" if runner["arithmetic"] == "native" else f" ({runner['arithmetic']})"
+    return f"{ran_in(runner)}, {runner['precision']}{arithmetic}"
 
 
 def score_columns(report: Facts) -> list[str]:
     """The headings of ``score_rows``."""
-    return ["answers", *(name if name in NO_SHARES else f"{name} %" for name in plain_scores(report))]
+    return ["answers", "from", *(name if name in NO_SHARES else f"{name} %" for name in plain_scores(report))]
 
 
 def kinds_of_scores(report: Facts) -> Iterator[tuple[str, list[str], list[tuple[str, ...]]]]:
