@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,8 @@ TORCH = Library("torch", "torch", ("torch",))
 ONNX = Library("onnx", "onnx", ("onnx",))
 ONNXSCRIPT = Library("onnxscript", "onnx", ("onnxscript",))
 ONNX_IR = Library("onnx_ir", "onnx", ("onnx-ir",))
-ONNXRUNTIME = Library("onnxruntime", "onnx", ("onnxruntime",))
+ONNXRUNTIME = Library("onnxruntime", "onnx", ("onnxruntime", "onnxruntime-gpu"))
+ONNXRUNTIME_GPU = Library("onnxruntime", "cuda", ("onnxruntime-gpu", "onnxruntime"))
 OPENVINO = Library("openvino", "openvino", ("openvino",))
 NNCF = Library("nncf", "nncf", ("nncf",))
 H5PY = Library("h5py", "h5", ("h5py",))
@@ -53,6 +55,30 @@ def require(what: str, *libraries: Library) -> None:
 def missing(libraries: Iterable[Library]) -> list[Library]:
     """Returns the libraries that are not installed. Nothing is imported."""
     return [library for library in libraries if find_spec(library.module) is None]
+
+
+def both_onnxruntimes() -> tuple[str, str] | None:
+    """Returns what is wrong and how to mend it if onnxruntime is installed twice; None if it is not.
+
+    The builds for CPUs and for GPUs write the same module, and pip does not know: the one that was installed last is imported,
+    with files of the other one beside its own.
+    """
+    found = {name: _installed(name) for name in ONNXRUNTIME_GPU.distributions}
+    if None in found.values():
+        return None
+    return (
+        f"onnxruntime {found['onnxruntime']} and onnxruntime-gpu {found['onnxruntime-gpu']} are both installed, and overwrite "
+        "one another",
+        "pip uninstall --yes onnxruntime && pip install --force-reinstall --no-deps "
+        f"onnxruntime-gpu=={found['onnxruntime-gpu']}",
+    )
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def check_own_converters() -> None:

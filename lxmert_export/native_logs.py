@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _lock = threading.RLock()  # the process has one stderr: only one thread at a time may redirect it
@@ -25,19 +25,36 @@ def quiet_native_logs() -> Iterator[None]:
     if _shown:
         yield
         return
+    with heard_native_logs():
+        yield
+
+
+@contextmanager
+def heard_native_logs() -> Iterator[Callable[[], str]]:
+    """Keeps what any thread writes to file descriptor 2 inside the ``with`` block; yields a function that returns it so far.
+
+    It is empty if stderr is closed.
+    """
     with _lock:
         terminal = _duplicate_of_stderr()
-        if terminal is None:  # stderr is closed: there is nothing to hide
-            yield
+        if terminal is None:  # there is nothing to hide
+            yield lambda: ""
             return
-        try:
-            with tempfile.TemporaryFile() as dropped:
-                os.dup2(dropped.fileno(), 2)
-            yield
-        finally:
-            _flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
+        with tempfile.TemporaryFile() as kept:
+            os.dup2(kept.fileno(), 2)
+            try:
+                yield lambda: _text(kept.fileno())
+            finally:
+                _flush()
+                os.dup2(terminal, 2)
+                os.close(terminal)
+                if _shown:
+                    sys.stderr.write(_text(kept.fileno()))
+
+
+def _text(kept: int) -> str:
+    _flush()
+    return os.pread(kept, os.fstat(kept).st_size, 0).decode(errors="replace")
 
 
 def _duplicate_of_stderr() -> int | None:

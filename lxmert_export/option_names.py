@@ -36,6 +36,7 @@ FLAGS: dict[str, str] = {
     "keep_failed": "--keep-failed",
     "overwrite": "--overwrite",
     "providers": "--provider",
+    "cuda_graph": "a CUDA graph",
     # of lx.build_engine and lx.BuildOptions
     "target": "--target",
     "compute_capability": "--compute-capability",

@@ -15,6 +15,7 @@ import converters.to_onnx
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.engines.library import prepare_polygraphy
+from lxmert_export.runners.onnx.cuda.opening import lacks_gpu
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY
 from parity_tests.fixtures.traces import SharedTraces
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs |= {need for value in given for start, need in PARAMETERS.items() if str(value).startswith(start)}
         for need in needs - {None}:
             item.add_marker(str(need))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs a GPU where there is none; with one, what is missing is a failure that names it."""
+    if item.get_closest_marker("gpu") is not None and lacks_gpu() is not None:
+        pytest.skip("no GPU")
 
 
 def pytest_collection_finish() -> None:

@@ -83,12 +83,15 @@ def _on_this_machine(capability: Capability) -> Capability:
     if runtime is None or runtime.lacks is None or not capability.works:
         return capability
     try:
-        reason = runtime.lacks.load()()
+        lack = runtime.lacks.load()()
     except ArtifactError as error:
         return replace(capability, works=False, detail=str(error), mend="install it again")
-    if reason is None:
-        return capability
-    return replace(capability, works=False, detail=f"{capability.detail}; {reason}", mend="another CPU")
+    if lack is None:
+        facts = runtime.describes.load()() if runtime.describes is not None else {}
+        found = f"{facts['name']}, compute capability {facts['capability']}, driver {facts['driver']}" if facts else ""
+        on = f"{found}, CUDA {facts['cuda']}" if "cuda" in facts else found
+        return replace(capability, detail=f"{capability.detail}; {on}" if on else capability.detail)
+    return replace(capability, works=False, detail=f"{capability.detail}; {lack.reason}", mend=lack.mend)
 
 
 def _with_formats(row: Target) -> str:
@@ -173,7 +176,7 @@ def _half_precision_on_gpu() -> Capability:
 
     providers = onnxruntime.get_available_providers()
     works = any(provider in HALF_PRECISION for provider in providers)
-    mend = None if works else "pip install onnxruntime-gpu, on a machine with an NVIDIA GPU"
+    mend = None if works else f"pip uninstall --yes onnxruntime && pip install '{PACKAGE}[cuda]'"
     return Capability(what, works, f"onnxruntime has {', '.join(providers)}", mend)
 
 

@@ -23,7 +23,7 @@ from lxmert_export.files.workspaces import is_set_aside
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.spec.halves import Half, Halves
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
-from lxmert_export.spec.signature import Precision
+from lxmert_export.spec.signature import ComputedPrecision
 
 # The model files of each target. SAVED_MODEL is a directory.
 ONNX_FILE, ONNX_DATA_FILE = "model.onnx", "model.onnx.data"
@@ -99,7 +99,7 @@ class Artifact:
         return next((row for row in self.target.runtimes if row.name == self.runtime_name), self.target.runtime)
 
     @property
-    def computed_precision(self) -> Precision:
+    def computed_precision(self) -> ComputedPrecision:
         """The precision in which its runtime computes it: its own, or that to which the runtime rounds."""
         precision = self.manifest.precision
         return self.runtime.rounds.get(precision, precision)

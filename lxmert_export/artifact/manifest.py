@@ -31,8 +31,8 @@ FORMAT_VERSION = 2
 SCHEMA = "artifact/manifest.schema.json"
 
 TOOLS = (
-    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "openvino", "tensorflow", "tensorflow-cpu", "keras",
-    "ai-edge-litert", "tensorrt-rtx", "tensorrt", "polygraphy", "numpy",
+    PACKAGE, "torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorflow",
+    "tensorflow-cpu", "keras", "ai-edge-litert", "tensorrt-rtx", "tensorrt", "polygraphy", "numpy",
 )  # fmt: skip
 
 

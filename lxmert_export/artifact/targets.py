@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lxmert_export.errors import unimportable
 from lxmert_export.extras import (
@@ -16,6 +16,7 @@ from lxmert_export.extras import (
     ONNX,
     ONNX_IR,
     ONNXRUNTIME,
+    ONNXRUNTIME_GPU,
     ONNXSCRIPT,
     OPENVINO,
     TENSORFLOW,
@@ -23,7 +24,7 @@ from lxmert_export.extras import (
     Library,
     missing,
 )
-from lxmert_export.spec.signature import Precision
+from lxmert_export.spec.signature import ComputedPrecision, Precision
 
 OWN = ("lxmert_export", "converters")  # packages whose import errors are faults of ours
 
@@ -52,6 +53,13 @@ class Part:
         return not missing(self.needs)
 
 
+class Lack(NamedTuple):
+    """What a machine lacks, and how to mend it; both in words."""
+
+    reason: str
+    mend: str
+
+
 @dataclass(frozen=True)
 class Runtime:
     """A runtime that runs the files of a target.
@@ -60,10 +68,15 @@ class Runtime:
     |---|---|
     | ``opens`` | (artifact, providers, threads) → a ``Runner`` |
     | ``finds`` | (artifact); raises ``BuiltNotRun`` or ``MissingExtra`` if it cannot run here, for example without a GPU |
-    | ``lacks`` | () → what this machine lacks for any of its artifacts, in words; None: nothing |
+    | ``lacks`` | () → the ``Lack`` of this machine for any of its artifacts; None: nothing |
+    | ``describes`` | () → facts of the GPU that it runs on, by name; empty: it runs on none |
     | ``providers``, ``threads`` | whether execution providers, and the number of threads, can be chosen |
+    | ``cuda_graphs`` | whether ``opens`` takes ``cuda_graph``: whether a call is captured and replayed |
+    | ``settings`` | what it is told that changes its arithmetic, in words for reports |
+    | ``widens_int8`` | whether it multiplies the int8 values of a static int8 file in float32 |
     | ``cpu_widens`` | precisions that a CPU computes in float32; such artifacts are judged by the target's emulator |
     | ``cpu_lacks`` | precisions that a CPU cannot compute; such artifacts are judged by the target's emulator |
+    | ``stands_in`` | () → the ``Lack`` of a device, without which artifacts are judged by the emulator alone; None: it is here |
     | ``device`` | the device that it runs on; None: the runtime chooses |
     | ``rounds`` | precision of the file → the precision in which this runtime computes it; others are computed as they are |
     """
@@ -72,11 +85,16 @@ class Runtime:
     opens: Part
     finds: Part | None = None
     lacks: Part | None = None
+    describes: Part | None = None
     providers: bool = False
     threads: bool = False
+    cuda_graphs: bool = False
+    settings: tuple[str, ...] = ()
+    widens_int8: bool = False
     cpu_widens: tuple[Precision, ...] = ()
     cpu_lacks: tuple[Precision, ...] = ()
-    rounds: Mapping[Precision, Precision] = field(default_factory=dict)
+    stands_in: Part | None = None
+    rounds: Mapping[Precision, ComputedPrecision] = field(default_factory=dict)
     device: str | None = "CPU"
 
 
@@ -125,6 +143,11 @@ class Target:
 OPEN_IN_OPENVINO = Part("lxmert_export.runners.openvino.compiled:open_openvino", (OPENVINO,))
 FIND_BF16 = Part("lxmert_export.runners.openvino.compiled:find_bf16", (OPENVINO,))
 LACKS_BF16 = Part("lxmert_export.runners.openvino.compiled:lacks_bf16", (OPENVINO,))
+OPEN_IN_CUDA = Part("lxmert_export.runners.onnx.cuda.opening:open_cuda", (ONNXRUNTIME_GPU,))
+FIND_CUDA = Part("lxmert_export.runners.onnx.cuda.opening:find_cuda", (ONNXRUNTIME_GPU,))
+LACKS_CUDA = Part("lxmert_export.runners.onnx.cuda.opening:lacks_cuda", (ONNXRUNTIME_GPU,))
+LACKS_GPU = Part("lxmert_export.runners.onnx.cuda.opening:lacks_gpu", (ONNXRUNTIME,))
+GPU_FACTS = Part("lxmert_export.runners.onnx.cuda.opening:gpu_facts", (ONNXRUNTIME_GPU,))
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -136,6 +159,7 @@ TARGETS: dict[str, Target] = {
             Runtime(
                 "onnxruntime",
                 Part("lxmert_export.runners.onnx.session:open_onnx", (ONNXRUNTIME,)),
+                describes=GPU_FACTS,
                 providers=True,
                 threads=True,
                 cpu_widens=("fp16",),
@@ -168,6 +192,28 @@ TARGETS: dict[str, Target] = {
                 Runtime("openvino", OPEN_IN_OPENVINO, threads=True, cpu_widens=("fp16", "bf16")),
                 Runtime(
                     "openvino-bf16", OPEN_IN_OPENVINO, FIND_BF16, LACKS_BF16, threads=True, rounds={"fp32": "bf16"}
+                ),
+                Runtime(
+                    "cuda",
+                    OPEN_IN_CUDA,
+                    FIND_CUDA,
+                    LACKS_CUDA,
+                    GPU_FACTS,
+                    cuda_graphs=True,
+                    device="GPU",
+                    settings=("TF32 off",),
+                    widens_int8=True,
+                ),
+                Runtime(
+                    "cuda-tf32",
+                    OPEN_IN_CUDA,
+                    FIND_CUDA,
+                    LACKS_CUDA,
+                    GPU_FACTS,
+                    cuda_graphs=True,
+                    device="GPU",
+                    stands_in=LACKS_GPU,
+                    rounds={"fp32": "tf32"},
                 ),
             ),
         ),

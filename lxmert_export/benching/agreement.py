@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lxmert_export.spec.inputs import Arrays
-from lxmert_export.spec.signature import Precision
+from lxmert_export.spec.signature import ComputedPrecision
 
-# The largest RMS difference that counts as the same answer, as a share of the output's RMS. Rounding to fp16 (2^-11) costs about
-# 0.001 over all layers and bf16 (2^-8) eight times that; fp32 costs about 1e-6. Each limit is ten times as much or more: parity
-# judges precisions, this check finds what computes something else, whose difference is about 1. int8 has no such law: its limit
-# is half of what unrelated answers differ by.
-LIMITS: Mapping[Precision, float] = {"fp32": 0.001, "fp16": 0.02, "bf16": 0.1, "int8": 0.5}
+# The largest RMS difference that counts as the same answer, as a share of the output's RMS. Rounding to fp16 or TF32 (2^-11)
+# costs about 0.001 over all layers and bf16 (2^-8) eight times that; fp32 costs about 1e-6. Each limit is ten times as much or
+# more: parity judges precisions, this check finds what computes something else, whose difference is about 1. int8 has no such
+# law: its limit is half of what unrelated answers differ by.
+LIMITS: Mapping[ComputedPrecision, float] = {"fp32": 0.001, "fp16": 0.02, "tf32": 0.02, "bf16": 0.1, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Agreement:
         return self.fault is None and self.share is not None and self.share <= self.limit
 
 
-def agreement_of(first: Arrays, own: Arrays, precisions: tuple[Precision, Precision]) -> Agreement:
+def agreement_of(first: Arrays, own: Arrays, precisions: tuple[ComputedPrecision, ComputedPrecision]) -> Agreement:
     """Compares a contestant's outputs with the first one's, by name; returns the output that differs most."""
     limit = max(LIMITS[precision] for precision in precisions)
     compared = [_compared(name, first[name], own.get(name), limit) for name in first]

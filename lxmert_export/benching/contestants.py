@@ -15,7 +15,7 @@ from lxmert_export.judging.pairs import check_opened_once, with_names_apart
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.runners.opening import check_runnable, open_runner
 from lxmert_export.runners.runner import Runner
-from lxmert_export.spec.signature import Precision
+from lxmert_export.spec.signature import ComputedPrecision
 from lxmert_export.spec.weight_names import network_differences, same_network
 
 Kind = Literal["artifact", "peer"]
@@ -32,7 +32,7 @@ class Contestant:
     name: str
     kind: Kind
     runtime: str
-    precision: Precision
+    precision: ComputedPrecision
     opens: Opens
     bytes: int | None = None
     artifact: Artifact | None = None

@@ -21,18 +21,21 @@ from lxmert_export.parity.cells import Cell, Floors, judge
 from lxmert_export.parity.decisions import SCENES, Decisions, decide
 from lxmert_export.parity.law_slice import TOGETHER
 from lxmert_export.parity.laws import NotRun
+from lxmert_export.parity.prediction import Prediction, beside_prediction, predicted_by_manifest
 from lxmert_export.parity.recording import Arithmetic, Recording, batch_count, record
 from lxmert_export.parity.report import LawNotRun, RunnerFacts
 from lxmert_export.parity.scores import exact_floor
 from lxmert_export.progress import Progress, counted, silent
 from lxmert_export.runners.onnx.providers import CPU, device_of, settings_of
-from lxmert_export.runners.opening import judged_ways
+from lxmert_export.runners.opening import is_stood_in_for, judged_ways
 from lxmert_export.runners.runner import Runner
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.sample_inputs import SampleInputs
 from lxmert_export.spec.signature import ANSWER_OUTPUT, Signature
 
 Laws = Literal["all", "slice", "none"]
+STOOD_IN = "CPU, emulated"
+ON_GPU = ("GPU", "CUDA")  # the devices of which facts are told
 PLAIN = "plain"  # the family without masks and without a second token type
 
 
@@ -45,6 +48,7 @@ class Judged:
     floors           the noise floors that it was judged by
     decisions        its answers to the held-out questions and to labelled inputs, in each arithmetic
     not_run          families that it was not run on, the held-out questions (``scenes``) among them
+    predictions      of half precision on a device: its errors, and those that the emulator predicted at export
     is_calibrated    True if it is right only for inputs like ``samples``
     """
 
@@ -58,6 +62,7 @@ class Judged:
     not_run: tuple[str, ...] = ()
     is_calibrated: bool = False
     laws_not_run: tuple[LawNotRun, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
 
     @property
     def name(self) -> str:
@@ -132,8 +137,16 @@ def judge_artifact(request: JudgingRequest, progress: Progress = silent) -> Judg
     return Judged(
         artifact_facts(artifact, request.providers), signature, samples, [*cells, *law_cells], recording, request.floors,
         decisions, (*samples.not_run, *scenes), artifact.is_calibrated,
-        tuple(law_not_run(artifact.name, law) for law in laws_not_run),
+        tuple(law_not_run(artifact.name, law) for law in laws_not_run), _beside_prediction(artifact, cells),
     )  # fmt: skip
+
+
+def _beside_prediction(artifact: Artifact, cells: Sequence[Cell]) -> tuple[Prediction, ...]:
+    """The errors of an artifact that a device computed in its own half precision, beside those that the emulator predicted."""
+    if any(cell.arithmetic != "native" for cell in cells) or artifact.computed_precision != artifact.manifest.precision:
+        return ()
+    predicted = artifact.manifest.options.get("predicted_errors") or predicted_by_manifest(artifact.manifest.parity)
+    return beside_prediction(artifact.name, cells, predicted)
 
 
 def _judge_recording(
@@ -152,7 +165,9 @@ def _judge_recording(
 
 def artifact_facts(artifact: Artifact, providers: Sequence[str] = ()) -> RunnerFacts:
     """Returns an artifact's row in a report, from its manifest and the providers that run it."""
-    manifest = artifact.manifest
+    manifest, runtime = artifact.manifest, artifact.runtime
+    device = device_of(providers) if runtime.providers else runtime.device
+    device = STOOD_IN if is_stood_in_for(artifact) else device
     return RunnerFacts(
         artifact.name,
         "artifact",
@@ -162,8 +177,9 @@ def artifact_facts(artifact: Artifact, providers: Sequence[str] = ()) -> RunnerF
         source=manifest.checkpoint,
         tools=manifest.tools,
         settings=_settings(artifact, providers),
-        runtime=artifact.runtime.name,
-        device=device_of(providers) if artifact.runtime.providers else artifact.runtime.device,
+        runtime=runtime.name,
+        device=device,
+        gpu=runtime.describes.load()() if runtime.describes is not None and device in ON_GPU else {},
     )
 
 
@@ -171,7 +187,10 @@ def _settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:
     """What a runtime is told that changes the arithmetic of an artifact."""
     if artifact.computed_precision != artifact.manifest.precision:
         return (f"its {artifact.manifest.precision} file is computed in {artifact.computed_precision}",)
-    return (*settings_of(providers), *_session_settings(artifact, providers)) if artifact.runtime.providers else ()
+    runtime = artifact.runtime
+    if runtime.widens_int8 and artifact.is_static_int8:
+        return (*runtime.settings, "its int8 values are multiplied in float32")
+    return (*settings_of(providers), *_session_settings(artifact, providers)) if runtime.providers else runtime.settings
 
 
 def _session_settings(artifact: Artifact, providers: Sequence[str]) -> tuple[str, ...]:

@@ -84,11 +84,16 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
     return ParityReport(
         tuple(cells + pair_cells(judged)),
         tuple(dict.fromkeys(family for one in judged for family in one.not_run)),
-        (*apart, *(f"{one.name}: {setting}" for one in judged for setting in one.facts.settings)),
+        (
+            *apart,
+            *(f"{one.name}: {setting}" for one in judged for setting in one.facts.settings),
+            *(f"{prediction.runner}: {prediction}" for one in judged for prediction in one.predictions),
+        ),
         decisions=tuple(decisions for one in judged for decisions in one.decisions),
         not_run={one.name: one.not_run for one in judged},
         laws_not_run=tuple(law for one in judged for law in one.laws_not_run),
         runners=(*(one.facts for one in judged), *not_judged),
+        predictions=tuple(prediction for one in judged for prediction in one.predictions),
     )
 
 

@@ -16,6 +16,7 @@ from lxmert_export.parity.divergence import Divergence, LayerDrift
 from lxmert_export.parity.figures import Choices, Figures, WorstInput
 from lxmert_export.parity.law_slice import TOGETHER
 from lxmert_export.parity.laws import DETERMINISM
+from lxmert_export.parity.prediction import Prediction
 from lxmert_export.parity.report import FORMAT_VERSION, LawNotRun, ParityReport, RunnerFacts
 
 # Scores of one artifact vary a little between machines, and scores below one floor do not tell artifacts apart. A regression is
@@ -118,6 +119,7 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
         required=tuple(values["required"]),
         regressions=tuple(values["regressions"]),
         divergences=tuple(map(_divergence, values["divergences"])),
+        predictions=tuple(map(_prediction, values.get("predictions", ()))),
         provenance=values["provenance"],
     )
 
@@ -125,6 +127,10 @@ def _report(values: Mapping[str, Any]) -> ParityReport:
 def _runner(values: Mapping[str, Any]) -> RunnerFacts:
     facts = {name: value for name, value in values.items() if name != "status"}  # which is derived
     return RunnerFacts(**{**facts, "settings": tuple(values.get("settings", ()))})
+
+
+def _prediction(values: Mapping[str, Any]) -> Prediction:
+    return Prediction(**{name: value for name, value in values.items() if name not in ("ratio", "status")})
 
 
 def _cell(values: Mapping[str, Any]) -> Cell:

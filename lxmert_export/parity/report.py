@@ -12,9 +12,10 @@ from lxmert_export.errors import LxmertExportError
 from lxmert_export.parity.cells import Cell, Status, badness
 from lxmert_export.parity.decisions import Decisions, percent
 from lxmert_export.parity.divergence import Divergence
+from lxmert_export.parity.prediction import Prediction
 
 FORMAT_VERSION = 2
-LATER_FACTS = ("settings", "runtime", "device")
+LATER_FACTS = ("settings", "runtime", "device", "gpu")
 RunnerKind = Literal["artifact", "canonical", "transformers", "recorded", "device"]
 
 
@@ -28,6 +29,7 @@ class RunnerFacts:
     tools         the versions of the tools that made it
     settings      what its runtime was told that changes its arithmetic (``TF32 off``)
     runtime       what ran it (``onnxruntime``, ``openvino-bf16``), on which ``device``; None if that is not known
+    gpu           of a GPU: its name, compute capability and driver, and the CUDA of its runtime
     """
 
     name: str
@@ -42,9 +44,10 @@ class RunnerFacts:
     settings: tuple[str, ...] = ()
     runtime: str | None = None
     device: str | None = None
+    gpu: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields as JSON values; the last three only where they are known: reports of earlier versions lack them."""
+        """Its fields as JSON values; the last four only where they are known: reports of earlier versions lack them."""
         return {name: value for name, value in asdict(self).items() if name not in LATER_FACTS or value}
 
 
@@ -67,6 +70,7 @@ class ParityReport:
     regressions         a line for each way in which the report is worse than its baseline
     divergences         where runners leave the reference, as ``--locate`` found
     provenance          the versions, the machine and the reference of the check
+    predictions         half precision on a device: the errors that the emulator predicted, and those that were measured
     """
 
     cells: tuple[Cell, ...]
@@ -82,6 +86,7 @@ class ParityReport:
     regressions: tuple[str, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    predictions: tuple[Prediction, ...] = ()
 
     @property
     def unproven(self) -> list[str]:
@@ -215,7 +220,9 @@ class ParityReport:
                 "cells": [asdict(cell) for cell in self.cells],
                 "decisions": [decisions.to_dict() for decisions in self.decisions],
                 "divergences": [divergence.to_dict() for divergence in self.divergences],
+                "predictions": [prediction.to_dict() for prediction in self.predictions],
             }.items()
+            if name != "predictions" or value
         }
 
 

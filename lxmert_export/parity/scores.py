@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 # The distance from 1 to the next larger number (numpy has no bfloat16). For int8: one step, relative to the largest value that
 # the scale can hold.
-EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7, "int8": 2.0**-7}
+EPS = {"fp64": 2.0**-52, "fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7, "tf32": 2.0**-10, "int8": 2.0**-7}
 # A floor is at least this many eps x the reference's RMS. Otherwise an output that happens to be exact would allow no error.
 LEAST_FLOOR = 4.0
 # A floor of a larger share of the reference's RMS proves nothing: noise of that size hides every fault. The shares of correct
 # checkpoints are in benchmarks/floor_shares.md; noise of 1e-3 of an output must not pass as a floor of fp32.
-LARGEST_SHARE = {"fp64": 1e-4, "fp32": 1e-4, "fp16": 0.25, "bf16": 0.5, "int8": float("inf")}
+LARGEST_SHARE = {"fp64": 1e-4, "fp32": 1e-4, "fp16": 0.25, "bf16": 0.5, "tf32": 0.25, "int8": float("inf")}
 # Where all words or objects of a row may be masked, fp32's floor is a thousand times as large: float32 has steps of 2^-10 near
 # -10000, which is added to each score.
 LARGEST_MASKED_SHARE = 5e-3

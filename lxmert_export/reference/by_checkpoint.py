@@ -22,7 +22,7 @@ from lxmert_export.reference.gate import judge_by, samples_for
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.reference.transformers_module import DIFFERENT_FAMILY, transformers_module
 from lxmert_export.reference.yardstick import Yardstick
-from lxmert_export.runners.opening import check_runnable
+from lxmert_export.runners.opening import check_judgeable
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.sample_inputs import LEAST_SAMPLES, SampleInputs, sample_inputs
 from lxmert_export.spec.signature import OBJECT_OUTPUTS, Signature
@@ -90,7 +90,7 @@ def check_against_module(
 
 def _check_judgeable(artifact: Artifact) -> None:
     """Raises ``BuiltNotRun`` or ``MissingExtra`` before the artifact's reference is computed."""
-    check_runnable(artifact)
+    check_judgeable(artifact)
     target = artifact.target
     if target.facts is not None:
         require(f"reading the precision of {target.title} artifacts", *target.facts.needs)

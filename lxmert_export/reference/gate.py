@@ -22,7 +22,7 @@ from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.parity.scores import measure_floor
 from lxmert_export.progress import Progress, counted, silent
-from lxmert_export.reference.torch_runner import TorchRunner
+from lxmert_export.reference.tf32 import runner_of
 from lxmert_export.reference.yardstick import Yardstick
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
@@ -108,7 +108,7 @@ def answer_held_out(
     signature, limits = task_signature(config, "question-answering"), InputLimits.of(config)
 
     def answers(precision: str) -> list[NDArray[np.generic]]:
-        with TorchRunner(module, signature, limits, precision) as runner:
+        with runner_of(module, signature, limits, precision) as runner:
             advance = counted(progress, runner.name, questions.batch_count(signature))
             return questions.ask(runner.run, signature, advance)
 

@@ -19,11 +19,12 @@ from lxmert_export.parity.scores import EPS, Floor, int8_floor, measure_floor
 from lxmert_export.progress import Progress, silent
 from lxmert_export.reference.determinism import check_deterministic
 from lxmert_export.reference.near_ties import near_ties
+from lxmert_export.reference.tf32 import runner_of
 from lxmert_export.reference.torch_runner import TorchRunner
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.sample_inputs import SampleInputs
-from lxmert_export.spec.signature import Precision, Signature
+from lxmert_export.spec.signature import ComputedPrecision, Signature
 
 
 class Yardstick:
@@ -43,7 +44,7 @@ class Yardstick:
         return cast(Recording, self._once(("reference", *_alike(signature, samples)), run))
 
     def floors(
-        self, signature: Signature, samples: SampleInputs, precision: Precision, arithmetic: str | None = None
+        self, signature: Signature, samples: SampleInputs, precision: ComputedPrecision, arithmetic: str | None = None
     ) -> Floors:
         """Returns the noise floors of a precision.
 
@@ -99,7 +100,7 @@ def run_floors(
     config: LxmertConfig,
     samples: SampleInputs,
     reference: Recording,
-    precision: Precision,
+    precision: ComputedPrecision,
     progress: Progress = silent,
     *,
     arithmetic: str | None = None,
@@ -118,9 +119,7 @@ def run_floors(
     limits = InputLimits.of(config)
 
     def floors_of(arithmetic: str) -> dict[tuple[str, str], Floor]:
-        computed = record_runner(
-            lambda: TorchRunner(module, signature, limits, arithmetic), samples, signature, progress
-        )
+        computed = record_runner(lambda: runner_of(module, signature, limits, arithmetic), samples, signature, progress)
         return {key: measure_floor(chunks, computed[key], arithmetic) for key, chunks in reference.items()}
 
     floors = floors_of(arithmetic)

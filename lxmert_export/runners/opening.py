@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lxmert_export.artifact.directory import Artifact
+from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
+from lxmert_export.artifact.targets import Part
 from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.extras import require
 from lxmert_export.option_names import option
@@ -27,13 +28,15 @@ def judged_ways(
     | computes this precision in float32      | ``cpu-fp32-arithmetic``, and ``emulated`` unless ``emulate`` is False |
     | has no kernels for this precision       | ``emulated``                                                          |
     | rounds this precision to another        | ``native``, and ``emulated`` as its prediction, unless … is False     |
+    | … and its device is missing here        | ``emulated``, if the runtime allows it (``stands_in``)                |
 
     On a CPU, onnxruntime computes fp16 in float32 and has no kernels for bf16.
     """
     precision, runtime = artifact.manifest.precision, artifact.runtime
     if precision in runtime.rounds:
         ways: list[Way] = [("native", lambda: open_runner(artifact, threads=threads))]
-        return [*ways, ("emulated", lambda: open_emulator(artifact, threads=threads))] if emulate else ways
+        ways = [] if is_stood_in_for(artifact) else ways
+        return [*ways, ("emulated", lambda: open_emulator(artifact, threads=threads))] if emulate or not ways else ways
     if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers, threads=threads))]
     ways = []
@@ -44,19 +47,31 @@ def judged_ways(
     return ways
 
 
-def open_runner(artifact: Artifact, *, providers: Sequence[str] = (CPU,), threads: int | None = None) -> Runner:
+def open_runner(
+    artifact: Artifact,
+    *,
+    providers: Sequence[str] = (CPU,),
+    threads: int | None = None,
+    cuda_graph: bool | None = None,
+) -> Runner:
     """Opens an artifact in the runtime that it is to run in; without ``threads`` the runtime chooses their number.
 
-    ``MissingExtra``: the runtime is not installed (the message has the line that installs it). ``ArtifactError``: the
-    target takes no ``threads``. ``BuiltNotRun``: an engine that cannot be run here.
+    ``cuda_graph``: whether each call is captured as a CUDA graph and replayed; None: the runtime chooses. ``MissingExtra``: the
+    runtime is not installed (the message has the line that installs it). ``ArtifactError``: the target takes no ``threads``.
+    ``InputError``: the runtime has no CUDA graphs. ``BuiltNotRun``: an engine that cannot be run here.
     """
     target, runtime = artifact.target, artifact.runtime
     if threads is not None and not runtime.threads:
         raise ArtifactError(
             f"{artifact.path}: a runner of target {target.name!r} takes no number of threads: leave the number out"
         )
+    if cuda_graph is not None and not runtime.cuda_graphs:
+        raise InputError(
+            f"{artifact.path}: {runtime.name} has no CUDA graphs: leave {option('cuda_graph')} out, or run it {IN_RUNTIME}cuda"
+        )
     require(_running(artifact), *runtime.opens.needs)
-    runner: Runner = _opened(artifact, lambda: runtime.opens.load()(artifact, providers, threads))
+    chosen = {"cuda_graph": cuda_graph} if runtime.cuda_graphs else {}
+    runner: Runner = _opened(artifact, lambda: runtime.opens.load()(artifact, providers, threads, **chosen))
     runner.artifact = artifact
     return runner
 
@@ -68,6 +83,25 @@ def check_takes_providers(artifacts: Sequence[Artifact], providers: Sequence[str
             f"{artifacts[0].path}: {option('providers')} is for ONNX artifacts in onnxruntime, and this one runs in "
             f"{artifacts[0].runtime.name}: leave it out"
         )
+
+
+def is_stood_in_for(artifact: Artifact) -> bool:
+    """Whether its runtime's device is missing here, and the emulator is judged in its place."""
+    runtime = artifact.runtime
+    if runtime.stands_in is None or artifact.manifest.precision not in runtime.rounds:
+        return False
+    return runtime.stands_in.is_installed and runtime.stands_in.load()() is not None
+
+
+def check_judgeable(artifact: Artifact) -> None:
+    """Checks that an artifact can be judged by a checkpoint here: that it can be run, or emulated in its runtime's place.
+
+    ``MissingExtra``: the runtime is not installed. ``BuiltNotRun``: it needs a device that is missing here.
+    """
+    if is_stood_in_for(artifact):
+        _emulator_of(artifact)
+    else:
+        check_runnable(artifact)
 
 
 def check_runnable(artifact: Artifact) -> None:
@@ -91,11 +125,15 @@ def open_emulator(artifact: Artifact, *, threads: int | None = None) -> Runner:
 
     ``ArtifactError``: artifacts of this target cannot be emulated. ``MissingExtra``: the emulator needs a package.
     """
+    return _opened(artifact, lambda: _emulator_of(artifact).load()(artifact, threads))
+
+
+def _emulator_of(artifact: Artifact) -> Part:
     emulator = artifact.target.emulator
     if emulator is None:
         raise ArtifactError(f"{artifact.path}: {artifact.manifest.target} artifacts cannot be emulated")
     require(f"emulating {artifact.computed_precision} on a CPU", *emulator.needs)
-    return _opened(artifact, lambda: emulator.load()(artifact, threads))
+    return emulator
 
 
 def _opened(artifact: Artifact, load: Callable[[], Runner]) -> Runner:

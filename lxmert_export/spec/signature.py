@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Task = Literal["model", "pretraining", "question-answering", "nlvr2"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# What a runtime may compute a file in: some round a float32 file. TF32 multiplies numbers of 10 bits behind the leading one.
+ComputedPrecision = Literal["fp32", "fp16", "bf16", "int8", "tf32"]
 # How an ONNX graph holds each attention: as basic nodes, or as one Attention operator.
 Attention = Literal["decomposed", "operator"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)

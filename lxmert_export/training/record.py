@@ -26,7 +26,7 @@ from lxmert_export.training.train import CONFIG, Progressed
 
 QUESTIONS_EACH = 500  # of every family, for the accuracies in training.json
 KEPT_SCENES, KEPT_EACH = 250, 143  # scenes, and questions of a family, in the file that judges artifacts
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "tf32")
 TRAINING_FILE, REPORT_FILE = "training.json", "README.md"
 
 

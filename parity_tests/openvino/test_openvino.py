@@ -20,7 +20,7 @@ import pytest
 import lxmert_export as lx
 from lxmert_export.api.doctor import examine
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact, open_artifact, open_named
-from lxmert_export.artifact.targets import TARGETS
+from lxmert_export.artifact.targets import TARGETS, Lack
 from lxmert_export.errors import ArtifactError, BuiltNotRun, InputError, MissingExtra
 from lxmert_export.parity.laws import THREADS
 from lxmert_export.runners.opening import open_emulator
@@ -116,7 +116,7 @@ def test_two_directories_of_one_name_are_told_apart(artifact: Artifact, tmp_path
     [
         (
             "onnx@tensorflow",
-            "onnx: no runtime 'tensorflow' runs ONNX artifacts: choose onnxruntime, openvino, openvino-bf16",
+            "onnx: no runtime 'tensorflow' runs ONNX artifacts: choose onnxruntime, openvino, openvino-bf16, cuda",
         ),
         ("onnx@", "onnx: no runtime '' runs ONNX artifacts"),
         ("tflite@openvino", "tflite: no runtime 'openvino' runs TFLite artifacts: choose litert"),
@@ -335,7 +335,8 @@ def test_a_library_that_cannot_be_imported_is_one_line(artifact: Artifact, tmp_p
 def test_doctor_says_that_this_cpu_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     what = "run and verify ONNX artifacts @openvino-bf16"
     for reason in ("this CPU (old) has no bf16 arithmetic", None):
-        monkeypatch.setattr(compiled, "lacks_bf16", lambda reason=reason: reason)
+        lack = Lack(reason, "another CPU") if reason else None
+        monkeypatch.setattr(compiled, "lacks_bf16", lambda lack=lack: lack)
         (found,) = [one for one in examine() if one.what == what]
         assert found.works is (reason is None) and (reason is None or found.detail.endswith(reason))
 

@@ -133,6 +133,71 @@ def test_the_bare_install_names_the_extra_it_needs(
     assert not any(tmp_path.iterdir())
 
 
+STUB = """
+import sys
+from types import ModuleType
+__version__, cuda_version = "1.31.1", "13.0"
+get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+capi, state = ModuleType("onnxruntime.capi"), ModuleType("onnxruntime.capi.onnxruntime_pybind11_state")
+for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException"):
+    setattr(state, name, type(name, (Exception,), {}))
+sys.modules.update({capi.__name__: capi, state.__name__: state})
+"""
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Path:
+    """A folder with an onnxruntime-gpu that holds nothing, and the nvidia-smi of a machine with a GPU."""
+    place = tmp_path / "stub"
+    (place / "onnxruntime").mkdir(parents=True)
+    (place / "onnxruntime" / "__init__.py").write_text(STUB, encoding="utf-8")
+    _distribution(place, "onnxruntime-gpu", "1.31.1")
+    smi = place / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '9.0, NVIDIA H200, 580.159.04'\n", encoding="utf-8")
+    smi.chmod(0o755)
+    return place
+
+
+def _distribution(place: Path, name: str, version: str) -> None:
+    facts = place / f"{name.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+
+
+def with_stub(stub: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(stub), "PATH": f"{stub}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=stub, env=environment, check=False)
+
+
+def test_the_extra_cuda_has_the_build_for_gpus_in_place_of_that_for_cpus(wheel: Path) -> None:
+    (name,) = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA")]
+    lines = zipfile.ZipFile(wheel).read(name).decode().splitlines()
+
+    def needed(extra: str) -> set[str]:
+        marked = [line for line in lines if line.startswith("Requires-Dist:") and line.endswith(f"extra == '{extra}'")]
+        return {re.split("[ ;<>=]", line.removeprefix("Requires-Dist: "))[0] for line in marked}
+
+    assert needed("cuda") == {*needed("onnx"), "onnxruntime-gpu"} - {"onnxruntime"} and "onnxruntime" in needed("onnx")
+
+
+def test_a_build_for_gpus_is_recorded_and_two_builds_are_told(bare: Path, artifact: Path, stub: Path) -> None:
+    """In an installation of the wheel without any extra; the build for CPUs comes second."""
+    tools = "from lxmert_export.artifact.manifest import TOOLS, tool_versions; print(tool_versions(TOOLS))"
+    recorded = with_stub(stub, str(bare / "python"), "-c", tools).stdout
+    assert "'onnxruntime-gpu': '1.31.1'" in recorded and "'onnxruntime'" not in recorded
+    told = with_stub(stub, str(bare / "lxmert-export"), "doctor", "--json").stdout
+    rows = {row["what"]: row for row in json.loads(told)["capabilities"]}
+    row = rows["run and verify ONNX artifacts @cuda"]
+    assert row["works"] and row["detail"].startswith("onnxruntime-gpu 1.31.1; NVIDIA H200, compute capability 9.0"), row
+    _distribution(stub, "onnxruntime", "1.32.0")
+    done = with_stub(stub, str(bare / "lxmert-export"), "verify", f"{artifact}@cuda")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+    assert "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 are both installed, and overwrite one another" in done.stderr
+    assert done.stderr.endswith(
+        "pip uninstall --yes onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu==1.31.1\n"
+    )
+
+
 def test_the_bare_install_inspects_an_artifact_and_tells_what_it_lacks(
     bare: Path, artifact: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
-"""Emulates half precision on a CPU: the same ONNX graph in float32, with every operator's result rounded.
+"""Emulates half precision on a CPU: the same ONNX graph in float32, with every operator's result rounded; and TF32, with the
+factors of every matrix product rounded.
 
 onnxruntime's CPU provider computes fp16 graphs in float32, so it returns finite values where a GPU overflows. It has no
 bf16 kernels. Here every tensor that is fp16 or bf16 in the artifact is a float32 tensor that was cast to that precision
@@ -21,6 +22,7 @@ from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
 from lxmert_export.graphs.onnx_rounding import HALF_TYPES, rounded, stepwise_layer_norm
 from lxmert_export.graphs.onnx_saving import save_streamed
+from lxmert_export.graphs.onnx_tf32 import TF32, round_products
 from lxmert_export.graphs.onnx_types import MOVES, expose
 from lxmert_export.runners.onnx.session import FAILURES, OnnxRuntimeRunner
 from lxmert_export.runners.onnx.switches import SwitchedOnnxRunner
@@ -82,7 +84,7 @@ class EmulatedOnnxRunner(Runner):
 def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
     """Opens the emulating runner of an ONNX artifact: of its own precision, or of that to which its runtime rounds."""
     manifest, computed = artifact.manifest, artifact.computed_precision
-    if computed != manifest.precision:
+    if computed != manifest.precision and computed in HALF_TYPES:
         return SwitchedOnnxRunner(
             artifact.file(ONNX_FILE), manifest.signature, manifest.limits, precision=computed, threads=threads,
             name=artifact.name,
@@ -91,28 +93,25 @@ def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
         artifact.file(ONNX_FILE),
         manifest.signature,
         manifest.limits,
-        precision=manifest.precision,
+        precision=computed,
         threads=threads,
         name=artifact.name,
     )
 
 
 def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
-    """Writes the emulated graph and its weights: float32, but rounded to ``precision`` where the source graph has it.
+    """Writes the emulated graph and its weights: float32, but rounded to ``precision`` where the source graph has it; to ``tf32``
+    where it multiplies matrices.
 
     ``exposed`` names values that become outputs too, rounded as their readers get them. ``ArtifactError``: the file is
     damaged, or has an attention that our exporter did not write.
     """
-    half = HALF_TYPES[precision]
     model = load_decomposed(source)
     expose(model.graph, exposed)
-    for node, output in widen(model.graph, half):
-        if node.op_type == OPERATOR:
-            raise ArtifactError(f"{source}: {node.name} is an Attention of another form than lxmert-export writes")
-        if node.op_type == "LayerNormalization":
-            _round_each_step(model.graph, node, half)
-        elif node.op_type not in MOVES:
-            _round_after(model.graph, node, output, half)
+    if precision == TF32:
+        round_products(model.graph)
+    else:
+        _round_results(model.graph, HALF_TYPES[precision], source)
     try:  # only now are weights read
         save_streamed(model, target, f"{target.name}.data")
     except (OSError, ValueError) as error:
@@ -121,6 +120,17 @@ def write_emulated(source: Path, target: Path, precision: str, exposed: Collecti
                 f"{source}: its float32 copy does not fit in {target.parent.parent}: set TMPDIR to a directory with more room"
             ) from error
         raise ArtifactError(f"{source}: its weights cannot be read: {first_line(error)}") from error
+
+
+def _round_results(graph: ir.Graph, half: ir.DataType, source: Path) -> None:
+    """Makes a ``half`` graph float32, with every result rounded."""
+    for node, output in widen(graph, half):
+        if node.op_type == OPERATOR:
+            raise ArtifactError(f"{source}: {node.name} is an Attention of another form than lxmert-export writes")
+        if node.op_type == "LayerNormalization":
+            _round_each_step(graph, node, half)
+        elif node.op_type not in MOVES:
+            _round_after(graph, node, output, half)
 
 
 def widen(graph: ir.Graph, half: ir.DataType) -> list[tuple[ir.Node, ir.Value]]:

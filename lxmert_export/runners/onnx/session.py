@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import onnxruntime
@@ -19,7 +20,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from lxmert_export.artifact.directory import Artifact
 from lxmert_export.artifact.session_settings import LOWEST_KNOWN, carried_settings, chosen_settings, parsed
 from lxmert_export.errors import ArtifactError, first_line
+from lxmert_export.native_logs import heard_native_logs
 from lxmert_export.option_names import option
+from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, why_not_started
 from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.split import open_whole_or_split
@@ -107,15 +110,19 @@ def open_session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Prepacking would hold every weight twice, and this graph is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
-    try:
-        given = [(provider, PROVIDER_OPTIONS.get(provider, {})) for provider in providers]
-        session = onnxruntime.InferenceSession(content or str(path), options, providers=given)
-    except FAILURES as error:
-        raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
-    if (used := session.get_providers()[0]) != providers[0]:
-        raise ArtifactError(
-            f"{path}: onnxruntime could not start {providers[0]} and fell back to {used}; what it wrote above says why"
-        )
+    given = [(provider, PROVIDER_OPTIONS.get(provider, {})) for provider in providers]
+    if CUDA in providers:
+        preload_libraries()
+    # What onnxruntime writes of its CPU provider stays on the terminal.
+    with heard_native_logs() if providers[0] != CPU else nullcontext(str) as heard:
+        try:
+            session = onnxruntime.InferenceSession(content or str(path), options, providers=given)
+        except FAILURES as error:
+            raise ArtifactError(f"{path}: onnxruntime cannot load it: {first_line(error)}") from error
+        if (used := session.get_providers()[0]) != providers[0]:
+            raise ArtifactError(
+                f"{path}: onnxruntime could not start {providers[0]} and fell back to {used}: {why_not_started(heard())}"
+            )
     return session
 
 

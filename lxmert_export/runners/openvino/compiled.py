@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
+from lxmert_export.artifact.targets import Lack
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.runners.openvino.library import import_openvino
@@ -102,17 +103,19 @@ def find_bf16(artifact: Artifact) -> None:
             f"{artifact.path}: {runtime.name} runs {' and '.join(runtime.rounds)} artifacts, and this is {precision}: export it "
             f"again without --{precision}, or run it {IN_RUNTIME}openvino"
         )
-    if reason := lacks_bf16():
-        raise BuiltNotRun(f"{artifact.named(str(artifact.path))}: {reason}: run it {IN_RUNTIME}openvino, in float32")
+    if lack := lacks_bf16():
+        raise BuiltNotRun(
+            f"{artifact.named(str(artifact.path))}: {lack.reason}: run it {IN_RUNTIME}openvino, in float32"
+        )
 
 
-def lacks_bf16() -> str | None:
-    """Returns why this CPU does not compute in bf16, in words; None if it does."""
+def lacks_bf16() -> Lack | None:
+    """Returns why this CPU does not compute in bf16; None if it does."""
     core = import_openvino().Core()
     if BF16_CAPABILITY in core.get_property(CPU, "OPTIMIZATION_CAPABILITIES"):
         return None
     name = core.get_property(CPU, "FULL_DEVICE_NAME").strip()
-    return f"this CPU ({name}) has no bf16 arithmetic, which needs AVX512_BF16 or AMX"
+    return Lack(f"this CPU ({name}) has no bf16 arithmetic, which needs AVX512_BF16 or AMX", "another CPU")
 
 
 def last_line(error: BaseException) -> str:

@@ -1,0 +1,1 @@
+"""Runs ONNX artifacts on an NVIDIA GPU, with onnxruntime's CUDA provider."""
