@@ -45,6 +45,7 @@ class OnnxOptions(TypedDict, total=False):
     opset: int | None
     fp32_islands: str
     attention: Attention
+    questions: str | Path | None
     int8_range: str
     int8_keep: str | Sequence[str]
     single_file: bool

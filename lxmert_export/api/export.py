@@ -48,6 +48,7 @@ def export(
     file_format: str = "saved-model",
     full_integer: bool = False,
     calibration: str | Path | None = None,
+    questions: str | Path | None = None,
     int8_range: str = "8bit",
     int8_keep: str | Sequence[str] = (),
     revision: str | None = None,
@@ -77,7 +78,7 @@ def export(
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
-    | ``calibration`` | int8 ONNX, ``full_integer`` | real inputs to measure ranges on; only ``demo`` has a default |
+    | ``calibration``, ``questions`` | int8 ONNX, ``full_integer`` | real inputs to measure ranges on, or files of both (docs/int8.md) |
     | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls in float32, or ``auto`` (docs/int8.md) |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
@@ -98,10 +99,9 @@ def export(
         target, precision, task=task, signature=signature, config=config, fixed=fixed, hidden_states=hidden_states,
         attentions=attentions, object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, split=split, file_format=file_format,
-        without_families=tuple(without_families), full_integer=full_integer, calibration=calibration, int8_range=int8_range,
-        int8_keep=int8_keep,
-        revision=revision, num_attention_heads=num_attention_heads, ignore_other_parts=ignore_other_parts,
-        parity=parity, keep_failed=keep_failed,
+        without_families=tuple(without_families), full_integer=full_integer, calibration=calibration, questions=questions,
+        int8_range=int8_range, int8_keep=int8_keep, revision=revision, num_attention_heads=num_attention_heads,
+        ignore_other_parts=ignore_other_parts, parity=parity, keep_failed=keep_failed,
     )  # fmt: skip
     return _export(checkpoint, directory, options, overwrite=overwrite, providers=providers, progress=progress)
 

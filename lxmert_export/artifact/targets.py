@@ -182,6 +182,7 @@ TARGETS: dict[str, Target] = {
                     "split",
                     "without_families",
                     "calibration",
+                    "questions",
                     "int8_range",
                     "int8_keep",
                 }
@@ -247,7 +248,7 @@ TARGETS: dict[str, Target] = {
             flops=Part("lxmert_export.graphs.tflite_flops:count_flops", (LITERT,)),
             program=Part("lxmert_export.artifact.programs.tflite:check_program", ()),
             intermediates=Part("lxmert_export.runners.tflite.intermediates:open_intermediates", (LITERT,)),
-            options=frozenset({"full_integer", "calibration"}),
+            options=frozenset({"full_integer", "calibration", "questions"}),
             integers="int32",
             files=("model.tflite",),
         ),

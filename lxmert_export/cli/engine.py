@@ -27,6 +27,7 @@ def tensorrt(
     text: options.TextRangeOption = None,
     objects: options.ObjectsRangeOption = None,
     calibration: options.EngineCalibrationOption = None,
+    questions: options.CalibrationQuestionsOption = None,
     int8_range: options.EngineInt8RangeOption = None,
     int8_keep: options.Int8KeepOption = None,
     task: options.TaskOption = None,
@@ -74,7 +75,7 @@ def tensorrt(
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands != "standard" else None,
         "keep_failed": keep_failed,
         "attention": attention if attention == "operator" else None,
-        "int8_range": int8_range, "int8_keep": named_matmuls(int8_keep),
+        "questions": questions, "int8_range": int8_range, "int8_keep": named_matmuls(int8_keep),
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip
     onnx_options: OnnxOptions = {k: v for k, v in asked.items() if v or k == "parity"}  # type: ignore[assignment]

@@ -20,6 +20,7 @@ def onnx(
     bf16: options.Bf16Flag = False,
     int8: options.StaticInt8Flag = False,
     calibration: options.CalibrationOption = None,
+    questions: options.CalibrationQuestionsOption = None,
     int8_range: options.Int8RangeOption = "8bit",
     int8_keep: options.Int8KeepOption = None,
     task: options.TaskOption = None,
@@ -60,7 +61,7 @@ def onnx(
 
     _export(
         "onnx", checkpoint, output, chosen_precision(fp16=fp16, bf16=bf16, int8=int8),
-        calibration=calibration, int8_range=int8_range, int8_keep=named_matmuls(int8_keep),
+        calibration=calibration, questions=questions, int8_range=int8_range, int8_keep=named_matmuls(int8_keep),
         task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
         object_heads=object_heads, io_dtype=io_dtype, opset=opset, fp32_islands=fp32_islands,
         attention=attention, optimize_for=optimize_for, single_file=single_file, split=split, revision=revision,
@@ -110,6 +111,7 @@ def tflite(
     int8: options.Int8Flag = False,
     full_integer: options.FullIntegerFlag = False,
     calibration: options.CalibrationOption = None,
+    questions: options.CalibrationQuestionsOption = None,
     task: options.TaskOption = None,
     output: options.OutputOption = None,
     batch: options.BatchOption = None,
@@ -133,12 +135,13 @@ def tflite(
     """
     if full_integer and not int8:
         raise typer.BadParameter("--full-integer is a kind of --int8: give --int8, too")
-    if calibration is not None and not full_integer:
+    if (calibration is not None or questions is not None) and not full_integer:
         raise typer.BadParameter("--calibration is for --int8 --full-integer")
     _export(
         "tflite", checkpoint, output, chosen_precision(fp16=fp16, int8=int8),
         task=task, fixed=given_sizes(batch, text, objects), hidden_states=hidden_states, attentions=attentions,
-        object_heads=object_heads, full_integer=full_integer, calibration=calibration, revision=revision,
+        object_heads=object_heads, full_integer=full_integer, calibration=calibration,
+        questions=questions, revision=revision,
         num_attention_heads=num_attention_heads,
         ignore_other_parts=ignore_other_parts, parity=not no_parity, keep_failed=keep_failed, overwrite=overwrite,
         verbose=verbose,

@@ -325,8 +325,16 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Real inputs to measure ranges on: .npz, .safetensors, or Polygraphy's JSON. Only the built-in checkpoint has a "
-        "default: its demo scenes.",
+        help="Real inputs to measure ranges on: .npz, .safetensors, or Polygraphy's JSON; with --questions a file of features. "
+        "Only the built-in checkpoint has a default: its demo scenes.",
+    ),
+]
+CalibrationQuestionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--questions",
+        metavar="FILE",
+        help="With --calibration: questions about the pictures of a file of features, as 'predict' reads both.",
     ),
 ]
 SourceArgument = Annotated[

@@ -1,21 +1,29 @@
 """Calibration inputs: real inputs on which int8 measures the ranges of activations.
 
-A quarter of the rows is held back to judge the artifact on. The rows come from a user's file, or are questions about scenes
-of the demo world that nothing else uses.
+A quarter of the rows is held back to judge the artifact on. The rows come from a user's file of inputs, or from files of features
+and questions, or are questions about scenes of the demo world that nothing else uses.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lxmert_export.data.features.opening import open_features
+from lxmert_export.data.pictures import PictureSource
+from lxmert_export.data.questions.question_set import Question
+from lxmert_export.data.questions.reading import read_questions
 from lxmert_export.errors import InputError
+from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.files import hub
 from lxmert_export.option_names import option
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -23,6 +31,7 @@ from lxmert_export.spec.sample_inputs import FAMILY_KINDS, LEAST_SAMPLES, LEAST_
 from lxmert_export.spec.signature import Signature, TensorSpec
 from lxmert_export.spec.user_inputs import read_user_rows
 from lxmert_export.tokenizer.opening import load_tokenizer
+from lxmert_export.tokenizer.pretrained import PreTrainedLxmertTokenizer
 
 # Scenes that are used neither for training (10,000 to 39,999) nor for validation or the held-out questions (0 to 1,999).
 SCENE_SEEDS = range(50_000, 50_530)
@@ -30,6 +39,15 @@ JUDGED_SHARE = 4  # one row in four is held back to judge the artifact on
 MOST_JUDGED = 128  # or more if a noise floor needs them: the float64 outputs of all these rows are in memory at once
 BATCH = 16
 FAMILY = "calibration"  # the family of the rows held back
+MOST_PICTURED = 256  # questions that are taken from a file: their features are in memory at once
+ORDER_SEED = 19  # of the order in which a file's questions are tried
+
+
+class Seen(NamedTuple):
+    """Features [objects, width] and boxes [objects, 4] of a picture."""
+
+    features: NDArray[np.generic]
+    boxes: NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,66 @@ def read_calibration(path: str | Path, signature: Signature, limits: InputLimits
     return Calibration(_with_masked_copies(rows), Path(path).name)
 
 
+def pictured_calibration(
+    features: str | Path, questions: str | Path, model: ModelToExport, signature: Signature
+) -> Calibration:
+    """Returns questions of a file about pictures of a file of features, tokenised with the checkpoint's own tokenizer.
+
+    At most ``MOST_PICTURED`` are taken (or as many as are needed), from all over the file. Raises ``InputError`` if a file cannot
+    be read or does not fit the model, if too few questions have pictures, or if the checkpoint has no tokenizer.
+    """
+    tokenizer = _tokenizer_of(model)
+    with open_features(features) as source:
+        if source.feature_width != model.config.visual_feat_dim:
+            raise InputError(
+                f"{features}: its features are {source.feature_width} wide, and {model.name} takes {model.config.visual_feat_dim}"
+            )
+        asked = read_questions(Path(questions)).spelled_as_in(set(source.ids)).questions
+        wanted = 2 if signature.lxmert_task == "nlvr2" else 1
+        known = [one for one in asked if len(one.pictures) == wanted and all(name in source for name in one.pictures)]
+        most = max(MOST_PICTURED, JUDGED_SHARE * _least_judged(signature))
+        longest = signature.fixed_sizes.get("text", model.config.max_position_embeddings)
+        fitting = list(islice(_fitting(known, source, tokenizer, longest, signature), most))
+    described = f"{len(fitting)} questions of {Path(questions).name} about pictures of {Path(features).name}"
+    _check_count(len(fitting), described, signature)
+    found = _rows(fitting, signature)
+    _check_differ(found, described)
+    return Calibration(_with_masked_copies(found), described)
+
+
+def _fitting(
+    known: Sequence[Question],
+    source: PictureSource,
+    tokenizer: PreTrainedLxmertTokenizer,
+    longest: int,
+    signature: Signature,
+) -> Iterator[tuple[list[int], tuple[Seen, ...]]]:
+    """Yields token ids and pictures of questions that fit the fixed axes, from all over the file, always in the same order."""
+    order = Random(ORDER_SEED).sample(range(len(known)), len(known))
+    for start in range(0, len(order), MOST_PICTURED):
+        part = [known[number] for number in order[start : start + MOST_PICTURED]]
+        ids: list[list[int]] = tokenizer([one.text for one in part])["input_ids"]
+        for tokens, one in zip(ids, part, strict=True):
+            if len(tokens) > longest:
+                continue
+            pictures = [source.read(name) for name in one.pictures]
+            seen = tuple(Seen(picture.features, picture.boxes) for picture in pictures)
+            if _fits(tokens, seen, signature.fixed_sizes):
+                yield tokens, seen
+
+
+def _tokenizer_of(model: ModelToExport) -> PreTrainedLxmertTokenizer:
+    """``InputError``: no tokenizer lay beside the weights."""
+    if not model.companions.have_tokenizer:
+        raise InputError(
+            f"{model.name}: has no tokenizer for {option('questions')}: put its vocab.txt beside the weights, or give inputs "
+            f"with token ids as {option('calibration')} alone"
+        )
+    with TemporaryDirectory(prefix="lxmert-export-tokenizer-") as place:
+        model.companions.write(Path(place))
+        return load_tokenizer(place)
+
+
 def demo_calibration(signature: Signature) -> Calibration:
     """Returns questions about scenes of the demo world, as inputs of the built-in checkpoint.
 
@@ -92,25 +170,46 @@ def demo_calibration(signature: Signature) -> Calibration:
         tokenizer.encode(draw_question(scene, Random(seed)).text)
         for scene, seed in zip(scenes, SCENE_SEEDS, strict=True)
     ]
-    fixed = signature.fixed_sizes
-    text_size, objects_size = fixed.get("text", max(map(len, ids))), fixed.get("objects", MOST_SHAPES)
-    fitting = [n for n in range(len(ids)) if len(ids[n]) <= text_size and len(objects[n].boxes) <= objects_size]
+    asked = [(tokens, (Seen(one.features, one.boxes),)) for tokens, one in zip(ids, objects, strict=True)]
+    fitting = [one for one in asked if _fits(*one, signature.fixed_sizes)]
     described = f"{len(fitting)} questions about demo scenes {SCENE_SEEDS.start} to {SCENE_SEEDS.stop - 1}"
     _check_count(len(fitting), described, signature)
+    return Calibration(_rows(fitting, signature, most_objects=MOST_SHAPES), described)
 
-    def padded(arrays: list[NDArray[np.generic]], size: int) -> NDArray[np.generic]:
-        return np.stack([np.pad(a, [(0, size - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays])
+
+def _fits(ids: Sequence[int], seen: Sequence[Seen], fixed: Mapping[str, int]) -> bool:
+    """Whether a question and its pictures fit the fixed axes."""
+    most = max(len(one.boxes) for one in seen)
+    return len(ids) <= fixed.get("text", len(ids)) and most <= fixed.get("objects", most)
+
+
+def _rows(
+    asked: Sequence[tuple[Sequence[int], Sequence[Seen]]], signature: Signature, *, most_objects: int = 1
+) -> Arrays:
+    """The inputs of questions, one row each, padded to one length: token ids, and what is seen of one picture or two.
+
+    Objects are padded to at least ``most_objects``, or the fixed axis.
+    """
+    fixed = signature.fixed_sizes
+    text = fixed.get("text", max(len(ids) for ids, _ in asked))
+    objects = fixed.get("objects", max(most_objects, *(len(one.boxes) for _, seen in asked for one in seen)))
+
+    def padded(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+        return np.pad(array, [(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)])
+
+    def pictured(arrays: Callable[[Seen], NDArray[np.generic]]) -> NDArray[np.generic]:
+        found = np.stack([np.stack([padded(arrays(one), objects) for one in seen]) for _, seen in asked])
+        return found if found.shape[1] > 1 else found[:, 0]  # nlvr2's inputs have an axis of two pictures
 
     rows: Arrays = {
-        "input_ids": padded([np.array(ids[n]) for n in fitting], text_size),
-        "attention_mask": padded([np.ones(len(ids[n])) for n in fitting], text_size),
-        "token_type_ids": np.zeros((len(fitting), text_size)),
-        "visual_feats": padded([objects[n].features for n in fitting], objects_size),
-        "visual_pos": padded([objects[n].boxes for n in fitting], objects_size),
-        "visual_attention_mask": padded([np.ones(len(objects[n].boxes)) for n in fitting], objects_size),
-    }  # fmt: skip
-    typed = {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
-    return Calibration(typed, described)
+        "input_ids": np.stack([padded(np.array(ids), text) for ids, _ in asked]),
+        "attention_mask": np.stack([padded(np.ones(len(ids)), text) for ids, _ in asked]),
+        "token_type_ids": np.zeros((len(asked), text)),
+        "visual_feats": pictured(lambda one: one.features),
+        "visual_pos": pictured(lambda one: one.boxes),
+        "visual_attention_mask": pictured(lambda one: np.ones(len(one.boxes))),
+    }
+    return {spec.name: rows[spec.name].astype(spec.dtype) for spec in signature.inputs}
 
 
 def _with_masked_copies(rows: Arrays) -> Arrays:

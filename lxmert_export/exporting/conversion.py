@@ -9,7 +9,7 @@ from torch import nn
 from lxmert_export.artifact.targets import TARGETS
 from lxmert_export.demo.words import is_demo_world
 from lxmert_export.errors import ConversionError, InputError
-from lxmert_export.exporting.calibration import Calibration, demo_calibration, read_calibration
+from lxmert_export.exporting.calibration import Calibration, demo_calibration, pictured_calibration, read_calibration
 from lxmert_export.exporting.given_signature import check_signature
 from lxmert_export.exporting.model_to_export import ModelToExport
 from lxmert_export.exporting.options import ExportOptions
@@ -104,12 +104,16 @@ def signature_of(model: ModelToExport, options: ExportOptions) -> Signature:
 
 
 def _calibration(model: ModelToExport, signature: Signature, options: ExportOptions) -> Calibration:
+    if options.calibration is not None and options.questions is not None:
+        if signature.lxmert_task is None:
+            raise InputError(f"{option('questions')}: {model.name} is a module of your own; give it inputs alone")
+        return pictured_calibration(options.calibration, options.questions, model, signature)
     if options.calibration is not None:
         return read_calibration(options.calibration, signature, InputLimits.of(model.config))
     if not is_demo_world(model.config.extra) or signature.task == "nlvr2":
         raise InputError(
             f"{option('full_integer') if options.full_integer else option('precision', 'int8')}: measures ranges on real inputs: "
-            f"give yours as {option('calibration')} (.npz, .safetensors or .json)"
+            f"give yours as {option('calibration')} (.npz, .safetensors or .json; or features, with {option('questions')})"
         )
     require("drawing scenes to calibrate on", *PICTURES)
     return demo_calibration(signature)

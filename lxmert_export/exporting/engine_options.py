@@ -80,7 +80,7 @@ class EngineOptions:
                     f"{option('calibration')}: only the fp16 linter and int8 use it, and this engine is {device.precision}: "
                     "leave it out"
                 )
-            if not Path(file).is_file():
+            if not (Path(file).exists() if self.onnx.get("questions") else Path(file).is_file()):
                 raise InputError(
                     f"{file}: no such file; calibration inputs are a .npz, .safetensors or Polygraphy .json file"
                 )

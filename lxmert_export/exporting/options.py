@@ -24,6 +24,7 @@ CHOICES = {
 # Options that apply to some precisions only.
 OF_PRECISION = {
     "optimize_for": ("fp32", "int8"), "fp32_islands": ("fp16",), "full_integer": ("int8",), "calibration": ("int8",),
+    "questions": ("int8",),
     "int8_range": ("int8",), "int8_keep": ("int8",),
 }  # fmt: skip
 # Options that must be left out if the user gives a signature, which contains their values.
@@ -58,6 +59,7 @@ class ExportOptions:
     file_format: str = "saved-model"
     full_integer: bool = False
     calibration: str | Path | None = None
+    questions: str | Path | None = None
     int8_range: str = "8bit"
     int8_keep: str | Sequence[str] = ()
     revision: str | None = None
@@ -79,6 +81,10 @@ class ExportOptions:
         if self.calibration is not None and not self.calibrates:
             given, needed = option("calibration"), option("full_integer")
             raise ConversionError(f"{given}: only {needed} uses it; leave {given} out, or add {needed}")
+        if self.questions is not None and self.calibration is None:
+            raise ConversionError(
+                f"{option('questions')}: needs features to ask about: give {option('calibration')}, too"
+            )
         self._check_gate()
         self._check_attention()
         self._check_int8()

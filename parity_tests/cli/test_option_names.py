@@ -50,8 +50,10 @@ KEYWORDS = sorted(
     {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
     | {field.name for field in fields(BuildOptions)}
     | set(OnnxOptions.__annotations__)
+    | {"boxes"}  # of ``open_features``, which stands behind several commands and no function of lx
 )
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+GROUPED = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = {**GROUPED, **{f"features {name}": one for name, one in GROUPED["features"].commands.items()}}
 GIVEN = {flag for command in COMMANDS.values() for parameter in command.params for flag in parameter.opts}
 
 
