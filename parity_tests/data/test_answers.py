@@ -120,11 +120,11 @@ def _of_annotations(change: Callable[[list[dict[str, Any]]], object]) -> Callabl
     return write
 
 
-def _of_questions(name: str, change: Callable[[Any], object]) -> Callable[[Path], tuple[Path, Path]]:
+def _of_questions(name: str, change: Callable[[Any], object], place: int = 0) -> Callable[[Path], tuple[Path, Path]]:
     def write(folder: Path) -> tuple[Path, Path]:
         path = question_files.FORMATS[name](folder)
         values = json.loads(path.read_text())
-        change(next(iter(values.values())) if isinstance(values, dict) else values[0])
+        change(list(values.values() if isinstance(values, dict) else values)[place])
         path.write_text(json.dumps(values))
         return path, path
 
@@ -171,6 +171,18 @@ FAULTS: dict[str, tuple[Callable[[Path], tuple[Path, Path]], str]] = {
     "gqa, balanced": (
         _of_questions("gqa", lambda row: row.update(isBalanced=1)),
         r"entry 1 \(question '02930152'\): isBalanced is 1, not true or false",
+    ),
+    "gqa, not said whether balanced": (
+        _of_questions("gqa", lambda row: row.pop("isBalanced"), 1),
+        r"entry 2 \(question '02930153'\): isBalanced is None, not true or false",
+    ),
+    "nlvr2, no label": (
+        _of_questions("airsplay_nlvr2", lambda row: row.pop("label"), 1),
+        r"entry 2 \(question 'dev-850-1-0'\): label is None, not True or False",
+    ),
+    "nlvr2, another identifier": (
+        _of_questions("airsplay_nlvr2", lambda row: row.update(identifier="7"), 1),
+        r"entry 2 \(question '7'\): identifier is not of the form split-set-pair-sentence",
     ),
     "gqa, groups": (
         _of_questions("gqa", lambda row: row.update(groups={"global": 5})),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lxmert_export.data.questions.answers import TRUE_OR_FALSE
+from lxmert_export.data.questions.nlvr2_identifiers import parts_of
 from lxmert_export.data.questions.question_set import QuestionSet
 from lxmert_export.data.questions.rows import Row, read_rows
 from lxmert_export.errors import InputError, as_given, shortened
@@ -144,8 +145,9 @@ def _records(answers: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
 def _gqa(row: Row, id: str) -> GqaAnnotation:
     types, group = _object(row, "types", id), _object(row, "groups", id).get("global")
     entailed, steps = row.values.get("entailed"), row.values.get("semantic")
-    if not isinstance(row.values["isBalanced"], bool):
-        raise row.fault(f"isBalanced is {as_given(row.values['isBalanced'])}, not true or false", id)
+    balanced = row.values.get("isBalanced")
+    if not isinstance(balanced, bool):
+        raise row.fault(f"isBalanced is {as_given(balanced)}, not true or false", id)
     if not isinstance(entailed, list) or not all(isinstance(one, str) for one in entailed):
         raise row.fault("entailed is missing or no list of question ids", id)
     if not isinstance(steps, list) or not all(isinstance(one, dict) for one in steps):
@@ -155,7 +157,7 @@ def _gqa(row: Row, id: str) -> GqaAnnotation:
     if odd := next((name for name in GQA_TYPES if not isinstance(types.get(name), str)), None):
         raise row.fault(f"types.{odd} is missing or no text", id)
     return GqaAnnotation(
-        row.answer("answer", id), row.values["isBalanced"], types["structural"], types["semantic"], types["detailed"], group,
+        row.answer("answer", id), balanced, types["structural"], types["semantic"], types["detailed"], group,
         tuple(entailed), sum(map(_is_step, steps)), len(row.text("question", id).split()),
     )  # fmt: skip
 
@@ -189,7 +191,8 @@ def _is_share(value: object) -> bool:
 
 
 def _truth(row: Row, id: str) -> str:
-    label = row.values["label"]
+    parts_of(row, id)  # consistency groups questions by them
+    label = row.values.get("label")
     if isinstance(label, int) and not isinstance(label, bool) and label in (0, 1):
         return AIRSPLAY_TRUTH[label]
     word = TRUE_OR_FALSE.get(label.lower()) if isinstance(label, str) else None

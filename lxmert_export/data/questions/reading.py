@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lxmert_export.data.questions.nlvr2_identifiers import parts_of
 from lxmert_export.data.questions.question_set import Question, QuestionSet
 from lxmert_export.data.questions.rows import Row, read_rows
 from lxmert_export.errors import InputError, as_given, shortened
@@ -129,10 +130,7 @@ def _two(row: Row, id: str) -> tuple[str, ...]:
 
 def _of_identifier(row: Row, id: str) -> tuple[str, ...]:
     """NLVR2's pictures are named after the question: those of dev-850-0-1 are dev-850-0-img0 and dev-850-0-img1."""
-    parts = id.split("-")
-    if len(parts) != 4:
-        raise row.fault("identifier is not of the form split-set-pair-sentence, such as dev-850-0-1", id)
-    stem = "-".join(parts[:3])
+    stem = "-".join(parts_of(row, id)[:-1])
     return f"{stem}-img0", f"{stem}-img1"
 
 
