@@ -46,9 +46,9 @@ def skipped_case(name: str, status: str, reason: str) -> Element:
     return case
 
 
-def fail(case: Element, message: str, text: str) -> None:
+def fail(case: Element, message: str, text: str, kind: str = "ParityError") -> None:
     """Says that a case failed."""
-    ElementTree.SubElement(case, "failure", message=printable(message), type="ParityError").text = printable(text)
+    ElementTree.SubElement(case, "failure", message=printable(message), type=kind).text = printable(text)
 
 
 def say(case: Element, text: str) -> None:

@@ -42,6 +42,6 @@ def _compared(comparison: Facts, report: Facts) -> Element:
         flips = [" | ".join(row) for row in (FLIP_COLUMNS, *flip_rows(comparison, MOST_FLIPS))]
         points = comparison["difference"]["points"]
         message = f"{comparison['second']} scores {-points:.2f} points less, and {report['max_drop']:g} are allowed"
-        fail(case, message, "\n".join([described, "", *flips]))
+        fail(case, message, "\n".join([described, "", *flips]), kind="ScoreDropped")
     say(case, described)
     return case
