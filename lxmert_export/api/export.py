@@ -78,7 +78,7 @@ def export(
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |
     | ``file_format`` | TensorFlow | ``saved-model`` or ``keras`` |
     | ``full_integer`` | int8 TFLite | every operator computes in int8 |
-    | ``calibration``, ``questions`` | int8 ONNX, ``full_integer`` | real inputs to measure ranges on, or files of both (docs/int8.md) |
+    | ``calibration``, ``questions`` | int8 ONNX, ``full_integer`` | real inputs, or features and questions (docs/int8.md) |
     | ``int8_range``, ``int8_keep`` | int8 ONNX | ``8bit`` or ``7bit`` weights; matmuls in float32, or ``auto`` (docs/int8.md) |
     | ``task``, ``revision``, ``num_attention_heads``, ``ignore_other_parts`` | | see ``load_checkpoint`` |
     | ``parity`` | | False skips the gate; the artifact then has no golden file |
