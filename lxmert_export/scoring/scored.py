@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ def mean(values: Sequence[float]) -> float:
     return float(sum(values)) / len(values) if values else 0.0
 
 
-def means_by(kinds: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+def means_by(
+    kinds: Sequence[str], values: Sequence[float], mean_of: Callable[[Sequence[float]], float] = mean
+) -> dict[str, float]:
     """Returns the mean of the values of each kind, the kinds sorted."""
     grouped: dict[str, list[float]] = {}
     for kind, value in zip(kinds, values, strict=True):
         grouped.setdefault(kind, []).append(value)
-    return {kind: mean(grouped[kind]) for kind in sorted(grouped)}
+    return {kind: mean_of(grouped[kind]) for kind in sorted(grouped)}

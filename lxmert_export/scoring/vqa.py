@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lxmert_export.data.questions.annotations import VqaAnnotation
 from lxmert_export.scoring.scored import Scored, mean, means_by
@@ -23,15 +23,17 @@ def score_vqa(answers: Mapping[str, str], annotations: Mapping[str, VqaAnnotatio
     question_types = [annotation.question_type for annotation in annotations.values()]
     answer_types = [annotation.answer_type for annotation in annotations.values()]
     scores = {
-        "overall": _per_cent(mean(values)),
-        "by_question_type": {kind: _per_cent(share) for kind, share in means_by(question_types, values).items()},
-        "by_answer_type": {kind: _per_cent(share) for kind, share in means_by(answer_types, values).items()},
+        "overall": _per_cent(values),
+        "by_question_type": means_by(question_types, values, _per_cent),
+        "by_answer_type": means_by(answer_types, values, _per_cent),
     }
-    return Scored(scores, {id: _per_cent(share) for id, share in points.items()}, "overall", tuple(points))
+    questions = {id: round(100 * share, DIGITS) for id, share in points.items()}
+    return Scored(scores, questions, "overall", tuple(points))
 
 
-def _per_cent(share: float) -> float:
-    return round(100 * share, DIGITS)
+def _per_cent(values: Sequence[float]) -> float:
+    """The mean, multiplied before it is divided: the other order rounds some means the other way."""
+    return round(100 * float(sum(values)) / max(len(values), 1), DIGITS)
 
 
 def _points(answer: str, annotation: VqaAnnotation) -> float:

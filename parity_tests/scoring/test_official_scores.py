@@ -155,6 +155,22 @@ def test_nine_of_ten_annotators_judge_an_answer(agreeing: int, points: float) ->
     assert score_vqa({"q": "cat"}, annotated(["cat"] * agreeing + others)).questions == {"q": points}
 
 
+@pytest.mark.parametrize(("right", "agreeing", "expected"), [(12, 1, 25.62), (24, 3, 51.88), (39, 1, 81.87)])
+def test_means_are_rounded_in_the_order_of_the_official_program(right: int, agreeing: int, expected: float) -> None:
+    """It divides 100 × the sum. 100 × the mean would be 25.63, 51.87 and 81.88."""
+    counts = [4] * right + [agreeing] + [0] * (48 - right - 1)
+    truths = {
+        str(place): annotated(["cat"] * count + [f"{n}" for n in range(10 - count)])["q"]
+        for place, count in enumerate(counts)
+    }
+    scores = score_vqa(dict.fromkeys(truths, "cat"), truths).scores
+    assert scores == {
+        "overall": expected,
+        "by_question_type": {"what": expected},
+        "by_answer_type": {"other": expected},
+    }
+
+
 def test_answers_that_all_agree_are_not_normalised() -> None:
     assert score_vqa({"q": "Yes."}, annotated(["yes"] * 10)).questions == {"q": 0.0}
     assert score_vqa({"q": "Yes."}, annotated(["yes"] * 9 + ["no"])).questions == {"q": 100.0}
