@@ -39,10 +39,16 @@ class Run:
     exit_code: int = 0
 
 
-def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), printed: list[str] | None = None) -> Run:
+def run_process(
+    arguments: Sequence[str],
+    *,
+    accepted: Sequence[int] = (0,),
+    printed: list[str] | None = None,
+    curve: list[tuple[float, float]] | None = None,
+) -> Run:
     """Runs Python with arguments, and measures it; exits with its output if its exit code is not accepted.
 
-    ``printed`` gets what the process printed, and its errors.
+    ``printed`` gets what the process printed, and its errors; ``curve`` the memory that it held: (seconds, MiB).
     """
     with tempfile.TemporaryDirectory(prefix="lxmert-export-measure-") as directory:
         usage_file = Path(directory) / "usage.json"
@@ -58,6 +64,8 @@ def run_process(arguments: Sequence[str], *, accepted: Sequence[int] = (0,), pri
         usage = json.loads(usage_file.read_text(encoding="utf-8"))
     if printed is not None:
         printed.append(said)
+    if curve is not None:
+        curve += memory.curve
     peak = usage["peak_kib"] / 1024
     return Run(
         seconds=seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,10 +15,14 @@ INTERVAL = 0.25  # seconds between samples; for each the kernel walks every held
 
 
 class MemoryWatch:
-    """Samples a process and its descendants while the context is open; ``peak_mib`` is the most they held together."""
+    """Samples a process and its descendants while the context is open; ``peak_mib`` is the most they held together.
+
+    ``curve``: (seconds since the start, MiB) of each sample.
+    """
 
     def __init__(self, pid: int) -> None:
         self.peak_mib = 0.0
+        self.curve: list[tuple[float, float]] = []
         self._pid, self._over = pid, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -32,8 +37,11 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self) -> None:
+        began = time.perf_counter()
         while not self._over.wait(INTERVAL):
-            self.peak_mib = max(self.peak_mib, sum(map(held_mib, family_of(self._pid))))
+            held = sum(map(held_mib, family_of(self._pid)))
+            self.curve.append((time.perf_counter() - began, held))
+            self.peak_mib = max(self.peak_mib, held)
 
 
 def family_of(pid: int) -> list[int]:
