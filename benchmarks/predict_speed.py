@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ ARTIFACTS: Mapping[str, tuple[str, ...]] = {
 }
 BASELINE, THREADS = 1_024, 2
 TOKENIZER = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+# The same command on Ray's workers, on this machine: what share of the local engine's rate is left.
+ON_RAY = {"fp32 --split, 2 Ray workers": "fp32 --split"}
+WORKERS = ("--engine", "ray", "--workers", "2", "--threads", "1")
 POINTS = 20  # of the memory curve on the page
 
 
@@ -80,11 +84,16 @@ def measure(steps: Steps, chosen: argparse.Namespace) -> dict[str, Any]:
     config = read_checkpoint(str(source)).config
     place = PLACE if chosen.checkpoint is None else steps.place / "synthetic"
     folder = write_set(place, chosen.questions, width=config.visual_feat_dim)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("baseline", *chosen.artifacts)}
+    on_ray = {name: artifact for name, artifact in ON_RAY.items() if artifact in chosen.artifacts}
+    contestants: dict[str, tuple[str, Sequence[str]]] = {
+        name: (name, ("--threads", str(THREADS))) for name in chosen.artifacts
+    }
+    contestants |= {name: (artifact, WORKERS) for name, artifact in on_ray.items()}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("baseline", *contestants)}
     for run in range(chosen.runs):
         rows["baseline"].append(steps.once(f"baseline-{run}", partial(baseline, steps.place, chosen)))
-        for name in chosen.artifacts:
-            answers = partial(predict, steps.place, name, folder, chosen.questions)
+        for name, (artifact, flags) in contestants.items():
+            answers = partial(predict, steps.place, artifact, flags, folder, chosen.questions)
             rows[name].append(steps.once(f"predict-{slug(name)}-{run}", answers))
             print(f"run {run + 1}, {name}: {rows[name][-1]['rate']:.1f} questions a second", flush=True)
     return {
@@ -135,10 +144,10 @@ def baseline(place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return {**json.loads(printed[0].splitlines()[-1]), "others_cpu_seconds": run.others_cpu_seconds}
 
 
-def predict(place: Path, name: str, folder: Path, questions: int) -> dict[str, Any]:
+def predict(place: Path, name: str, flags: Sequence[str], folder: Path, questions: int) -> dict[str, Any]:
     """Runs the command on the whole set, from its start to its end: imports, opening, indexing and reading are in its time."""
     files = ["--features", str(folder / "val2014_obj36.tsv"), "--questions", str(folder / "questions.json")]
-    output = ["-o", str(place / f"{slug(name)}.json"), "--overwrite", "--threads", str(THREADS)]
+    output = ["-o", str(place / f"{slug(name)}.json"), "--overwrite", *flags]
     curve: list[tuple[float, float]] = []
     command = ["-m", "lxmert_export.cli", "predict", str(place / slug(name)), *files, *output]
     run = run_process(command, curve=curve)
@@ -186,7 +195,7 @@ def page(report: Mapping[str, Any]) -> Iterator[str]:
 
 def slug(name: str) -> str:
     """A name of a directory."""
-    return name.replace(" --", "-")
+    return re.sub(r"\W+", "-", name)
 
 
 if __name__ == "__main__":

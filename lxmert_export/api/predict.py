@@ -16,7 +16,7 @@ from lxmert_export.runners.onnx.providers import CPU
 
 EngineName = Literal["local", "ray"]
 BATCH, TOP = 32, 5
-TIME_LIMIT = 900.0  # seconds for a shard of 512 questions on a worker; the slowest eager loop takes 40
+TIME_LIMIT = 900.0  # seconds for a shard of 256 questions on a worker; the slowest eager loop takes 40
 
 
 def predict(
@@ -52,7 +52,7 @@ def predict(
     | ``skip_missing`` | leave out questions without features, and features without questions; else they are an error |
     | ``engine`` | ``local``: this process; ``ray``: the workers of a Ray cluster (docs/scale.md) |
     | ``workers`` | with ``ray``; default: as many as the cluster has room for |
-    | ``time_limit`` | with ``ray``: the most seconds that a worker may take for a shard of at most 512 questions |
+    | ``time_limit`` | with ``ray``: the most seconds that a worker may take for a shard of at most 256 questions |
     | ``overwrite`` | replace an existing output, and what an unfinished run of other inputs left beside it |
 
     Errors: ``InputError``: files that cannot be read or do not fit one another. ``ArtifactError``: the artifact does not answer,

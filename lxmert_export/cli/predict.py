@@ -59,7 +59,7 @@ def predict(
         float,
         typer.Option(
             metavar="SECONDS",
-            help="With --engine ray: the longest that a worker may take for a shard of at most 512 questions; another one then "
+            help="With --engine ray: the longest that a worker may take for a shard of at most 256 questions; another one then "
             "takes it.",
         ),
     ] = TIME_LIMIT,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lxmert_export.data.questions.question_set import Question
 
-# A shard is what a killed run loses at most, and what a worker holds in memory: 128 pictures of 36 objects are 38 MB.
-QUESTIONS, LOOKS = 512, 128
+# A shard is what a killed run loses at most, and what is held in memory, twice: 64 pictures of 36 × 2048 are 19 MB.
+QUESTIONS, LOOKS = 256, 64
 
 
 @dataclass(frozen=True)

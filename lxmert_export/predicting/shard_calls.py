@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from lxmert_export.artifact.companions import tokenizer_of
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.data.pictures import PictureSource
+from lxmert_export.data.pictures import Picture, PictureSource
 from lxmert_export.errors import InputError
 from lxmert_export.predicting.plan import Shard
 from lxmert_export.runners.batches import Batch, sorted_batches
 from lxmert_export.spec.inputs import Arrays
 
 Shape = tuple[int, ...]
+FEATURES, BOXES, SEEN = VISUAL = ("visual_feats", "visual_pos", "visual_attention_mask")
 Takes = Callable[[dict[str, Shape]], bool]  # whether the runtime takes a call with these shapes of its inputs
 
 
@@ -43,19 +44,25 @@ class Call:
 class Seen:
     """The looks of a shard: its pictures, or pairs of pictures, each once.
 
-    ``arrays``: features, boxes and mask [looks, (2 of a pair,) objects, …]. ``objects``: the number of each look, of a pair the
-    larger one. ``look_of``: the look of each question.
+    ``objects``: the number of each look, of a pair the larger one. ``look_of``: the look of each question.
     """
 
-    arrays: Arrays
+    looks: Sequence[tuple[Picture, ...]]
     objects: NDArray[np.int64]
     look_of: NDArray[np.int64]
 
-    def inputs(self, looks: NDArray[np.int64], objects: int) -> Arrays:
-        """Returns the inputs of some looks, cut to a number of objects."""
-        axis = self.arrays["visual_attention_mask"].ndim - 1
-        window = (slice(None),) * axis + (slice(objects),)
-        return {name: array[window][looks] for name, array in self.arrays.items()}
+    def inputs(self, looks: NDArray[np.int64], objects: int, names: Collection[str] = VISUAL) -> Arrays:
+        """Returns some inputs of some looks [looks, (2 of a pair,) objects, …]; what a picture has fewer is masked."""
+        first = self.looks[0][0]
+        widths = {FEATURES: first.features.shape[1:], BOXES: first.boxes.shape[1:], SEEN: ()}
+        shape = (len(looks), len(self.looks[0]), objects)
+        found = {name: np.zeros((*shape, *widths[name]), np.float32) for name in VISUAL if name in names}
+        for row, look in enumerate(looks.tolist()):
+            for side, picture in enumerate(self.looks[look]):
+                values = {FEATURES: picture.features, BOXES: picture.boxes, SEEN: 1}
+                for name, array in found.items():
+                    array[row, side, : len(picture.features)] = values[name]
+        return {name: array if shape[1] > 1 else array[:, 0] for name, array in found.items()}
 
 
 class ShardCalls:
@@ -66,7 +73,6 @@ class ShardCalls:
         self._tokenizer, self._halves = tokenizer_of(artifact), artifact.halves
         signature, config = artifact.manifest.signature, artifact.manifest.config
         self._signature, self._fixed = signature, signature.fixed_sizes
-        self._pairs = signature.lxmert_task == "nlvr2"
         self._longest = self._fixed.get("text", config.max_position_embeddings)
 
     def of(self, shard: Shard, readers: Executor) -> Generator[Call, None, None]:
@@ -81,12 +87,9 @@ class ShardCalls:
             looks = seen.look_of[_filled(batch.questions, batch.filled)]
             objects = self._objects(seen, looks)
             text = self._text_taken(batch, objects)
-            inputs = {
-                **_padded([ids[row] for row in batch.questions], text, batch.filled),
-                **seen.inputs(looks, objects),
-            }
-            if self._halves is not None:
-                inputs = {name: inputs[name] for name in self._halves.question_inputs if name in inputs}
+            names = VISUAL if self._halves is None else self._halves.question_inputs
+            words = _padded([ids[row] for row in batch.questions], text, batch.filled)
+            inputs = words | seen.inputs(looks, objects, names)
             yield Call(shard, batch.questions, inputs, looks, cut=cut, last=number == len(batches))
 
     def _vision_calls(self, shard: Shard, seen: Seen) -> Generator[Call, None, None]:
@@ -97,8 +100,8 @@ class ShardCalls:
         for start in range(0, len(order), rows):
             chosen = tuple(order[start : start + rows].tolist())
             looks = _filled(chosen, rows - len(chosen) if "batch" in self._fixed else 0)
-            inputs = seen.inputs(looks, self._objects(seen, looks))
-            yield Call(shard, chosen, {n: inputs[n] for n in self._halves.vision_inputs}, looks, sees=True)
+            inputs = seen.inputs(looks, self._objects(seen, looks), self._halves.vision_inputs)
+            yield Call(shard, chosen, inputs, looks, sees=True)
 
     def _tokens(self, shard: Shard) -> tuple[list[list[int]], int]:
         """The ids of each question, and how many questions were cut: their ends are left out, but for [SEP]."""
@@ -108,39 +111,19 @@ class ShardCalls:
         return kept, sum(len(row) > longest for row in rows)
 
     def _look(self, shard: Shard, readers: Executor) -> Seen:
-        """Reads each picture of a shard once."""
+        """Reads each picture of a shard once. ``InputError``: one cannot be read, or has more objects than the artifact takes."""
         looks = {pictures: number for number, pictures in enumerate(dict.fromkeys(q.pictures for q in shard.questions))}
-        look_of = np.array([looks[question.pictures] for question in shard.questions])
-        places: dict[str, list[tuple[int, ...]]] = {}
-        for pictures, look in looks.items():
-            for side, picture in enumerate(pictures):
-                places.setdefault(picture, []).append((look, side) if self._pairs else (look,))
-        shape = (len(looks), 2) if self._pairs else (len(looks),)
-        return self._read(places, shape, look_of, readers)
-
-    def _read(
-        self, places: dict[str, list[tuple[int, ...]]], shape: Shape, look_of: NDArray[np.int64], readers: Executor
-    ) -> Seen:
-        """``InputError``: a picture cannot be read, or has more objects than the artifact takes."""
-        pictures = list(readers.map(self._source.read, places))
-        found = {picture.id: len(picture.features) for picture in pictures}
-        most = self._fixed.get("objects", max(found.values()))
-        if over := [name for name, count in found.items() if count > most]:
+        ids = list(dict.fromkeys(picture for pictures in looks for picture in pictures))
+        read = dict(zip(ids, readers.map(self._source.read, ids), strict=True))
+        most = self._fixed.get("objects")
+        if most is not None and (over := [one for one in read.values() if len(one.features) > most]):
             raise InputError(
-                f"{self._source.path}: picture {over[0]} has {found[over[0]]} objects, and {self._artifact.path} was exported "
-                f"for {most}"
+                f"{self._source.path}: picture {over[0].id} has {len(over[0].features)} objects, and {self._artifact.path} was "
+                f"exported for {most}"
             )
-        config = self._artifact.manifest.config
-        feats = np.zeros((*shape, most, config.visual_feat_dim), np.float32)
-        boxes = np.zeros((*shape, most, config.visual_pos_dim), np.float32)
-        mask = np.zeros((*shape, most), np.float32)
-        for picture, shown in zip(pictures, places.values(), strict=True):
-            for place in shown:
-                count = len(picture.features)
-                feats[place][:count], boxes[place][:count], mask[place][:count] = picture.features, picture.boxes, 1
-        objects = mask.sum(axis=-1).reshape(shape[0], -1).max(axis=1).astype(np.int64)
-        arrays: Arrays = {"visual_feats": feats, "visual_pos": boxes, "visual_attention_mask": mask}
-        return Seen(arrays, objects, look_of)
+        seen = [tuple(read[picture] for picture in pictures) for pictures in looks]
+        objects = np.array([max(len(picture.features) for picture in pictures) for pictures in seen])
+        return Seen(seen, objects, np.array([looks[question.pictures] for question in shard.questions]))
 
     def _objects(self, seen: Seen, looks: NDArray[np.int64]) -> int:
         return self._fixed.get("objects", int(seen.objects[looks].max()))

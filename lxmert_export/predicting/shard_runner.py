@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 READERS = 2  # threads that read pictures
-CALLS_AHEAD = 4  # whose inputs are made before the runtime asks for them; those of 32 questions have 9 MB
+CALLS_AHEAD = 2  # whose inputs are made before the runtime asks for them; those of 32 questions have 9 MB
 
 
 @dataclass(frozen=True)
