@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from io import StringIO
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from converters.onnx.choices_by_size import ChoicesBySize
-from converters.onnx.graph import TRANSPOSED, make_lean
+from converters.onnx.cuda.lengths import give_lengths
+from converters.onnx.graph import make_lean
+from converters.onnx.packed import PACKED, TRANSPOSED, Packed
 from converters.onnx.quick_tracing import known_shapes, short_translation
 from converters.onnx.quiet_logs import quiet_logs
 from converters.onnx.sizes import FIRST_ROWS
@@ -66,14 +68,26 @@ def convert_to_onnx(
     precision: str,
     opset: int = DEFAULT_OPSET,
     attention: Attention = "decomposed",
+    for_cuda: bool = False,
+    filled: Signature | None = None,
 ) -> tuple[Path, Path]:
     """Writes ``model.onnx`` and ``model.onnx.data`` into a directory; returns both paths.
 
     ``opset`` is 18 to 25. ``attention`` is ``decomposed`` (nodes) or ``operator`` (ONNX's ``Attention``, from opset 23
-    on). The module itself is not changed. Peak memory beside the module: the graph and one weight. ``ConversionError``:
-    the module cannot be traced, the opset is out of range, or a weight overflows ``precision``.
+    on). ``for_cuda``: few operators, for onnxruntime's CUDA provider; ``filled``: the same signature with lengths that its
+    kernels take. The module itself is not changed. Peak memory beside the module: the graph and one weight.
+    ``ConversionError``: the module cannot be traced, the opset is out of range, or a weight overflows ``precision``.
     """
-    graph = lean_graph(module, signature, limits, precision=precision, opset=opset, attention=attention)
+    graph = lean_graph(
+        module,
+        signature,
+        limits,
+        precision=precision,
+        opset=opset,
+        attention=attention,
+        for_cuda=for_cuda,
+        filled=filled,
+    )
     return write_onnx(graph, module_state(module), directory)
 
 
@@ -86,6 +100,8 @@ def lean_graph(
     precision: str,
     opset: int = DEFAULT_OPSET,
     attention: Attention = "decomposed",
+    for_cuda: bool = False,
+    filled: Signature | None = None,
 ) -> ir.Model:
     """Returns the simplified graph of a module, with our names; its weights are still placeholders."""
     if opset not in OPSETS:
@@ -94,7 +110,9 @@ def lean_graph(
         raise ConversionError(
             f"opset {opset} needs a newer onnx: {onnx.__version__}, which is installed, knows opsets up to {known}"
         )
-    model = trace(module, signature, limits, precision, opset)
+    model = trace(module, filled or signature, limits, precision, opset)
+    if filled is not None:
+        give_lengths(model.graph, signature, filled)
     _refuse_random_operators(model.graph, type(module).__name__)
     make_lean(
         model,
@@ -102,6 +120,7 @@ def lean_graph(
         weights=module_state(module),
         wrapper=WRAPPER,
         attention=attention,
+        for_cuda=for_cuda,
     )
     for value, spec in zip((*model.graph.inputs, *model.graph.outputs), signature, strict=True):
         value.name = spec.name
@@ -301,14 +320,15 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         first_name.setdefault(id(tensor), name)
     for name, value in list(graph.initializers.items()):
-        if name not in state:
+        packed: Packed | None = value.meta.get(PACKED)
+        if packed is None and name not in state:
             continue
-        tensor = state[name]
+        parts = [state[part] for part in packed.parts] if packed else [state[name]]
         del graph.initializers[name]
-        value.name = first_name[id(tensor)]  # a shared weight has the name of its first owner
+        value.name = name if packed else first_name[id(parts[0])]  # a shared weight has the name of its first owner
         assert value.dtype is not None and value.shape is not None
         value.const_value = ir.LazyTensor(
-            partial(_stored, tensor, value),
+            partial(_stored, parts, value),
             dtype=value.dtype,
             shape=value.shape,
             name=value.name,
@@ -316,10 +336,11 @@ def _attach_weights(graph: ir.Graph, state: Mapping[str, Tensor]) -> None:
         graph.initializers[value.name] = value
 
 
-def _stored(tensor: Tensor, value: ir.Value) -> ir.Tensor[np.ndarray[Any, Any]]:
-    """Returns the parameter as the file stores it. ``ConversionError``: it does not fit the file's dtype."""
+def _stored(parts: Sequence[Tensor], value: ir.Value) -> ir.Tensor[np.ndarray[Any, Any]]:
+    """Returns the parameter as the file stores it, one or several. ``ConversionError``: it does not fit its dtype there."""
     assert value.dtype is not None
-    data = tensor.detach()
+    packed: Packed | None = value.meta.get(PACKED)
+    data = packed.stack(parts) if packed else parts[0].detach()
     if FIRST_ROWS in value.meta:
         data = data[: value.meta[FIRST_ROWS]]
     if TRANSPOSED in value.meta:
@@ -334,8 +355,9 @@ def _stored(tensor: Tensor, value: ir.Value) -> ir.Tensor[np.ndarray[Any, Any]]:
                 f"{option('fp32_islands', 'auto')} or {option('fp32_islands', 'standard+')} can keep it in float32"
             )
     array = cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if cast.dtype == torch.bfloat16 else cast.numpy()
-    if cast.data_ptr() != tensor.data_ptr():
-        page_out(tensor.detach())  # copied; the original will not be read again soon
+    for part in parts:
+        if cast.data_ptr() != part.data_ptr():
+            page_out(part.detach())  # copied; the original will not be read again soon
     return ir.Tensor(np.asarray(array), name=value.name)
 
 

@@ -12,7 +12,7 @@ from lxmert_export.errors import ConversionError
 
 
 @dataclass(frozen=True)
-class _Traced:
+class Traced:
     """One traced attention: its inputs, its scale, and the node that computes its result."""
 
     query: ir.Value
@@ -28,7 +28,7 @@ def use_attention_operator(graph: ir.Graph) -> None:
 
     ``ConversionError``: the graph has no such attention.
     """
-    attentions = [match for node in graph if node.op_type == "Softmax" and (match := _match_attention(node))]
+    attentions = [match for node in graph if node.op_type == "Softmax" and (match := match_attention(node))]
     if not attentions:
         raise ConversionError(
             "attention operator: the graph has no attention with a mask; choose --attention decomposed"
@@ -39,7 +39,7 @@ def use_attention_operator(graph: ir.Graph) -> None:
         assert attention.query.shape is not None, "the exporter states every shape"
         bias, queries = attention.bias, str(attention.query.shape[2])
         if bias not in shifted:
-            shifted[bias] = _shift(graph, attention)
+            shifted[bias] = shifted_bias(graph, attention)
         if (bias, queries) not in masks:
             masks[bias, queries] = _expand(graph, attention, shifted[bias])
         operands = [attention.query, attention.key, attention.value, masks[bias, queries]]
@@ -49,7 +49,7 @@ def use_attention_operator(graph: ir.Graph) -> None:
         old.replace_all_uses_with(new)
 
 
-def _match_attention(softmax: ir.Node) -> _Traced | None:
+def match_attention(softmax: ir.Node) -> Traced | None:
     """Returns the attention around a Softmax, or None if the nodes around it are not an attention."""
     added = _producer(softmax.inputs[0], "Add")
     scores = _producer(added.inputs[0], "MatMul") if added else None
@@ -62,7 +62,7 @@ def _match_attention(softmax: ir.Node) -> _Traced | None:
     factor = scaled.inputs[1].const_value if scaled.inputs[1] is not None else None
     if factor is None or factor.size != 1 or query is None or key is None or value is None or bias is None:
         return None
-    return _Traced(query, key, value, bias, float(factor.numpy().item()), last)
+    return Traced(query, key, value, bias, float(factor.numpy().item()), last)
 
 
 def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
@@ -79,7 +79,7 @@ def _uncast(value: ir.Value) -> ir.Value:
     return readers[0].outputs[0] if len(readers) == 1 and readers[0].op_type == "Cast" else value
 
 
-def _shift(graph: ir.Graph, attention: _Traced) -> ir.Value:
+def shifted_bias(graph: ir.Graph, attention: Traced) -> ir.Value:
     """Subtracts from the bias [B, 1, 1, K] the largest value of each row, and casts it to the query's dtype.
 
     The operator adds the bias in that dtype; in fp16, -10000 plus a score is rounded to steps of 8. Subtracting one
@@ -94,7 +94,7 @@ def _shift(graph: ir.Graph, attention: _Traced) -> ir.Value:
     return _insert(graph, attention.last, [largest, shifted, *cast], bias.producer())
 
 
-def _expand(graph: ir.Graph, attention: _Traced, bias: ir.Value) -> ir.Value:
+def _expand(graph: ir.Graph, attention: Traced, bias: ir.Value) -> ir.Value:
     """[B, 1, 1, K] → [B, 1, Q, K]: onnxruntime needs a row per query; the standard allows broadcasting."""
     assert attention.query.shape is not None
     queries = attention.query.shape[2]

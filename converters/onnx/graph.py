@@ -16,7 +16,9 @@ from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
 from converters.onnx.attention import use_attention_operator
+from converters.onnx.cuda.fuse import fuse_for_cuda
 from converters.onnx.gelu import group_gelu
+from converters.onnx.packed import store_as_transpose
 from converters.onnx.read_rows import read_rows_early
 from converters.onnx.sizes import slice_positions, unwrap_sizes
 from lxmert_export.spec.signature import Attention
@@ -35,6 +37,7 @@ def make_lean(
     weights: Container[str],
     wrapper: str,
     attention: Attention = "decomposed",
+    for_cuda: bool = False,
 ) -> None:
     """Rewrites the graph in place: simpler, with our names.
 
@@ -44,6 +47,7 @@ def make_lean(
     | ``weights``    | the names of the module's parameters                                           |
     | ``wrapper``    | the attribute of the export wrapper that holds the module; cut from every name |
     | ``attention``  | ``decomposed``: attention as nodes; ``operator``: as ONNX's ``Attention``      |
+    | ``for_cuda``   | few operators, some of which only onnxruntime's CUDA provider has              |
     """
     for value in model.graph.initializers.values():
         if (value.name or "").removeprefix(f"{wrapper}.") in weights:
@@ -62,6 +66,8 @@ def make_lean(
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if attention == "operator":
         use_attention_operator(model.graph)
+    if for_cuda:
+        fuse_for_cuda(model, wrapper)
     read_rows_early(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
@@ -132,14 +138,9 @@ def store_transposed(graph: ir.Graph) -> None:
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else [1, 0]
         if list(order) != [1, 0]:
             continue
-        weight.meta[TRANSPOSED] = True
-        weight.shape = ir.Shape(tuple(weight.shape)[::-1])
+        store_as_transpose(weight)
         node.outputs[0].replace_all_uses_with(weight)
         graph.remove(node, safe=True)
-
-
-# Marks an initializer, in memory only: the file stores the transpose of the parameter that it is named after.
-TRANSPOSED = "lxmert-export.transposed"
 
 
 def _is_weight(value: ir.Value | None) -> bool:

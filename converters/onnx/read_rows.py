@@ -18,6 +18,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from lxmert_export.graphs.onnx_launches import MICROSOFT
+
 # Operators that compute each element from the elements at its place in the inputs, broadcast.
 ELEMENTWISE = frozenset(
     (
@@ -36,7 +38,7 @@ def read_rows_early(graph: ir.Graph) -> None:
 
     ONNX's ``Attention`` operator stays whole too: TensorRT has no fused kernel of it for one query.
     """
-    _complete_shapes(graph)
+    complete_shapes(graph)
     for node in reversed(list(graph)):
         axis = _axis_that_all_read(node, graph)
         if axis is None:
@@ -49,7 +51,7 @@ def read_rows_early(graph: ir.Graph) -> None:
         _keep_one_row(node.outputs[0], axis)
 
 
-def _complete_shapes(graph: ir.Graph) -> None:
+def complete_shapes(graph: ir.Graph) -> None:
     """Sets shapes that the trace leaves out: those of constants, of products with weights, and inside of activations."""
     for node in graph:
         value = node.outputs[0]
@@ -86,7 +88,12 @@ def _kind(node: ir.Node) -> str:
 def _axis_that_all_read(node: ir.Node, graph: ir.Graph) -> int | None:
     """Returns the axis whose row 0 is all that is read of a node's one output; None: more is read, or it cannot be known."""
     value = node.outputs[0]
-    known = node.domain == "" and len(node.outputs) == 1 and value.shape is not None and _kind(node) in REWRITES
+    known = (
+        node.domain in ("", MICROSOFT)
+        and len(node.outputs) == 1
+        and value.shape is not None
+        and _kind(node) in REWRITES
+    )
     if not known or value.is_graph_output():
         return None
     axes = {_axis_of_read(use.node, use.idx) for use in value.uses()}
@@ -134,7 +141,7 @@ def _of_matmul(node: ir.Node, axis: int) -> Reads | None:
 
 
 def _of_row_function(node: ir.Node, axis: int) -> Reads | None:
-    """Softmax and LayerNormalization: from their axis on, or along it, elements depend on one another."""
+    """Softmax, LayerNormalization, BiasGelu: from their axis on, or along it, elements depend on one another."""
     rank = len(node.outputs[0].shape or ())
     own = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
     return {0: axis} if axis < own % rank else None
@@ -159,11 +166,19 @@ def _of_reshape(node: ir.Node, axis: int) -> Reads | None:
     return {0: axis}
 
 
+def _of_skip_norm(node: ir.Node, axis: int) -> Reads | None:
+    """Both summands have the shape of the result."""
+    reads = _of_row_function(node, axis)
+    return None if reads is None else {**reads, 1: axis}
+
+
 REWRITES: dict[str, Callable[[ir.Node, int], Reads | None]] = {
     "elementwise": _of_elementwise,
     "MatMul": _of_matmul,
     "Softmax": _of_row_function,
     "LayerNormalization": _of_row_function,
+    "SkipLayerNormalization": _of_skip_norm,
+    "BiasGelu": _of_row_function,
     "Transpose": _of_transpose,
     "Reshape": _of_reshape,
 }

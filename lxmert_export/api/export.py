@@ -72,7 +72,7 @@ def export(
     | ``fixed`` | | fixed sizes of some of the axes batch, text and objects, such as ``{"batch": 1}`` |
     | ``io_dtype``, ``opset`` | ONNX | ``float32`` or ``float16`` inputs and outputs; default: 18, or 23 for the operator |
     | ``fp32_islands`` | fp16 ONNX | ``standard``: LayerNorm, softmax with the mask, GELU; ``auto``, ``standard+``: below |
-    | ``optimize_for`` | fp32, int8 ONNX | ``cpu``: session settings for onnxruntime, kept in the manifest (docs/speed.md) |
+    | ``optimize_for`` | ONNX | ``cpu``: session settings (docs/speed.md); ``cuda``: a graph of few kernels (docs/cuda.md) |
     | ``attention`` | ONNX | ``decomposed``: basic nodes; ``operator``: one ``Attention`` node (opset 23 or later) |
     | ``single_file``, ``split`` | ONNX | no ``model.onnx.data`` (at most 2 GB); two halves, each image once (docs/split.md) |
     | ``without_families`` | your own module | families of drawn inputs to leave out of the gate |

@@ -161,6 +161,16 @@ class Artifact:
         return self.manifest.options.get("quantization") == STATIC
 
     @property
+    def is_for_cuda(self) -> bool:
+        """Whether it is an ONNX file of few operators, for onnxruntime's CUDA provider."""
+        return self.manifest.options.get("optimize_for") == "cuda"
+
+    @property
+    def needs_cuda(self) -> bool:
+        """Whether a CPU has no kernels for its operators: packed attentions, in half precision."""
+        return self.is_for_cuda and self.manifest.precision != "fp32"
+
+    @property
     def is_engine(self) -> bool:
         """Whether it is a TensorRT engine. Only its GPU can read it; its layers were counted when it was built."""
         return self.manifest.target == "tensorrt"

@@ -40,6 +40,23 @@ CPU_SETTINGS = (SessionSetting("optimization.disable_specified_optimizers", "Ski
 LOWEST_KNOWN = "1.23"
 
 
+# What `--optimize-for cuda` tells onnxruntime's CUDA provider. Strict: SkipLayerNormalization sums in float32; otherwise in half
+# precision, where sums overflow. onnxruntime multiplies float32 in TF32 unless told not to.
+CUDA_PROVIDER = "CUDAExecutionProvider"
+STRICT_MODE = "enable_skip_layer_norm_strict_mode"
+CUDA_OPTIONS = {STRICT_MODE: "1", "use_tf32": "0"}
+
+
+def provider_options(options: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Returns what a manifest's options tell onnxruntime's execution providers, by provider."""
+    return {name: dict(given) for name, given in options.get("provider_options", {}).items()}
+
+
+def is_strict(options: Mapping[str, Any]) -> bool:
+    """Whether a manifest's options make SkipLayerNormalization sum in float32."""
+    return provider_options(options).get(CUDA_PROVIDER, {}).get(STRICT_MODE) == "1"
+
+
 def carried_settings(options: Mapping[str, Any]) -> list[SessionSetting]:
     """Returns the settings that a manifest's options carry, for every version."""
     return [SessionSetting(**row) for row in options.get("session_settings", ())]

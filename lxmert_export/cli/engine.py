@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from lxmert_export.files.hub import DEMO
 
 if TYPE_CHECKING:
     from lxmert_export.artifact.directory import Artifact
+
+# Engines have no such option: the command takes it to say why.
+RefusedOption = Annotated[str | None, typer.Option("--optimize-for", hidden=True)]
 
 
 def tensorrt(
@@ -39,6 +42,7 @@ def tensorrt(
     io_dtype: options.EngineIoDtypeOption = None,
     fp32_islands: options.IslandsOption = "standard",
     attention: options.AttentionOption = "decomposed",
+    optimize_for: RefusedOption = None,
     version_compatible: options.VersionCompatibleFlag = False,
     hardware_compatible: options.HardwareCompatibleFlag = False,
     strip: options.StripFlag = False,
@@ -74,7 +78,7 @@ def tensorrt(
         "ignore_other_parts": ignore_other_parts,
         "providers": provider, "fp32_islands": fp32_islands if fp32_islands != "standard" else None,
         "keep_failed": keep_failed,
-        "attention": attention if attention == "operator" else None,
+        "attention": attention if attention == "operator" else None, "optimize_for": optimize_for,
         "questions": questions, "int8_range": int8_range, "int8_keep": named_matmuls(int8_keep),
         **({"parity": False} if no_parity else {}),
     }  # fmt: skip

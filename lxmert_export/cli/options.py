@@ -122,11 +122,11 @@ AttentionOption = Annotated[
     ),
 ]
 OptimizeForOption = Annotated[
-    Literal["cpu"] | None,
+    Literal["cpu", "cuda"] | None,
     typer.Option(
         "--optimize-for",
-        help="Carry the session settings that make onnxruntime faster on this kind of device in the manifest; our runner applies "
-        "those of the installed version. The graph stays portable.",
+        help="cpu: carry session settings that make onnxruntime faster in the manifest; the graph stays portable. "
+        "cuda: write few operators, for onnxruntime's CUDA provider alone (docs/cuda.md).",
     ),
 ]
 SingleFileFlag = Annotated[

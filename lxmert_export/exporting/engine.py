@@ -48,6 +48,11 @@ def check_source(
         raise ArtifactError(
             f"{artifact.path}: is a {manifest.target} artifact; an engine is built from a checkpoint or an ONNX artifact"
         )
+    if artifact.is_for_cuda:
+        raise ArtifactError(
+            f"{artifact.path}: was made with {option('optimize_for', 'cuda')}: TensorRT does not know onnxruntime's own "
+            f"operators, and fuses standard ones itself: export it again without {option('optimize_for')}"
+        )
     if manifest.parity is not None and not manifest.parity["passed"]:
         raise ArtifactError(
             f"{artifact.path}: failed its parity gate and was kept for a look: no engine is built from it"

@@ -35,6 +35,11 @@ class EngineOptions:
     onnx: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        if self.onnx.get("optimize_for") is not None:
+            raise ConversionError(
+                f"{option('optimize_for', self.onnx['optimize_for'])}: is for onnxruntime; TensorRT does not know its operators "
+                "and fuses standard ones itself: leave it out"
+            )
         check_counts(self.ranges)
         for axis, texts in self.ranges.items():
             for text in texts:

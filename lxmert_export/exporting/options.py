@@ -17,14 +17,13 @@ CHOICES = {
     "io_dtype": ("float32", "float16"),
     "fp32_islands": ("standard", "auto", "standard+"),
     "attention": ATTENTIONS,
-    "optimize_for": (None, "cpu"),
+    "optimize_for": (None, "cpu", "cuda"),
     "int8_range": ("8bit", "7bit"),
     "file_format": ("saved-model", "keras"),
 }
 # Options that apply to some precisions only.
 OF_PRECISION = {
-    "optimize_for": ("fp32", "int8"), "fp32_islands": ("fp16",), "full_integer": ("int8",), "calibration": ("int8",),
-    "questions": ("int8",),
+    "fp32_islands": ("fp16",), "full_integer": ("int8",), "calibration": ("int8",), "questions": ("int8",),
     "int8_range": ("int8",), "int8_keep": ("int8",),
 }  # fmt: skip
 # Options that must be left out if the user gives a signature, which contains their values.
@@ -88,6 +87,7 @@ class ExportOptions:
         self._check_gate()
         self._check_attention()
         self._check_int8()
+        self._check_device()
         if self.split and self.single_file:
             raise ConversionError(
                 f"{option('split')}: both halves read the weights from one file beside them; leave {option('single_file')} out"
@@ -198,6 +198,38 @@ class ExportOptions:
             raise ConversionError(
                 f"{option('fp32_islands', self.fp32_islands)}: an attention operator is one node, so no part of it can be an "
                 f"island; choose {instead}"
+            )
+
+    def _check_device(self) -> None:
+        if self.optimize_for == "cpu" and self.precision in ("fp16", "bf16"):
+            raise ConversionError(
+                f"{option('optimize_for')}: not an option of {self.precision} {self.target}, except for cuda; leave it out"
+            )
+        if self.optimize_for != "cuda":
+            return
+        chosen = option("optimize_for", self.optimize_for)
+        if self.precision == "int8":
+            raise ConversionError(
+                f"{chosen}: its fused operators compute in floating point, and onnxruntime's CUDA provider has none in int8: "
+                f"leave {option('optimize_for')} out, or choose fp16"
+            )
+        if self.attentions:
+            raise ConversionError(
+                f"{chosen}: a fused attention gives no probabilities; leave {option('attentions')} or "
+                f"{option('optimize_for')} out"
+            )
+        if self.attention != "decomposed":
+            raise ConversionError(
+                f"{chosen}: writes attentions in the form that its kernels take; leave {option('attention')} out"
+            )
+        if self.searches_islands:
+            raise ConversionError(
+                f"{option('fp32_islands', self.fp32_islands)}: a fused operator is one node, so no part of it can be an island; "
+                f"leave {option('optimize_for')} out"
+            )
+        if self.precision == "fp32" and self.opset is not None and self.opset < ATTENTION_OPSET:
+            raise ConversionError(
+                f"{chosen}: fp32 needs opset {ATTENTION_OPSET} or later, not {self.opset}; leave {option('opset')} out"
             )
 
 

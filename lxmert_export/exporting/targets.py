@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from lxmert_export.artifact.directory import ONNX_FILE, STATIC, Artifact
 from lxmert_export.artifact.manifest import Manifest
-from lxmert_export.artifact.session_settings import CPU_SETTINGS
+from lxmert_export.artifact.session_settings import CPU_SETTINGS, CUDA_OPTIONS, CUDA_PROVIDER
 from lxmert_export.errors import ConversionError
 from lxmert_export.exporting.calibration import Calibration
-from lxmert_export.exporting.conversion import Conversion
+from lxmert_export.exporting.conversion import Conversion, signature_of
 from lxmert_export.model.lxmert import MASK_BIAS
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.option_names import option
 from lxmert_export.progress import Progress
+from lxmert_export.spec.signature import Attention, Signature
 
 if TYPE_CHECKING:
     from converters.to_tflite import Quantization
@@ -40,7 +42,10 @@ def convert_to_onnx(conversion: Conversion, directory: Path, progress: Progress)
         described["single_file"] = True
     if conversion.options.optimize_for is not None:
         described["optimize_for"] = conversion.options.optimize_for
+    if conversion.options.optimize_for == "cpu":
         described["session_settings"] = [setting.to_dict() for setting in CPU_SETTINGS]
+    if conversion.options.optimize_for == "cuda":
+        described["provider_options"] = {CUDA_PROVIDER: dict(CUDA_OPTIONS)}
     return described
 
 
@@ -48,11 +53,15 @@ def _write_onnx(conversion: Conversion, directory: Path, progress: Progress) -> 
     from converters import to_onnx
 
     options = conversion.options
-    opset = options.opset or to_onnx.DEFAULT_OPSETS[options.attention]
+    for_cuda = options.optimize_for == "cuda"
+    # In float32 the fused attention is ONNX's operator.
+    attention: Attention = "operator" if for_cuda and options.precision == "fp32" else options.attention
+    opset = options.opset or to_onnx.DEFAULT_OPSETS[attention]
     if options.searches_islands:
         return {"opset": opset, **_convert_with_islands(conversion, opset, directory, progress)}
     if conversion.calibration is not None:
         return {"opset": opset, **_convert_to_int8(conversion, conversion.calibration, opset, directory, progress)}
+    filled = _filled(conversion) if for_cuda else None
     to_onnx.convert_to_onnx(
         conversion.module,
         conversion.signature,
@@ -61,8 +70,25 @@ def _write_onnx(conversion: Conversion, directory: Path, progress: Progress) -> 
         precision=options.precision,
         opset=opset,
         attention=options.attention,
+        for_cuda=for_cuda,
+        filled=filled,
     )
-    return {"opset": opset, "attention": options.attention}
+    lengths = {} if filled is None else {"filled": filled.fixed_sizes}
+    return {"opset": opset, "attention": "fused" if for_cuda else options.attention, **lengths}
+
+
+def _filled(conversion: Conversion) -> Signature | None:
+    """Returns the signature with the lengths that fused attentions take; None: they are so, not fixed, or of a module of others.
+
+    Added tokens are masked. Whether a module of the user's own heeds its masks everywhere is not known.
+    """
+    from converters.onnx.cuda.lengths import filled_sizes
+
+    fixed, longest = conversion.signature.fixed_sizes, conversion.limits.positions
+    filled = filled_sizes(fixed, conversion.options.precision, longest)
+    if filled == fixed or conversion.model.task is None:
+        return None
+    return signature_of(conversion.model, replace(conversion.options, signature=None, fixed=filled))
 
 
 def _convert_with_islands(conversion: Conversion, opset: int, directory: Path, progress: Progress) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import onnx
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
 from lxmert_export.artifact.facts import GraphFacts, count_precisions, read_as
-from lxmert_export.graphs.onnx_launches import LaunchCount, count_launches
+from lxmert_export.graphs.onnx_launches import MICROSOFT, LaunchCount, count_launches
 from lxmert_export.graphs.onnx_types import UNREADABLE
 
 # The first onnxruntime that runs files of an operator set, and of an IR version. Measured with the built-in checkpoint in every
@@ -21,7 +21,7 @@ BY_OPSET = {18: (1, 15), 19: (1, 16), 20: (1, 17), 21: (1, 18), 22: (1, 21), 23:
 BY_IR_VERSION = {8: (1, 15), 9: (1, 15), 10: (1, 18)}
 INT8 = onnx.TensorProto.INT8
 # How many matmuls an operator computes.
-MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2}
+MATMULS = {"MatMul": 1, "Gemm": 1, "Attention": 2, "MultiHeadAttention": 2}
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,18 @@ def read_onnx_facts(path: Path, islands: Collection[str] = ()) -> OnnxFacts:
     return OnnxFacts(
         opset=opset,
         ir_version=model.ir_version,
-        lowest_runtime=lowest_onnxruntime(opset, model.ir_version),
+        lowest_runtime=None if is_foreign(model) else lowest_onnxruntime(opset, model.ir_version),
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
         matmuls=_by_precision(types[node.output[0]] for node in matmuls for _ in range(MATMULS[node.op_type])),
         islands=_by_precision(types[node.output[0]] for node in graph.node if node.name in islands),
         matmul_weights=_by_precision(types[node.input[1]] for node in matmuls if node.input[1] in stored),
         launches=asdict(count_launches(model)),
     )
+
+
+def is_foreign(model: onnx.ModelProto) -> bool:
+    """Whether a graph may hold operators that the standard lacks. From which onnxruntime on a GPU runs them is not known."""
+    return any(entry.domain == MICROSOFT for entry in model.opset_import)
 
 
 def lowest_onnxruntime(opset: int, ir_version: int) -> str | None:

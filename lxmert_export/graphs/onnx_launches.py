@@ -97,18 +97,20 @@ def _packed_attention(node: onnx.NodeProto, shapes: Shapes) -> int:
 
     Otherwise scores, softmax, product, and the transposition of the result.
     """
-    packed = list(shapes.get(node.input[0], ()))  # [batch, tokens, heads, 3, size of a head]
-    if len(packed) == 5 and _divides(8, packed[1]) and _divides(8, packed[4]):
-        return 2
-    return 5
+    return 2 if fits_one_kernel(shapes.get(node.input[0], ())) else 5
+
+
+def fits_one_kernel(packed: Sequence[object]) -> bool:
+    """Whether a packed product [batch, tokens, heads, 3, size of a head] in 16 bits is of sizes that the fused kernel takes."""
+    return len(packed) == 5 and _divides(8, packed[1]) and _divides(8, packed[4])
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), 0)
 
 
-def _divides(number: int, size: int | None) -> bool:
-    return size is not None and size > 0 and size % number == 0
+def _divides(number: int, size: object) -> bool:
+    return isinstance(size, int) and size > 0 and size % number == 0
 
 
 ONE = Launches(1, "an operator that computes is one kernel at least")

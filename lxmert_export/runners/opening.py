@@ -26,7 +26,7 @@ def judged_ways(
     |-----------------------------------------|-----------------------------------------------------------------------|
     | computes in the artifact's precision    | ``native``                                                            |
     | computes this precision in float32      | ``cpu-fp32-arithmetic``, and ``emulated`` unless ``emulate`` is False |
-    | has no kernels for this precision       | ``emulated``                                                          |
+    | has no kernels for this precision       | ``emulated``; so are packed attentions (``--optimize-for cuda``)      |
     | rounds this precision to another        | ``native``, and ``emulated`` as its prediction, unless … is False     |
     | … and its device is missing here        | ``emulated``, if the runtime allows it (``stands_in``)                |
 
@@ -40,7 +40,7 @@ def judged_ways(
     if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or computes_in(precision, providers):
         return [("native", lambda: open_runner(artifact, providers=providers, threads=threads))]
     ways = []
-    if precision in runtime.cpu_widens:
+    if precision in runtime.cpu_widens and not artifact.needs_cuda:
         ways.append(("cpu-fp32-arithmetic", lambda: open_runner(artifact, providers=providers, threads=threads)))
     if emulate or not ways:
         ways.append(("emulated", lambda: open_emulator(artifact, threads=threads)))

@@ -105,7 +105,7 @@ def test_a_mask_that_is_added_in_fp16_as_it_is_fails_the_gate(tmp_path: Path, mo
         graph.insert_before(attention.last, cast)
         return cast.outputs[0]
 
-    monkeypatch.setattr("converters.onnx.attention._shift", unshifted)
+    monkeypatch.setattr("converters.onnx.attention.shifted_bias", unshifted)
     with pytest.raises(ParityError, match="fully-masked|masked"):
         exported(tmp_path / "out", "fp16")
 

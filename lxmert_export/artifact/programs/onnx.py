@@ -12,6 +12,8 @@ from lxmert_export.files.wire_formats import Message
 # A standard operator computes its outputs from its inputs and nothing else. Operators of other domains are code that a
 # runtime may or may not have, and what they do is not specified.
 DOMAINS = frozenset(("", "ai.onnx"))
+# onnxruntime's own operators that `--optimize-for cuda` writes; what they do is in lxmert_export/graphs/onnx_decomposition.py.
+FOR_CUDA = frozenset(f"com.microsoft::{name}" for name in ("MultiHeadAttention", "SkipLayerNormalization", "BiasGelu"))
 
 # Numbers of the fields in onnx.proto.
 GRAPH, FUNCTIONS, TRAINING = 7, 25, 20
@@ -41,7 +43,8 @@ def _check_file(artifact: Artifact, name: str) -> set[str]:
     with mapped(artifact, file) as content:
         for kind, name in _named(Message.root(content)):
             (files if kind == "file" else operators).add(name)
-    foreign = {name for name in operators if name.partition("::")[0] not in DOMAINS}
+    allowed = FOR_CUDA if artifact.is_for_cuda else frozenset()
+    foreign = {name for name in operators - allowed if name.partition("::")[0] not in DOMAINS}
     refuse(file, "operators that it may not have", foreign)
     if artifact.manifest.files:  # it is not being written
         refuse(file, "weights in files that its manifest does not list", files - set(artifact.manifest.files))

@@ -3,7 +3,8 @@ factors of every matrix product rounded.
 
 onnxruntime's CPU provider computes fp16 graphs in float32, so it returns finite values where a GPU overflows. It has no
 bf16 kernels. Here every tensor that is fp16 or bf16 in the artifact is a float32 tensor that was cast to that precision
-and back. A LayerNormalization or an Attention in half precision is rounded at each of its steps.
+and back. A LayerNormalization or an Attention in half precision is rounded at each of its steps; a fused operator of
+onnxruntime's CUDA provider where its kernel rounds (``graphs/onnx_decomposition.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.artifact.session_settings import is_strict
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.graphs.onnx_decomposition import OPERATOR, load_decomposed
 from lxmert_export.graphs.onnx_rounding import HALF_TYPES, rounded, stepwise_layer_norm
@@ -37,7 +39,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 class EmulatedOnnxRunner(Runner):
     """Runs an artifact's own graph with onnxruntime on the CPU, with every half-precision result rounded.
 
-    ``exposed``: names of values to return beside the outputs. ``ArtifactError``: the graph cannot be emulated.
+    ``exposed``: names of values to return beside the outputs. ``strict``: whether SkipLayerNormalization sums in float32.
+    ``ArtifactError``: the graph cannot be emulated.
     """
 
     failures = FAILURES
@@ -52,6 +55,7 @@ class EmulatedOnnxRunner(Runner):
         threads: int | None = None,
         name: str,
         exposed: Collection[str] = (),
+        strict: bool = True,
     ) -> None:
         super().__init__(name, signature, limits)
         # A file, not bytes in memory: onnxruntime maps the file, and so holds the weights once.
@@ -60,7 +64,7 @@ class EmulatedOnnxRunner(Runner):
         with ExitStack() as cleanup:
             cleanup.callback(self._directory.cleanup)
             try:
-                write_emulated(path, file, precision, exposed)
+                write_emulated(path, file, precision, exposed, strict=strict)
                 self._runner = OnnxRuntimeRunner(
                     file, signature, limits, precision="fp32", optimize=False, threads=threads, name=name
                 )
@@ -96,17 +100,20 @@ def open_emulator(artifact: Artifact, threads: int | None) -> Runner:
         precision=computed,
         threads=threads,
         name=artifact.name,
+        strict=is_strict(manifest.options),
     )
 
 
-def write_emulated(source: Path, target: Path, precision: str, exposed: Collection[str] = ()) -> None:
+def write_emulated(
+    source: Path, target: Path, precision: str, exposed: Collection[str] = (), *, strict: bool = True
+) -> None:
     """Writes the emulated graph and its weights: float32, but rounded to ``precision`` where the source graph has it; to ``tf32``
     where it multiplies matrices.
 
-    ``exposed`` names values that become outputs too, rounded as their readers get them. ``ArtifactError``: the file is
-    damaged, or has an attention that our exporter did not write.
+    ``exposed`` names values that become outputs too, rounded as their readers get them. ``strict``: as of ``load_decomposed``.
+    ``ArtifactError``: the file is damaged, or has an attention that our exporter did not write.
     """
-    model = load_decomposed(source)
+    model = load_decomposed(source, strict=strict)
     expose(model.graph, exposed)
     if precision == TF32:
         round_products(model.graph)

@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from lxmert_export.artifact.directory import ONNX_FILE, Artifact
+from lxmert_export.graphs.onnx_decomposition import is_for_cuda, load_decomposed
 from lxmert_export.graphs.onnx_rounding import HALF_TYPES
 from lxmert_export.graphs.onnx_types import expose, load_typed
 from lxmert_export.parity.points import LINEAR, Point
@@ -31,6 +34,8 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "mask": ("Mul",),
     "normalisation": (),  # LayerNormalization is one operator
 }
+JOINT = ".cross_attention"
+OF_OBJECTS = ("vision", "visual", "object")
 READERS = ("MatMul", "Gemm", "LayerNormalization")
 
 
@@ -44,14 +49,16 @@ def open_intermediates(artifact: Artifact, points: Sequence[Point]) -> Runner:
         points,
         precision=manifest.precision,
         name=artifact.name,
+        filled=manifest.options.get("filled", {}),
     )
 
 
 class OnnxIntermediates(Runner):
     """Outputs the values at the points, by point name; ``tensors`` names the file's value of each point.
 
-    Half precision is emulated as in the gate: every operator's result is rounded.
-    ``ArtifactError``: the file cannot be read.
+    Half precision is emulated as in the gate: every operator's result is rounded. Of a file of fused operators, the nodes that
+    define them are run; its cross attentions are left out, because they compute both directions as one. ``filled``: the lengths
+    that such a file fills sequences up to; only given tokens are returned. ``ArtifactError``: the file cannot be read.
     """
 
     failures = FAILURES
@@ -65,9 +72,14 @@ class OnnxIntermediates(Runner):
         *,
         precision: str,
         name: str,
+        filled: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(name, signature, limits)
         model = load_typed(path)
+        self._filled = dict(filled or {})
+        if is_for_cuda(model):
+            model = load_decomposed(path)
+            points = [point for point in points if JOINT not in f"{point.module} {point.read_by}"]
         self.tensors = find_values(model.graph, points)
         exposed = set(self.tensors.values())
         if precision in HALF_TYPES:
@@ -79,7 +91,16 @@ class OnnxIntermediates(Runner):
 
     def compute(self, inputs: Arrays) -> Arrays:
         found = self._inner.compute(inputs)
-        return {point.name: found[value] for point, value in self.tensors.items()}
+        return {point.name: self._given(point, found[value]) for point, value in self.tensors.items()}
+
+    def _given(self, point: Point, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Cuts the tokens off that filled a sequence up: [B, S], [B, S, H] or [B, N, Q, K]."""
+        of_objects = point.call == 2 if point.family == "mask" else any(word in point.module for word in OF_OBJECTS)
+        side = "objects" if of_objects else "text"
+        for axis in (2, 3) if array.ndim == 4 else (1,):
+            if array.ndim > axis and array.shape[axis] == self._filled.get(side):
+                array = array[(slice(None),) * axis + (slice(self.signature.fixed_sizes[side]),)]
+        return array
 
     def release(self) -> None:
         self._inner.close()

@@ -18,12 +18,18 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from lxmert_export.artifact.directory import Artifact
-from lxmert_export.artifact.session_settings import LOWEST_KNOWN, carried_settings, chosen_settings, parsed
+from lxmert_export.artifact.session_settings import (
+    LOWEST_KNOWN,
+    carried_settings,
+    chosen_settings,
+    parsed,
+    provider_options,
+)
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.native_logs import heard_native_logs
 from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, why_not_started
-from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
+from lxmert_export.runners.onnx.providers import CPU, HALF_PRECISION, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.split import open_whole_or_split
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -60,6 +66,7 @@ class OnnxRuntimeRunner(Runner):
         threads: int | None = None,
         name: str = "onnxruntime",
         settings: Mapping[str, str] | None = None,
+        told: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         super().__init__(name, signature, limits)
         check_providers(providers)
@@ -68,7 +75,7 @@ class OnnxRuntimeRunner(Runner):
                 f"{path}: bf16 has no kernels in {providers[0]}: run the artifact @openvino, in float32, or with "
                 f"{option('providers')} CUDAExecutionProvider on a GPU"
             )
-        self._session = open_session(path, providers, optimize, threads, settings=settings)
+        self._session = open_session(path, providers, optimize, threads, settings=settings, told=told)
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def compute(self, inputs: Arrays) -> Arrays:
@@ -95,10 +102,12 @@ def open_session(
     *,
     content: bytes | None = None,
     settings: Mapping[str, str] | None = None,
+    told: Mapping[str, Mapping[str, str]] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Opens a session on a file, or on the graph ``content`` with the weights beside that file.
 
-    ``settings``: entries of the session's configuration. ``ArtifactError``: onnxruntime cannot load it.
+    ``settings``: entries of the session's configuration. ``told``: options of execution providers, by provider.
+    ``ArtifactError``: onnxruntime cannot load it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: one for each core
@@ -110,7 +119,7 @@ def open_session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Prepacking would hold every weight twice, and this graph is run a few times only.
         options.add_session_config_entry("session.disable_prepacking", "1")
-    given = [(provider, PROVIDER_OPTIONS.get(provider, {})) for provider in providers]
+    given = [(name, {**PROVIDER_OPTIONS.get(name, {}), **(told or {}).get(name, {})}) for name in providers]
     if CUDA in providers:
         preload_libraries()
     # What onnxruntime writes of its CPU provider stays on the terminal.
@@ -132,6 +141,11 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
     ``ArtifactError``: it carries settings, and this onnxruntime is older than those for which they are known.
     """
     manifest = artifact.manifest
+    if artifact.needs_cuda and providers[0] not in HALF_PRECISION:
+        raise ArtifactError(
+            f"{artifact.path}: was made with {option('optimize_for', 'cuda')}, and {providers[0]} has no kernels for its packed "
+            "attentions: run it @cuda, on an NVIDIA GPU (verify and parity emulate it without one)"
+        )
     settings = session_settings(artifact) if providers[0] == CPU else {}
     if artifact.halves is not None:
         settings |= NO_SPINNING
@@ -139,7 +153,7 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
     def opened(file: Path, signature: Signature) -> Runner:
         return OnnxRuntimeRunner(
             file, signature, manifest.limits, precision=manifest.precision, providers=providers, threads=threads,
-            name=artifact.name, settings=settings,
+            name=artifact.name, settings=settings, told=provider_options(manifest.options),
         )  # fmt: skip
 
     return open_whole_or_split(artifact, opened)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
+from lxmert_export.artifact.session_settings import CUDA_PROVIDER, provider_options
 from lxmert_export.artifact.targets import Lack
 from lxmert_export.engines.gpus import find_gpus, reason_of, written
 from lxmert_export.errors import ArtifactError, BuiltNotRun, ConversionError, InputError, MissingExtra
@@ -40,7 +41,11 @@ def open_cuda(
             f"{artifact.path}: a CUDA graph repeats calls of one shape, and its axes {', '.join(dynamic)} are dynamic: export it "
             f"again with {option('fixed')}, or leave the CUDA graph out"
         )
-    settings = CudaSettings(tf32=bool(artifact.runtime.rounds), graph=fixed if cuda_graph is None else cuda_graph)
+    settings = CudaSettings(
+        tf32=bool(artifact.runtime.rounds),
+        graph=fixed if cuda_graph is None else cuda_graph,
+        provider=provider_options(manifest.options).get(CUDA_PROVIDER, {}),
+    )
 
     def opened(file: Path, signature: Signature) -> Runner:
         return CudaRunner(file, signature, manifest.limits, settings=settings, name=artifact.name)
