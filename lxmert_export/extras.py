@@ -35,7 +35,6 @@ H5PY = Library("h5py", "h5", ("h5py",))
 H5PY_OF_FEATURES = Library(
     "h5py", "data", ("h5py",)
 )  # the same library, in the extra that reads every file of features
-LMDB = Library("lmdb", "data", ("lmdb",))
 PYARROW = Library("pyarrow", "data", ("pyarrow",))
 TENSORFLOW = Library("tensorflow", "tensorflow", ("tensorflow", "tensorflow-cpu"))
 LITERT = Library("ai_edge_litert", "tflite", ("ai-edge-litert",))

@@ -20,7 +20,6 @@ from lxmert_export.errors import PACKAGE, ArtifactError, ConversionError
 from lxmert_export.extras import (
     H5PY,
     H5PY_OF_FEATURES,
-    LMDB,
     ONNX,
     ONNXRUNTIME,
     PICTURES,
@@ -60,7 +59,7 @@ def needs() -> dict[str, tuple[Library, ...]]:
         "read .pth, .bin and .safetensors checkpoints": (TORCH,),
         "read and write tf_model.h5": (H5PY,),
         **{f"convert to {_with_formats(row)}": row.converter.needs for row in rows if row.converter is not None},
-        "read features of GQA (HDF5), MMF (LMDB) and Hugging Face datasets (arrow)": (H5PY_OF_FEATURES, LMDB, PYARROW),
+        "read features of GQA (HDF5) and Hugging Face datasets (arrow)": (H5PY_OF_FEATURES, PYARROW),
         "ask about pictures": PICTURES,
         **{_running(row, one): one.opens.needs for row in rows for one in row.runtimes if one.opens.needs},
         **{

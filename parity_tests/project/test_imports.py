@@ -111,7 +111,6 @@ NEEDS = [
     (("predict", "gone", "--features", "f", "--questions", "q", "-o", "a.json", "--engine", "ray"), "ray", "ray"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "PIL", "demo"),
     (("ask", "gone", "how many?", "--image", "gone.png"), "scipy", "demo"),
-    (("features", "inspect", str(FEATURES / "mmf-lmdb" / "detectron.lmdb")), "lmdb", "data"),
     (("features", "inspect", str(FEATURES / "hf-arrow")), "pyarrow", "data"),
     (("features", "inspect", str(FEATURES / "gqa-hdf5")), "h5py", "data"),
 ]

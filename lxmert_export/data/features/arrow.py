@@ -127,9 +127,13 @@ def _batches_of(mapped: MappedFile) -> list[Any]:
     buffer = pyarrow.py_buffer(mapped.part(0, mapped.size))
     opened = pyarrow.ipc.open_file if bytes(buffer[: len(FILE_START)]) == FILE_START else pyarrow.ipc.open_stream
     try:
-        return list(opened(buffer).read_all().to_batches())
+        batches = list(opened(buffer).read_all().to_batches())
+        for batch in batches:
+            batch.schema.names  # noqa: B018  (UnicodeDecodeError is a ValueError)
+            batch.validate(full=True)  # a place outside of the file would end the process when it is read
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{mapped.path}: is damaged: {first_line(error)}; copy or download it again") from error
+    return batches
 
 
 def _numbers(column: Any, row: int) -> NDArray[np.generic]:

@@ -6,6 +6,7 @@ its size, and the number of its objects, behind which there is padding. Source: 
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from lxmert_export.files.json_files import read_json
 INFO_FILE = "gqa_objects_info.json"
 FILES = "gqa_objects_*.h5"
 FEATURES, BOXES = "features", "bboxes"
+LARGEST_ROW = 1 << 26  # bytes of a picture: 100 × 2048 float32 take 820 kB
 FIELDS = ("file", "idx", "objectsNum", "width", "height")
 
 
@@ -95,15 +97,13 @@ class GqaObjects(FeatureFile):
             self._files[number] = file
             datasets = {"/".join(parts): dataset for parts, dataset in plain_datasets(file)}
             features, boxes = datasets[FEATURES], datasets[BOXES]
+            kinds = {features.dtype.kind, boxes.dtype.kind}  # a damaged type has none
+            row = features.dtype.itemsize * math.prod(features.shape[1:])
         except (NotPlainDataError, OSError, RuntimeError, ValueError) as error:
             raise InputError(f"{path}: cannot be read: {first_line(error)}; copy or download it again") from error
         except KeyError as error:
             raise InputError(f"{path}: holds no dataset {error}; GQA's files hold {FEATURES} and {BOXES}") from error
-        if (
-            features.ndim != 3
-            or boxes.shape != (*features.shape[:2], 4)
-            or {features.dtype.kind, boxes.dtype.kind} != {"f"}
-        ):
+        if features.ndim != 3 or boxes.shape != (*features.shape[:2], 4) or kinds != {"f"} or row > LARGEST_ROW:
             raise InputError(
                 f"{path}: {FEATURES} are {features.dtype} {list(features.shape)} and {BOXES} {boxes.dtype} {list(boxes.shape)}, "
                 "not float [pictures, objects, width] and [pictures, objects, 4]"

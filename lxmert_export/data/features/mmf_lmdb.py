@@ -14,44 +14,34 @@ script/convert_to_lmdb.py; e-bug/volta, features_extraction.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
 from lxmert_export.data.features.naming import NAMINGS, stored_picture
 from lxmert_export.data.features.stored import FeatureFile, StoredPicture
 from lxmert_export.errors import InputError, first_line, shortened
-from lxmert_export.extras import LMDB, require
+from lxmert_export.files.lmdb_files import LmdbFile, is_lmdb_file
 from lxmert_export.files.plain_pickles import load_pickle
 
 DATA_FILE = "data.mdb"
 KEYS = b"keys"  # the key of the list of ids
 MMF = next(naming for naming in NAMINGS if naming.name == "mmf")
 OTHERS = {"image_h": "vilbert-multi-task", "img_h": "volta"}
-# The start of the two first pages. Source: lmdb's mdb.c: MDB_page, MDB_meta.
-MAGIC, META = 0xBEEFC0DE, struct.Struct("<16xII8xQ")
-PAGE_SIZE, LAST_PAGE = struct.Struct("<I"), struct.Struct("<Q")
-PAGE_SIZE_AT, LAST_PAGE_AT, META_BYTES = 40, 136, 152
 
 
 class MmfLmdb(FeatureFile):
     """A database of MMF, the directory or the file. ``InputError``: it is of another program, or damaged."""
 
     format = "mmf-lmdb"
+    most_objects = None
 
     def __init__(self, path: Path) -> None:
-        require("reading LMDB files", LMDB)
-        import lmdb
-
         self.path = path
         data = path / DATA_FILE if path.is_dir() else path
-        _check_whole(data)
         try:
-            self._environment: Any = lmdb.open(
-                str(data), subdir=False, readonly=True, lock=False, readahead=False, meminit=False, create=False
-            )
-        except lmdb.Error as error:
-            raise InputError(f"{data}: cannot be opened as LMDB: {first_line(error)}") from error
+            self._file = LmdbFile(data)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{data}: {first_line(error)}; copy or download it again") from error
         try:
             self._keys = self._read_keys()
             self.ids = [key.decode("utf-8") for key in self._keys]
@@ -65,7 +55,6 @@ class MmfLmdb(FeatureFile):
         except BaseException:
             self.close()
             raise
-        self.most_objects = None
 
     def stored(self, position: int) -> StoredPicture:
         """Reads one value."""
@@ -80,30 +69,23 @@ class MmfLmdb(FeatureFile):
 
     def close(self) -> None:
         """Closes the database."""
-        self._environment.close()
+        self._file.close()
 
     def _value(self, position: int) -> dict[str, Any]:
-        import lmdb
-
-        try:
-            with self._environment.begin(buffers=True) as transaction:
-                held = transaction.get(self._keys[position])
-                if held is None:
-                    raise ValueError("is in the list of ids, and not in the database")
-                value = load_pickle(held)
-        except lmdb.Error as error:
-            raise ValueError(f"cannot be read: {first_line(error)}") from error
+        key = self._keys[position]
+        if key not in self._file.places:
+            raise ValueError("is in the list of ids, and not in the database")
+        value = load_pickle(self._file.value(key))
         if not isinstance(value, dict):
             raise ValueError(f"holds a {type(value).__name__}, not a dictionary")
         return {str(name): item for name, item in value.items()}
 
     def _read_keys(self) -> list[bytes]:
         """The ids in the order of the list; without a list, in that of the database."""
-        with self._environment.begin() as transaction:
-            if (held := transaction.get(KEYS)) is None:
-                return [bytes(key) for key, _ in transaction.cursor()]
+        if KEYS not in self._file.places:
+            return list(self._file.places)
         try:
-            keys = load_pickle(held)
+            keys = load_pickle(self._file.value(KEYS))
         except ValueError as error:
             raise InputError(f"{self.path}: key keys: {error}") from error
         if not isinstance(keys, list) or not all(isinstance(key, bytes | str) for key in keys):
@@ -128,25 +110,4 @@ class MmfLmdb(FeatureFile):
 def is_lmdb(path: Path) -> bool:
     """Whether a path leads to an LMDB database."""
     data = path / DATA_FILE if path.is_dir() else path
-    if not data.is_file():
-        return False
-    with data.open("rb") as file:
-        start = file.read(META.size)
-    return len(start) == META.size and META.unpack(start)[0] == MAGIC
-
-
-def _check_whole(data: Path) -> None:
-    """``InputError``: the file is shorter than the database says: reading the missing pages would end the process."""
-    with data.open("rb") as file:
-        first = file.read(META_BYTES)
-        size = file.seek(0, 2)
-        (page,) = PAGE_SIZE.unpack_from(first.ljust(META_BYTES, b"\0"), PAGE_SIZE_AT)
-        if not 512 <= page <= 65_536:
-            raise InputError(f"{data}: is damaged: its pages would have {page} bytes; copy it again")
-        file.seek(page)
-        second = file.read(META_BYTES)
-    last = max(LAST_PAGE.unpack_from(meta.ljust(META_BYTES, b"\0"), LAST_PAGE_AT)[0] for meta in (first, second))
-    if (last + 1) * page > size:
-        raise InputError(
-            f"{data}: is cut: it has {size} bytes of at least {(last + 1) * page}; copy or download it again"
-        )
+    return data.is_file() and is_lmdb_file(data)
