@@ -38,6 +38,17 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Restores who handles SIGTERM after the block: some libraries put their own handler in its place, and remember nothing."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
 def raise_if_stopped() -> None:
     """``KeyboardInterrupt`` or ``SystemExit``: a signal asked to stop, and its exception was lost."""
     if _received:

@@ -25,6 +25,7 @@ from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.data.features.opening import open_features
 from lxmert_export.data.pictures import PictureSource
 from lxmert_export.errors import ArtifactError, InputError, LxmertExportError, RuntimeFailed, first_line
+from lxmert_export.interrupts import handlers_kept
 from lxmert_export.option_names import option
 from lxmert_export.predicting.job import Job, digests_of
 from lxmert_export.predicting.plan import Shard
@@ -34,6 +35,7 @@ LOGGER = logging.getLogger(__name__)
 TRIES = 3  # of a shard, each on another worker, and of starting a worker
 START_LIMIT = 600.0  # seconds for a worker to start: a cluster may have to start a machine first
 GPU = "GPU"  # the device of runtimes for which a worker reserves one
+ADDRESS = "RAY_ADDRESS"  # names a cluster elsewhere
 NO_REPORTS = "RAY_USAGE_STATS_ENABLED"  # Ray reports the use of clusters that it starts, unless this is 0
 
 
@@ -123,7 +125,8 @@ class _Run:
 
     def answers(self) -> Iterator[Answered]:
         """Yields the answers of each shard, as they come."""
-        while self._tasks:
+        # A worker that is still starting when all is answered is not waited for: there may be no room for it.
+        while self._shards or any(task.shard is not None for task in self._tasks.values()):
             wait = min(task.deadline for task in self._tasks.values()) - time.monotonic()
             done, _ = ray.wait(list(self._tasks), num_returns=1, timeout=max(wait, 0))
             for reference in done:
@@ -199,21 +202,32 @@ def _kill(worker: Any) -> None:
 
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Connects with the cluster that RAY_ADDRESS names or that runs on this machine; else starts one here, for this run."""
+    """Connects with the cluster that RAY_ADDRESS names or that runs on this machine; else starts one here, for this run.
+
+    ``RuntimeFailed``: the cluster that RAY_ADDRESS names does not answer.
+    """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault(NO_REPORTS, "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError:
-        LOGGER.warning("no Ray cluster runs here: one is started on this machine, for this run")
-        ray.init(address="local", include_dashboard=False, **quiet)
+    with handlers_kept():
+        _connect(log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(**quiet: Any) -> None:
+    try:
+        ray.init(address="auto", **quiet)
+    except ConnectionError as error:
+        if named := os.environ.get(ADDRESS):
+            raise RuntimeFailed(
+                f"no Ray cluster answers at {named}, which {ADDRESS} names: {first_line(error)}; correct it, or unset it"
+            ) from error
+        LOGGER.warning("no Ray cluster runs here: one is started on this machine, for this run")
+        ray.init(address="local", include_dashboard=False, **quiet)
 
 
 def _room(threads: int, gpus: int) -> int:

@@ -47,6 +47,15 @@ class Hangs(Worker):
         return super().answer(shard)
 
 
+class SaysThatItOpens(Worker):
+    """Has no fault; each worker leaves a note."""
+
+    def open(self) -> LxmertExportError | None:
+        """Leaves the note first."""
+        first_time(f"opened by {os.getpid()}")
+        return super().open()
+
+
 class AlwaysDies(Worker):
     """Is killed by one shard, whichever worker takes it."""
 

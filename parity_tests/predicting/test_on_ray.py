@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lxmert_export.predicting.on_ray import RayEngine, Worker
 from lxmert_export.predicting.output_formats import WITH_PROBABILITIES
 from parity_tests.fixtures.command import ROOT
 from parity_tests.fixtures.exports import Exports
-from parity_tests.predicting.planted_workers import PLACE, AlwaysDies, Dies, Hangs
+from parity_tests.predicting.planted_workers import PLACE, AlwaysDies, Dies, Hangs, SaysThatItOpens
 from parity_tests.predicting.question_set import write_set
 
 WORKERS = 3
@@ -138,3 +139,54 @@ def test_a_cluster_without_room_is_one_line(case: Case, monkeypatch: pytest.Monk
     monkeypatch.setattr(on_ray, "START_LIMIT", 2.0)
     with pytest.raises(RuntimeFailed, match="a worker did not start within 2 s: the cluster may have no room for it"):
         case.predict(threads=WORKERS + 1, workers=1)
+
+
+@pytest.fixture
+def one_core(cluster: None) -> Iterator[None]:
+    """Another program of the cluster holds all cores but one."""
+
+    class Other:
+        def is_here(self) -> bool:
+            return True
+
+    other = ray.remote(Other).options(num_cpus=WORKERS - 1).remote()
+    assert ray.get(other.is_here.remote())
+    yield
+    ray.kill(other)
+
+
+def test_a_worker_that_cannot_start_is_not_waited_for_when_all_is_answered(
+    case: Case, one_core: None, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would start on the core that the first one leaves, or fail the run if another program takes that core."""
+    monkeypatch.setattr(RayEngine, "worker", SaysThatItOpens)
+    case.predict(workers=2)
+    assert len(list(notes.iterdir())) == 1 and case.output.read_bytes() == case.local
+
+
+def test_a_named_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the whole split would be computed on this machine."""
+    asked: list[str] = []
+
+    def refuse(address: str, **_: object) -> None:
+        asked.append(address)
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.7:6379")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv(on_ray.ADDRESS, "10.0.0.7:6379")
+    with (
+        pytest.raises(RuntimeFailed, match=r"^no Ray cluster answers at 10\.0\.0\.7:6379, which RAY_ADDRESS names"),
+        on_ray._cluster(),
+    ):
+        pass
+    assert asked == ["auto"]
+
+
+def test_ray_does_not_take_sigterm_from_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: None))  # as Ray does
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with on_ray._cluster():
+        assert signal.getsignal(signal.SIGTERM) is before
