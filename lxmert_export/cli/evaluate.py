@@ -3,87 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from lxmert_export.api.predict import BATCH, TIME_LIMIT
 from lxmert_export.cli import options
+from lxmert_export.cli.answering_options import (
+    BatchOption,
+    DatasetOption,
+    EngineOption,
+    SkipMissingFlag,
+    ThreadsOption,
+    TimeLimitOption,
+    WorkersOption,
+)
 from lxmert_export.cli.parity import STDOUT
 from lxmert_export.cli.printing import PARITY_FAILED, print_json, shown_progress
 
+RunnersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="ANSWERS|ARTIFACT[@RUNTIME]...",
+        help="Files of answers (VQA's or GQA's JSON, NLVR2's CSV, JSON lines), and artifacts, which answer the questions "
+        "first. Every other one is compared with the first.",
+    ),
+]
+QuestionsOption = Annotated[
+    Path,
+    typer.Option(
+        metavar="FILE",
+        help="The questions: VQA's, GQA's or NLVR2's file, airsplay's, or your own JSON lines or CSV (image, question).",
+    ),
+]
+FeaturesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="F", help="The features of the pictures, a file or a directory: artifacts need them."),
+]
+AnnotationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The true answers. Default: those in the file of questions. Without any, agreement alone is told.",
+    ),
+]
+ChoicesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="GQA's file of choices, for validity and plausibility."),
+]
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="POINTS",
+        help="Exit with 3 if a set of answers scores more than this many points below the first.",
+    ),
+]
+
 
 def evaluate(
-    runners: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ANSWERS|ARTIFACT[@RUNTIME]...",
-            help="Files of answers (VQA's or GQA's JSON, NLVR2's CSV, JSON lines), and artifacts, which answer the questions "
-            "first. Every other one is compared with the first.",
-        ),
-    ] = None,
-    questions: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE",
-            help="The questions: VQA's, GQA's or NLVR2's file, airsplay's, or your own JSON lines or CSV (image, question).",
-        ),
-    ] = ...,  # type: ignore[assignment]
-    features: Annotated[
-        Path | None,
-        typer.Option(metavar="F", help="The features of the pictures, a file or a directory: artifacts need them."),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The true answers. Default: those in the file of questions. Without any, agreement alone is told.",
-        ),
-    ] = None,
-    choices: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="GQA's file of choices, for validity and plausibility."),
-    ] = None,
-    dataset: Annotated[
-        Literal["vqa", "gqa", "nlvr2", "own"] | None,
-        typer.Option(help="Default: recognised from the file of questions."),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            metavar="POINTS",
-            help="Exit with 3 if a set of answers scores more than this many points below the first.",
-        ),
-    ] = None,
-    skip_missing: Annotated[
-        bool,
-        typer.Option(
-            "--skip-missing",
-            help="Leave out questions without features, and features without questions. Without it they are an error.",
-        ),
-    ] = False,
-    batch: Annotated[
-        int, typer.Option(min=1, help="The most questions of a call; a fixed batch axis has its own size.")
-    ] = BATCH,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of the runtime, and of each worker. Default: the runtime chooses; a worker has one."
-        ),
-    ] = None,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="What computes artifacts' answers: this process, or the workers of a Ray cluster."),
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --engine ray: how many. Default: as many as the cluster has room for."),
-    ] = None,
-    time_limit: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="With --engine ray: the longest that a worker may take for a shard."),
-    ] = TIME_LIMIT,
+    questions: QuestionsOption,
+    runners: RunnersArgument = None,
+    features: FeaturesOption = None,
+    annotations: AnnotationsOption = None,
+    choices: ChoicesOption = None,
+    dataset: DatasetOption = None,
+    max_drop: MaxDropOption = None,
+    skip_missing: SkipMissingFlag = False,
+    batch: BatchOption = BATCH,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    time_limit: TimeLimitOption = TIME_LIMIT,
     provider: options.ProviderOption = None,
     json_file: options.JsonFileOption = None,
     junit: options.JunitOption = None,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from lxmert_export.api.predict import BATCH, TIME_LIMIT, TOP
 from lxmert_export.cli import options
+from lxmert_export.cli.answering_options import (
+    BatchOption,
+    DatasetOption,
+    EngineOption,
+    SkipMissingFlag,
+    ThreadsOption,
+    TimeLimitOption,
+    WorkersOption,
+)
 from lxmert_export.cli.printing import print_json, say, shown_progress
 
 
@@ -26,43 +35,14 @@ def predict(
             "answers and their probabilities.",
         ),
     ],
-    dataset: Annotated[
-        Literal["vqa", "gqa", "nlvr2", "own"] | None,
-        typer.Option(help="What the questions are of. Default: recognised from the file, and said."),
-    ] = None,
+    dataset: DatasetOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to each question a .jsonl holds.")] = TOP,
-    batch: Annotated[
-        int, typer.Option(min=1, help="The most questions of a call; a fixed batch axis has its own size.")
-    ] = BATCH,
-    skip_missing: Annotated[
-        bool,
-        typer.Option(
-            "--skip-missing",
-            help="Leave out questions without features, and features without questions. Without it they are an error.",
-        ),
-    ] = False,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="What computes: this process, or the workers of a Ray cluster, which write the same bytes."),
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --engine ray: how many. Default: as many as the cluster has room for."),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads of the runtime, and of each worker. Default: the runtime chooses; a worker has one."
-        ),
-    ] = None,
-    time_limit: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="With --engine ray: the longest that a worker may take for a shard of at most 256 questions; another one then "
-            "takes it.",
-        ),
-    ] = TIME_LIMIT,
+    batch: BatchOption = BATCH,
+    skip_missing: SkipMissingFlag = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
+    time_limit: TimeLimitOption = TIME_LIMIT,
     provider: options.ProviderOption = None,
     overwrite: Annotated[
         bool,
