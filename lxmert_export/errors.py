@@ -7,6 +7,7 @@
     │   ├── BuiltNotRun    an engine cannot run here
     │   └── RuntimeFailed  a runtime crashed, or the time limit stopped it
     ├── InputError         inputs or options do not fit a model or a runner
+    │   └── PictureError   a picture of a file of features cannot be used
     ├── MissingExtra       a library is not installed; the message holds the line that installs it
     ├── ConversionError    a conversion is impossible, or its options do not fit together
     └── ParityError        two runners do not compute the same function
