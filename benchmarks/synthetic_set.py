@@ -26,7 +26,7 @@ QUESTIONS, WIDTH = 100_000, 2048
 FIRST_PICTURE, SIZE = 262_144, (640, 480)
 SPECIAL_TOKENS = 2  # [CLS] and [SEP], which the lengths of the workload count
 # Each is one token of BERT's vocabulary and of the built-in checkpoint's.
-WORDS = "how many red green blue circles squares are there is the left of what color a".split()
+WORDS = "how many red green blue circle square are there is the left of what color a".split()
 
 
 def main() -> None:
