@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lxmert_export.engines.on_device.build_and_verify import (
     read_layers,
 )
 from lxmert_export.engines.options import OPTIONS
+from lxmert_export.engines.plan_text import products_of
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.signature import Signature
@@ -46,12 +47,16 @@ class NetworkFacts(GraphFacts):
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine that was written: facts of its network, the runtime's version, the builder flags, the size in bytes."""
+    """An engine that was written: facts of its network, the runtime's version, the builder flags, the size in bytes.
+
+    ``plan``: its products by precision, as the text of its file tells them; empty if it tells none.
+    """
 
     network: NetworkFacts
     runtime_version: str
     flags: tuple[str, ...]
     size: int
+    plan: dict[str, int] = field(default_factory=dict)
 
 
 def convert_to_tensorrt(
@@ -86,8 +91,9 @@ def convert_to_tensorrt(
         engine = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=cache)()
         with (directory / ENGINE_FILE).open("wb") as file:
             size = file.write(engine)
+        plan = products_of(bytes(engine)) if device.runtime == "tensorrt-rtx" else {}
     check_size(size, weights_size, sum(facts.matmuls.values()), len(profiles), device)
-    return BuiltEngine(facts, library_version(library), flags, size)
+    return BuiltEngine(facts, library_version(library), flags, size, plan)
 
 
 def read_network(network: Any) -> NetworkFacts:

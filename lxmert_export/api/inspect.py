@@ -12,6 +12,7 @@ from lxmert_export.artifact.facts import read_graph_facts
 from lxmert_export.artifact.flops import flops_of
 from lxmert_export.artifact.session_settings import carried_settings, session_line
 from lxmert_export.artifact.targets import TARGETS, Target
+from lxmert_export.engines.plan_text import mismatch
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import missing
 from lxmert_export.files.beside_weights import LABELS_FILE, VOCABULARY_FILES
@@ -181,12 +182,22 @@ def _engine_rows(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         *_profile_rows(options["profiles"]),
         ("matmuls", ", ".join(_engine_matmuls(name, count) for name, count in build["matmuls"].items())),
+        *_plan_rows(build),
         ("layers", "; ".join(layers)),
         ("unexecuted", ", ".join(engine["unexecuted"]) or "nothing"),
         ("graph parity", _parity(options["onnx"]["parity"])),
         *(("predicted error", text) for text in predicted_errors(options)),
         ("status", options["status"]),
     ]
+
+
+def _plan_rows(build: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the text of an engine's file tells of its products; nothing if it cannot be read, or is of an earlier version."""
+    if not (plan := build.get("plan_matmuls")):
+        return []
+    told = ", ".join(f"{count} in {precision}" for precision, count in plan.items())
+    odd = mismatch(plan, build["matmuls"])
+    return [("products in the file", f"{told}{f': {odd}' if odd else ''}")]
 
 
 def _engine_matmuls(precision: str, count: int) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from lxmert_export.engines.device_kinds import Runtime
 from lxmert_export.engines.devices import EngineDevice, check_local_gpu
+from lxmert_export.engines.gpus import written
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ConversionError, LxmertExportError, MissingExtra
 from lxmert_export.extras import POLYGRAPHY, TENSORRT, TENSORRT_RTX, Library, missing
@@ -58,6 +59,12 @@ def open_builder(device: EngineDevice) -> ModuleType:
     Raises ``MissingExtra`` if the runtime is not installed. Raises ``ConversionError`` if the target does not take the installed
     version, or if the engine must be built on the device and this machine is not such a device.
     """
+    if device.name == "this-gpu" and device.kind == "datacenter" and missing([TENSORRT]):
+        capability = ", ".join(map(written, device.compute_capabilities))
+        raise ConversionError(
+            f"--target this-gpu: TensorRT-RTX does not run on this GPU (compute capability {capability}), and classic TensorRT, "
+            f"which does, is not installed ({device.install}): run the ONNX artifact @cuda instead, made with --optimize-for cuda"
+        )
     on_device = device.built == "on the device"
     elsewhere = " on the device, or write a bundle for the device here with --bundle" if on_device else ""
     library = open_library(device.runtime, device.install + elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from lxmert_export.artifact.manifest import Manifest, write_manifest
 from lxmert_export.artifact.precision import check_precision
 from lxmert_export.engines.devices import EngineDevice
 from lxmert_export.engines.gpus import find_gpus, is_among, why_not_run
+from lxmert_export.engines.plan_text import mismatch
 from lxmert_export.engines.profiles import Profile
 from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.fp16_lint import lint
@@ -30,6 +32,8 @@ from lxmert_export.parity.prediction import predicted_by_manifest
 from lxmert_export.progress import Progress, silent
 from lxmert_export.spec.halves import HALVES
 from lxmert_export.spec.signature import Precision
+
+LOGGER = logging.getLogger(__name__)
 
 
 def check_source(
@@ -104,6 +108,8 @@ def write_engine(
         islands=frozenset(onnx.float32_matmuls),
     )
     progress(step, 1, 1)
+    if told := mismatch(built.plan, built.network.matmuls):
+        LOGGER.warning("%s: %s", name, told)
     for file in (GOLDEN_FILE, *COMPANION_FILES):
         if file in onnx.manifest.files:
             shutil.copyfile(onnx.file(file), directory / file)
@@ -182,4 +188,5 @@ def _described(built: BuiltEngine, onnx: Artifact) -> Mapping[str, Any]:
         "matmuls": built.network.matmuls,
         "matmul_weights": built.network.matmul_weights,
         "float32_matmuls": list(built.network.float32_matmuls),
+        "plan_matmuls": built.plan,
     }

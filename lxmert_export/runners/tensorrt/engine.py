@@ -23,7 +23,8 @@ LOGGER = logging.getLogger(__name__)
 # Why a runtime cannot run an engine: members of EngineInvalidityDiagnostics, which are bits, in words.
 REASONS = {
     "VERSION_MISMATCH": "another version of TensorRT-RTX built it",
-    "UNSUPPORTED_CC": "this runtime does not support this GPU, or the engine was not built for it",
+    "UNSUPPORTED_CC": "this runtime does not support this GPU (its ONNX artifact runs @cuda), or the engine was not built "
+    "for it",
     "OLD_CUDA_DRIVER": "the GPU's driver is too old",
     "OLD_CUDA_RUNTIME": "the CUDA runtime is too old",
     "INSUFFICIENT_GPU_MEMORY": "the GPU has not enough memory",
