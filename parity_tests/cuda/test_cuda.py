@@ -19,6 +19,7 @@ from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE, Artifact
 from lxmert_export.errors import InputError
 from lxmert_export.runners.onnx.cuda.runner import MOST_SHAPES, CudaRunner
 from lxmert_export.runners.onnx.cuda.session import CudaSettings
+from lxmert_export.runners.opening import open_runner
 from parity_tests.faults.onnx_faults import FILE_FAULTS, plant_in_file
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import run
@@ -75,6 +76,15 @@ def test_it_passes_without_tf32_and_the_report_names_the_gpu(gpu: StandInGpu, ar
         "name": "NVIDIA H200", "capability": "9.0", "driver": "580.159.04", "cuda": "13.0",
         "onnxruntime": f"onnxruntime {onnxruntime.__version__}",
     }  # fmt: skip
+
+
+def test_what_the_manifest_carries_for_the_provider_is_told_and_turns_tf32_on_for_nobody(
+    gpu: StandInGpu, artifact: Artifact
+) -> None:
+    carried = {"provider_options": {CUDA: {"enable_skip_layer_norm_strict_mode": "1", "use_tf32": "1"}}}
+    changed = replace(artifact, manifest=replace(artifact.manifest, options={**artifact.manifest.options, **carried}))
+    open_runner(changed.in_runtime("cuda")).close()
+    assert gpu.told == [{"enable_skip_layer_norm_strict_mode": "1", "use_tf32": "0", "enable_cuda_graph": "0"}]
 
 
 def test_reports_hold_the_gpu_and_earlier_ones_still_load(gpu: StandInGpu, artifact: Artifact, tmp_path: Path) -> None:

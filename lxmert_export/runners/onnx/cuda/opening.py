@@ -29,6 +29,8 @@ def open_cuda(
 ) -> Runner:
     """Opens the runner of an ONNX artifact on the GPU.
 
+    The provider is told what the manifest carries for it.
+
     ``cuda_graph``: whether calls are captured and replayed; None: if all axes are fixed. ``InputError``: it is asked for, and an
     axis is dynamic. Other errors: as of ``find_cuda`` and ``CudaRunner``.
     """
