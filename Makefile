@@ -71,7 +71,7 @@ benchmark: $(VENV)/.ready $(ORACLE)/.ready ## Compare conversion and tokenizers 
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.tokenizers
 
-gpu: $(VENV)/.ready ## On an NVIDIA GPU: build full-size engines, compare them with float64, and time them beside PyTorch
+gpu: $(VENV)/.ready ## On an NVIDIA GPU: compare full-size files with float64, and time them beside PyTorch and TensorRT
 	$(BIN)/python -m benchmarks.gpu.check $(GPU_ARGS)
 
 floors: $(VENV)/.ready ## Test the lowest and the newest of every declared version, on every Python that is found; continues where it stopped

@@ -1,7 +1,8 @@
-"""Builds engines, runs them on this machine's NVIDIA GPU, compares them with float64, and times them beside PyTorch.
+"""Runs our files on this machine's NVIDIA GPU, compares them with float64, and times them beside PyTorch and TensorRT.
 
-Writes benchmarks/gpu/<the GPU's name>.json and .md after every step, and continues where it was stopped. Without a GPU
-it says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.check
+Its first lines say what is missing here, and how to bring it where there is no network. It writes benchmarks/gpu/<the GPU's
+name>.json and .md after every step, begins no step after six and a half minutes, and continues where it stopped when it is run
+again. Without a GPU it says so, writes nothing and exits 1. Run: make gpu, or python -m benchmarks.gpu.check
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu.missing import OFFLINE, Missing, what_is_missing, why_no_engines
 from benchmarks.gpu.results import DONE, FAILED, Results, open_results
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.steps import place_of, step_names
 from benchmarks.measuring import machine
-from lxmert_export.engines.gpus import find_gpus, reason_of
-from lxmert_export.errors import ConversionError
-from lxmert_export.spec.signature import ATTENTIONS, TASKS
+from lxmert_export.engines.gpus import find_gpus
+from lxmert_export.spec.signature import TASKS
 
 HERE = Path(__file__).parent
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp16", "bf16", "fp32")
+# A machine that is lent ends a command after some minutes; the longest step takes one and a half of them on an H200.
+MINUTES = 6.5
 DISTRIBUTIONS = (
     "torch",
     "triton",
@@ -40,6 +43,7 @@ DISTRIBUTIONS = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "onnxruntime-gpu",
     "numpy",
 )
 
@@ -47,16 +51,18 @@ DISTRIBUTIONS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the steps that are not done yet."""
     options = parse(arguments)
-    gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu()
+    lacking = [] if options.device == "cpu" else what_is_missing()
+    gpu = "no GPU, on the CPU" if options.device == "cpu" else check_gpu(lacking)
+    no_engines = "it is no GPU" if options.device == "cpu" else why_no_engines(options.target)
     setting = Setting(
         work="", task=options.task, small=options.small, device=options.device, target=options.target,
-        precisions=tuple(options.precisions), attentions=tuple(options.attentions),
+        precisions=tuple(options.precisions), no_engines=no_engines,
         batches=tuple(sorted(set(options.batches))), rounds=options.rounds, calls=options.calls,
         warm_seconds=options.warm_seconds, failed={},
     )  # fmt: skip
     stem = file_stem(gpu, setting)
     path, work = options.output / f"{stem}.json", options.work.absolute() / stem
-    results = open_results(path, facts_of(setting, gpu), anew=options.anew)
+    results = open_results(path, facts_of(setting, gpu, lacking), anew=options.anew)
     if options.anew:
         shutil.rmtree(work, ignore_errors=True)
     setting = replace(setting, work=str(work))
@@ -71,17 +77,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument(
-        "--attentions", nargs="+", choices=ATTENTIONS, default=list(ATTENTIONS), help="forms of the graph"
-    )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--task", choices=TASKS, default="question-answering")
     parser.add_argument("--target", default="rtx", help="as for `lxmert-export tensorrt`")
     parser.add_argument("--small", action="store_true", help="use a small network, to try this command")
-    parser.add_argument("--rounds", type=int, default=10, help="rounds; in each, all contestants take turns")
-    parser.add_argument("--calls", type=int, default=50, help="timed calls of each contestant in a round")
-    parser.add_argument("--warm-seconds", type=float, default=3.0, help="untimed calls before, at least this long")
-    parser.add_argument("--minutes", type=float, help="begin no step after this many minutes; run again to continue")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; in each, all contestants take turns")
+    parser.add_argument("--calls", type=int, default=40, help="timed calls of each contestant in a round")
+    parser.add_argument("--warm-seconds", type=float, default=1.0, help="untimed calls before, at least this long")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="begin no step after so many; run again to go on"
+    )
     parser.add_argument("--again", nargs="+", default=[], metavar="STEP", help="steps to forget and run again")
     parser.add_argument("--anew", action="store_true", help="forget all results, and remove what was built")
     parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="folder for checkpoints and engines")
@@ -93,17 +98,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def check_gpu() -> str:
-    """Returns the name of the GPU that PyTorch uses; exits with one line if there is none."""
-    try:
-        find_gpus()
-    except ConversionError as error:
-        sys.exit(f"{reason_of(error)}: nothing was measured, and nothing written")
-    if not torch.cuda.is_available():
-        sys.exit(
-            f"PyTorch {torch.__version__} cannot use the GPU of this machine: install a PyTorch that is built for CUDA and "
-            "fits the driver; nothing was measured, and nothing written"
-        )
+def check_gpu(lacking: Sequence[Missing]) -> str:
+    """Returns the name of the GPU that PyTorch uses. Prints what is missing; exits with one line if nothing can be measured."""
+    if fatal := [one for one in lacking if one.without is None]:
+        told = f"{fatal[0].what}: {fatal[0].package}" if fatal[0].package else fatal[0].what
+        sys.exit(f"{told}; nothing was measured, and nothing written")
+    for one in lacking:
+        print(one, flush=True)
+    if lacking:
+        print(OFFLINE, flush=True)
     return torch.cuda.get_device_name()
 
 
@@ -149,7 +152,7 @@ def run_alone(name: str, setting: Setting) -> dict[str, Any]:
     return {"status": FAILED, "seconds": seconds, "reason": setting.without_places(reason)}
 
 
-def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
+def facts_of(setting: Setting, gpu: str, lacking: Sequence[Missing] = ()) -> dict[str, Any]:
     """Returns what all results of one file have in common."""
     config = setting.config
     layers = f"{config.l_layers}/{config.x_layers}/{config.r_layers} layers, {config.hidden_size} wide"
@@ -160,6 +163,8 @@ def facts_of(setting: Setting, gpu: str) -> dict[str, Any]:
         "network": f"{'Small' if setting.small else 'Full size'}: {layers}, {config.num_qa_labels} answers",
         "task": setting.task,
         "target": setting.target,
+        "missing": [str(one) for one in lacking],
+        "no_engines": setting.no_engines,
         "batch_profiles": setting.batch_ranges,
     }
 

@@ -92,17 +92,6 @@ def cost_of_call(module: nn.Module, signature: Signature, sizes: Mapping[str, in
     return Cost(moved, counter.get_total_flops())
 
 
-def floor_seconds(cost: Cost, rates: Rates, precision: str) -> float:
-    """Returns the least time that a call can take, in seconds."""
-    return max(cost.bytes / rates.bytes_per_second, cost.flops / rates.flops_per_second[precision])
-
-
-def bound_by(cost: Cost, rates: Rates, precision: str) -> str:
-    """Returns what this least time is due to: ``bytes`` or ``products``."""
-    moving = cost.bytes / rates.bytes_per_second >= cost.flops / rates.flops_per_second[precision]
-    return "bytes" if moving else "products"
-
-
 def _seconds(work: Callable[[], object], wait: Callable[[], object]) -> float:
     taken = []
     for _ in range(TRIALS):

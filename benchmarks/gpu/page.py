@@ -1,37 +1,34 @@
-"""The Markdown page of a check: which steps were run, whether outputs are right, and how fast engines are."""
+"""The Markdown page of a check: which steps were run, whether outputs are right, and how fast the contestants are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.gpu.contestants import COMPILED, COMPILED_GRAPH, ENGINES
-from benchmarks.gpu.floors import Cost, Rates, bound_by, floor_seconds
+from benchmarks.gpu.contestants import COMPILED, COMPILED_GRAPH, EAGER
+from benchmarks.gpu.floors import Cost, Rates
 from benchmarks.measuring import spread
 
 Steps = Mapping[str, Mapping[str, Any]]
 WITHOUT, WITH = "without kept kernels", "with kept kernels"
-# Each engine is compared with compiled PyTorch of the same kind: with or without a CUDA graph.
-RATIOS = {
-    name: peer for names in ENGINES.values() for name, peer in zip(names, (COMPILED, COMPILED_GRAPH), strict=True)
-}
+PEERS = (EAGER, COMPILED, COMPILED_GRAPH)
 
 
 def page(values: Mapping[str, Any]) -> str:
     """Returns the whole page."""
     steps: Steps = values["steps"]
-    parts = [_head(values), _executed(steps), _rates(steps), _parity(steps), _timing(steps)]
+    parts = [_head(values), _executed(steps), _rates(steps), _parity(steps), _engines(values, steps), _timing(steps)]
     return "\n".join("\n".join(lines) for lines in parts)
 
 
 def _head(values: Mapping[str, Any]) -> list[str]:
     return [
-        f"# Engines on {values['gpu']}",
+        f"# {values['gpu']}",
         "",
         f"Measured by `python -m benchmarks.gpu.check` (`make gpu`) on {values['machine']}.",
         "",
-        f"{values['network']}, task {values['task']}, lively random weights, `--target {values['target']}`.",
-        f"Engines have a profile for each batch (min:opt:max): {', '.join(values['batch_profiles'])}.",
+        f"{values['network']}, task {values['task']}, lively random weights; 20 tokens, 36 objects.",
+        *(f"{line}." for line in values["missing"]),
         "",
     ]
 
@@ -62,35 +59,38 @@ def _rates(steps: Steps) -> list[str]:
         "## Rates of the device",
         "",
         f"A large copy moves {rates['bytes_per_second'] / 1e9:,.0f} GB a second (read and written). Products of large matrices",
-        f"reach, in 10¹² operations a second: {flops}. TF32 is off. The *least time* of a call is the larger of two times:",
-        "the time to move its weights, inputs and outputs once, and the time of its matrix products.",
+        f"reach, in 10¹² operations a second: {flops}. TF32 is off.",
         "",
     ]
 
 
 def _parity(steps: Steps) -> list[str]:
-    judged, built = dict(_of_kind(steps, "parity")), dict(_of_kind(steps, "build"))
+    judged = {
+        f"{form}{told}": found
+        for kind, told in (("parity", ""), ("tf32", " in TF32"), ("engine", " as TensorRT engine"))
+        for form, found in _of_kind(steps, kind)
+    }
     lines = ["## Are the outputs right", ""]
     if not judged:
-        lines += ["No engine has been run. The table above has the reason.", ""]
-    else:
-        lines += _verdicts(judged) + _beside_prediction(judged)
-    return lines + _builds(built, judged)
+        return [*lines, "Nothing has been judged. The table above has the reason.", ""]
+    tests = _given(steps, "tests")
+    lines += [f"Tests that need a GPU (`pytest -m gpu`): {tests['summary']}.", ""] if tests else []
+    return lines + _verdicts(judged) + _beside_prediction(judged)
 
 
 def _verdicts(judged: Steps) -> list[str]:
     lines = [
-        "Every family of inputs is compared with float64. A score is RMS error ÷ noise floor; above 8 fails. Each output is",
-        "shown on its worst inputs.",
+        "Every family of inputs is compared with float64, and LXMERT's laws are tried. A score is RMS error ÷ noise floor; above",
+        "8 fails. Each output is shown on its worst inputs. fp32 is computed without TF32, but for the row that says so.",
         "",
-        "| engine | verdict | output | inputs | score | error, RMS | families not run |",
-        "|---|---|---|---|---|---|---|",
+        "| file | verdict | output | inputs | score | error, RMS | trials of laws | families not run |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for precision, found in judged.items():
+    for name, found in judged.items():
         verdict, not_run = "passed" if found["passed"] else "FAILED", ", ".join(found["not_run"]) or "none"
         lines += [
-            f"| {precision} | {verdict} | {cell['output']} | {cell['family']} | {_number(cell['score'], '.2f')} "
-            f"| {_number(cell['error_rms'], '.2e')} | {not_run} |"
+            f"| {name} | {verdict} | {cell['output']} | {cell['family']} | {_number(cell['score'], '.2f')} "
+            f"| {_number(cell['error_rms'], '.2e')} | {found['laws']} | {not_run} |"
             for cell in found["worst"]
         ]
     return [*lines, ""]
@@ -98,30 +98,38 @@ def _verdicts(judged: Steps) -> list[str]:
 
 def _beside_prediction(judged: Steps) -> list[str]:
     rows = [
-        f"| {precision} | {output} | {_number(row['foretold_rms'], '.2e')} | {_number(row['measured_rms'], '.2e')} "
-        f"| {_number(row['measured_over_foretold'], '.2f')} | {_cell(row['status'])} |"
-        for precision, found in judged.items()
-        for output, row in found["beside_prediction"].items()
+        f"| {name} | {row['output']} | {row['family']} | {_number(row['predicted'], '.2e')} "
+        f"| {_number(row['measured'], '.2e')} | {_number(row['ratio'], '.2f')} | {_cell(row['status'])} |"
+        for name, found in judged.items()
+        for row in found["predictions"]
     ]
+    if not rows:
+        return []
     return [
-        "The error that the emulator predicted, and the error measured on this GPU, on the emulator's worst inputs:",
+        "The error that the emulator predicted on a CPU, and the error measured on this GPU, on the emulator's worst inputs:",
         "",
-        "| engine | output | predicted, RMS | measured, RMS | ratio | the prediction is |",
-        "|---|---|---|---|---|---|",
+        "| file | output | inputs | predicted, RMS | measured, RMS | measured ÷ predicted | the prediction is |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
     ]
 
 
-def _builds(built: Steps, judged: Steps) -> list[str]:
-    lines = [
+def _engines(values: Mapping[str, Any], steps: Steps) -> list[str]:
+    lines = ["## TensorRT", ""]
+    if values["no_engines"] is not None:
+        return [*lines, f"No engine was built or run: {values['no_engines']}.", ""]
+    judged = dict(_of_kind(steps, "engine"))
+    lines += [
+        f"`--target {values['target']}`, with a profile for each batch (min:opt:max): {', '.join(values['batch_profiles'])}.",
+        "",
         "| engine | build, s | bytes | engine ÷ weights | load to first outputs, s | the same with kept kernels, s |",
         "|---|---|---|---|---|---|",
     ]
-    for precision, found in built.items():
-        first = judged.get(precision, {}).get("seconds_to_first_call", {})
+    for name, found in _of_kind(steps, "build"):
+        first = judged.get(name, {}).get("seconds_to_first_call", {})
         lines.append(
-            f"| {precision} | {found['seconds']:.1f} | {found['engine_bytes']:,} "
+            f"| {name} | {found['seconds']:.1f} | {found['engine_bytes']:,} "
             f"| {found['engine_bytes'] / found['weight_bytes']:.3f}× | {_number(first.get(WITHOUT), '.2f')} "
             f"| {_number(first.get(WITH), '.2f')} |"
         )
@@ -132,15 +140,16 @@ def _timing(steps: Steps) -> list[str]:
     lines = [
         "## How fast they are",
         "",
-        "Inputs and outputs stay on the device. All contestants take turns in one process.",
+        "Inputs and outputs stay on the device. All contestants take turns in one process and one thread.",
         "",
         "- p50 and p99: times of single calls, each waited for; in brackets the least and the largest median of a round.",
-        "- Samples a second: in bursts of calls, median (least to largest).",
-        "- Least time ÷ p50: 100 % is as fast as the device can be; in brackets what the least time is due to.",
-        "- Speed-up: p50 of compiled PyTorch of the same kind ÷ p50.",
+        "- Samples a second: in bursts of calls, median (least to largest). onnxruntime waits for each call of a burst.",
+        "- Copy and matmul floor ÷ p50: 100 % would be the time to move the call's bytes once, or to compute its products.",
+        "- Times as fast: p50 of eager, compiled, and compiled PyTorch with CUDA graphs ÷ p50.",
+        "- Kernels: as the profiler saw them in one call, and copies behind +.",
         "",
-        "| precision | batch | | p50, ms | p99, ms | samples a second | least time ÷ p50 | speed-up |",
-        "|---|---|---|---|---|---|---|---|",
+        "| precision | batch | | p50, ms | p99, ms | samples a second | copy floor | matmul floor | times as fast | kernels |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in _of_kind(steps, "timing"):
         lines += _contestants(name, found, _given(steps, "device"))
@@ -151,20 +160,22 @@ def _contestants(name: str, found: Mapping[str, Any], rates: Mapping[str, Any] |
     precision, batch = name.split("/")
     timed = found["contestants"]
     for who, times in timed.items():
-        share, ratio = "-", "-"
+        medians, p50 = times["round_medians_ms"], times["p50_ms"]
+        shares = ["-", "-"]
         if rates is not None:
             cost, device = Cost(**found["cost"]), Rates(**rates)
-            floor = floor_seconds(cost, device, precision)
-            share = f"{100_000 * floor / times['p50_ms']:.0f} % ({bound_by(cost, device, precision)})"
-        if (peer := timed.get(RATIOS.get(who, ""))) is not None:
-            ratio = f"{peer['p50_ms'] / times['p50_ms']:.2f}×"
-        medians = times["round_medians_ms"]
+            floors = (cost.bytes / device.bytes_per_second, cost.flops / device.flops_per_second[precision])
+            shares = [f"{100_000 * floor / p50:.0f} %" for floor in floors]
+        ratios = ", ".join(f"{timed[peer]['p50_ms'] / p50:.2f}" if peer in timed else "-" for peer in PEERS)
+        counts = (found.get("kernels") or {}).get(who)
+        kernels = f"{counts['kernels']} + {counts['copies']}" if counts else "-"
         yield (
-            f"| {precision} | {batch} | {who} | {times['p50_ms']:.3f} ({min(medians):.3f} to {max(medians):.3f}) "
-            f"| {times['p99_ms']:.3f} | {spread(times['samples_per_second'], 0)} | {share} | {ratio} |"
+            f"| {precision} | {batch} | {who} | {p50:.3f} ({min(medians):.3f} to {max(medians):.3f}) "
+            f"| {times['p99_ms']:.3f} | {spread(times['samples_per_second'], 0)} | {shares[0]} | {shares[1]} | {ratios} "
+            f"| {kernels} |"
         )
     for who, reason in found["failed"].items():
-        yield f"| {precision} | {batch} | {who} | not timed: {_cell(reason)} | | | | |"
+        yield f"| {precision} | {batch} | {who} | not timed: {_cell(reason)} | | | | | | |"
 
 
 def _of_kind(steps: Steps, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from benchmarks.full_size_checkpoint import full_size_config
 from lxmert_export.errors import ConversionError
 from lxmert_export.spec.config import LxmertConfig
-from lxmert_export.spec.signature import ATTENTIONS, Attention, Precision, Task
+from lxmert_export.spec.signature import Precision, Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,9 +23,40 @@ SMALL = {
 }  # fmt: skip
 
 
+# The forms of our file: with dynamic axes; with fixed ones; fixed, and written for the CUDA provider (--optimize-for cuda).
+DYNAMIC, FIXED, LEAN = "dynamic", "fixed", "lean"
+
+
+@dataclass(frozen=True)
+class Form:
+    """One file: its precision, its form, and the batch of a fixed one (None: every batch). Its name is that of its steps."""
+
+    precision: Precision
+    kind: str
+    batch: int | None = None
+
+    def __str__(self) -> str:
+        return "-".join(str(part) for part in (self.precision, self.kind, self.batch) if part is not None)
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Reads a name."""
+        precision, kind, *batch = name.split("-")
+        return cls(cast(Precision, precision), kind, int(batch[0]) if batch else None)
+
+    @property
+    def fixed(self) -> dict[str, int] | None:
+        """The fixed axes of its export."""
+        return None if self.batch is None else {"batch": self.batch, "text": TEXT, "objects": OBJECTS}
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One check. ``work`` is the folder for checkpoints and engines; ``failed`` are failed steps and their reasons."""
+    """One check.
+
+    ``work`` is the folder for checkpoints and engines; ``failed`` are failed steps and their reasons. ``no_engines`` says why the
+    card or the installation has no TensorRT; None: it has one.
+    """
 
     work: str
     task: Task
@@ -33,7 +64,7 @@ class Setting:
     device: str
     target: str
     precisions: tuple[Precision, ...]
-    attentions: tuple[Attention, ...]
+    no_engines: str | None
     batches: tuple[int, ...]
     rounds: int
     calls: int
@@ -53,11 +84,14 @@ class Setting:
         starts = [1, *(batch + 1 for batch in self.batches[:-1])]
         return [f"{low}:{best}:{high}" for low, best, high in zip(starts, self.batches, ends, strict=True)]
 
-    def forms(self, precision: str) -> list[str]:
-        """Returns the forms of a precision's graph: ``fp16``, and ``fp16-operator`` with ONNX's Attention operator."""
-        return [
-            precision if attention == ATTENTIONS[0] else f"{precision}-{attention}" for attention in self.attentions
-        ]
+    def judged_forms(self, precision: Precision) -> list[Form]:
+        """Returns the files of a precision that are judged on the GPU: a fixed one in the smallest batch."""
+        first = self.batches[0]
+        return [Form(precision, DYNAMIC), Form(precision, FIXED, first), Form(precision, LEAN, first)]
+
+    def timed_forms(self, precision: Precision, batch: int) -> list[Form]:
+        """Returns the files of a precision that are timed in a batch."""
+        return [Form(precision, DYNAMIC), Form(precision, FIXED, batch), Form(precision, LEAN, batch)]
 
     def path(self, *parts: str) -> Path:
         """Returns a path in the work directory."""
@@ -87,13 +121,3 @@ class Setting:
             name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
         }
         return cls(**values)
-
-
-def precision_of(form: str) -> Precision:
-    """Returns the precision of a form."""
-    return cast(Precision, form.partition("-")[0])
-
-
-def attention_of(form: str) -> Attention:
-    """Returns how a form spells attention."""
-    return cast(Attention, form.partition("-")[2] or ATTENTIONS[0])

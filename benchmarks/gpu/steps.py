@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,44 +16,51 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from benchmarks.full_size_checkpoint import lively_weights
-from benchmarks.gpu.beside_prediction import beside_prediction
 from benchmarks.gpu.contestants import (
-    ENGINES,
+    ENGINE,
+    ENGINE_GRAPH,
+    GRAPH,
+    OURS,
+    TF32,
     Call,
+    CudaCall,
     EngineCall,
     GraphCall,
     difference,
     draw_inputs,
     on_own_stream,
-    outputs_of,
     torch_openers,
     waiting,
 )
 from benchmarks.gpu.floors import COPIED_BYTES, MATRIX, cost_of_call, measure_rates
+from benchmarks.gpu.kernels import count_kernels
 from benchmarks.gpu.page import WITH, WITHOUT
-from benchmarks.gpu.setting import OBJECTS, TEXT, Setting, attention_of, precision_of
+from benchmarks.gpu.setting import DYNAMIC, LEAN, OBJECTS, TEXT, Form, Setting
 from benchmarks.gpu.timing import time_in_turn, warm_up
 from lxmert_export.api.checkpoint import load_checkpoint
 from lxmert_export.api.engine import build_engine
 from lxmert_export.api.export import export
-from lxmert_export.api.parity import verify
+from lxmert_export.api.parity import check_parity
 from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.checkpoint.write import write_checkpoint
 from lxmert_export.errors import LxmertExportError
 from lxmert_export.native_logs import quiet_native_logs
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.runners.onnx.cuda.gpu_thread import on_gpu_thread
+from lxmert_export.runners.onnx.cuda.runner import CudaRunner
 from lxmert_export.runners.opening import open_runner
 from lxmert_export.runners.tensorrt.engine import TensorRtRunner
 from lxmert_export.runners.tensorrt.runtime_cache import SETTING
 from lxmert_export.spec.sample_inputs import sample_inputs
 from lxmert_export.spec.signature import Precision, task_signature
 
+ROOT = Path(__file__).parents[2]
 LEAST_WARM_CALLS = 20
 # The kinds of steps that make a directory, and the first part of its name.
 MADE = {"export": "onnx", "build": "engine"}
@@ -75,10 +83,14 @@ def main() -> None:
 
 
 def step_names(setting: Setting) -> list[str]:
-    """Returns all steps, each after the steps that it needs."""
-    names = ["device"]
+    """Returns all steps, each after the steps that it needs; those of engines only where engines can be built and run."""
+    names = ["device", "tests"]
     for precision in setting.precisions:
-        names += [f"{kind}/{form}" for form in setting.forms(precision) for kind in ("export", "build", "parity")]
+        for form in setting.judged_forms(precision):
+            names += [f"export/{form}", f"parity/{form}"]
+        names += [f"tf32/{Form(precision, DYNAMIC)}"] if precision == "fp32" else []
+        if setting.no_engines is None:
+            names += [f"{kind}/{Form(precision, DYNAMIC)}" for kind in ("build", "engine")]
         names += [f"timing/{precision}/{batch}" for batch in setting.batches]
     return names
 
@@ -92,12 +104,13 @@ def place_of(setting: Setting, name: str) -> Path | None:
 def run_step(name: str, setting: Setting) -> dict[str, Any]:
     """Runs one step, and returns its result."""
     kind, *rest = name.split("/")
-    if kind == "device":
-        return rates_of_device(setting)
     if kind == "timing":
-        return timing_of(setting, precision_of(rest[0]), int(rest[1]))
-    work = {"export": export_of, "build": build_of, "parity": parity_of}
-    return work[kind](setting, rest[0])
+        precision, batch = cast(Precision, rest[0]), int(rest[1])
+        # With onnxruntime's captured graphs, all contestants are on the one thread that may use the GPU.
+        return on_gpu_thread(timing_of, setting, precision, batch)
+    alone = {"device": rates_of_device, "tests": tests_on_gpu}
+    work = {"export": export_of, "parity": parity_of, "tf32": tf32_of, "build": build_of, "engine": engine_of}
+    return alone[kind](setting) if kind in alone else work[kind](setting, Form.named(rest[0]))
 
 
 # --- artifacts, made unless they exist
@@ -112,19 +125,19 @@ def checkpoint(setting: Setting) -> Path:
     return directory
 
 
-def graph(setting: Setting, form: str) -> Artifact:
-    """Returns the ONNX artifact of a form, exported with its gate."""
+def graph(setting: Setting, form: Form, *, judged: bool = True) -> Artifact:
+    """Returns the ONNX artifact of a form; those that are judged are exported with their gate, which writes their golden file."""
     setting.need(f"export/{form}")
     directory = setting.path(f"{MADE['export']}-{form}")
     if (directory / "manifest.json").is_file():
         return open_artifact(directory)
     return export(
-        "onnx", checkpoint(setting), directory, precision=precision_of(form), task=setting.task,
-        attention=attention_of(form), overwrite=True,
+        "onnx", checkpoint(setting), directory, precision=form.precision, task=setting.task, fixed=form.fixed,
+        optimize_for="cuda" if form.kind == LEAN else None, parity=judged, overwrite=True,
     )  # fmt: skip
 
 
-def engine(setting: Setting, form: str) -> Artifact:
+def engine(setting: Setting, form: Form) -> Artifact:
     """Returns the engine that is built from this ONNX artifact, with a profile for each timed batch."""
     setting.need(f"build/{form}")
     directory = setting.path(f"{MADE['build']}-{form}")
@@ -150,15 +163,27 @@ def rates_of_device(setting: Setting) -> dict[str, Any]:
     return rates.to_dict()
 
 
-def export_of(setting: Setting, form: str) -> dict[str, Any]:
+def tests_on_gpu(setting: Setting) -> dict[str, Any]:
+    """Runs the tests that need a GPU, and returns pytest's last line. Where there is none they are skipped, by name."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "parity_tests/cuda"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    return {"passed": done.returncode == 0, "summary": (lines or ["pytest wrote nothing"])[-1].strip("= ")}
+
+
+def export_of(setting: Setting, form: Form) -> dict[str, Any]:
     """Exports to ONNX, with the gate on the CPU."""
     began = time.perf_counter()
-    parity = graph(setting, form).manifest.parity
-    assert parity is not None
-    return {"seconds": time.perf_counter() - began, "passed": parity["passed"]}
+    manifest = graph(setting, form).manifest
+    assert manifest.parity is not None
+    return {
+        "seconds": time.perf_counter() - began,
+        "passed": manifest.parity["passed"],
+        "launches": manifest.options.get("launches"),
+    }
 
 
-def build_of(setting: Setting, form: str) -> dict[str, Any]:
+def build_of(setting: Setting, form: Form) -> dict[str, Any]:
     """Builds the engine, and returns what was counted in it."""
     graph(setting, form)
     began = time.perf_counter()
@@ -171,22 +196,33 @@ def build_of(setting: Setting, form: str) -> dict[str, Any]:
     }
 
 
-def parity_of(setting: Setting, form: str) -> dict[str, Any]:
-    """Judges all families of inputs on the GPU, and compares the errors with the emulator's prediction.
+def parity_of(setting: Setting, form: Form) -> dict[str, Any]:
+    """Judges all families of inputs and all laws on the GPU, in our own runtime."""
+    return judged(setting, f"{graph(setting, form).path}@{'cuda' if setting.device == 'cuda' else 'onnxruntime'}")
 
-    Also measures how much time kept kernels save when the engine is loaded.
-    """
+
+def tf32_of(setting: Setting, form: Form) -> dict[str, Any]:
+    """Judges the fp32 file in TF32, by TF32's own floor."""
+    return judged(setting, f"{graph(setting, form).path}@cuda-tf32", laws=False)
+
+
+def engine_of(setting: Setting, form: Form) -> dict[str, Any]:
+    """Judges an engine, and measures how much time kept kernels save when it is loaded."""
     found = engine(setting, form)
-    first_calls = seconds_to_first_call(found)
-    report = verify(found.path)
-    predicted = found.manifest.options["predicted_errors"]
+    return {"seconds_to_first_call": seconds_to_first_call(found), **judged(setting, str(found.path))}
+
+
+def judged(setting: Setting, name: str, *, laws: bool = True) -> dict[str, Any]:
+    """Returns the verdict on an artifact, the worst cell of each output, and errors beside their predictions."""
+    report = check_parity([name], laws=laws and not setting.small, time_limit=None)
+    outputs = dict.fromkeys(cell.output for cell in report.cells if cell.kind == "reference")
     return {
         "passed": report.passed,
         "summary": report.summary(),
         "not_run": list(report.families_not_run),
-        "worst": [worst_cell(report, output) for output in dict.fromkeys(cell.output for cell in report.cells)],
-        "beside_prediction": beside_prediction(report.cells, predicted),
-        "seconds_to_first_call": first_calls,
+        "laws": sum(cell.kind == "law" for cell in report.cells),
+        "worst": [worst_cell(report, output) for output in outputs],
+        "predictions": [prediction.to_dict() for prediction in report.predictions],
     }
 
 
@@ -208,7 +244,7 @@ def seconds_to_first_call(artifact: Artifact) -> dict[str, float]:
 
 def worst_cell(report: ParityReport, output: str) -> dict[str, Any]:
     """Returns the cell with an output's worst inputs."""
-    cell = next(cell for cell in report.worst_cells() if cell.output == output)
+    cell = next(cell for cell in report.worst_cells() if cell.output == output and cell.kind == "reference")
     kept = ("output", "family", "status", "reason", "score", "threshold", "error_rms", "error_max", "floor")
     figures = {name: getattr(cell, name) for name in kept}
     # JSON has no infinity: such a value becomes None; the status is beside it.
@@ -222,23 +258,50 @@ def timing_of(setting: Setting, precision: Precision, batch: int) -> dict[str, A
     module = load_checkpoint(checkpoint(setting), task=task)
     cost = cost_of_call(module, signature, sizes, precision)
     inputs = draw_inputs(signature, sizes, config.vocab_size, setting.device)
+    wait = waiting(setting.device)
     with on_own_stream(setting.device), ExitStack() as opened:
         openers = torch_openers(module, signature, precision, inputs, setting.device)
-        for form in setting.forms(precision):
-            openers |= engine_openers(setting, form, inputs, opened)
+        for form in setting.timed_forms(precision, batch):
+            openers |= our_openers(setting, form, inputs, opened)
+        if setting.no_engines is None:
+            openers |= engine_openers(setting, Form(precision, DYNAMIC), inputs, opened)
         calls, differences, failed = open_all(openers, setting)
-        timed = time_in_turn(calls, rounds=setting.rounds, calls_each=setting.calls, wait=waiting(setting.device))
+        kernels = {name: count_kernels(call, setting.device) for name, call in calls.items()}
+        timed = time_in_turn(calls, rounds=setting.rounds, calls_each=setting.calls, wait=wait)
     return {
         "sizes": sizes,
         "cost": vars(cost),
         "contestants": {name: times.to_dict(batch) for name, times in timed.items()},
+        "kernels": kernels,
         "difference_from_eager": differences,
         "failed": failed,
     }
 
 
+def our_openers(
+    setting: Setting, form: Form, inputs: Mapping[str, Tensor], opened: ExitStack
+) -> dict[str, Callable[[], Call]]:
+    """Returns the contestants of one of our files: launched one by one; with fixed axes, as a CUDA graph; of fp32, in TF32."""
+
+    def opening(runtime: str, *, as_graph: bool) -> Callable[[], Call]:
+        def open_call() -> Call:
+            artifact = graph(setting, form, judged=False).in_runtime(runtime)
+            runner = opened.enter_context(open_runner(artifact, cuda_graph=as_graph))
+            assert isinstance(runner, CudaRunner)
+            return CudaCall(runner, inputs)
+
+        return open_call
+
+    name, fixed = OURS[form.kind], form.batch is not None
+    openers = {name: opening("cuda", as_graph=False)}
+    openers |= {f"{name}{GRAPH}": opening("cuda", as_graph=True)} if fixed else {}
+    if form.precision == "fp32" and fixed:
+        openers[f"{name}{GRAPH}{TF32}"] = opening("cuda-tf32", as_graph=True)
+    return openers
+
+
 def engine_openers(
-    setting: Setting, form: str, inputs: Mapping[str, Tensor], opened: ExitStack
+    setting: Setting, form: Form, inputs: Mapping[str, Tensor], opened: ExitStack
 ) -> dict[str, Callable[[], Call]]:
     """Returns the contestants of one engine; they share one context, which ``opened`` closes."""
 
@@ -248,8 +311,7 @@ def engine_openers(
         assert isinstance(runner, TensorRtRunner)
         return EngineCall(runner, inputs)
 
-    alone, recorded = ENGINES[attention_of(form)]
-    return {alone: open_engine, recorded: lambda: GraphCall(open_engine())}
+    return {ENGINE: open_engine, ENGINE_GRAPH: lambda: GraphCall(open_engine())}
 
 
 def open_all(
@@ -269,7 +331,7 @@ def open_all(
             with quiet_native_logs():
                 call = opener()
                 warm_up(call, wait=wait, seconds=setting.warm_seconds, least=LEAST_WARM_CALLS)
-                found = outputs_of(call)
+                found = call.outputs()
                 wait()
         except (LxmertExportError, RuntimeError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +15,11 @@ from unittest import mock
 import pytest
 import torch
 
-from benchmarks.gpu import check, steps
+from benchmarks.gpu import check, missing, steps
 from benchmarks.gpu.contestants import (
     EAGER,
     ENGINE,
-    ENGINE_GRAPH,
-    OPERATOR,
-    OPERATOR_GRAPH,
+    CudaCall,
     EngineCall,
     difference,
     draw_inputs,
@@ -30,13 +27,18 @@ from benchmarks.gpu.contestants import (
 )
 from benchmarks.gpu.page import page
 from benchmarks.gpu.results import Results, open_results
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.setting import Form, Setting
 from benchmarks.gpu.steps import open_all, step_names
 from lxmert_export.engines.gpus import Gpu
 from lxmert_export.engines.profiles import make_profiles
 from lxmert_export.errors import ArtifactError, ConversionError
+from lxmert_export.runners.onnx.cuda.gpu_thread import on_gpu_thread
+from lxmert_export.runners.onnx.cuda.runner import CudaRunner
+from lxmert_export.runners.opening import open_runner
 from lxmert_export.spec.signature import task_signature
-from parity_tests.fixtures.random_models import SMALL, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
+from parity_tests.fixtures.stand_in_gpu import H200, put_gpu
 
 ROOT = Path(__file__).parents[2]
 QA = task_signature(SMALL, "question-answering")
@@ -46,7 +48,7 @@ SIZES = {"batch": 3, "text": 7, "objects": 5}
 def setting_for(work: Path, **changes: Any) -> Setting:
     usual: dict[str, Any] = {
         "work": str(work), "task": "question-answering", "small": True, "device": "cpu", "target": "rtx",
-        "precisions": ("fp32", "fp16"), "attentions": ("decomposed",), "batches": (1, 8), "rounds": 2, "calls": 3,
+        "precisions": ("fp32", "fp16"), "no_engines": None, "batches": (1, 8), "rounds": 2, "calls": 3,
         "warm_seconds": 0.0, "failed": {},
     }  # fmt: skip
     return Setting(**{**usual, **changes})
@@ -66,36 +68,28 @@ def test_profiles_take_every_batch_and_are_best_at_those_that_are_timed(tmp_path
     assert Setting.from_json(text) == setting_for(tmp_path, failed={"build/fp16": "no"})
 
 
-def test_both_spellings_of_attention_are_built_and_timed_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_form_is_exported_judged_and_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    setting = setting_for(tmp_path, precisions=("fp16",), attentions=("decomposed", "operator"), batches=(1,))
+    setting = setting_for(tmp_path, precisions=("fp16",), batches=(1, 8))
+    forms = ["fp16-dynamic", "fp16-fixed-1", "fp16-lean-1"]
+    timings = ["timing/fp16/1", "timing/fp16/8"]
+    judged = [f"{kind}/{form}" for form in forms for kind in ("export", "parity")]
     assert step_names(setting) == [
-        "device", "export/fp16", "build/fp16", "parity/fp16", "export/fp16-operator", "build/fp16-operator",
-        "parity/fp16-operator", "timing/fp16/1",
+        "device", "tests", *judged, "build/fp16-dynamic", "engine/fp16-dynamic", *timings,
     ]  # fmt: skip
+    without = setting_for(tmp_path, precisions=("fp16",), no_engines="it is not installed")
+    assert step_names(without) == ["device", "tests", *judged, *timings]
+    assert "tf32/fp32-dynamic" in step_names(setting_for(tmp_path))
     monkeypatch.setattr(steps, "checkpoint", lambda setting: tmp_path)
     monkeypatch.setattr(steps, "export", lambda *places, **options: asked.append({"to": places[2].name, **options}))
-    for form in setting.forms("fp16"):
-        steps.graph(setting, form)
-    assert [(one["to"], one["precision"], one["attention"]) for one in asked] == [
-        ("onnx-fp16", "fp16", "decomposed"), ("onnx-fp16-operator", "fp16", "operator"),
+    for form in setting.timed_forms("fp16", 8):
+        assert Form.named(str(form)) == form
+        steps.graph(setting, form, judged=False)
+    sizes = {"batch": 8, "text": 20, "objects": 36}
+    assert [(one["to"], one["fixed"], one["optimize_for"], one["parity"]) for one in asked] == [
+        ("onnx-fp16-dynamic", None, None, False), ("onnx-fp16-fixed-8", sizes, None, False),
+        ("onnx-fp16-lean-8", sizes, "cuda", False),
     ]  # fmt: skip
-    with ExitStack() as opened:
-        assert {name for form in setting.forms("fp16") for name in steps.engine_openers(setting, form, {}, opened)} == {
-            ENGINE, ENGINE_GRAPH, OPERATOR, OPERATOR_GRAPH,
-        }  # fmt: skip
-
-
-def finished(name: str, setting: Setting) -> dict[str, Any]:
-    """A step that does nothing, but fails where it rests on one that failed."""
-    try:
-        for needed in ("export", "build"):
-            setting.need(name.replace("parity", needed))
-    except ConversionError as error:
-        return {"status": "failed", "seconds": 0.0, "reason": str(error)}
-    return {"status": "done", "seconds": 0.0}
 
 
 def test_a_failing_step_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,17 +97,22 @@ def test_a_failing_step_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch
 
     def alone(name: str, setting: Setting) -> dict[str, Any]:
         ran.append(name)
-        if name == "build/fp32":
+        if name == "export/fp32-lean-1":
             return {"status": "failed", "seconds": 0.0, "reason": "out of memory"}
-        return finished(name, setting) if name.startswith("parity") else {"status": "done", "seconds": 0.0}
+        try:
+            setting.need(name.replace("parity", "export"))
+        except ConversionError as error:
+            return {"status": "failed", "seconds": 0.0, "reason": str(error)}
+        return {"status": "done", "seconds": 0.0}
 
     monkeypatch.setattr(check, "run_alone", alone)
     setting = setting_for(tmp_path)
     results = Results(tmp_path / "r.json", facts())
     assert check.run_steps(setting, results) == []
-    assert ran == step_names(setting) and len(ran) == 11
-    assert results.failed == {"build/fp32": "out of memory", "parity/fp32": "build/fp32 failed: out of memory"}
-    assert "parity/fp16" in results.steps
+    assert ran == step_names(setting) and len(ran) == 23
+    assert results.failed == {
+        "export/fp32-lean-1": "out of memory", "parity/fp32-lean-1": "export/fp32-lean-1 failed: out of memory",
+    }  # fmt: skip
     ran.clear()
     again = open_results(tmp_path / "r.json", facts(), anew=False)
     assert again.steps == results.steps and check.run_steps(setting, again) == [] and ran == []
@@ -133,34 +132,35 @@ def test_a_check_that_is_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatc
     monkeypatch.setattr(check, "run_alone", alone)
     with pytest.raises(KeyboardInterrupt):
         check.run_steps(setting, open_results(tmp_path / "r.json", facts(), anew=False))
-    assert list(json.loads((tmp_path / "r.json").read_text())["steps"]) == ran == step_names(setting)[:4]
+    assert list(json.loads((tmp_path / "r.json").read_text())["steps"]) == ran == step_names(setting)[:11]
     results = open_results(tmp_path / "r.json", facts(), anew=False)
-    assert check.run_steps(setting, results, minutes=-1) == step_names(setting)[4:]  # no time is left
+    assert check.run_steps(setting, results, minutes=-1) == step_names(setting)[11:]  # no time is left
     check.run_steps(setting, results)
     assert ran == step_names(setting)
 
 
 def test_steps_are_forgotten_with_what_they_made_and_no_others(tmp_path: Path) -> None:
-    setting = setting_for(tmp_path / "work", attentions=("decomposed", "operator"), batches=(1, 16))
+    setting = setting_for(tmp_path / "work", batches=(1, 16))
     names = step_names(setting)
     results = Results(tmp_path / "r.json", facts(), {name: {"status": "done"} for name in names})
-    made = [setting.path(name) for name in ("onnx-fp16", "onnx-fp16-operator", "engine-fp16", "checkpoint")]
+    places = ("onnx-fp16-dynamic", "onnx-fp16-lean-1", "engine-fp16-dynamic", "checkpoint")
+    made = [setting.path(name) for name in places]
     for place in made:
         place.mkdir(parents=True)
-    asked = ["export/fp16", "timing/fp32/1", "device"]
+    asked = ["export/fp16-dynamic", "timing/fp32/1", "device"]
     check.forget(asked, setting, results)
     assert list(results.steps) == [name for name in names if name not in asked]
-    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "engine-fp16", "checkpoint"]
-    check.forget(["build/fp16", "parity/fp16"], setting, results)
-    assert [place.name for place in made if place.exists()] == ["onnx-fp16-operator", "checkpoint"]
-    with pytest.raises(SystemExit, match="--again export/fp: no such step; the steps are device, export/fp32, "):
+    assert [place.name for place in made if place.exists()] == list(places[1:])
+    check.forget(["build/fp16-dynamic", "parity/fp16-dynamic"], setting, results)
+    assert [place.name for place in made if place.exists()] == ["onnx-fp16-lean-1", "checkpoint"]
+    with pytest.raises(SystemExit, match="--again export/fp: no such step; the steps are device, tests, export/fp32-"):
         check.forget(["export/fp"], setting, results)
 
 
 def facts(**changes: Any) -> dict[str, Any]:
     usual = {
         "gpu": "Some GPU", "machine": "a machine", "network": "Small", "task": "question-answering", "target": "rtx",
-        "batch_profiles": ["1:1:1", "2:8:8"],
+        "batch_profiles": ["1:1:1", "2:8:8"], "missing": [], "no_engines": None,
     }  # fmt: skip
     return {**usual, **changes}
 
@@ -177,11 +177,24 @@ def test_results_of_something_else_are_not_added_to(tmp_path: Path) -> None:
 
 
 def test_how_a_step_ended_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting = setting_for(tmp_path / "work", failed={"export/fp32": f"{tmp_path / 'work'}/checkpoint: no space"})
-    step = check.run_alone("build/fp32", setting)
-    assert step["status"] == "failed" and step["reason"] == "export/fp32 failed: checkpoint: no space"
+    setting = setting_for(
+        tmp_path / "work", failed={"export/fp32-dynamic": f"{tmp_path / 'work'}/checkpoint: no space"}
+    )
+    step = check.run_alone("build/fp32-dynamic", setting)
+    assert step["status"] == "failed" and step["reason"] == "export/fp32-dynamic failed: checkpoint: no space"
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=-11))
-    assert check.run_alone("build/fp32", setting)["reason"] == "ended by signal 11"
+    assert check.run_alone("build/fp32-dynamic", setting)["reason"] == "ended by signal 11"
+
+
+class Answers:
+    def __init__(self, output: torch.Tensor) -> None:
+        self.output = output
+
+    def __call__(self) -> None:
+        pass
+
+    def outputs(self) -> tuple[torch.Tensor, ...]:
+        return (self.output,)
 
 
 def test_contestants_that_fail_or_compute_something_else_are_left_out(tmp_path: Path) -> None:
@@ -194,8 +207,8 @@ def test_contestants_that_fail_or_compute_something_else_are_left_out(tmp_path: 
         raise ArtifactError(f"{tmp_path}/engine: this runtime does not support this GPU")
 
     openers: dict[str, Callable[[], Any]] = {
-        EAGER: lambda: lambda: (right,), "near": lambda: lambda: (right * 1.01,), "far": lambda: lambda: (right * 1.1,),
-        "nan": lambda: lambda: (right * float("nan"),), "broken": fails, ENGINE: refuses, "late": lambda: fails,
+        EAGER: lambda: Answers(right), "near": lambda: Answers(right * 1.01), "far": lambda: Answers(right * 1.1),
+        "nan": lambda: Answers(right * float("nan")), "broken": fails, ENGINE: refuses, "late": lambda: fails,
     }  # fmt: skip
     calls, differences, failed = open_all(openers, setting_for(tmp_path))
     assert set(calls) == set(differences) == {EAGER, "near"} and differences["near"] == pytest.approx(0.01)
@@ -214,7 +227,7 @@ def test_pytorch_runs_in_the_precision_that_is_asked_for() -> None:
     for precision in ("fp32", "fp16", "bf16"):
         openers = torch_openers(lively_model("question-answering"), QA, precision, inputs, "cpu")
         with torch.inference_mode():
-            outputs[precision] = openers[EAGER]()()
+            outputs[precision] = openers[EAGER]().outputs()
     assert set(openers) == {EAGER} and all(output[0].dtype == torch.float32 for output in outputs.values())
     assert 1e-4 < difference(outputs["fp16"], outputs["fp32"]) < 2e-3 < difference(outputs["bf16"], outputs["fp32"])
 
@@ -238,13 +251,33 @@ def test_an_engine_is_given_every_tensor_and_called_on_the_current_stream(monkey
     )
     inputs = draw_inputs(QA, SIZES, SMALL.vocab_size, "cpu")
     call = EngineCall(runner, inputs)
-    (output,) = call()
+    call()
+    (output,) = call.buffers
     assert (asked["profile"], asked["streams"]) == (1, [7])
     assert asked["shapes"] == {name: tuple(tensor.shape) for name, tensor in inputs.items()}
     named = {**inputs, QA.outputs[0].name: output}
     assert asked["addresses"] == {name: tensor.data_ptr() for name, tensor in named.items()}
     with pytest.raises(ArtifactError, match="failed while it ran"):
         call()
+
+
+def test_our_file_is_called_on_its_buffers_and_its_outputs_are_read(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, sizes = put_gpu(monkeypatch), {"batch": 2, "text": 5, "objects": 3}
+    made = exports.lively("onnx", "question-answering", TINY, fixed=sizes)
+    signature = task_signature(TINY, "question-answering")
+    inputs = draw_inputs(signature, sizes, TINY.vocab_size, "cpu")
+    with open_runner(made.in_runtime("cuda")) as runner, torch.inference_mode():
+        assert isinstance(runner, CudaRunner)
+        call = on_gpu_thread(CudaCall, runner, inputs)
+        buffers, runs = gpu.buffers, gpu.runs
+        for _ in range(3):
+            on_gpu_thread(call)
+        assert (gpu.buffers, gpu.runs) == (buffers, runs + 3) and list(gpu.captures.values()) == [1]
+        openers = torch_openers(lively_model("question-answering", TINY), signature, "fp32", inputs, "cpu")
+        assert difference(on_gpu_thread(call.outputs), openers[EAGER]().outputs()) < 1e-5
+    assert len(gpu.threads) == 1 and not gpu.overlapped
 
 
 # --- the page, and the whole
@@ -258,38 +291,47 @@ def timed(p50: float) -> dict[str, Any]:
 
 
 def test_the_page_says_what_the_results_hold() -> None:
-    names = {EAGER: 8.0, "PyTorch, compiled": 6.0, ENGINE: 4.0, ENGINE_GRAPH: 2.0}
+    names = {EAGER: 8.0, "PyTorch, compiled": 6.0, "ours, fixed axes, CUDA graph": 2.0}
+    judged = {
+        "passed": True, "not_run": ["scenes"], "laws": 12, "worst": [
+            {"output": "logits", "family": "ragged", "score": 1.25, "error_rms": 2e-3},
+            {"output": "other", "family": "plain", "score": None, "error_rms": None}],
+        "predictions": [{"output": "logits", "family": "plain", "predicted": 1e-3, "measured": 2e-3, "ratio": 2.0,
+                         "status": "validated"}],
+    }  # fmt: skip
     found = {
         "device": {"status": "done", "seconds": 3.0,
                    "result": {"bytes_per_second": 2e12, "flops_per_second": {"fp16": 4e14}}},
-        "build/fp16": {"status": "done", "seconds": 9.0,
-                       "result": {"seconds": 8.0, "engine_bytes": 1100, "weight_bytes": 1000}},
-        "parity/fp16": {"status": "done", "seconds": 5.0, "result": {
-            "passed": True, "not_run": ["scenes"], "worst": [
-                {"output": "logits", "family": "ragged", "score": 1.25, "error_rms": 2e-3},
-                {"output": "other", "family": "plain", "score": None, "error_rms": None}],
-            "beside_prediction": {"logits": {"foretold_rms": 1e-3, "measured_rms": 2e-3, "measured_over_foretold": 2.0,
-                                             "status": "validated"}},
-            "seconds_to_first_call": {"without kept kernels": 9.0, "with kept kernels": 1.5}}},
+        "tests": {"status": "done", "seconds": 9.0, "result": {"passed": True, "summary": "9 passed in 8.00s"}},
+        "parity/fp16-fixed-1": {"status": "done", "seconds": 5.0, "result": judged},
+        "tf32/fp32-dynamic": {"status": "done", "seconds": 5.0, "result": {**judged, "predictions": [], "passed": False}},
         "timing/fp16/1": {"status": "done", "seconds": 7.0, "result": {
-            "cost": {"bytes": 2 * 10**9, "flops": 10**9}, "contestants": {name: timed(ms) for name, ms in names.items()},
+            "cost": {"bytes": 2 * 10**9, "flops": 10**11}, "contestants": {name: timed(ms) for name, ms in names.items()},
+            "kernels": {EAGER: {"kernels": 700, "copies": 2}},
             "failed": {"PyTorch, compiled, CUDA graph": "no | triton"}}},
-        "build/fp32": {"status": "failed", "seconds": 1.0, "reason": "this runtime does not support this GPU"},
+        "export/fp32-lean-1": {"status": "failed", "seconds": 1.0, "reason": "no such option"},
     }  # fmt: skip
-    text = page({**facts(), "steps": found})
+    text = page(
+        {**facts(no_engines="TensorRT-RTX does not run on Some GPU", missing=["missing: triton"]), "steps": found}
+    )
     for line in (
-        "# Engines on Some GPU",
-        "| build/fp32 | failed | 1 | this runtime does not support this GPU |",
-        "| fp16 | passed | logits | ragged | 1.25 | 2.00e-03 | scenes |",
-        "| fp16 | passed | other | plain | - | - | scenes |",
-        "| fp16 | logits | 1.00e-03 | 2.00e-03 | 2.00 | validated |",
-        "| fp16 | 8.0 | 1,100 | 1.100× | 9.00 | 1.50 |",
-        "| fp16 | 1 | engine | 4.000 (4.000 to 6.000) | 8.000 | 238 (225 to 250) | 25 % (bytes) | 1.50× |",
-        "| fp16 | 1 | engine, CUDA graph | 2.000 (2.000 to 3.000) | 4.000 | 475 (450 to 500) | 50 % (bytes) | - |",
-        "| fp16 | 1 | PyTorch, compiled, CUDA graph | not timed: no / triton | | | | |",
+        "# Some GPU",
+        "missing: triton.",
+        "| export/fp32-lean-1 | failed | 1 | no such option |",
+        "Tests that need a GPU (`pytest -m gpu`): 9 passed in 8.00s.",
+        "| fp16-fixed-1 | passed | logits | ragged | 1.25 | 2.00e-03 | 12 | scenes |",
+        "| fp16-fixed-1 | passed | other | plain | - | - | 12 | scenes |",
+        "| fp32-dynamic in TF32 | FAILED | logits | ragged | 1.25 | 2.00e-03 | 12 | scenes |",
+        "| fp16-fixed-1 | logits | plain | 1.00e-03 | 2.00e-03 | 2.00 | validated |",
+        "No engine was built or run: TensorRT-RTX does not run on Some GPU.",
+        "| fp16 | 1 | PyTorch, eager | 8.000 (8.000 to 12.000) | 16.000 | 119 (112 to 125) | 12 % | 3 % "
+        "| 1.00, 0.75, - | 700 + 2 |",
+        "| fp16 | 1 | ours, fixed axes, CUDA graph | 2.000 (2.000 to 3.000) | 4.000 | 475 (450 to 500) | 50 % | 12 % "
+        "| 4.00, 3.00, - | - |",
+        "| fp16 | 1 | PyTorch, compiled, CUDA graph | not timed: no / triton | | | | | | |",
     ):
         assert line in text.splitlines(), line
-    assert "No engine has been run" not in text and "No engine has been run" in page({**facts(), "steps": {}})
+    assert "Nothing has been judged" not in text and "Nothing has been judged" in page({**facts(), "steps": {}})
 
 
 def test_networks_and_targets_have_files_of_their_own(tmp_path: Path) -> None:
@@ -314,16 +356,41 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path) -> None:
     found = check_process(tmp_path, path=str(tmp_path / "empty"))
     assert found.returncode == 1 and found.stdout == ""
     assert found.stderr == (
-        "no NVIDIA GPU found here (there is no nvidia-smi): nothing was measured, and nothing written\n"
+        "no NVIDIA GPU found here (there is no nvidia-smi); nothing was measured, and nothing written\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_pytorch_without_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "find_gpus", lambda: (Gpu((8, 9), "Some GPU", "1"),))
+def test_the_first_lines_say_what_is_missing_and_how_to_bring_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(missing, "find_gpus", lambda: (H200,))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="cannot use the GPU of this machine: .*nothing written"):
-        check.check_gpu()
+    with pytest.raises(
+        SystemExit, match=r"a PyTorch that can use this GPU \(PyTorch .* cannot\): .*; nothing was measured"
+    ):
+        check.check_gpu(missing.what_is_missing())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(missing, "find_spec", lambda name: None)
+    assert check.check_gpu(missing.what_is_missing()) == "NVIDIA H200"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("is the build for CPUs: our files are not run; pip uninstall --yes onnxruntime && pip install "
+                             "'lxmert-export[cuda]'")  # fmt: skip
+    assert lines[1] == "missing: triton: compiled PyTorch is not timed; pip install triton"
+    assert lines[-1].startswith("without a network: ") and "pip download" in lines[-1]
+    assert check.check_gpu([]) == "NVIDIA H200" and capsys.readouterr().out == ""
+
+
+def test_a_card_or_an_installation_without_tensorrt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing, "find_gpus", lambda: (H200,))
+    assert missing.why_no_engines("datacenter") == "tensorrt is not installed"
+    told = missing.why_no_engines("rtx")
+    assert told is not None and told.startswith(
+        "TensorRT-RTX does not run on NVIDIA H200, compute capability 9.0; it runs on 7.5,"
+    )
+    monkeypatch.setattr(missing, "find_gpus", lambda: (Gpu((12, 0), "RTX 5090", "1"),))
+    assert missing.why_no_engines("rtx") is None
 
 
 START = subprocess.run
@@ -345,26 +412,24 @@ def start_few(command: Sequence[str], **options: Any) -> Any:
 
 
 def test_the_whole_check_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All steps, as on a GPU, but that no engine can be run: that is told of each, and PyTorch is timed."""
+    """All steps, as on a GPU, but that our files are judged in onnxruntime on the CPU, and PyTorch is timed alone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", start_few)
+    monkeypatch.setattr(steps, "tests_on_gpu", lambda setting: {"passed": True, "summary": "3 skipped"})
     check.main([
-        "--output", "results", "--device", "cpu", "--small", "--precisions", "fp32", "--batches", "2", "--rounds", "2",
-        "--calls", "2", "--warm-seconds", "0", "--work", "work", "--attentions", "decomposed",
+        "--output", "results", "--device", "cpu", "--small", "--precisions", "fp16", "--batches", "2", "--rounds", "2",
+        "--calls", "2", "--warm-seconds", "0", "--work", "work",
     ])  # fmt: skip
     results = json.loads((tmp_path / "results" / "no-gpu-on-the-cpu-small.json").read_text())
-    done = results["steps"]
-    assert {name: step["status"] for name, step in done.items()} == {
-        "device": "done", "export/fp32": "done", "build/fp32": "done", "parity/fp32": "failed", "timing/fp32/2": "done",
-    }  # fmt: skip
-    reason = "engine-fp32: built, not run (no GPU); verify it on a device of --target rtx"
-    assert done["parity/fp32"]["reason"] == reason
-    timing = done["timing/fp32/2"]["result"]
-    assert timing["failed"] == {ENGINE: reason, ENGINE_GRAPH: reason} and set(timing["contestants"]) == {EAGER}
-    assert timing["contestants"][EAGER]["calls"] == 4 and timing["cost"]["flops"] > 0
-    assert done["build/fp32"]["result"]["matmuls"] and done["export/fp32"]["result"]["passed"]
-    assert {path.name for path in (tmp_path / "work" / "no-gpu-on-the-cpu-small").iterdir()} == {
-        "checkpoint", "engine-fp32", "logs", "onnx-fp32",
-    }  # fmt: skip
+    done = {name: step["status"] for name, step in results["steps"].items() if "lean" not in name}
+    assert done == dict.fromkeys(
+        ["device", "tests", "export/fp16-dynamic", "parity/fp16-dynamic", "export/fp16-fixed-2", "parity/fp16-fixed-2",
+         "timing/fp16/2"], "done",
+    )  # fmt: skip
+    assert results["no_engines"] == "it is no GPU" and results["missing"] == []
+    timing = results["steps"]["timing/fp16/2"]["result"]
+    assert set(timing["contestants"]) == {EAGER} and timing["contestants"][EAGER]["calls"] == 4
+    assert "no NVIDIA GPU found here" in timing["failed"]["ours, fixed axes, CUDA graph"]
+    assert results["steps"]["parity/fp16-fixed-2"]["result"]["passed"]
     written = (tmp_path / "results" / "no-gpu-on-the-cpu-small.md").read_text()
-    assert reason in written and "No engine has been run" in written and str(tmp_path) not in written
+    assert "not timed: onnx-fp16-fixed-2@cuda: no NVIDIA GPU" in written and str(tmp_path) not in written

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.gpu import floors
-from benchmarks.gpu.beside_prediction import beside_prediction
-from benchmarks.gpu.floors import Cost, Rates, bound_by, cost_of_call, floor_seconds, measure_rates
+from benchmarks.gpu.floors import Rates, cost_of_call, measure_rates
+from benchmarks.gpu.kernels import count_kernels, counted
+from benchmarks.gpu.prune_library import prune
 from benchmarks.gpu.timing import percentile, time_in_turn, warm_up
+from lxmert_export.parity.prediction import beside_prediction
 from lxmert_export.parity.report import Cell
 from lxmert_export.spec.signature import Precision
 from lxmert_export.spec.weight_names import WORD_EMBEDDING
@@ -115,13 +120,6 @@ def products(text: int, objects: int) -> int:
     return boxes + 2 * layer(text) + layer(objects) + cross + last + answers
 
 
-def test_the_floor_is_the_slower_of_moving_and_multiplying() -> None:
-    rates = Rates(bytes_per_second=1e12, flops_per_second={"fp16": 1e14, "fp32": 1e13})
-    cost = Cost(bytes=10**9, flops=5 * 10**10)
-    assert floor_seconds(cost, rates, "fp16") == 1e-3 and bound_by(cost, rates, "fp16") == "bytes"
-    assert floor_seconds(cost, rates, "fp32") == 5e-3 and bound_by(cost, rates, "fp32") == "products"
-
-
 def test_rates_are_read_and_written_bytes_and_two_operations_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Any] = []
 
@@ -154,9 +152,50 @@ def test_what_was_foretold_stands_beside_what_was_measured() -> None:
         cell("nan", "plain", None),
     ]
     foretold = {name: {"inputs": "plain", "error_rms": 0.01} for name in ("good", "bad", "nan", "not run")}
-    found = beside_prediction(cells, foretold)
-    assert found["good"]["measured_rms"] == 0.015 and found["good"]["measured_over_foretold"] == pytest.approx(1.5)
-    assert {name: row["status"].split(":")[0] for name, row in found.items()} == {
+    found = {row.output: row for row in beside_prediction("engine", cells, foretold)}
+    assert found["good"].measured == 0.015 and found["good"].ratio == pytest.approx(1.5)
+    assert {name: row.status.split(":")[0] for name, row in found.items()} == {
         "good": "validated", "bad": "not borne out", "nan": "unvalidated", "not run": "unvalidated",
     }  # fmt: skip
-    assert beside_prediction(cells, {}) == {}
+    assert "measured ÷ predicted RMS error 1.50 (1.50e-02 ÷ 1.00e-02)" in str(found["good"])
+    assert beside_prediction("engine", cells, {}) == ()
+
+
+def test_kernels_are_counted_apart_from_copies() -> None:
+    names = ("gemm", "Memcpy HtoD", "softmax", "Memset (Device)", "gemm")
+    assert counted([SimpleNamespace(name=name) for name in names]) == {"kernels": 3, "copies": 2}
+    assert counted([]) is None and count_kernels(lambda: None, "cpu") is None
+
+
+def library_of(*entries: tuple[int, int, bytes]) -> bytes:
+    """A 64-bit ELF library whose section .nv_fatbin holds pieces of code: (kind, architecture, code)."""
+    pieces = b"".join(
+        struct.pack("<HHIQ", kind, 1, 64, len(code)).ljust(28, b"\0")
+        + struct.pack("<I", architecture).ljust(36, b"\0")
+        + code
+        for kind, architecture, code in entries
+    )
+    fat = bytes(8) + struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(pieces)) + pieces
+    names = b"\0.nv_fatbin\0.shstrtab\0"
+    at = 64 + len(fat)
+    table = at + len(names)
+    sections = [(0, 0, 0), (1, 64, len(fat)), (12, at, len(names))]
+    header = b"\x7fELF\x02".ljust(40, b"\0") + struct.pack("<Q", table).ljust(18, b"\0") + struct.pack("<HHH", 64, 3, 2)
+    rows = b"".join(
+        struct.pack("<IIQQQQ", name, 1, 0, 0, place, size).ljust(64, b"\0") for name, place, size in sections
+    )
+    return header + fat + names + rows
+
+
+def test_a_library_keeps_the_code_of_the_gpus_that_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    whole = library_of((2, 80, b"a" * 16), (2, 90, b"b" * 24), (1, 90, b"c" * 32))
+    file.write_bytes(whole)
+    assert prune(file, {90}) == (24, 48)
+    pruned = file.read_bytes()
+    assert len(pruned) == len(whole) and b"b" * 24 in pruned and b"aa" not in pruned and b"cc" not in pruned
+    with pytest.raises(SystemExit, match="holds no machine code for 75"):
+        prune(file, {75})
+    file.write_bytes(b"text")
+    with pytest.raises(SystemExit, match="not a 64-bit ELF library"):
+        prune(file, {90})
