@@ -26,6 +26,7 @@ def predict(
     output: str | Path,
     *,
     dataset: str | None = None,
+    boxes: str | None = None,
     top: int = TOP,
     batch: int = BATCH,
     threads: int | None = None,
@@ -46,6 +47,7 @@ def predict(
     |---|---|
     | ``artifact`` | ARTIFACT or ARTIFACT@RUNTIME |
     | ``dataset`` | ``vqa``, ``gqa``, ``nlvr2`` or ``own``; default: recognised from the questions |
+    | ``boxes`` | the layout of the features' boxes, as ``features inspect`` names it; default: recognised |
     | ``top`` | answers to each question in ``.jsonl`` |
     | ``batch`` | the most rows of a call; an artifact with a fixed batch has its own |
     | ``threads`` | of the runtime, and of each worker; default: the runtime chooses, a worker has one |
@@ -60,7 +62,16 @@ def predict(
     workers. ``MissingExtra``: a runtime, or Ray, is not installed.
     """
     request = Request(
-        str(artifact), Path(features), Path(questions), dataset, batch, top, threads, tuple(providers), skip_missing
+        str(artifact),
+        Path(features),
+        Path(questions),
+        dataset,
+        batch,
+        top,
+        threads,
+        tuple(providers),
+        skip_missing,
+        boxes,
     )
     check_request(request)
     chosen = engine_of(engine, threads, workers, time_limit)

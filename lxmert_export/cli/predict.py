@@ -18,6 +18,7 @@ from lxmert_export.cli.answering_options import (
     TimeLimitOption,
     WorkersOption,
 )
+from lxmert_export.cli.features import BoxesOption
 from lxmert_export.cli.printing import print_json, say, shown_progress
 
 
@@ -36,6 +37,7 @@ def predict(
         ),
     ],
     dataset: DatasetOption = None,
+    boxes: BoxesOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to each question a .jsonl holds.")] = TOP,
     batch: BatchOption = BATCH,
     skip_missing: SkipMissingFlag = False,
@@ -61,7 +63,7 @@ def predict(
 
     with shown_progress(unit="questions") as progress:
         predicted = api.predict(
-            artifact, features, questions, output, dataset=dataset, top=top, batch=batch, threads=threads,
+            artifact, features, questions, output, dataset=dataset, boxes=boxes, top=top, batch=batch, threads=threads,
             providers=provider or (CPU,), skip_missing=skip_missing, engine=engine, workers=workers, time_limit=time_limit,
             overwrite=overwrite, progress=progress,
         )  # fmt: skip

@@ -33,6 +33,7 @@ class Job:
     | ``form``, ``numeric_ids``, ``top`` | how answers are written, whether ids are numbers, how many answers each |
     | ``threads`` | of the runtime; None: the runtime chooses |
     | ``batch`` | the most rows of a call |
+    | ``boxes`` | the layout of the features' boxes; None: it is recognised |
     """
 
     artifact: Path
@@ -45,6 +46,7 @@ class Job:
     providers: tuple[str, ...]
     threads: int | None
     batch: int
+    boxes: str | None = None
 
 
 def digests_of(artifact: Artifact, source: PictureSource) -> tuple[str, str]:

@@ -54,7 +54,7 @@ class Worker:
         job = self._job
         try:
             artifact = open_artifact(job.artifact).in_runtime(job.runtime)
-            source = open_features(job.features)
+            source = open_features(job.features, boxes=job.boxes)
             if digests_of(artifact, source) != job.digests:
                 raise ArtifactError(
                     f"{socket.gethostname()}: {job.artifact}, {job.features} or the installed runtimes are others there: copy "

@@ -53,6 +53,7 @@ class Request:
     threads: int | None
     providers: tuple[str, ...]
     skip_missing: bool
+    boxes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Asked:
             "providers": " ".join(job.providers),
             "batch": str(job.batch),
             "top": str(job.top),
+            "boxes": str(job.boxes),
         }
 
 
@@ -154,14 +156,14 @@ def _opened(request: Request, form_of: Callable[[str], OutputFormat], progress: 
     check_runnable(artifact)
     asked = read_questions(request.questions, request.dataset)
     form = form_of(asked.dataset)
-    with open_features(request.features, progress=progress) as source:
+    with open_features(request.features, boxes=request.boxes, progress=progress) as source:
         check_fits(artifact, asked, source)
         matched = match(asked, source.ids, str(source.path), skip_missing=request.skip_missing)
         if matched.left_over:
             LOGGER.warning("left out: %s", "; ".join(matched.left_over))
         job = Job(
             artifact.path.absolute(), artifact.runtime_name, request.features.absolute(), digests_of(artifact, source), form,
-            asked.numeric_ids, request.top, request.providers, request.threads, request.batch,
+            asked.numeric_ids, request.top, request.providers, request.threads, request.batch, request.boxes,
         )  # fmt: skip
         yield Asked(job, artifact, source, asked.dataset, matched, Plan(matched.questions))
 

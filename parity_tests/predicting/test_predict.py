@@ -255,3 +255,14 @@ def test_options_out_of_range(options: dict[str, Any], said: str, whole: Artifac
     with pytest.raises(InputError) as raised:
         lx.predict(name, features, questions, tmp_path / "answers.json", **options)
     assert said in str(raised.value)
+
+
+def test_boxes_that_look_wrong_are_read_as_the_user_says(whole: Artifact, tmp_path: Path) -> None:
+    features, questions = write_set(tmp_path, questions=12, pictures=4)
+    lines = [line.split("\t") for line in features.read_text().splitlines()]
+    features.write_text("".join("\t".join([line[0], line[2], line[1], *line[3:]]) + "\n" for line in lines))
+    with pytest.raises(InputError, match="width and height are exchanged; .* give boxes=.pixels-swapped"):
+        lx.predict(whole.path, features, questions, tmp_path / "answers.json")
+    lx.predict(whole.path, features, questions, tmp_path / "answers.json", boxes="pixels-swapped")
+    sound, _ = write_set(tmp_path / "sound", questions=12, pictures=4)
+    assert read_answers(tmp_path / "answers.json") == words(answered_alone(whole, sound, questions))
