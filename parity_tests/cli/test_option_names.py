@@ -67,7 +67,8 @@ def test_every_option_has_a_flag_that_some_command_takes(keyword: str) -> None:
 
 
 def test_the_table_names_nothing_else() -> None:
-    assert set(FLAGS) == set(KEYWORDS) - NO_FLAGS
+    words_of_python_alone = {"cuda_graph"}  # of lx.load_artifact: no command takes it, and errors there say it in words
+    assert set(FLAGS) == set(KEYWORDS) - NO_FLAGS | words_of_python_alone
     assert {name: row.flag for name, row in OPTIONS.items()} == {name: FLAGS[name] for name in OPTIONS}
 
 

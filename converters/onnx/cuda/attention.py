@@ -28,6 +28,7 @@ from converters.onnx.cuda.masks import Masks, joined, tokens_of
 from converters.onnx.cuda.patterns import emit, is_vector, only_reader, sizes_of, stored
 from converters.onnx.packed import PACKED, TRANSPOSED, Packed
 from lxmert_export.errors import ConversionError
+from lxmert_export.option_names import option
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def fuse_attentions(graph: ir.Graph, masks: Masks, wrapper: str) -> None:
             block.merged.replace_all_uses_with(merged)
     if not done:
         raise ConversionError(
-            "the graph has no attention with a mask that could be one operator: leave optimize_for out"
+            f"the graph has no attention with a mask that could be one operator: leave {option('optimize_for')} out"
         )
 
 
