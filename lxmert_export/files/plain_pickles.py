@@ -147,16 +147,10 @@ def _numbers(held: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """The same with arrays as arrays. ``done``: what was made of containers that stand in several places."""
-    if isinstance(value, _Array):
-        held, dtype, shape, order = value.value
-        if isinstance(dtype, _Dtype) and OBJECTS.fullmatch(dtype.code):
-            items = [_plain(item, done) for item in held]
-            return items[0] if tuple(shape) == () and len(items) == 1 else items
-        return _numbers(held, dtype, shape, order)
+    """The same with arrays as arrays. ``done``: what was made of arrays and containers that stand in several places."""
     if isinstance(value, _Known | _Dtype):
         raise RefusedPickleError("its pickle holds a function or a type")
-    if not isinstance(value, dict | list | tuple | set | frozenset):
+    if not isinstance(value, _Array | dict | list | tuple | set | frozenset):
         return value
     if id(value) in done:
         if done[id(value)] is done:
@@ -164,9 +158,20 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
         return done[id(value)]
     done[id(value)] = done
     made: Any
-    if isinstance(value, dict):
+    if isinstance(value, _Array):
+        made = _array(value, done)
+    elif isinstance(value, dict):
         made = {key: _plain(item, done) for key, item in value.items() if not isinstance(key, _Known | _Dtype | _Array)}
     else:
         made = [_plain(item, done) for item in value]
     done[id(value)] = made
     return made
+
+
+def _array(value: _Array, done: dict[int, Any]) -> Any:
+    """An array of numbers; of one of Python objects, what it holds."""
+    held, dtype, shape, order = value.value
+    if not isinstance(dtype, _Dtype) or not OBJECTS.fullmatch(dtype.code):
+        return _numbers(held, dtype, shape, order)
+    items = [_plain(item, done) for item in held]
+    return items[0] if tuple(shape) == () and len(items) == 1 else items

@@ -3,7 +3,7 @@
     .NAME.predicting/
         lock           locked (flock) while a run lives
         plan.json      what is answered: digests of questions, artifact and features, and the options
-        part-N         the records of shard N, with their places and a hash
+        part-N         a hash of all that follows, the places of shard N's questions, and their records
 
 A part is written under another name, flushed to the disk, and renamed. Without plan.json the directory is no run's: one was about
 to begin, or all was done and being removed.
@@ -69,15 +69,14 @@ class Parts:
     def keep(self, answered: Answered) -> None:
         """Writes the records of a shard: whole, or not at all. ``OSError``: they cannot be written."""
         records = [record.encode() for record in answered.records]
-        body = b"".join(records)
         head = {
             "plan": self._key,
             "places": answered.places,
             "bytes": [len(record) for record in records],
             "cut": answered.cut,
-            "sha256": hashlib.sha256(body).hexdigest(),
         }
-        replace_file(self._file(answered.number), json.dumps(head).encode() + b"\n" + body)
+        content = json.dumps(head).encode() + b"\n" + b"".join(records)
+        replace_file(self._file(answered.number), _hash(content) + b"\n" + content)
         self._cut[answered.number] = answered.cut
 
     def in_order(self) -> Iterator[bytes]:
@@ -107,14 +106,12 @@ class Parts:
     def _read(self, number: int) -> Part | None:
         """A finished shard; None if there is none, or one that is damaged or of another plan."""
         try:
-            line, _, body = self._file(number).read_bytes().partition(b"\n")
+            sha256, _, content = self._file(number).read_bytes().partition(b"\n")
+            if sha256 != _hash(content):
+                return None
+            line, _, body = content.partition(b"\n")
             head = json.loads(line)
-            wanted = {
-                "plan": self._key,
-                "places": list(self._plan.places(number)),
-                "sha256": hashlib.sha256(body).hexdigest(),
-            }
-            if any(head[name] != value for name, value in wanted.items()):
+            if (head["plan"], head["places"]) != (self._key, list(self._plan.places(number))):
                 return None
             ends = [0, *accumulate(head["bytes"])]
             return Part([body[begin:end] for begin, end in pairwise(ends)], int(head["cut"]))
@@ -154,6 +151,10 @@ def kept_parts(output: Path, plan: Plan, inputs: Mapping[str, str], *, overwrite
             if not parts.answered:
                 parts.remove()
             raise
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def directory_of(output: Path) -> Path:

@@ -102,6 +102,7 @@ class Asked:
             "artifact": job.digests[0],
             "features": digest([job.digests[1], _files_of(self.source.path)]),
             "format": job.form.name,
+            "ids": "numbers" if job.numeric_ids else "texts",
             "providers": " ".join(job.providers),
             "batch": str(job.batch),
             "top": str(job.top),
@@ -179,6 +180,10 @@ def _checked(output: Path, request: Request, *, overwrite: bool) -> Path:
         raise ArtifactError(f"{output}: is what is read: choose another output (-o)")
     if final.resolve().is_relative_to(artifact):
         raise ArtifactError(f"{output}: lies inside the artifact {request.artifact}: choose an output (-o) outside it")
+    if final.resolve().is_relative_to(request.features.resolve()):
+        raise ArtifactError(
+            f"{output}: lies inside the features {request.features}: choose an output (-o) outside them"
+        )
     if final.is_dir():
         raise ArtifactError(f"{output}: is a directory: name a file (-o)")
     if os.path.lexists(final):

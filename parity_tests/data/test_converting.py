@@ -15,7 +15,7 @@ from lxmert_export.data.features.converting import convert_features
 from lxmert_export.data.features.opening import open_features
 from lxmert_export.data.features.shards import INDEX_FILE, widened
 from lxmert_export.errors import ArtifactError, InputError
-from parity_tests.data.feature_files import KEPT, airsplay_tsv, detected, mmf_lmdb
+from parity_tests.data.feature_files import KEPT, airsplay_tsv, detected, milvlg_npz, mmf_lmdb
 from parity_tests.fixtures.command import refused, run
 
 pytestmark = pytest.mark.quick
@@ -186,6 +186,12 @@ def test_nothing_that_the_command_did_not_write_is_replaced(source: Path, tmp_pa
     with pytest.raises(ArtifactError):
         convert(source, tmp_path / output, overwrite=True)
     assert (tmp_path / "mine.tsv").read_text() == "notes\n"
+
+
+def test_an_output_inside_its_source_is_refused(tmp_path: Path) -> None:
+    folder = milvlg_npz(tmp_path, detected(MANY))
+    with pytest.raises(ArtifactError, match="lies inside what is converted"):
+        convert(folder, folder / "out")
 
 
 def test_a_second_run_into_the_same_output_is_told(source: Path, tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_what_is_damaged_or_made_to_break_the_reader_is_one_error(name: str) -> 
         load_pickle(REFUSED[name])
 
 
+def test_an_array_in_many_places_is_made_once() -> None:
+    """Arrays of Python 2 have their bytes as text, which is encoded anew: a kilobyte could fill the memory."""
+    written = pickle.dumps([np.arange(1000.0)] * 50, protocol=2)
+    found = load_pickle(written)
+    assert len(found) == 50 and all(one is found[0] for one in found)
+
+
 def test_a_value_in_many_places_is_read_once() -> None:
     value: list[Any] = ["x"]
     for _ in range(60):

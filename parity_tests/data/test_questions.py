@@ -72,6 +72,21 @@ def test_pictures_are_found_under_the_names_of_coco(known: set[str], expected: s
         assert picture == (expected or found.questions[0].pictures[0])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"image": "a", "question": "What?"}\n{"id": "mine", "image": "a", "question": "Who?"}\n',
+        '{"mine": {"id": 7, "image": "a", "question": "What?"}}',
+    ],
+)
+def test_ids_are_numbers_only_if_all_are(content: str, tmp_path: Path) -> None:
+    """Answers would be written with a number that there is not."""
+    path = tmp_path / "mine.jsonl"
+    path.write_text(content)
+    found = read_questions(path)
+    assert not found.numeric_ids and found.questions[-1].id == "mine"
+
+
 def test_own_ids_and_empty_lines_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text('id,image,question\n\nq7,a,"What is\nthis?"\nq9,b,Why?\n')

@@ -212,6 +212,15 @@ def test_bad_input_is_one_line(
     assert sorted(path for path in tmp_path.rglob("*") if ".index." not in path.name) == before
 
 
+def test_an_output_inside_the_features_is_refused(whole: Artifact, tmp_path: Path) -> None:
+    """The answers that a stopped run leaves there would be read as features, or as a change of them."""
+    (tmp_path / "features").mkdir()
+    features, questions = write_set(tmp_path, questions=12, pictures=4)
+    features.rename(tmp_path / "features" / features.name)
+    with pytest.raises(ArtifactError, match="a.json: lies inside the features"):
+        lx.predict(whole.path, tmp_path / "features", questions, tmp_path / "features" / "a.json")
+
+
 def test_artifacts_that_do_not_answer_are_one_line(exports: Exports, whole: Artifact, tmp_path: Path) -> None:
     features, questions = write_set(tmp_path, questions=12, pictures=4)
     (tmp_path / "pairs").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -92,7 +93,7 @@ def test_a_run_that_has_answered_nothing_leaves_nothing(case: Case) -> None:
     assert not list(case.folder.glob(".*"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "of another shard", "unreadable", "temporary"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "lengths", "of another shard", "unreadable", "temporary"])
 def test_a_damaged_part_is_answered_again(damage: str, case: Case) -> None:
     with pytest.raises(Stopped):
         case.predict(stop_after=3)
@@ -102,6 +103,11 @@ def test_a_damaged_part_is_answered_again(damage: str, case: Case) -> None:
         part.write_bytes(content[:-7])
     elif damage == "flipped":
         part.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    elif damage == "lengths":  # of the records: the same bytes, cut elsewhere
+        lengths = re.search(rb'"bytes": \[(\d+), (\d+)', content)
+        assert lengths is not None
+        other = b'"bytes": [%d, %d' % (int(lengths[1]) - 1, int(lengths[2]) + 1)
+        part.write_bytes(content.replace(lengths[0], other))
     elif damage == "of another shard":
         part.write_bytes((case.folder / STATE / "part-000000").read_bytes())
     elif damage == "unreadable":
@@ -113,7 +119,9 @@ def test_a_damaged_part_is_answered_again(damage: str, case: Case) -> None:
     assert case.output.read_bytes() == case.undisturbed
 
 
-@pytest.mark.parametrize("what", ["questions", "features", "artifact", "top 5, now 3", "batch 32, now 8"])
+@pytest.mark.parametrize(
+    "what", ["questions", "features", "artifact", "ids numbers, now texts", "top 5, now 3", "batch 32, now 8"]
+)
 def test_what_a_run_of_other_inputs_left_is_never_mixed_in(what: str, case: Case, exports: Exports) -> None:
     with pytest.raises(Stopped):
         case.predict(stop_after=2)
@@ -121,6 +129,11 @@ def test_what_a_run_of_other_inputs_left_is_never_mixed_in(what: str, case: Case
     if what == "questions":
         content = json.loads(case.questions.read_text())
         content["questions"][5]["question"] += " or not?"
+        case.questions.write_text(json.dumps(content))
+    elif "ids" in what:
+        content = json.loads(case.questions.read_text())
+        for question in content["questions"]:
+            question["question_id"] = str(question["question_id"])
         case.questions.write_text(json.dumps(content))
     elif what == "features":
         os.utime(case.features, (1, 1))

@@ -93,10 +93,5 @@ def hint(picture: StoredPicture, layout: BoxLayout) -> str:
     return ""
 
 
-def as_layout(name: str) -> BoxLayout | None:
-    """Returns the layout of a name, None if there is none."""
-    return next((layout for layout in LAYOUTS if layout == name), None)
-
-
 def _shown(box: NDArray[np.float32]) -> str:
     return " ".join(f"{value:.4g}" for value in box)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lxmert_export.data.features.boxes import hint, normalised, problem_of
+from lxmert_export.data.features.boxes import LEAST_SHARE, hint, normalised, problem_of
 from lxmert_export.data.features.stored import BoxLayout, FeatureFile, StoredPicture
 from lxmert_export.data.pictures import Picture
 from lxmert_export.errors import InputError
@@ -95,6 +95,8 @@ def checked(stored: StoredPicture, layout: BoxLayout, width: int) -> tuple[Pictu
         return empty, problem + hint(stored, layout)
     if not boxes.any():
         return empty, "all of its boxes are 0"
+    if boxes.max() <= LEAST_SHARE:  # the file's other pictures have another layout
+        return empty, f"all of its boxes lie in the first {LEAST_SHARE:.0%} of its size{hint(stored, layout)}"
     return Picture(stored.id, features, boxes), None
 
 

@@ -153,6 +153,8 @@ def _refuse(source: CheckedFeatures, output: Path, *, as_text: bool, overwrite: 
     """``ArtifactError``: the output may not be written, or holds what this command did not write."""
     if output.resolve() in (source.path.resolve(), *source.path.resolve().parents):
         raise ArtifactError(f"{output}: is, or holds, what is converted; choose another output (-o)")
+    if output.resolve().is_relative_to(source.path.resolve()):
+        raise ArtifactError(f"{output}: lies inside what is converted; choose another output (-o)")
     if not output.exists() and not output.is_symlink():
         return
     if not overwrite:

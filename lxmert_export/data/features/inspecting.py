@@ -129,10 +129,9 @@ class _Summary:
 
 
 def _inspect(file: FeatureFile, positions: Sequence[int], asked: str | None, progress: Progress) -> Inspection:
-    summary, faults = _Summary(), list(file.faults)
-    if isinstance(file, ShardedFeatures):
-        faults += file.damaged(progress)
-    count = len(faults)
+    summary = _Summary()
+    damaged = list(file.damaged(progress)) if isinstance(file, ShardedFeatures) else []
+    faults, count = [*file.faults, *damaged], file.fault_count + len(damaged)
     layout, notes = _layout(file, asked)
     for done, position in enumerate(positions, start=1):
         raise_if_stopped()

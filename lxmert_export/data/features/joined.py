@@ -31,6 +31,11 @@ class JoinedFiles(FeatureFile):
         self._places: list[tuple[FeatureFile, int]] = []
         self.ids = self._join()
 
+    @property
+    def fault_count(self) -> int:
+        """The faults of all files, and of one file beside another."""
+        return len(self.faults) + sum(part.fault_count - len(part.faults) for part in self._parts)
+
     def stored(self, position: int) -> StoredPicture:
         """Reads a picture of the file that holds it."""
         part, inside = self._places[position]

@@ -57,7 +57,7 @@ def open_features(
     try:
         if file.faults:
             more = (
-                f" (and {len(file.faults) - 1} more: 'lxmert-export features inspect')" if len(file.faults) > 1 else ""
+                f" (and {file.fault_count - 1} more: 'lxmert-export features inspect')" if file.fault_count > 1 else ""
             )
             raise InputError(f"{file.faults[0].said_of(file.path)}{more}")
         if not file.ids:

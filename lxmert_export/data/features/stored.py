@@ -65,7 +65,8 @@ class FeatureFile(ABC):
     - ``ids``: in the file's order, each once. ``feature_width``: of the first picture.
     - ``most_objects``: the most objects of one picture; None if only reading the whole file would tell.
     - ``layout``: that of its boxes; None if the format does not say.
-    - ``faults``: what opening it showed. ``notes``: what is unusual, and does no harm.
+    - ``faults``: what opening it showed; of very many the first, and ``fault_count`` counts all.
+    - ``notes``: what is unusual, and does no harm.
     """
 
     format: str
@@ -76,6 +77,11 @@ class FeatureFile(ABC):
     layout: BoxLayout | None = None
     faults: Sequence[Fault] = ()
     notes: Sequence[str] = ()
+
+    @property
+    def fault_count(self) -> int:
+        """How many faults opening it showed."""
+        return len(self.faults)
 
     @abstractmethod
     def stored(self, position: int) -> StoredPicture:

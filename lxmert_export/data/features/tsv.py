@@ -23,6 +23,11 @@ class TsvFile(FeatureFile):
         self.faults, self.notes = self._index.faults, self._index.notes
         self._file = MappedFile(path)
 
+    @property
+    def fault_count(self) -> int:
+        """How many rows cannot be used."""
+        return self._index.fault_count
+
     def stored(self, position: int) -> StoredPicture:
         """Decodes one row."""
         try:

@@ -155,6 +155,8 @@ class _Maker:
         notes = []
         if self._crlf:
             notes.append("lines end with CRLF, as on Windows")
+        if self._unended:
+            notes.append("the last line has no end")
         if self._repeated:
             notes.append(f"{self._repeated} rows are exact copies of earlier ones, and left out")
         return RowIndex(

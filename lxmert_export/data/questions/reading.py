@@ -101,9 +101,11 @@ def _check_unique(rows: Sequence[Row], questions: Sequence[Question]) -> None:
 
 def _numeric_ids(rows: Sequence[Row], format: QuestionFormat) -> bool:
     """Whether the ids are numbers. ``InputError``: some are, and others are texts."""
-    field = format.id or ("id" if "id" in rows[0].values else None)
+    if format.id is None and rows[0].key is not None:
+        return False  # a key is a text
+    field = format.id or ("id" if any("id" in row.values for row in rows) else None)
     if field is None:
-        return rows[0].key is None  # a question's place is one; a key is a text
+        return True  # a question's place is one
     numeric = isinstance(rows[0].values.get(field), int)
     for row in rows:
         if isinstance(row.values.get(field), int) is not numeric:
