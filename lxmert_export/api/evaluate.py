@@ -34,6 +34,7 @@ def evaluate(
     annotations: str | Path | None = None,
     choices: str | Path | None = None,
     dataset: str | None = None,
+    boxes: str | None = None,
     max_drop: float | None = None,
     skip_missing: bool = False,
     batch: int = BATCH,
@@ -57,7 +58,8 @@ def evaluate(
     | ``max_drop`` | the most points that a set may score below the first; the report says whether it ``passed`` |
     | ``skip_missing`` | leave out questions without features, of which official programs know nothing; else they are an error |
 
-    ``batch``, ``threads``, ``providers``, ``engine``, ``workers``, ``time_limit``: how artifacts answer, as of ``lx.predict``.
+    ``boxes``, ``batch``, ``threads``, ``providers``, ``engine``, ``workers``, ``time_limit``: how artifacts answer,
+    as of ``lx.predict``.
 
     A drop raises no error: see the report's ``passed``. ``InputError``: one line with file, row and id: a file cannot be read,
     files do not belong together, or a question is not answered. ``ArtifactError``, ``RuntimeFailed``, ``MissingExtra``: an
@@ -69,7 +71,7 @@ def evaluate(
     names = [str(place) for place in runners]
     check_sets(names, scorer, max_drop)
     answering = _Answering(
-        asked, None if features is None else Path(features), dataset, batch, threads, tuple(providers), skip_missing,
+        asked, None if features is None else Path(features), dataset, boxes, batch, threads, tuple(providers), skip_missing,
         engine_of(engine, threads, workers, time_limit), progress,
     )  # fmt: skip
     for name in names:
@@ -99,6 +101,7 @@ class _Answering:
     asked: QuestionSet
     features: Path | None
     dataset: str | None
+    boxes: str | None
     batch: int
     threads: int | None
     providers: tuple[str, ...]
@@ -137,7 +140,7 @@ class _Answering:
             raise InputError(f"{name}: is an artifact: give the pictures' features, too ({option('features')})")
         return Request(
             name, self.features, self.asked.path, self.dataset, self.batch, 1, self.threads, self.providers,
-            self.skip_missing,
+            self.skip_missing, self.boxes,
         )  # fmt: skip
 
 

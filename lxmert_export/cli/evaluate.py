@@ -18,6 +18,7 @@ from lxmert_export.cli.answering_options import (
     TimeLimitOption,
     WorkersOption,
 )
+from lxmert_export.cli.features import BoxesOption
 from lxmert_export.cli.parity import STDOUT
 from lxmert_export.cli.printing import PARITY_FAILED, print_json, shown_progress
 
@@ -68,6 +69,7 @@ def evaluate(
     annotations: AnnotationsOption = None,
     choices: ChoicesOption = None,
     dataset: DatasetOption = None,
+    boxes: BoxesOption = None,
     max_drop: MaxDropOption = None,
     skip_missing: SkipMissingFlag = False,
     batch: BatchOption = BATCH,
@@ -96,7 +98,7 @@ def evaluate(
     with shown_progress(unit="questions") as progress:
         report = api.evaluate(
             runners or (), questions=questions, features=features, annotations=annotations, choices=choices,
-            dataset=dataset, max_drop=max_drop, skip_missing=skip_missing, batch=batch, threads=threads,
+            dataset=dataset, boxes=boxes, max_drop=max_drop, skip_missing=skip_missing, batch=batch, threads=threads,
             providers=provider or (CPU,), engine=engine, workers=workers, time_limit=time_limit, progress=progress,
         )  # fmt: skip
     values = report.to_dict()
