@@ -19,7 +19,7 @@ from math import inf
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from lxmert_export.artifact.directory import Artifact, open_artifact
 from lxmert_export.data.features.opening import open_features
@@ -134,8 +134,7 @@ class _Run:
                 try:
                     found = ray.get(reference)
                 except RayError as error:
-                    died = isinstance(error, RayActorError)
-                    self._again(task, f"{'killed its worker' if died else 'failed'}: {first_line(error)}")
+                    self._again(task, _reason(error))
                     continue
                 if isinstance(found, LxmertExportError):
                     raise found
@@ -193,6 +192,14 @@ class _Run:
         if task.shard is not None:
             self._shards.appendleft(task.shard)
         self._start()
+
+
+def _reason(error: RayError) -> str:
+    """Why a task failed. The text of an error that a worker raised is a traceback; the reason is in its cause."""
+    if isinstance(error, RayActorError):
+        return f"killed its worker: {first_line(error)}"
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return f"failed: {type(cause).__name__}: {first_line(cause)}"
 
 
 def _kill(worker: Any) -> None:

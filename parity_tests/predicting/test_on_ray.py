@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 import lxmert_export as lx
 from lxmert_export.artifact.directory import Artifact
@@ -162,6 +163,12 @@ def test_a_worker_that_cannot_start_is_not_waited_for_when_all_is_answered(
     monkeypatch.setattr(RayEngine, "worker", SaysThatItOpens)
     case.predict(workers=2)
     assert len(list(notes.iterdir())) == 1 and case.output.read_bytes() == case.local
+
+
+def test_an_error_that_a_worker_raised_is_told_by_its_cause() -> None:
+    error = RayTaskError("answer", "Traceback (most recent call last):\n  …", ValueError("planted\nmore"))
+    for raised in (error, error.as_instanceof_cause()):
+        assert isinstance(raised, RayTaskError) and on_ray._reason(raised) == "failed: ValueError: planted"
 
 
 def test_a_named_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
