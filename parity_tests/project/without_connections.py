@@ -45,6 +45,7 @@ COMMANDS = (
     "features inspect features",
     "ask demo-onnx --image scene.png --draw-scene 7",
     "predict answering --features val2014_obj36.tsv --questions questions.json -o answers.json",
+    "evaluate answers.json answering --questions questions.json --features val2014_obj36.tsv --json evaluation.json",
 )
 
 
