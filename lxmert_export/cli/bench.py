@@ -86,7 +86,7 @@ def bench(
     from lxmert_export.parity.pages.writing import check_report_paths
 
     files = {"json": None if json_file == STDOUT else json_file, "html": html}
-    check_report_paths(files.values())
+    check_report_paths(files.values(), reads=(workload, checkpoint, *(artifacts or ())))
     with shown_progress() as progress:
         report = api.bench(
             artifacts or (), batch=_sizes("--batch", batch), text=_sizes("--text", text),

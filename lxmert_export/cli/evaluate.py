@@ -94,7 +94,7 @@ def evaluate(
     from lxmert_export.scoring.pages.writing import write_evaluation
 
     files = {"json": None if json_file == STDOUT else json_file, "junit": junit, "markdown": markdown, "html": html}
-    check_report_paths(files.values())
+    check_report_paths(files.values(), reads=(*(runners or ()), questions, features, annotations, choices))
     with shown_progress(unit="questions") as progress:
         report = api.evaluate(
             runners or (), questions=questions, features=features, annotations=annotations, choices=choices,

@@ -56,7 +56,9 @@ def parity(
         by_checkpoint=bool(checkpoint or inputs), device_report=bool(device_report), locate=locate,
     )  # fmt: skip
     files = {"json": json_file, "junit": junit, "markdown": markdown, "html": html}
-    check_report_paths(None if file == STDOUT else file for file in files.values())
+    check_report_paths(
+        (None if file == STDOUT else file for file in files.values()), reads=(inputs, *(device_report or ()))
+    )
     known = None if baseline is None else read_report(baseline)  # fails early: before anything is run
     require_targets = [name.strip() for name in require.split(",")] if require is not None else ()
     if from_file is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lxmert_export.data.questions.question_set import COCO_SUBSETS
 from lxmert_export.data.questions.reading import FORMATS, read_questions
 from lxmert_export.errors import InputError
 from parity_tests.data import question_files
@@ -66,10 +67,28 @@ def test_the_data_set_can_be_said(tmp_path: Path) -> None:
 )
 def test_pictures_are_found_under_the_names_of_coco(known: set[str], expected: str | None, tmp_path: Path) -> None:
     """VQA's own files name a picture by its number; bottom-up-attention's features too, airsplay's do not."""
-    for write in (question_files.vqa, question_files.airsplay_vqa):
-        found = read_questions(write(tmp_path))
-        (picture,) = found.spelled_as_in(known).questions[0].pictures
-        assert picture == (expected or found.questions[0].pictures[0])
+    found = read_questions(question_files.vqa(tmp_path))
+    (picture,) = found.spelled_as_in(known).questions[0].pictures
+    assert picture == (expected or found.questions[0].pictures[0])
+
+
+def test_a_name_of_coco_never_stands_for_one_of_another_split(tmp_path: Path) -> None:
+    found = read_questions(question_files.airsplay_vqa(tmp_path))
+    (own,) = found.questions[0].pictures
+    _, subset, number = own.split("_")
+    for known, expected in (
+        ({f"COCO_{other}_{number}" for other in COCO_SUBSETS} - {own}, own),
+        ({str(int(number))}, str(int(number))),
+        ({number, own}, own),
+    ):
+        assert found.spelled_as_in(known).questions[0].pictures == (expected,), subset
+
+
+def test_a_number_of_two_pictures_is_refused(tmp_path: Path) -> None:
+    found = read_questions(question_files.vqa(tmp_path))
+    known = {f"COCO_{subset}_000000262148" for subset in ("train2014", "val2014")}
+    with pytest.raises(InputError, match="picture 262148: the features hold COCO_train2014_.* and COCO_val2014_"):
+        found.spelled_as_in(known)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,16 @@ def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path:
 
 
 @pytest.mark.quick
+def test_no_report_replaces_what_is_read(tmp_path: Path) -> None:
+    answers, questions = changed(tmp_path, "answers.json", {}), tmp_path / "questions.json"
+    questions.write_bytes((SCORES / "vqa/questions.json").read_bytes())
+    before = {path: path.read_bytes() for path in (answers, questions)}
+    for path, flag in ((answers, "--json"), (questions, "--html")):
+        done = run("evaluate", str(answers), "--questions", str(questions), *VQA[2:], flag, str(path), cwd=tmp_path)
+        refused(done, f"{path}: the report cannot be written: it is what is read; name another place")
+    assert before == {path: path.read_bytes() for path in (answers, questions)}
+
+
 def test_choices_of_another_split_are_told(tmp_path: Path) -> None:
     (tmp_path / "choices.json").write_text('{"1": {"valid": ["a"], "plausible": ["b"]}}')
     with pytest.raises(InputError, match="has no choices for 232 of the questions of .*; give those of the same split"):

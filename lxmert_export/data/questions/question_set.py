@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lxmert_export.errors import InputError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -41,9 +43,9 @@ class QuestionSet:
         """Returns the questions with each picture's id as a feature file spells it.
 
         VQA's own files call a picture ``262148``, airsplay's features ``COCO_val2014_000000262148``. A picture that ``known``
-        has in no spelling keeps its id.
+        has in no spelling keeps its id. ``InputError``: a number stands for two pictures of ``known``.
         """
-        spelling = {picture: _spelled(picture, known) for one in self.questions for picture in one.pictures}
+        spelling = {picture: self._spelled(picture, known) for one in self.questions for picture in one.pictures}
         if all(own == other for own, other in spelling.items()):
             return self
         renamed = (
@@ -51,15 +53,23 @@ class QuestionSet:
         )
         return replace(self, questions=tuple(renamed))
 
-
-def _spelled(picture: str, known: Collection[str]) -> str:
-    return next((spelling for spelling in _spellings(picture) if spelling in known), picture)
+    def _spelled(self, picture: str, known: Collection[str]) -> str:
+        if picture in known:
+            return picture
+        found = [spelling for spelling in _spellings(picture) if spelling in known]
+        if len(found) > 1:
+            raise InputError(
+                f"{self.path}: picture {picture}: the features hold {' and '.join(found)}, and either could be meant: name "
+                "pictures in full, or give features of one split"
+            )
+        return found[0] if found else picture
 
 
 def _spellings(picture: str) -> Iterator[str]:
-    yield picture
-    number = picture.rpartition("_")[2] if picture.startswith("COCO_") else picture
+    """Other spellings of a picture's id. A name says its subset, so it never stands for a name of another one."""
+    named = picture.startswith("COCO_")
+    number = picture.rpartition("_")[2] if named else picture
     if number.isascii() and number.isdigit():
-        yield str(int(number))
-        yield f"{int(number):012d}"
-        yield from (f"COCO_{subset}_{int(number):012d}" for subset in COCO_SUBSETS)
+        yield from {str(int(number)), f"{int(number):012d}"} - {picture}
+        if not named:
+            yield from (f"COCO_{subset}_{int(number):012d}" for subset in COCO_SUBSETS)

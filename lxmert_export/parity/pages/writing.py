@@ -67,9 +67,13 @@ def _written(*paths: Path) -> Iterator[None]:
         raise ArtifactError(f"{', '.join(map(str, paths))}: {them}: {error.strerror}") from error
 
 
-def check_report_paths(paths: Iterable[ReportPath]) -> None:
-    """Raises ``ArtifactError`` if a report cannot be written or two have the same path. Call this before the work starts."""
+def check_report_paths(paths: Iterable[ReportPath], reads: Iterable[ReportPath] = ()) -> None:
+    """Raises ``ArtifactError`` if a report cannot be written or two have the same path. Call this before the work starts.
+
+    ``reads``: what the work reads; no report may replace it.
+    """
     chosen = [Path(path) for path in paths if path is not None]
+    read = {Path(path).resolve() for path in reads if path is not None}
     for place, path in enumerate(chosen):
         folder = path.absolute().parent
         if path.is_dir():
@@ -82,6 +86,8 @@ def check_report_paths(paths: Iterable[ReportPath]) -> None:
             raise ArtifactError(
                 f"{path}: the report cannot be written: a file that is no report is there; name another"
             )
+        if not _is_special(path) and read & {path.resolve(), *path.resolve().parents}:
+            raise ArtifactError(f"{path}: the report cannot be written: it is what is read; name another place")
         if path.resolve() in [other.resolve() for other in chosen[:place]]:
             raise ArtifactError(f"{path}: two reports cannot go into one file: give each its own name")
 
