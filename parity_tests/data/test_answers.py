@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Callable[[Path], tuple[Path, Path]], str]] = {
     ),
     "an answer that is no object": (
         _of_annotations(lambda rows: rows[1].update(answers=["net"])),
-        r"entry 2 \(question '262148001'\): answers holds 'net', not an object with an answer",
+        r"entry 2 \(question '262148001'\): answers: number 1 is no object whose answer is a text",
     ),
     "no type": (
         _of_annotations(lambda rows: rows[1].pop("answer_type")),

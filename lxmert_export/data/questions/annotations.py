@@ -126,9 +126,9 @@ def _vqa(row: Row, id: str) -> VqaAnnotation:
     answers = row.values.get("answers")
     if not isinstance(answers, list) or not answers:
         raise row.fault("answers is missing or no list of answers", id)
-    for one in answers:
+    for place, one in enumerate(answers, 1):
         if not isinstance(one, dict) or not isinstance(one.get("answer"), str):
-            raise row.fault(f"answers holds {as_given(one)}, not an object with an answer", id)
+            raise row.fault(f"answers: number {place} is no object whose answer is a text", id)
     texts = tuple(one["answer"] for one in answers)
     return VqaAnnotation(texts, _records(answers), row.text("question_type", id), row.text("answer_type", id))
 
