@@ -79,6 +79,14 @@ def not_utf8(rows: list[bytes]) -> None:
     rows[1] = field(rows[1], 0, b"caf\xe9")
 
 
+def empty_id(rows: list[bytes]) -> None:
+    rows[5] = field(rows[5], 0, b"")
+
+
+def blank_id(rows: list[bytes]) -> None:
+    rows[5] = field(rows[5], 0, b" ")
+
+
 def same_id(rows: list[bytes]) -> None:
     rows[3] = field(rows[3], 0, rows[1].split(b"\t")[0])
 
@@ -102,6 +110,8 @@ TSV = {
     "cut, and the next row begins in its middle": (cut_and_went_on, f"row 2, {SECOND}: .*19 fields|row 2, {SECOND}: .*cut"),
     "of another width": (other_width, f"row 2, {SECOND}: its features are 9 wide, those of the rows before it 8"),
     "an id that is not UTF-8": (not_utf8, "row 2: its id is not UTF-8"),
+    "an empty id": (empty_id, "row 6: its id is empty"),
+    "an id of white space": (blank_id, "row 6: its id is empty"),
     "an id twice with other content": (same_id, f"row 4, {SECOND}: has the id of row 2, and other content"),
     "no base64": (no_base64, f"row 2, {SECOND}: "),
     "no number of objects": (no_number, f"row 2, {SECOND}: its num_boxes is 'many'"),

@@ -30,7 +30,7 @@ from lxmert_export.progress import Progress, silent
 
 LOGGER = logging.getLogger(__name__)
 
-FORMAT = "lxmert-export index of rows 1"
+FORMAT = "lxmert-export index of rows 2"
 SUFFIX = ".index.safetensors"
 LONGEST_ROW = 1 << 26  # bytes: 36 × 2048 float32 take 400 kB, 100 objects 1.1 MB
 BLOCK = 1 << 23  # bytes that are read at a time

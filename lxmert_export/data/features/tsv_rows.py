@@ -42,9 +42,10 @@ def id_of(row: bytes) -> str | None:
     """Returns the id that a row begins with; None if it has none."""
     start = row[:1000].split(b"\t", 1)
     try:
-        return start[0].decode("utf-8") if len(start) == 2 else None
+        id = start[0].decode("utf-8") if len(start) == 2 else ""
     except UnicodeDecodeError:
         return None
+    return id if id.strip() else None
 
 
 def parse_row(row: bytes | memoryview, dialect: str, features_at: int) -> Row:
@@ -63,6 +64,8 @@ def parse_row(row: bytes | memoryview, dialect: str, features_at: int) -> Row:
         raise ValueError("its id is not UTF-8") from None
     if id.startswith("\ufeff"):
         raise ValueError("begins with a byte order mark: save the file as UTF-8 without it")
+    if not id.strip():
+        raise ValueError("its id is empty")
     width, height = SIZES[dialect]
     size = (_number(by_name, width), _number(by_name, height))
     objects = _number(by_name, "num_boxes")
