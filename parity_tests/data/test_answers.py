@@ -212,3 +212,15 @@ def test_choices_that_are_no_lists_are_told(tmp_path: Path) -> None:
     (tmp_path / "choices.json").write_text('{"1": {"valid": ["a"], "plausible": "b"}}')
     with pytest.raises(InputError, match=r"entry 1 \(question '1'\): plausible is missing or no list of answers"):
         read_gqa_choices(tmp_path / "choices.json")
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_one_missing_answer_is_told_wherever_it_is(lacking: int, tmp_path: Path) -> None:
+    """In the first row, too: it does not make the file one without true answers."""
+    rows: list[dict[str, str]] = [
+        {"id": f"q{number}", "image": "a", "question": "What?", "answer": "red"} for number in (1, 2)
+    ]
+    del rows[lacking]["answer"]
+    (tmp_path / "own.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(InputError, match=rf"line {lacking + 1} \(question 'q{lacking + 1}'\): answer is missing"):
+        read_annotations(read_questions(tmp_path / "own.jsonl"))

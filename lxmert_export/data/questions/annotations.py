@@ -92,7 +92,8 @@ def read_annotations(questions: QuestionSet, path: str | Path | None = None) -> 
     rows = read_rows(file, WHAT, lists=("annotations", "questions")).rows
     if not rows:
         raise InputError(f"{file}: holds no annotations")
-    found = next((one for one in KINDS if one.fields <= rows[0].values.keys()), None)
+    # the first row that is of any kind: one that lacks its answer is then told, and not taken for a question without a truth
+    found = next((one for row in rows for one in KINDS if one.fields <= row.values.keys()), None)
     if found is None:
         if path is None:
             return None
