@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lxmert_export.data.questions.annotations import read_annotations
 from lxmert_export.data.questions.question_set import COCO_SUBSETS
 from lxmert_export.data.questions.reading import FORMATS, read_questions
 from lxmert_export.errors import InputError
@@ -91,19 +92,35 @@ def test_a_number_of_two_pictures_is_refused(tmp_path: Path) -> None:
         found.spelled_as_in(known)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"image": "a", "question": "What?"}\n{"id": "mine", "image": "a", "question": "Who?"}\n',
-        '{"mine": {"id": 7, "image": "a", "question": "What?"}}',
-    ],
-)
-def test_ids_are_numbers_only_if_all_are(content: str, tmp_path: Path) -> None:
-    """Answers would be written with a number that there is not."""
-    path = tmp_path / "mine.jsonl"
-    path.write_text(content)
+def test_a_key_is_the_id_and_a_text(tmp_path: Path) -> None:
+    """Answers would be written with a number that there is not. The key is the id of the true answer, too."""
+    path = tmp_path / "mine.json"
+    path.write_text('{"mine": {"id": 7, "image": "a", "question": "What?", "answer": "red"}}')
     found = read_questions(path)
-    assert not found.numeric_ids and found.questions[-1].id == "mine"
+    assert not found.numeric_ids and found.questions[0].id == "mine"
+    annotations = read_annotations(found)
+    assert annotations is not None and annotations.of == {"mine": "red"}
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+@pytest.mark.parametrize("field", ["id", "image"])
+def test_a_row_that_lacks_what_the_others_have_is_told(field: str, lacking: int, tmp_path: Path) -> None:
+    """In the first row, too: the others tell the format."""
+    rows: list[dict[str, str]] = [{"id": id, "image": "a", "question": "What?"} for id in ("one", "two")]
+    del rows[lacking][field]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(InputError, match=rf"line {lacking + 1}.*: {field} is missing"):
+        read_questions(path)
+
+
+def test_the_first_entry_of_vqa_without_a_picture_is_told(tmp_path: Path) -> None:
+    path = question_files.vqa(tmp_path)
+    values = json.loads(path.read_text())
+    del values["questions"][0]["image_id"]
+    path.write_text(json.dumps(values, indent=1))
+    with pytest.raises(InputError, match=r"entry 1 \(question '262148000'\): image_id is missing"):
+        read_questions(path)
 
 
 def test_own_ids_and_empty_lines_are_taken(tmp_path: Path) -> None:

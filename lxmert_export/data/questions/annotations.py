@@ -10,7 +10,7 @@ from typing import Any
 from lxmert_export.data.questions.answers import TRUE_OR_FALSE
 from lxmert_export.data.questions.nlvr2_identifiers import parts_of
 from lxmert_export.data.questions.question_set import QuestionSet
-from lxmert_export.data.questions.rows import Row, read_rows
+from lxmert_export.data.questions.rows import Row, ids_of, read_rows
 from lxmert_export.errors import InputError, as_given, shortened
 
 WHAT = "annotations"
@@ -105,8 +105,7 @@ def read_annotations(questions: QuestionSet, path: str | Path | None = None) -> 
 
 def _annotations(rows: Sequence[Row], kind: AnnotationKind) -> dict[str, Annotation]:
     annotated: dict[str, Annotation] = {}
-    for place, row in enumerate(rows, 1):
-        id = kind.id(row, place)
+    for id, row in zip(ids_of(rows, kind.id), rows, strict=True):
         if id in annotated:
             raise row.fault("the question is annotated twice; remove one", id)
         annotated[id] = kind.read(row, id)
@@ -204,32 +203,20 @@ def _truth(row: Row, id: str) -> str:
 
 @dataclass(frozen=True)
 class AnnotationKind:
-    """A kind of annotations: a row of the table. ``id``: the question's id of a row, given its place from 1 on."""
+    """A kind of annotations: a row of the table. ``id``: the field of the question's id; None: as ``ids_of`` finds it."""
 
     name: str
     fields: frozenset[str]
-    id: Callable[[Row, int], str]
+    id: str | None
     read: Callable[[Row, str], Annotation]
 
 
-def _by(field: str) -> Callable[[Row, int], str]:
-    return lambda row, place: row.identifier(field)
-
-
-def _by_key(row: Row, place: int) -> str:
-    return row.key if row.key is not None else row.identifier("question_id")
-
-
-def _by_place(row: Row, place: int) -> str:
-    return row.identifier("id") if "id" in row.values else str(place)
-
-
 KINDS = (
-    AnnotationKind("vqa", frozenset(("question_id", "answers")), _by("question_id"), _vqa),
-    AnnotationKind("gqa", frozenset(("answer", "isBalanced", "types")), _by_key, _gqa),
-    AnnotationKind("labels", frozenset(("question_id", "label")), _by("question_id"), _label),
-    AnnotationKind("nlvr2", frozenset(("identifier", "label")), _by("identifier"), _truth),
-    AnnotationKind("own", frozenset(("answer",)), _by_place, lambda row, id: row.answer("answer", id)),
+    AnnotationKind("vqa", frozenset(("question_id", "answers")), "question_id", _vqa),
+    AnnotationKind("gqa", frozenset(("answer", "isBalanced", "types")), None, _gqa),
+    AnnotationKind("labels", frozenset(("question_id", "label")), "question_id", _label),
+    AnnotationKind("nlvr2", frozenset(("identifier", "label")), "identifier", _truth),
+    AnnotationKind("own", frozenset(("answer",)), None, lambda row, id: row.answer("answer", id)),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def read_answers(path: str | Path) -> dict[str, str]:
     rows = read_rows(Path(path), WHAT, no_header=(NLVR2.id, NLVR2.answer), named=ID_FIELDS).rows
     if not rows:
         raise InputError(f"{path}: holds no answers")
-    found = _format_of(rows[0])
+    found = _format_of(rows)
     places: dict[str, Row] = {}
     answers: dict[str, str] = {}
     for row in rows:
@@ -61,12 +61,13 @@ def read_answers(path: str | Path) -> dict[str, str]:
     return answers
 
 
-def _format_of(row: Row) -> AnswerFormat:
-    found = next((one for one in FORMATS if one.id in row.values and one.answer in row.values), None)
+def _format_of(rows: Sequence[Row]) -> AnswerFormat:
+    """The format of the first row that has one: what a row before it lacks is told as that row's fault."""
+    found = next((one for row in rows for one in FORMATS if one.id in row.values and one.answer in row.values), None)
     if found is None:
         known = "; ".join(f"{one.name}: {one.id}, {one.answer}" for one in FORMATS)
-        has = shortened([str(field)[:40] for field in row.values]) or "none"
-        raise row.fault(f"is no answer in a known format: its fields are {has}. Known are {known}")
+        has = shortened([str(field)[:40] for field in rows[0].values]) or "none"
+        raise rows[0].fault(f"is no answer in a known format: its fields are {has}. Known are {known}")
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lxmert_export.data.questions.nlvr2_identifiers import parts_of
 from lxmert_export.data.questions.question_set import Question, QuestionSet
-from lxmert_export.data.questions.rows import Row, read_rows
+from lxmert_export.data.questions.rows import Row, id_field, ids_of, read_rows
 from lxmert_export.errors import InputError, as_given, shortened
 from lxmert_export.option_names import option
 
@@ -51,8 +51,11 @@ def read_questions(path: str | Path, dataset: str | None = None) -> QuestionSet:
     rows = read_rows(Path(path), WHAT, lists=("questions",)).rows
     if not rows:
         raise InputError(f"{path}: holds no questions")
-    found = _format_of(rows[0])
-    questions = tuple(_question(row, found, place) for place, row in enumerate(rows, 1))
+    found = _format_of(rows)
+    questions = tuple(
+        Question(id, row.text(found.text, id), found.pictures(row, id))
+        for id, row in zip(ids_of(rows, found.id), rows, strict=True)
+    )
     _check_unique(rows, questions)
     numeric = _numeric_ids(rows, found)
     asked = dataset or found.dataset(rows[0])
@@ -66,27 +69,18 @@ def check_dataset(dataset: str | None) -> None:
         raise InputError(f"{option('dataset')}: takes {', '.join(DATASETS)}, not {as_given(dataset)}")
 
 
-def _format_of(row: Row) -> QuestionFormat:
-    fields = row.values.keys()
-    found = next((one for one in FORMATS if one.fields <= fields and (one.id or row.key or one is OWN)), None)
+def _format_of(rows: Sequence[Row]) -> QuestionFormat:
+    """The format of the first row that has one: what a row before it lacks is told as that row's fault."""
+    found = next((one for row in rows for one in FORMATS if _is_of(row, one)), None)
     if found is None:
         known = "; ".join(f"{one.name}: {', '.join(sorted(one.fields))}" for one in FORMATS)
-        has = shortened([str(field)[:40] for field in fields]) or "none"
-        raise row.fault(f"is no question of a known format: its fields are {has}. Known are {known}")
+        has = shortened([str(field)[:40] for field in rows[0].values]) or "none"
+        raise rows[0].fault(f"is no question of a known format: its fields are {has}. Known are {known}")
     return found
 
 
-def _question(row: Row, format: QuestionFormat, place: int) -> Question:
-    id = _id_of(row, format, place)
-    return Question(id, row.text(format.text, id), format.pictures(row, id))
-
-
-def _id_of(row: Row, format: QuestionFormat, place: int) -> str:
-    if format.id is not None:
-        return row.identifier(format.id)
-    if row.key is not None:
-        return row.key
-    return row.identifier("id") if "id" in row.values else str(place)
+def _is_of(row: Row, format: QuestionFormat) -> bool:
+    return format.fields <= row.values.keys() and bool(format.id or row.key or format is OWN)
 
 
 def _check_unique(rows: Sequence[Row], questions: Sequence[Question]) -> None:
@@ -101,11 +95,9 @@ def _check_unique(rows: Sequence[Row], questions: Sequence[Question]) -> None:
 
 def _numeric_ids(rows: Sequence[Row], format: QuestionFormat) -> bool:
     """Whether the ids are numbers. ``InputError``: some are, and others are texts."""
-    if format.id is None and rows[0].key is not None:
-        return False  # a key is a text
-    field = format.id or ("id" if any("id" in row.values for row in rows) else None)
+    field = id_field(rows, format.id)
     if field is None:
-        return True  # a question's place is one
+        return rows[0].key is None  # a key is a text, a place is a number
     numeric = isinstance(rows[0].values.get(field), int)
     for row in rows:
         if isinstance(row.values.get(field), int) is not numeric:

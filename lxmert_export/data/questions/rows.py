@@ -84,6 +84,26 @@ class Rows:
     around: Mapping[str, Any]
 
 
+def ids_of(rows: Sequence[Row], field: str | None) -> list[str]:
+    """Returns the ids of the questions that rows are about. ``field``: that of the format; None if it has none.
+
+    ``InputError``: a row has no id, or something else in its place.
+    """
+    if (chosen := id_field(rows, field)) is not None:
+        return [row.identifier(chosen) for row in rows]
+    return [str(place) if row.key is None else row.key for place, row in enumerate(rows, 1)]
+
+
+def id_field(rows: Sequence[Row], field: str | None) -> str | None:
+    """Returns the field that holds the ids; None if they are the rows' keys, or else their places, from 1 on.
+
+    A format without a field for them takes ``id``: if one row has it, all must.
+    """
+    if field is not None or rows[0].key is not None:
+        return field
+    return "id" if any("id" in row.values for row in rows) else None
+
+
 def read_content(path: Path, what: str) -> str:
     """Reads a text file. ``what`` says in messages what it is for. ``InputError``: it cannot be read, is empty, or not UTF-8."""
     try:
