@@ -37,8 +37,10 @@ class Packed:
     def name(self) -> str:
         """``layers.0.query+key+value.weight``."""
         split = [part.split(".") for part in self.parts]
-        differing = [place for place, words in enumerate(zip(*split, strict=False)) if len(set(words)) > 1]
-        if len({len(words) for words in split}) > 1 or len(differing) != 1:
+        if len({len(words) for words in split}) > 1:
+            return "+".join(self.parts)
+        differing = [place for place, words in enumerate(zip(*split, strict=True)) if len(set(words)) > 1]
+        if len(differing) != 1:
             return "+".join(self.parts)
         words = list(split[0])
         words[differing[0]] = "+".join(part[differing[0]] for part in split)

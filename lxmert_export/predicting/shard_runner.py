@@ -88,7 +88,7 @@ class ShardRunner:
         assert self._halves is not None
         states = self._runner.vision.run_in_pieces(call.inputs)[self._halves.states.name]
         states = states.reshape(len(call.looks), -1, *states.shape[1:])
-        return dict(zip(call.rows, states, strict=False))
+        return dict(zip(call.rows, states[: len(call.rows)], strict=True))  # the looks behind them fill up the call
 
     def _records(self, call: Call, states: dict[int, NDArray[np.generic]]) -> Iterator[str]:
         """The records of a call's questions."""

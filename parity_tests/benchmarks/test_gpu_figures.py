@@ -144,15 +144,15 @@ def cell(output: str, family: str, error: float | None) -> Cell:
     )  # fmt: skip
 
 
-def test_what_was_foretold_stands_beside_what_was_measured() -> None:
+def test_what_was_predicted_stands_beside_what_was_measured() -> None:
     cells = [
         cell("good", "plain", 0.015),
         cell("good", "ragged", 9.0),
         cell("bad", "plain", 0.021),
         cell("nan", "plain", None),
     ]
-    foretold = {name: {"inputs": "plain", "error_rms": 0.01} for name in ("good", "bad", "nan", "not run")}
-    found = {row.output: row for row in beside_prediction("engine", cells, foretold)}
+    predicted = {name: {"inputs": "plain", "error_rms": 0.01} for name in ("good", "bad", "nan", "not run")}
+    found = {row.output: row for row in beside_prediction("engine", cells, predicted)}
     assert found["good"].measured == 0.015 and found["good"].ratio == pytest.approx(1.5)
     assert {name: row.status.split(":")[0] for name, row in found.items()} == {
         "good": "validated", "bad": "not borne out", "nan": "unvalidated", "not run": "unvalidated",

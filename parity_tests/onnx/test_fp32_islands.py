@@ -393,7 +393,7 @@ def test_prediction(found: tuple[Artifact, Bench]) -> None:
     assert predicted[output]["score"] == worst.score
 
 
-def test_nothing_is_foretold_where_nothing_was_emulated(found: tuple[Artifact, Bench]) -> None:
+def test_nothing_is_predicted_where_nothing_was_emulated(found: tuple[Artifact, Bench]) -> None:
     report = found[0].report
     assert report is not None
     plain = ParityReport(tuple(cell for cell in report.cells if cell.arithmetic != "emulated"))

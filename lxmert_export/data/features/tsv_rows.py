@@ -57,7 +57,7 @@ def parse_row(row: bytes | memoryview, dialect: str, features_at: int) -> Row:
     fields = bytes(row[: max(features_at - 1, 0)]).split(b"\t")
     if len(fields) != len(names) - 1:
         raise ValueError(f"has {len(fields) + 1} fields instead of {len(names)}: it is cut, or of another format")
-    by_name = dict(zip(names, fields, strict=False))  # all but the last, which is long
+    by_name = dict(zip(names[:-1], fields, strict=True))  # all but the features, which are long
     try:
         id = fields[0].decode("utf-8")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, w
 from lxmert_export.runners.onnx.cuda.placement import RECORD, computed_on_cpu, fallback, nodes_on_cpu
 from lxmert_export.runners.onnx.session import FAILURES
 
-INFORMATION, ERRORS = 1, 3  # severities of onnxruntime's log
+INFORMATION, WARNINGS, ERRORS = 1, 2, 3  # severities of onnxruntime's log
 NOT_ON_GPU = "graph capture feature"  # in onnxruntime's refusal of a CUDA graph
 
 
@@ -96,9 +97,8 @@ def _what_it_says(path: Path, settings: CudaSettings) -> str:
     with heard_native_logs() as heard:
         onnxruntime.set_default_logger_severity(INFORMATION)
         try:
-            on_gpu_thread(_start, path, settings, INFORMATION)
-        except FAILURES:
-            pass  # the fallback is the error that is told
+            with suppress(*FAILURES):  # the caller tells of the fallback, whatever this second start ends with
+                on_gpu_thread(_start, path, settings, INFORMATION)
         finally:
-            onnxruntime.set_default_logger_severity(2)
+            onnxruntime.set_default_logger_severity(WARNINGS)
         return heard()
