@@ -20,7 +20,7 @@ from lxmert_export.predicting.job import answers_of as names_of_answers
 from lxmert_export.predicting.prediction import Engine, Request, predict_in_memory
 from lxmert_export.progress import Progress, silent
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.runners.opening import check_runnable, judged_ways
+from lxmert_export.runners.opening import answering_way, check_answers
 from lxmert_export.scoring.evaluation import AnswerSet, check_sets, evaluate_answers
 from lxmert_export.scoring.official import scorer_of
 from lxmert_export.scoring.report import EvaluationReport
@@ -114,7 +114,7 @@ class _Answering:
         if _is_artifact(name):
             check_request(self._request(name))
             artifact = open_named(name)
-            check_runnable(artifact)
+            check_answers(artifact, self.providers)
             names_of_answers(artifact)
 
     def answers_of(self, name: str) -> _Answered:
@@ -128,7 +128,7 @@ class _Answering:
         answers, matched = predict_in_memory(self._request(name), self.engine, progress)
         artifact = open_named(name)
         facts = artifact_facts(artifact, self.providers)
-        arithmetic, _ = judged_ways(artifact, self.providers, emulate=False)[0]
+        arithmetic, _ = answering_way(artifact, self.providers)
         told = {
             "kind": "artifact", "target": facts.target, "precision": facts.precision, "runtime": facts.runtime,
             "device": facts.device, "arithmetic": arithmetic,

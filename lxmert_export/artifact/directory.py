@@ -20,6 +20,7 @@ from lxmert_export.files.hashing import sha256
 from lxmert_export.files.listing import entries_below
 from lxmert_export.files.path_spelling import check_spelling, stays_inside
 from lxmert_export.files.workspaces import is_set_aside
+from lxmert_export.option_names import option
 from lxmert_export.parity.report import ParityReport
 from lxmert_export.spec.halves import Half, Halves
 from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
@@ -107,7 +108,7 @@ class Artifact:
     def in_runtime(self, name: str | None) -> Artifact:
         """Returns the same artifact, to be run in a runtime; None: in its target's own.
 
-        ``ArtifactError``: no such runtime runs artifacts of its target.
+        ``ArtifactError``: no such runtime runs artifacts of its target, or it does not know the file's operators.
         """
         target = self.target
         if name is None or name == target.runtime.name:
@@ -117,6 +118,11 @@ class Artifact:
                 f"{self.path}: no runtime {name!r} runs {target.title} artifacts: choose {', '.join(known)}"
             )
         chosen = replace(self, runtime_name=name)
+        if self.is_for_cuda and not chosen.runtime.for_cuda:
+            raise ArtifactError(
+                f"{self.path}: was made with {option('optimize_for', 'cuda')}, for onnxruntime alone: export it again "
+                f"without, or run it {IN_RUNTIME}cuda"
+            )
         return replace(chosen, name=chosen.named(self.name))
 
     def named(self, name: str) -> str:
@@ -273,7 +279,7 @@ def open_artifact(path: str | Path) -> Artifact:
 def open_named(name: str | Path) -> Artifact:
     """Opens ``ARTIFACT`` or ``ARTIFACT@RUNTIME``, as commands take it. An existing path that holds an @ is a path.
 
-    ``ArtifactError``: as ``open_artifact``, or no such runtime runs artifacts of its target.
+    ``ArtifactError``: as ``open_artifact`` and ``Artifact.in_runtime``.
     """
     path, runtime = split_runtime(name)
     if runtime is not None and split_runtime(path)[1] is not None and not os.path.lexists(path):

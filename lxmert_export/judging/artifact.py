@@ -69,6 +69,12 @@ class Judged:
         """The runner's name in reports."""
         return self.facts.name
 
+    @property
+    def is_emulated_alone(self) -> bool:
+        """Whether its runtime has no kernels for it here, so that the emulator alone ran it. A missing device is told apart."""
+        computed = {cell.arithmetic for cell in self.cells if cell.kind == "reference"}
+        return computed == {"emulated"} and self.facts.device != STOOD_IN
+
 
 @dataclass(frozen=True)
 class JudgingRequest:

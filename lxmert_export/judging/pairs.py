@@ -86,6 +86,12 @@ def report_on(judged: Sequence[Judged], not_judged: Sequence[RunnerFacts] = ()) 
         tuple(dict.fromkeys(family for one in judged for family in one.not_run)),
         (
             *apart,
+            *(
+                f"{one.name}: computed by the emulator: {one.facts.device} has no kernels for its operators in "
+                f"{one.facts.precision}"
+                for one in judged
+                if one.is_emulated_alone
+            ),
             *(f"{one.name}: {setting}" for one in judged for setting in one.facts.settings),
             *(f"{prediction.runner}: {prediction}" for one in judged for prediction in one.predictions),
         ),

@@ -26,7 +26,7 @@ from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.runners.opening import check_takes_providers, judged_ways
+from lxmert_export.runners.opening import answering_way, check_takes_providers
 from lxmert_export.runners.runner import name_answers
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import ANSWER_OUTPUT, CROSS_ATTENTIONS, Signature
@@ -87,9 +87,8 @@ def ask_about_picture(
     labels = labels_of(opened)
     objects = find_shapes(picture)
     ids, tokens = _tokens(question, tokenizer_of(opened), opened)
-    # The first way is the runtime itself, or the emulator if the CPU has no kernels for the precision (bf16).
-    _, open_first = judged_ways(opened, providers)[0]
-    with open_first() as runner:
+    _, open_one = answering_way(opened, providers)
+    with open_one() as runner:
         outputs = runner.run(_inputs(ids, objects, opened.manifest.signature))
     answers = tuple(name_answers(outputs[ANSWER_OUTPUT][:1], labels, str(opened.path), top=len(labels))[0])
     return Answered(question, answers, tokens, objects, _last_attention(outputs, len(tokens), len(objects.boxes)))

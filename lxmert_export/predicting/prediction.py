@@ -32,7 +32,7 @@ from lxmert_export.predicting.parts import Parts, kept_parts, may_be_finished
 from lxmert_export.predicting.plan import Plan, Shard, questions_digest
 from lxmert_export.predicting.shard_runner import Answered, ShardRunner
 from lxmert_export.progress import Progress
-from lxmert_export.runners.opening import check_runnable, check_takes_providers
+from lxmert_export.runners.opening import check_answers, check_takes_providers
 
 # Has shards answered, in any order: of a job, whose artifact and features are open here.
 Engine = Callable[[Job, Artifact, PictureSource, Iterable[Shard]], Iterator[Answered]]
@@ -154,7 +154,7 @@ def _opened(request: Request, form_of: Callable[[str], OutputFormat], progress: 
     """Opens all that a request names. ``InputError``, ``ArtifactError``: something cannot be read, or does not fit."""
     artifact = open_named(request.artifact)
     check_takes_providers([artifact], request.providers)
-    check_runnable(artifact)
+    check_answers(artifact, request.providers)
     asked = read_questions(request.questions, request.dataset)
     form = form_of(asked.dataset)
     with open_features(request.features, boxes=request.boxes, progress=progress) as source:

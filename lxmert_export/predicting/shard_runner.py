@@ -19,7 +19,7 @@ from lxmert_export.predicting.output_formats import number_of
 from lxmert_export.predicting.plan import Shard
 from lxmert_export.predicting.read_ahead import ahead
 from lxmert_export.predicting.shard_calls import Call, ShardCalls
-from lxmert_export.runners.opening import judged_ways
+from lxmert_export.runners.opening import answering_way
 from lxmert_export.runners.runner import Runner, name_answers
 from lxmert_export.spec.inputs import Arrays
 
@@ -47,9 +47,8 @@ class ShardRunner:
         self._job, self._name, self._halves = job, str(artifact.path), artifact.halves
         self._output, self._labels = answers_of(artifact)
         threads = job.threads if artifact.runtime.threads else None
-        # The first way is the runtime itself, or the emulator if the CPU has no kernels for the precision (bf16).
-        _, open_first = judged_ways(artifact, job.providers, emulate=False, threads=threads)[0]
-        self._runner: Runner = open_first()
+        _, open_one = answering_way(artifact, job.providers, threads=threads)
+        self._runner: Runner = open_one()
         self._calls = ShardCalls(artifact, source, job.batch, lambda shapes: self._runner.pieces(shapes) is not None)
 
     def __enter__(self) -> Self:

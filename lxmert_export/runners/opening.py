@@ -47,6 +47,15 @@ def judged_ways(
     return ways
 
 
+def answering_way(artifact: Artifact, providers: Sequence[str], *, threads: int | None = None) -> Way:
+    """Returns the way to run an artifact for its answers: its runtime, or the emulator if a CPU has no kernels for bf16.
+
+    ``ArtifactError``: as ``check_answers``.
+    """
+    _check_kernels(artifact, providers)
+    return judged_ways(artifact, providers, emulate=False, threads=threads)[0]
+
+
 def open_runner(
     artifact: Artifact,
     *,
@@ -57,7 +66,8 @@ def open_runner(
     """Opens an artifact in the runtime that it is to run in; without ``threads`` the runtime chooses their number.
 
     ``cuda_graph``: whether each call is captured as a CUDA graph and replayed; None: the runtime chooses. ``MissingExtra``: the
-    runtime is not installed (the message has the line that installs it). ``ArtifactError``: the target takes no ``threads``.
+    runtime is not installed (the message has the line that installs it). ``ArtifactError``: the target takes no ``threads``, or
+    the first provider has no kernels for packed attentions.
     ``InputError``: the runtime has no CUDA graphs. ``BuiltNotRun``: an engine that cannot be run here.
     """
     target, runtime = artifact.target, artifact.runtime
@@ -69,6 +79,7 @@ def open_runner(
         raise InputError(
             f"{artifact.path}: {runtime.name} has no CUDA graphs: leave {option('cuda_graph')} out, or run it {IN_RUNTIME}cuda"
         )
+    _check_kernels(artifact, providers)
     require(_running(artifact), *runtime.opens.needs)
     chosen = {"cuda_graph": cuda_graph} if runtime.cuda_graphs else {}
     runner: Runner = _opened(artifact, lambda: runtime.opens.load()(artifact, providers, threads, **chosen))
@@ -113,6 +124,24 @@ def check_runnable(artifact: Artifact) -> None:
     require(_running(artifact), *runtime.opens.needs)
     if runtime.finds is not None:
         runtime.finds.load()(artifact)
+
+
+def check_answers(artifact: Artifact, providers: Sequence[str]) -> None:
+    """Checks that an artifact can be run for its answers here, before anything else is read.
+
+    ``ArtifactError``: the first provider has no kernels for packed attentions. Other errors: as of ``check_runnable``.
+    """
+    _check_kernels(artifact, providers)
+    check_runnable(artifact)
+
+
+def _check_kernels(artifact: Artifact, providers: Sequence[str]) -> None:
+    """``ArtifactError``: packed attentions, and a provider without kernels for them. The emulator is for judging them alone."""
+    if artifact.needs_cuda and artifact.runtime.providers and not computes_in(artifact.manifest.precision, providers):
+        raise ArtifactError(
+            f"{artifact.path}: was made with {option('optimize_for', 'cuda')}, and {providers[0]} has no kernels for its packed "
+            f"attentions: run it {IN_RUNTIME}cuda, on an NVIDIA GPU (verify and parity emulate it without one)"
+        )
 
 
 def _running(artifact: Artifact) -> str:

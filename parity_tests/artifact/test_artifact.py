@@ -26,6 +26,7 @@ from lxmert_export.parity.report import ParityError
 from parity_tests.faults.torch_faults import FAULTS
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.manifests import edit_manifest, list_files
+from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,18 +66,14 @@ def test_it_can_be_moved_and_verified(copy: Path) -> None:
     assert lx.verify(copy).passed
 
 
-WITHOUT_FRAMEWORKS = """
-import sys
-import importlib.util
-HIDDEN = ("torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "transformers", "h5py")
-for name in HIDDEN:
-    sys.modules[name] = None  # importing it fails
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name in HIDDEN else find_spec(name, *rest)
+WITHOUT_FRAMEWORKS = (
+    without("torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "transformers", "h5py")
+    + """
 import lxmert_export as lx
 report = lx.verify(sys.argv[1])
 print(report.passed, sorted({cell.arithmetic for cell in report.cells}))
 """
+)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -16,6 +16,7 @@ from lxmert_export.artifact.directory import open_artifact, refuse_converted
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ArtifactError, CheckpointError
 from lxmert_export.files.hub import DEMO_DIRECTORY
+from parity_tests.fixtures.missing_modules import without
 
 pytestmark = pytest.mark.quick
 
@@ -105,7 +106,7 @@ def test_checkpoints_and_what_is_not_there_pass(place: Path) -> None:
 
 def test_inspect_says_it_in_one_line_and_needs_no_framework(place: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r}); sys.modules['torch'] = None; "
+        f"{without('torch')}sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})\n"
         "from lxmert_export.cli.main import main; main()"
     )
     done = subprocess.run(

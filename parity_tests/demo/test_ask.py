@@ -24,6 +24,7 @@ from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from parity_tests.fixtures.command import COMMAND, refused, run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import edit_manifest, list_files
+from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import TINY
 
 SEED = 7
@@ -387,7 +388,7 @@ def test_usage_is_exit_code_2(place: Path) -> None:
 
 def test_asking_needs_no_pytorch_and_no_tokenizers(place: Path) -> None:
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['tokenizers'] = None; "
+        f"{without('torch', 'tokenizers')}"
         "sys.argv = ['x', 'ask', 'fp16', 'how many things are there?', '--image', 'scene.png', '--json']; "
         "from lxmert_export.cli.main import main; main()"
     )

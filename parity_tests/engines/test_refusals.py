@@ -17,6 +17,7 @@ from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, In
 from parity_tests.engines.test_converter import built
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.stress_models import outlier_model, rescale_residual_stream
 
@@ -110,7 +111,7 @@ def test_what_is_no_onnx_artifact_is_refused(graph: Artifact, tmp_path: Path) ->
 
 def test_a_runtime_that_is_not_installed_is_named(graph: Artifact, tmp_path: Path) -> None:
     program = (
-        "import sys; sys.modules['tensorrt_rtx'] = None\n"
+        f"{without('tensorrt_rtx')}"
         "from lxmert_export.cli.main import main\n"
         f"sys.argv = ['lxmert-export', 'tensorrt', {str(graph.path)!r}, '-o', 'out']\n"
         "main()"

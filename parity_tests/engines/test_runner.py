@@ -6,6 +6,7 @@ What the stand-ins take and give is what NVIDIA documents; that the methods exis
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -65,7 +66,7 @@ def test_threads_take_turns(library: StandIn, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", REASONS)
 def test_a_header_that_says_no_is_one_line_and_nothing_is_loaded(name: str, library: StandIn, tmp_path: Path) -> None:
     library.validity = (2, BITS[name])
-    with pytest.raises(ArtifactError, match=REASONS[name]) as told:
+    with pytest.raises(ArtifactError, match=re.escape(REASONS[name])) as told:
         opened(tmp_path)
     assert "\n" not in str(told.value) and library.calls == ["validity"]
     assert [reason for reason in REASONS.values() if reason in str(told.value)] == [REASONS[name]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -27,7 +29,9 @@ from lxmert_export.judging.artifact import JudgingRequest, judge_artifact
 from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport
+from lxmert_export.predicting.pictures import draw_picture
 from lxmert_export.reference.yardstick import run_floors, run_reference
+from lxmert_export.runners import opening
 from lxmert_export.runners.onnx.providers import CPU
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Task, task_signature
@@ -36,6 +40,7 @@ from parity_tests.faults.onnx_faults import plant_in_file
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.predicting.question_set import write_set
 
 # Two cross layers: of the last one, an answer needs one direction only.
 CONFIG = TINY.replace(x_layers=2)
@@ -93,14 +98,55 @@ def test_operations_are_counted_in_it(artifact: Artifact) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_cpu_runs_it_in_emulation_alone(precision: Precision, exports: Exports, tmp_path: Path) -> None:
     artifact = fused(exports, precision)
-    assert lx.verify(artifact.path).passed
+    report = lx.verify(artifact.path)
+    assert report.passed
+    assert (
+        f"{artifact.name}: computed by the emulator: CPU has no kernels for its operators in {precision}"
+        in report.notes
+    )
     with pytest.raises(ArtifactError, match="run it @cuda, on an NVIDIA GPU") as told:
         lx.load_artifact(artifact.path)
     assert "\n" not in str(told.value)
-    with pytest.raises(ArtifactError, match="for onnxruntime alone: export it again without"):
-        lx.load_artifact(artifact.path, runtime="openvino")
     with pytest.raises(ArtifactError, match="TensorRT does not know onnxruntime's own operators"):
         lx.build_engine(artifact.path, tmp_path / "engine")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "ask"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_answers_are_never_the_emulators(
+    command: str, precision: Precision, exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before questions, features or pictures are read."""
+    made = exports.demo("onnx", task=QA, precision=precision, optimize_for="cuda", parity=False)
+    monkeypatch.setattr(opening, "open_emulator", mock.Mock(side_effect=AssertionError("emulated")))
+    features, questions = write_set(tmp_path, questions=20, width=made.manifest.config.visual_feat_dim)
+    output, scene = tmp_path / "answers.json", tmp_path / "scene.png"
+    asked = draw_picture(1, scene)[0].text
+    calls: dict[str, Callable[[], Any]] = {
+        "predict": lambda: lx.predict(made.path, features, questions, output),
+        "evaluate": lambda: lx.evaluate([made.path, "other.jsonl"], questions=questions, features=features),
+        "ask": lambda: lx.ask(made.path, asked, scene),
+    }
+    with pytest.raises(ArtifactError, match="run it @cuda, on an NVIDIA GPU") as told:
+        calls[command]()
+    assert "\n" not in str(told.value) and not output.exists()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "openvino-bf16"])
+def test_openvino_refuses_it_in_every_precision(
+    runtime: str, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "open_emulator", mock.Mock(side_effect=AssertionError("emulated")))
+    named = f"{artifact.path}@{runtime}"
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: lx.verify(named),
+        lambda: lx.check_parity([named], checkpoint=lively_model(QA, CONFIG)),
+        lambda: lx.predict(named, "features.tsv", "questions.json", "answers.json"),
+        lambda: lx.load_artifact(artifact.path, runtime=runtime),
+    )
+    for call in calls:
+        with pytest.raises(ArtifactError, match="for onnxruntime alone: export it again without, or run it @cuda"):
+            call()
 
 
 def test_the_float32_file_runs_on_a_cpu(exports: Exports) -> None:

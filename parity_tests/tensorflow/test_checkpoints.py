@@ -25,6 +25,7 @@ from lxmert_export.spec.weight_names import TIED_DECODER, WORD_EMBEDDING, weight
 from parity_tests.checkpoint.checkpoint_spellings import CONFIG, DIALECTS, SPELLINGS, same, save_bin, upstream_state
 from parity_tests.fixtures.golden_files import CHECKPOINTS
 from parity_tests.fixtures.keras_models import as_numpy, twin_of
+from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import SMALL, TINY, inputs_for, lively_model, lively_state
 
 ROOT = Path(__file__).parent.parent.parent
@@ -178,7 +179,7 @@ def test_without_pytorch_the_pip_line_is_named(tmp_path: Path) -> None:
     sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 9, "l_layers": 1,
              "x_layers": 1, "r_layers": 1, "visual_feat_dim": 4}  # fmt: skip
     program = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['torch'] = None\n"
+        f"{without('torch')}sys.path.insert(0, {str(ROOT)!r})\n"
         "from converters.tensorflow_model import TFLxmertModel\n"
         "from lxmert_export.spec.config import LxmertConfig\n"
         "from lxmert_export.errors import MissingExtra\n"

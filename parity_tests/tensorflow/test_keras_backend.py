@@ -12,6 +12,7 @@ import pytest
 
 from lxmert_export.errors import ConversionError
 from lxmert_export.extras import check_keras_backend
+from parity_tests.fixtures.missing_modules import without
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "lxmert_export.cli"]
@@ -81,8 +82,7 @@ def test_keras_that_is_imported_already_is_asked(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_tensorflow_the_keras_models_name_the_pip_line(tmp_path: Path) -> None:
-    hidden = "import sys; sys.modules['tensorflow'] = None\n" + IMPORT
-    done = run(sys.executable, "-c", hidden, cwd=tmp_path)
+    done = run(sys.executable, "-c", without("tensorflow") + IMPORT, cwd=tmp_path)
     assert (
         "MissingExtra building a Keras model needs the extra 'tensorflow': pip install 'lxmert-export[tensorflow]'"
         in (done.stdout)

@@ -32,6 +32,7 @@ from lxmert_export.spec.signature import TASKS, Precision, Task
 from lxmert_export.training.__main__ import HELD_OUT, TRAINING, VALIDATION
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 from parity_tests.tflite.real_inputs import real_inputs
 
@@ -116,14 +117,14 @@ def test_no_shape_is_computed_at_run_time(resizable: Artifact) -> None:
     assert list(scores["shape"]) == [3, SMALL.num_qa_labels]
 
 
-ALONE = """
-import sys
-for module in ("tensorflow", "keras", "torch", "onnx", "onnxruntime"):
-    sys.modules[module] = None
+ALONE = (
+    without("tensorflow", "keras", "torch", "onnx", "onnxruntime")
+    + """
 sys.path.insert(0, sys.argv.pop(1))
 from lxmert_export.cli.main import main
 main()
 """
+)
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])

@@ -29,7 +29,7 @@ from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.native_logs import heard_native_logs
 from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, why_not_started
-from lxmert_export.runners.onnx.providers import CPU, HALF_PRECISION, PROVIDER_OPTIONS, computes_in
+from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.split import open_whole_or_split
 from lxmert_export.spec.inputs import Arrays, InputLimits
@@ -141,11 +141,6 @@ def open_onnx(artifact: Artifact, providers: Sequence[str], threads: int | None)
     ``ArtifactError``: it carries settings, and this onnxruntime is older than those for which they are known.
     """
     manifest = artifact.manifest
-    if artifact.needs_cuda and providers[0] not in HALF_PRECISION:
-        raise ArtifactError(
-            f"{artifact.path}: was made with {option('optimize_for', 'cuda')}, and {providers[0]} has no kernels for its packed "
-            "attentions: run it @cuda, on an NVIDIA GPU (verify and parity emulate it without one)"
-        )
     settings = session_settings(artifact) if providers[0] == CPU else {}
     if artifact.halves is not None:
         settings |= NO_SPINNING

@@ -12,7 +12,6 @@ from lxmert_export.artifact.directory import IN_RUNTIME, Artifact
 from lxmert_export.artifact.targets import Lack
 from lxmert_export.errors import ArtifactError, BuiltNotRun
 from lxmert_export.native_logs import quiet_native_logs
-from lxmert_export.option_names import option
 from lxmert_export.runners.openvino.library import import_openvino
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.split import open_whole_or_split
@@ -78,16 +77,8 @@ class OpenVinoRunner(Runner):
 
 
 def open_openvino(artifact: Artifact, providers: Sequence[str], threads: int | None) -> Runner:
-    """Opens the runner of an ONNX artifact. ``BuiltNotRun``: it is to be run in bf16, as ``find_bf16``.
-
-    ``ArtifactError``: it holds onnxruntime's own operators.
-    """
+    """Opens the runner of an ONNX artifact. ``BuiltNotRun``: it is to be run in bf16, as ``find_bf16``."""
     manifest, rounds = artifact.manifest, artifact.runtime.rounds
-    if artifact.is_for_cuda:
-        raise ArtifactError(
-            f"{artifact.path}: was made with {option('optimize_for', 'cuda')}, for onnxruntime alone: export it again "
-            f"without, or run it {IN_RUNTIME}cuda"
-        )
     if rounds:
         find_bf16(artifact)
     computed = rounds.get(manifest.precision, "fp32")
