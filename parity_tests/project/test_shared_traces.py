@@ -9,7 +9,9 @@ import pytest
 from torch import nn
 
 import converters.to_onnx
+import lxmert_export as lx
 from converters.to_onnx import convert_to_onnx
+from lxmert_export.checkpoint.dialects import Dialect
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import Precision, Task, task_signature
 from parity_tests.faults import torch_faults
@@ -30,6 +32,23 @@ def test_a_shared_trace_gives_the_same_file(
         paths = convert_to_onnx(model, signature, InputLimits.of(TINY), tmp_path / name, precision=precision)
         files.append([path.read_bytes() for path in paths])
     assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.parametrize("dialect", ["hf", "original", "tf"])
+def test_a_checkpoint_shares_its_trace_wherever_it_lies(dialect: Dialect, tmp_path: Path) -> None:
+    """With whatever tokenizer beside it, and whatever else its config says."""
+    model = lively_model("question-answering", TINY)
+    described = {describe(model)}
+    for name, more in (("one", {}), ("other", {"made by": "somebody"})):
+        model.config = model.lxmert.config = TINY.replace(extra=more)
+        model.save_pretrained(tmp_path / name, dialect=dialect)
+        (tmp_path / name / "vocab.txt").write_text(f"[PAD]\n[UNK]\n{name}\n")
+        loaded = lx.load_checkpoint(tmp_path / name)
+        assert loaded.config.extra.items() >= more.items() and loaded.companions.place == tmp_path / name
+        described.add(describe(loaded))
+    assert len(described) == 1 and None not in described
+    loaded.config = TINY.replace(task_qa=False)
+    assert describe(loaded) not in described
 
 
 def give_it_a_hook(model: nn.Module) -> None:
