@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import lxmert_export as lx
@@ -21,23 +23,35 @@ from lxmert_export.errors import ArtifactError, ConversionError
 from lxmert_export.exporting.engine_options import EngineOptions
 from lxmert_export.graphs.onnx_facts import read_facts
 from lxmert_export.judging.device_report import matmul_faults, read_report
+from lxmert_export.spec.signature import Task
 from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY
+from parity_tests.onnx.test_int8 import real_rows
 
-INT8 = {"task": "question-answering", "precision": "int8", "int8_range": "7bit"}
+INT8: dict[str, Any] = {"precision": "int8", "int8_range": "7bit"}
+TASK: Task = "question-answering"
 KEPT = "answer_head.expand/Gemm"
 
 
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of the small network, on which ranges are measured."""
+    place = tmp_path_factory.mktemp("features") / "features.npz"
+    batches = real_rows(12)
+    np.savez(place, **{name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]})  # type: ignore[arg-type]
+    return place
+
+
 @pytest.fixture
-def graph(exports: Exports) -> Artifact:
-    """The built-in checkpoint in int8, but for one matmul."""
-    return exports.demo("onnx", **INT8, int8_keep=(KEPT,))
+def graph(calibration: Path, exports: Exports) -> Artifact:
+    """A small network in int8, but for one matmul."""
+    return exports.lively("onnx", TASK, TINY, **INT8, calibration=calibration, int8_keep=(KEPT,))
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_an_int8_graph_becomes_an_int8_engine(kept: bool, exports: Exports, graph: Artifact) -> None:
-    graph = graph if kept else exports.demo("onnx", **INT8)
+def test_an_int8_graph_becomes_an_int8_engine(kept: bool, calibration: Path, exports: Exports, graph: Artifact) -> None:
+    graph = graph if kept else exports.lively("onnx", TASK, TINY, **INT8, calibration=calibration)
     engine = exports.engine(graph, compute_capability="8.9")
     build, facts = engine.manifest.options["build"], read_facts(graph)
     assert engine.manifest.precision == "int8" and engine.manifest.options["status"] == NOT_RUN
@@ -78,7 +92,7 @@ def test_a_device_counts_the_same(graph: Artifact, tmp_path: Path) -> None:
 
 
 def test_a_split_graph_becomes_a_whole_engine(exports: Exports, tmp_path: Path) -> None:
-    split = exports.lively("onnx", "question-answering", TINY, split=True)
+    split = exports.lively("onnx", TASK, TINY, split=True)
     for bundle in (False, True):
         made = lx.build_engine(split.path, tmp_path / f"out{bundle}", compute_capability="8.9", bundle=bundle)
         assert made.halves is None and "vision" not in (made.manifest.flops or {})
