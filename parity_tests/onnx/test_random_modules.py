@@ -17,24 +17,24 @@ from lxmert_export.reference.determinism import check_deterministic
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.sample_inputs import sample_inputs
 from parity_tests.fixtures.random_models import TINY
-from parity_tests.onnx.test_converter import RETRIEVAL, Retrieval
+from parity_tests.onnx.test_converter import RETRIEVAL, Glance
 
 BATCH = sample_inputs(RETRIEVAL, TINY).families[0].batches[0]
 
 
-class FunctionalDropout(Retrieval):
+class FunctionalDropout(Glance):
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         output = super().forward(**inputs)
         return {**output, "match": functional.dropout(output["match"], 0.1)}
 
 
-class FaintNoise(Retrieval):
+class FaintNoise(Glance):
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         output = super().forward(**inputs)
         return {**output, "embedding": output["embedding"] + 1e-7 * torch.rand_like(output["embedding"])}
 
 
-class SoundDropout(Retrieval):
+class SoundDropout(Glance):
     """Dropout as it should be: off in eval mode."""
 
     def __init__(self) -> None:
