@@ -30,10 +30,13 @@ from lxmert_export.spec.inputs import Arrays, InputLimits
 from lxmert_export.spec.signature import TASKS, Task, task_signature
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.command import refused, run
-from parity_tests.fixtures.random_models import SMALL, TINY, lively_model
+from parity_tests.fixtures.exports import Exports
+from parity_tests.fixtures.random_models import TINY, lively_model
 
 STEP = 0.05
 FIXED = {"dynamic": {}, "fixed": {"batch": 2, "text": 5, "objects": 3}}
+# With fixed axes, nlvr2 alone has another form: its pairs are taken apart.
+FORMS: list[tuple[Task, str]] = [*((task, "dynamic") for task in TASKS), ("nlvr2", "fixed")]
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,17 @@ class Written:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Task, str], Written]:
     """Of every task, with steps that nobody measured: for what the form of the graph alone decides."""
     found = {}
-    for task in TASKS:
-        for name, fixed in FIXED.items():
-            place = tmp_path_factory.mktemp("int8")
-            (place / "wide").mkdir()
-            (place / "whole").mkdir()
-            signature = task_signature(SMALL, task, fixed=fixed)
-            wide, _ = convert_to_onnx(
-                lively_model(task), signature, InputLimits.of(SMALL), place / "wide", precision="fp32"
-            )
-            products = [product.name for product in products_of(load_typed(wide).graph)]
-            whole = write_quantized(wide, place / "whole", dict.fromkeys(products, STEP), weight_range=127)
-            found[task, name] = Written(wide, whole, products)
+    for task, name in FORMS:
+        place = tmp_path_factory.mktemp("int8")
+        (place / "wide").mkdir()
+        (place / "whole").mkdir()
+        signature = task_signature(TINY, task, fixed=FIXED[name])
+        wide, _ = convert_to_onnx(
+            lively_model(task, TINY), signature, InputLimits.of(TINY), place / "wide", precision="fp32"
+        )
+        products = [product.name for product in products_of(load_typed(wide).graph)]
+        whole = write_quantized(wide, place / "whole", dict.fromkeys(products, STEP), weight_range=127)
+        found[task, name] = Written(wide, whole, products)
     return found
 
 
@@ -74,15 +76,14 @@ def optimised(file: Path, place: Path, **settings: str) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(place / "optimised.onnx", load_external_data=False).graph.node)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("axes", FIXED)
+@pytest.mark.parametrize(("task", "axes"), FORMS)
 def test_onnxruntime_multiplies_integers_in_every_matmul_with_weights(
     task: Task, axes: str, files: dict[tuple[Task, str], Written], tmp_path: Path
 ) -> None:
     written = files[task, axes]
     for settings in ({}, {"optimization__disable_specified_optimizers": "SkipLayerNormFusion"}):
         found = optimised(written.whole, tmp_path, **settings)
-        assert found["MatMulIntegerToFloat"] == len(written.products) > 50
+        assert found["MatMulIntegerToFloat"] == len(written.products) > 25
         assert found["DequantizeLinear"] == found["Gemm"] == found["QGemm"] == 0
 
 
@@ -93,7 +94,7 @@ def test_a_shared_pair_is_not_fused(files: dict[tuple[Task, str], Written], tmp_
         if tensor.name.endswith("/step"):
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(STEP, np.float32), tensor.name))
     onnx.save(model, tmp_path / "equal.onnx")
-    assert optimised(tmp_path / "equal.onnx", tmp_path)["DequantizeLinear"] > 30
+    assert optimised(tmp_path / "equal.onnx", tmp_path)["DequantizeLinear"] > 15
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -122,13 +123,9 @@ def test_tensorrt_takes_the_same_file(task: Task, files: dict[tuple[Task, str], 
 def test_an_answer_does_not_depend_on_its_neighbours(files: dict[tuple[Task, str], Written]) -> None:
     """To the bit: dynamic int8 takes one scale for the whole batch, and moves by a tenth."""
     session = onnxruntime.InferenceSession(files["question-answering", "dynamic"].whole)
-    generator = np.random.default_rng(0)
-    inputs: Arrays = {
-        "input_ids": generator.integers(1, 150, (32, 7)), "attention_mask": np.ones((32, 7), np.int64),
-        "token_type_ids": np.zeros((32, 7), np.int64),
-        "visual_feats": generator.standard_normal((32, 5, SMALL.visual_feat_dim)).astype(np.float32) * 3,
-        "visual_pos": generator.random((32, 5, 4), np.float32), "visual_attention_mask": np.ones((32, 5), np.float32),
-    }  # fmt: skip
+    one, other = real_rows(2)
+    inputs: Arrays = {name: np.concatenate([one[name], other[name]]) for name in one}
+    inputs["visual_feats"] *= 3
     whole = session.run(None, inputs)[0]
     for size in (1, 3, 8):
         for first in (0, 13):
@@ -171,10 +168,10 @@ def test_facts_count_integer_matmuls(files: dict[tuple[Task, str], Written], tmp
 
 def test_a_shared_weight_is_stored_once(files: dict[tuple[Task, str], Written]) -> None:
     """Both directions of a cross attention have the same weights."""
-    graph = onnx.load(files["pretraining", "dynamic"].whole, load_external_data=False).graph
+    graph = onnx.load(files["model", "dynamic"].whole, load_external_data=False).graph
     stored = [tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and tensor.dims]
     weights = [name for name in stored if name.endswith("/int8")]
-    assert len(weights) < len(files["pretraining", "dynamic"].products)
+    assert len(weights) < len(files["model", "dynamic"].products)
 
 
 # Steps.
@@ -222,13 +219,13 @@ def test_every_matmul_gets_a_measured_step(files: dict[tuple[Task, str], Written
 
 def real_rows(count: int, task: Task = "question-answering") -> list[Arrays]:
     generator = np.random.default_rng(1)
-    names = [spec.name for spec in task_signature(SMALL, task).inputs]
+    names = [spec.name for spec in task_signature(TINY, task).inputs]
     batches: list[Arrays] = []
     for _ in range(count):
         drawn: dict[str, NDArray[Any]] = {
             "input_ids": generator.integers(1, 150, (16, 7)), "attention_mask": np.ones((16, 7), np.int64),
             "token_type_ids": np.zeros((16, 7), np.int64),
-            "visual_feats": generator.standard_normal((16, 5, SMALL.visual_feat_dim)).astype(np.float32),
+            "visual_feats": generator.standard_normal((16, 5, TINY.visual_feat_dim)).astype(np.float32),
             "visual_pos": generator.random((16, 5, 4), np.float32),
             "visual_attention_mask": np.ones((16, 5), np.float32),
         }  # fmt: skip
@@ -268,14 +265,10 @@ def test_kernels_that_are_wrong_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     int8_kernels.is_exact.cache_clear()
 
 
-# The command.
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+@pytest.fixture
+def demo(exports: Exports) -> Artifact:
     """The built-in checkpoint in int8 that every CPU computes exactly."""
-    place = tmp_path_factory.mktemp("demo") / "out"
-    return lx.export("onnx", "demo", place, task="question-answering", precision="int8", int8_range="7bit")
+    return exports.demo("onnx", task="question-answering", precision="int8", int8_range="7bit")
 
 
 def test_the_demo_keeps_its_answers(demo: Artifact) -> None:
@@ -338,10 +331,18 @@ def test_the_matmul_that_int8_costs_most_is_found(files: dict[tuple[Task, str], 
     assert broken in found and len(found) < 8
 
 
-def test_named_matmuls_stay_in_float32(tmp_path: Path) -> None:
-    kept = ["lxmert.pooler/Gemm"]
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    """Inputs enough for the small network."""
+    batches = real_rows(16)
+    np.savez(tmp_path / "real.npz", **{n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]})  # type: ignore[arg-type]
+    return tmp_path / "real.npz"
+
+
+def test_named_matmuls_stay_in_float32(calibration: Path, tmp_path: Path) -> None:
+    kept, model = ["lxmert.pooler/Gemm"], lively_model("question-answering", TINY)
     artifact = lx.export(
-        "onnx", "demo", tmp_path / "out", task="question-answering", precision="int8", int8_keep=kept, parity=False
+        "onnx", model, tmp_path / "out", precision="int8", int8_keep=kept, calibration=calibration, parity=False
     )
     assert artifact.manifest.options["int8_keep"] == kept
     assert read_onnx_facts(artifact.file(ONNX_FILE)).matmul_weights["fp32"] == 1
@@ -374,24 +375,24 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConversionError, match=saying):
             export(**options)
     assert not (tmp_path / "out").exists()
-    refused(
-        run("onnx", "demo", "--int8", "--task", "question-answering", "--int8-keep", "gone", "-o", "out", cwd=tmp_path),
-        "--int8-keep: no matmul with weights is named gone",
-    )
-    refused(
-        run("onnx", "demo", "--int8-range", "7bit", "-o", "out", cwd=tmp_path),
-        "--int8-range: not an option of fp32 onnx",
-    )
+    done = run("onnx", "demo", "--int8-range", "7bit", "-o", "out", cwd=tmp_path)
+    refused(done, "--int8-range: not an option of fp32 onnx")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_name_is_told_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_name_is_told_before_anything_is_measured(
+    calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the names that are most like it."""
     monkeypatch.setattr(smoothing, "choose_smoothed_steps", lambda *_: pytest.fail("activations were measured"))
     with pytest.raises(
         ConversionError, match=r"is named language_layers.0.atention.query; .*attention.* are among its \d+"
     ):
         lx.export(
-            "onnx", "demo", tmp_path / "out", task="question-answering", precision="int8",
+            "onnx", lively_model("question-answering", TINY), tmp_path / "out", precision="int8", calibration=calibration,
             int8_keep="language_layers.0.atention.query",
         )  # fmt: skip
+    lx.save_checkpoint(lively_model("question-answering", TINY), tmp_path / "small")
+    options = ("--int8", "--calibration", str(calibration), "--int8-keep", "gone", "-o", "out")
+    refused(run("onnx", "small", *options, cwd=tmp_path), "--int8-keep: no matmul with weights is named gone")
+    assert not (tmp_path / "out").exists()
