@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from lxmert_export.reference.yardstick import run_floors, run_reference
 from lxmert_export.runners.opening import open_emulator
 from lxmert_export.spec.config import LxmertConfig
 from lxmert_export.spec.inputs import InputLimits
-from lxmert_export.spec.sample_inputs import SampleInputs, sample_inputs
+from lxmert_export.spec.sample_inputs import FAMILY_KINDS, SampleInputs, sample_inputs
 from lxmert_export.spec.signature import Signature, Task, task_signature
 
 
@@ -34,8 +34,10 @@ class Bench:
     reference: Recording
     floors: Floors
 
-    def artifact(self, directory: Path) -> Artifact:
-        manifest = Manifest("onnx", "fp16", self.signature.task, self.config, self.signature, checkpoint={})
+    def artifact(self, directory: Path, **options: Any) -> Artifact:
+        manifest = Manifest(
+            "onnx", "fp16", self.signature.task, self.config, self.signature, checkpoint={}, options=options
+        )
         return Artifact(directory, manifest, "bench")
 
     def report(self, islands: Iterable[str]) -> ParityReport:
@@ -51,13 +53,16 @@ class Bench:
         return ParityReport(tuple(cells))
 
 
-def bench(model: Any, config: LxmertConfig, task: Task, directory: Path, *, opset: int = 18, **options: Any) -> Bench:
+def bench(
+    model: Any, config: LxmertConfig, task: Task, directory: Path, *, opset: int = 18,
+    families: Collection[str] = FAMILY_KINDS.keys(), **options: Any,
+) -> Bench:  # fmt: skip
     """Writes the float32 file, and measures reference and floors."""
     signature = task_signature(config, task, **options)
     convert_to_onnx(
         model, signature.in_float32(), InputLimits.of(config), directory, precision="fp32", opset=opset
     )  # fmt: skip
-    samples = sample_inputs(signature, config)
+    samples = sample_inputs(signature, config, without=FAMILY_KINDS.keys() - set(families))
     reference = run_reference(model, signature, config, samples)
     floors = run_floors(model, signature, config, samples, reference, "fp16")
     return Bench(directory / ONNX_FILE, signature, config, samples, reference, floors)

@@ -43,6 +43,7 @@ from parity_tests.onnx.island_trials import Bench, bench
 LAYER = "lxmert.language_layers.0.self_attention"
 # fp16_overflow multiplies values by 2^15: what holds them, and the projection that brings them back.
 OVERFLOWING = {f"{LAYER}.value/MatMul", f"{LAYER}.value/Add", f"{LAYER}/MatMul_2", f"{LAYER}.output/MatMul"}
+FEWER = {"without_families": ["token-types", "one-object", "two-tokens", "zero-padded"]}  # where others take all
 
 
 def overflowing_model() -> Any:
@@ -331,18 +332,17 @@ def test_the_artifact_opens_verifies_and_is_linted(found: tuple[Artifact, Bench]
 def test_half_precision_inputs_and_outputs(tmp_path: Path) -> None:
     model = lively_model("model", TINY)
     artifact = lx.export(
-        "onnx", model, tmp_path / "out", precision="fp16", fp32_islands="auto", io_dtype="float16", opset=20
+        "onnx", model, tmp_path / "out", precision="fp16", fp32_islands="auto", io_dtype="float16", opset=20, **FEWER
     )
-    assert artifact.report is not None and artifact.report.passed
+    assert artifact.report is not None and artifact.report.passed and artifact.manifest.options["opset"] == 20
     islands = artifact.manifest.options["fp32_islands"]
     assert {name.rpartition("/")[2].split("_")[0] for name in islands} == {"Add", "Softmax"}
-    assert artifact.manifest.options["opset"] == 20
 
 
 @pytest.fixture
 def overflowing(tmp_path: Path) -> tuple[Path, Artifact]:
     long_way = bench(overflowing_model(), TINY, "question-answering", tmp_path)
-    return long_way.source, long_way.artifact(tmp_path)
+    return long_way.source, long_way.artifact(tmp_path, **FEWER)
 
 
 def test_out_of_time_the_manifest_says_so(overflowing: tuple[Path, Artifact]) -> None:
