@@ -161,7 +161,7 @@ def test_pairs_of_sentences_and_fixed_axes() -> None:
 
 def test_weights_in_half_precision_are_judged_by_the_floor_of_float32(exports: Exports) -> None:
     """The floor of the gate is that of rounded weights, 3,000 times as large, and both calls have the same weights."""
-    artifact = exports.lively("tflite", "question-answering", precision="fp16")
+    artifact = exports.lively("tflite", "question-answering", TINY, precision="fp16")
     (cell,) = [cell for cell in slice_of(artifact) if cell.against == "law: laws together"]
     assert artifact.report is not None
     gate = next(c.floor or 0 for c in artifact.report.cells if (c.kind, c.family) == ("reference", "ragged"))
