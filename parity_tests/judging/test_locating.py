@@ -25,7 +25,7 @@ from lxmert_export.parity.pages.terminal import print_divergence
 from lxmert_export.parity.points import Point, network_points
 from lxmert_export.reference.locating import _rows_of, locate
 from lxmert_export.spec.keras_names import read_names
-from lxmert_export.spec.signature import task_signature
+from lxmert_export.spec.signature import Task, task_signature
 from parity_tests.faults.onnx_faults import FILE_FAULTS, plant_in_file
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
@@ -41,7 +41,7 @@ EXPORTS: dict[str, dict[str, Any]] = {
     "tflite fp32": {"target": "tflite"},
     "tflite fp16": {"target": "tflite", "precision": "fp16"},
     "tflite int8": {"target": "tflite", "precision": "int8"},
-    "tflite of one row": {"target": "tflite", "fixed": {"batch": 1}},
+    "tflite of one row": {"target": "tflite", "fixed": {"batch": 1}, "parity": False},
 }
 
 
@@ -62,14 +62,19 @@ def with_object_heads(exports: Exports) -> Artifact:
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, exports: Exports) -> None:
-    artifact = exports.lively(task="pretraining", config=CONFIG, parity=False, **EXPORTS[kind])
+def test_nothing_jumps_in_a_sound_file(kind: str, module: Any, onnx_artifact: Artifact, exports: Exports) -> None:
+    """In the network of which faults are looked for below, and in the smallest one that other tests convert to every target."""
+    if kind == "onnx fp32":
+        artifact, layers = onnx_artifact, 2
+    else:
+        task: Task = "pretraining" if kind == "tensorflow fp32" else "question-answering"
+        artifact, module, layers = exports.lively(task=task, config=TINY, **EXPORTS[kind]), lively_model(task, TINY), 1
     found = locate(artifact, module)
     assert not found.found and found.points > 0.6 * found.points_known
     # A wide gap below what is told of as a jump, 3.
     assert all(row.score is not None and row.score < 2.5 for row in found.curve)
-    layers = [row.layer for row in found.curve]
-    assert layers[:5] == ["masks", "embeddings", "visual_embeddings", "language_layers.0", "language_layers.1"]
+    order = ["masks", "embeddings", "visual_embeddings", *(f"language_layers.{number}" for number in range(layers))]
+    assert [row.layer for row in found.curve][: len(order)] == order
 
 
 WHOLE = np.arange(2 * 3 * 4).reshape(2, 3, 4)
@@ -99,8 +104,8 @@ def test_every_task_is_looked_into(task: Any, target: str, exports: Exports) -> 
     assert not found.found and found.points > 0.6 * found.points_known
 
 
-@pytest.mark.parametrize(("target", "precision", "trials"), [("onnx", "fp32", 5), ("onnx", "fp16", 3),
-                                                            ("tflite", "fp32", 5), ("tensorflow", "fp32", 2)])  # fmt: skip
+@pytest.mark.parametrize(("target", "precision", "trials"), [("onnx", "fp32", 3), ("onnx", "fp16", 2),
+                                                            ("tflite", "fp32", 3), ("tensorflow", "fp32", 2)])  # fmt: skip
 def test_the_right_layer_is_named(target: str, precision: Any, trials: int) -> None:
     """A slice of `python -m benchmarks.locate_study`."""
     setting = Setting(target, precision, "3/2/2", SMALL_NETWORK, trials)
