@@ -44,7 +44,7 @@ def answer_loss() -> keras.losses.Loss:
 @pytest.mark.parametrize("task", ["pretraining", "question-answering", "nlvr2"])
 def test_fit_takes_the_steps_that_pytorch_takes(task: Task) -> None:
     """With labels among the inputs, and no loss but the model's: two steps of gradient descent."""
-    model, twin = lively_model(task, TINY), compiled(task)
+    model, twin = lively_model(task, TINY), compiled(task, run_eagerly=task == "question-answering")
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     wanted = []
     for _ in range(2):
@@ -184,7 +184,8 @@ def test_predict_gives_arrays_by_name_whatever_the_batches(return_dict: bool) ->
         # float32 sums of another batch's blocks
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-5)
     assert [len(states) for states in found["language_hidden_states"]] == [3, 3]
-    assert np.isfinite(twin.fit(with_labels("pretraining"), verbose=0).history["loss"]).all()
+    if not return_dict:  # dictionaries are fitted above
+        assert np.isfinite(twin.fit(with_labels("pretraining"), verbose=0).history["loss"]).all()
 
 
 def test_xla_can_compile_the_model() -> None:
