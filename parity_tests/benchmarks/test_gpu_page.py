@@ -15,11 +15,12 @@ from unittest import mock
 import pytest
 import torch
 
-from benchmarks.gpu import check, missing, steps
+from benchmarks.gpu import check, missing, setting, steps
 from benchmarks.gpu.contestants import EAGER
 from benchmarks.gpu.page import page
 from lxmert_export.engines.gpus import Gpu
 from parity_tests.benchmarks.test_gpu_check import facts, setting_for
+from parity_tests.fixtures.random_models import TINY
 from parity_tests.fixtures.stand_in_gpu import H200
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,8 @@ def test_the_whole_check_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """All steps, as on a GPU, but that our files are judged in onnxruntime on the CPU, and PyTorch is timed alone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", start_few)
+    monkeypatch.setattr(setting, "full_size_config", lambda task: TINY)
+    monkeypatch.setattr(setting, "SMALL", {})
     monkeypatch.setattr(steps, "tests_on_gpu", lambda setting: {"passed": True, "summary": "3 skipped"})
     check.main([
         "--output", "results", "--device", "cpu", "--small", "--precisions", "fp16", "--batches", "2", "--rounds", "2",
