@@ -44,9 +44,14 @@ def test_one_checkpoint_as_bin_and_as_h5() -> None:
     assert same(from_bin.tensors, from_h5.tensors)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("first", DIALECTS)
-@pytest.mark.parametrize("second", DIALECTS)
+# Every pair of dialects for the task that has most heads; for the others, every dialect is read and written once each.
+ROUND_TRIPS: list[tuple[Task, Dialect, Dialect]] = [
+    *(("pretraining", first, second) for first in DIALECTS for second in DIALECTS),
+    *((task, DIALECTS[n - 1], DIALECTS[n]) for task in TASKS if task != "pretraining" for n in range(len(DIALECTS))),
+]
+
+
+@pytest.mark.parametrize(("task", "first", "second"), ROUND_TRIPS)
 def test_round_trips_are_exact(task: Task, first: Dialect, second: Dialect, tmp_path: Path) -> None:
     model = lively_model(task)
     save_checkpoint(model, tmp_path / "one", dialect=first)
