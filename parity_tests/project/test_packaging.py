@@ -23,12 +23,12 @@ EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "h5py", "transformers", 
 
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` of an environment that holds the wheel and the core dependencies."""
+    """The ``bin`` of an environment that holds the wheel and the core dependencies; bytecode is of what is imported alone."""
     environment = tmp_path_factory.mktemp("bare") / "environment"
     venv.create(environment, with_pip=False)
     commands = environment / ("Scripts" if os.name == "nt" else "bin")
     run(
-        sys.executable, "-m", "pip", "--python", str(commands / "python"), "install", "--quiet",
+        sys.executable, "-m", "pip", "--python", str(commands / "python"), "install", "--quiet", "--no-compile",
         "-c", str(ROOT / "constraints.txt"), str(wheel), cwd=environment,
     )  # fmt: skip
     return commands
@@ -41,7 +41,7 @@ def artifact(exports: Exports) -> Path:
 
 def run(*command: str, cwd: Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
     # Outside the checkout, whose packages must not be found in place of the installed ones.
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=clean, check=False)
     assert done.returncode == expected, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
