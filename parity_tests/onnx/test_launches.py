@@ -95,7 +95,7 @@ def test_every_operator_of_the_table_has_a_source() -> None:
 
 
 def test_inspect_and_the_manifest_tell_it(exports: Exports) -> None:
-    fixed = exports.lively("onnx", "question-answering", TINY, precision="fp16", fixed=FIXED)
+    fixed = exports.lively("onnx", "question-answering", TINY, precision="fp16", fixed=FIXED, parity=False)
     launches = fixed.manifest.options["launches"]
     assert launches["by_operator"]["Cast"] == 42 and not launches["on_cpu"]
     rows = dict(summary_rows(inspect_artifact(fixed.path)))
