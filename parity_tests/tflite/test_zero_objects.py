@@ -15,6 +15,7 @@ import lxmert_export as lx
 from lxmert_export.errors import ConversionError
 from lxmert_export.parity.report import ParityError
 from lxmert_export.spec.signature import Precision
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 
@@ -52,8 +53,8 @@ def test_the_gate_sees_scalars_in_half_precision(tmp_path: Path, monkeypatch: py
         lx.export("tflite", without_biases(), tmp_path / "out", precision="fp16")
 
 
-def test_matrices_alone_are_in_half_precision(tmp_path: Path) -> None:
-    artifact = lx.export("tflite", lively_model("pretraining", TINY), tmp_path / "out", precision="fp16")
+def test_matrices_alone_are_in_half_precision(exports: Exports) -> None:
+    artifact = exports.lively("tflite", "question-answering", TINY, precision="fp16")
     details = Interpreter(model_path=str(artifact.file("model.tflite"))).get_tensor_details()
     halves = [tensor for tensor in details if tensor["dtype"] == np.float16]
     assert halves and all(len(tensor["shape"]) >= 2 for tensor in halves)
