@@ -25,6 +25,7 @@ from lxmert_export.judging.pairs import check_comparable
 from lxmert_export.parity.report import ParityError
 from parity_tests.faults.torch_faults import FAULTS
 from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import edit_manifest, list_files
 from parity_tests.fixtures.missing_modules import without
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
@@ -77,10 +78,8 @@ print(report.passed, sorted({cell.arithmetic for cell in report.cells}))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_verify_needs_numpy_and_onnxruntime_alone(precision: lx.Precision, exported: Artifact, tmp_path: Path) -> None:
-    path = exported.path
-    if precision == "fp32":
-        path = lx.export("onnx", lively_model("model", TINY), tmp_path / "out").path
+def test_verify_needs_numpy_and_onnxruntime_alone(precision: lx.Precision, exports: Exports) -> None:
+    path = exports.lively("onnx", "question-answering", TINY, precision=precision).path
     done = subprocess.run([sys.executable, "-c", WITHOUT_FRAMEWORKS, str(path)], capture_output=True, text=True, cwd=ROOT,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -286,15 +285,14 @@ def test_without_the_gate_the_manifest_says_so(tmp_path: Path) -> None:
     assert not check_here([artifact.path], checkpoint=lively_model("model", TINY, seed=5)).passed
 
 
-def test_several_artifacts_against_one_another(exported: Artifact, tmp_path: Path) -> None:
+def test_several_artifacts_against_one_another(exported: Artifact, exports: Exports, tmp_path: Path) -> None:
     checkpoint = exported.path.parent / "checkpoint"
-    full = lx.export("onnx", checkpoint, tmp_path / "fp32")
+    full = exports.lively("onnx", "question-answering", TINY)
     for report in (check_here([exported.path, full.path]),
                    check_here([exported.path, full.path], checkpoint=checkpoint)):  # fmt: skip
         assert report.passed
-        assert {cell.against for cell in report.cells if cell.kind != "law"} == {"float64", "fp32"}
-    lx.save_checkpoint(lively_model("question-answering", TINY, seed=9), tmp_path / "other-checkpoint")
-    other = lx.export("onnx", tmp_path / "other-checkpoint", tmp_path / "other")
+        assert {cell.against for cell in report.cells if cell.kind != "law"} == {"float64", full.name}
+    other = lx.export("onnx", lively_model("question-answering", TINY, seed=9), tmp_path / "other")
     assert not check_here([full.path, other.path]).passed
 
 

@@ -113,6 +113,7 @@ def test_a_file_of_fixed_axes_in_an_artifact_of_free_ones(artifacts: Path, tmp_p
         lively_model("question-answering", TINY),
         tmp_path / "fixed",
         fixed={"batch": 1, "text": 7, "objects": 5},
+        parity=False,
     )
     copy = tmp_path / "copy"
     shutil.copytree(artifacts / "tflite", copy)
