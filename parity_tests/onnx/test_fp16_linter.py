@@ -22,6 +22,7 @@ from lxmert_export.graphs.fp16_linter import Finding, lint_fp16, module_path
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import TASKS, Task, task_signature
 from parity_tests.faults.torch_faults import fp16_overflow
+from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -232,9 +233,9 @@ def test_our_own_artifacts_are_clean(task: Task, tmp_path: Path) -> None:
     assert {(f.severity, f.rule) for f in found} <= {("note", "subnormal-weights"), ("note", "weight-underflow")}
 
 
-def test_the_built_in_checkpoint_is_clean(tmp_path: Path) -> None:
+def test_the_built_in_checkpoint_is_clean(exports: Exports) -> None:
     """Trained weights: the biases of its keys, which no softmax sees, are small."""
-    artifact = lx.export("onnx", "demo", tmp_path / "out", task="question-answering", precision="fp16", parity=False)
+    artifact = exports.demo("onnx", task="question-answering", precision="fp16", attentions=True)
     assert {finding.severity for finding in lint_artifact(artifact)} == {"note"}
 
 
