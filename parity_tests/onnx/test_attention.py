@@ -40,7 +40,10 @@ def exported(directory: Path, precision: Precision = "fp32", **options: Any) -> 
 
 
 def shared(exports: Exports, precision: Precision = "fp32", config: lx.LxmertConfig = TINY) -> Artifact:
-    return exports.lively("onnx", "question-answering", config, precision=precision, attention="operator")
+    judged = config is TINY  # the wide ones are for TensorRT alone
+    return exports.lively(
+        "onnx", "question-answering", config, precision=precision, attention="operator", parity=judged
+    )
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
@@ -64,8 +67,9 @@ def test_it_passes_the_gate_on_every_family_and_is_counted_as_two_matmuls(graph:
     assert (facts.matmuls, facts.matmul_weights) == (other.matmuls, other.matmul_weights)
 
 
-@pytest.mark.parametrize("opset", [23, 24, 25])
+@pytest.mark.parametrize("opset", [24, 25])
 def test_opsets_and_fixed_axes(opset: int, tmp_path: Path) -> None:
+    """Opset 23 is that of all others here."""
     artifact = exported(tmp_path / "out", opset=opset, fixed={"batch": 2, "text": 6, "objects": 5})
     assert artifact.report is not None and artifact.report.passed and artifact.manifest.options["opset"] == opset
 
