@@ -29,6 +29,7 @@ from converters.onnx.graph import make_lean
 from converters.onnx.packed import PACKED, TRANSPOSED, Packed
 from converters.onnx.quick_tracing import known_shapes, short_translation
 from converters.onnx.quiet_logs import quiet_logs
+from converters.onnx.repeated_layers import TRANSLATIONS, copy_layers, first_layers_alone
 from converters.onnx.sizes import FIRST_ROWS
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from lxmert_export.checkpoint.mapped_memory import page_out
@@ -190,18 +191,18 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     name, choices = type(module).__name__, ChoicesBySize()
     try:
         with _quiet_exporter(), torch.no_grad():
-            with known_shapes(), choices.noted():
+            with known_shapes(), choices.noted(), first_layers_alone(twin):
                 program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
             choices.refuse(name)
             _refuse_state(program, name)
-            with short_translation(program):
+            with short_translation(program, TRANSLATIONS):
                 exported = torch.onnx.export(
                     program,
                     dynamo=True,
                     opset_version=opset,
                     optimize=False,
                     verbose=False,
-                    custom_translation_table={torch.ops.aten.to.dtype: _cast},
+                    custom_translation_table={torch.ops.aten.to.dtype: _cast, **TRANSLATIONS},
                 )
     except GuardOnDataDependentSymNode as error:
         raise ConversionError(
@@ -213,6 +214,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
         raise ConversionError(f"{name} cannot be traced to ONNX: {why_it_failed(error)}") from error
     assert exported is not None
     model: ir.Model = exported.model
+    copy_layers(model, module_state(twin))
     return model
 
 

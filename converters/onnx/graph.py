@@ -74,6 +74,8 @@ def make_lean(
     name_after_modules(model.graph, wrapper)
     order_shared_matmuls(model.graph)
     common.ClearMetadataAndDocStringPass()(model)
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def _reads_no_weight(node: ir.Node) -> bool | None:

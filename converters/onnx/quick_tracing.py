@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
@@ -27,6 +27,7 @@ TRANSLATED_AS_THEY_ARE = frozenset((
     aten.sym_size.int, aten.tanh.default, aten.to.dtype, aten.transpose.int, aten.unsqueeze.default, aten.view.default,
     aten.zeros.default,
     operator.mul,  # of sizes
+    operator.getitem,  # of results
 ))  # fmt: skip
 PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
 ONE_AT_A_TIME = threading.RLock()
@@ -73,12 +74,12 @@ def _told_shape(kind: Any, shape: Callable[..., Shape | None]) -> Iterator[None]
 
 def _of_linear(first: Tensor, weight: Tensor, bias: Tensor | None = None) -> Shape | None:
     rows, columns = weight.shape if weight.dim() == 2 else (None, None)
-    fits = _same(first.shape[-1:], (columns,)) and (bias is None or _same(bias.shape, (rows,)))
+    fits = surely_equal(first.shape[-1:], (columns,)) and (bias is None or surely_equal(bias.shape, (rows,)))
     return (*first.shape[:-1], rows) if fits and _of_one_dtype(first, weight, bias) else None
 
 
 def _of_matmul(first: Tensor, second: Tensor) -> Shape | None:
-    fits = first.dim() >= 2 and _same((*first.shape[:-2], first.shape[-1]), second.shape[:-1])
+    fits = first.dim() >= 2 and surely_equal((*first.shape[:-2], first.shape[-1]), second.shape[:-1])
     return (*first.shape[:-1], second.shape[-1]) if fits and _of_one_dtype(first, second) else None
 
 
@@ -86,12 +87,13 @@ def _of_layer_norm(
     first: Tensor, shape: Shape, weight: Tensor | None = None, bias: Tensor | None = None, *_: Any
 ) -> Shape | None:
     fits = all(
-        _same(part, shape) for part in (first.shape[-len(shape) :], *(p.shape for p in (weight, bias) if p is not None))
+        surely_equal(part, shape)
+        for part in (first.shape[-len(shape) :], *(p.shape for p in (weight, bias) if p is not None))
     )
     return first.shape if fits and _of_one_dtype(first, weight, bias) else None
 
 
-def _same(one: Shape, other: Shape) -> bool:
+def surely_equal(one: Shape, other: Shape) -> bool:
     """Whether two shapes are equal whatever the sizes turn out to be; asking so adds no condition to the trace."""
     return len(one) == len(other) and all(
         b is not None and statically_known_true(a == b) for a, b in zip(one, other, strict=True)
@@ -111,15 +113,15 @@ RESULTS: dict[Any, Callable[..., Shape | None]] = {
 
 
 @contextmanager
-def short_translation(program: torch.export.ExportedProgram) -> Iterator[None]:
+def short_translation(program: torch.export.ExportedProgram, others: Container[Any] = ()) -> Iterator[None]:
     """While a traced program is translated to ONNX, skips the exporter's steps that it does not need.
 
     If every operator can be translated directly, this is decomposition (none of these operators writes to its inputs, so
     nothing needs to be functionalised). If none mixes dtypes, it is type promotion, too, and reading the translations of all
-    other operators, which promotion may insert.
+    other operators, which promotion may insert. ``others``: operators with translations of their own.
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    if not all(node.target in TRANSLATED_AS_THEY_ARE for node in nodes):
+    if not all(node.target in TRANSLATED_AS_THEY_ARE or node.target in others for node in nodes):
         yield
         return
     mixed = any(_mixes_dtypes(node) for node in nodes)
@@ -136,7 +138,7 @@ def short_translation(program: torch.export.ExportedProgram) -> Iterator[None]:
 
 def _name(target: Any) -> str:
     """The name of an operator in onnxscript's table."""
-    return f"_operator::{target.__name__}" if target is operator.mul else str(target.name())
+    return f"_operator::{target.__name__}" if target in (operator.mul, operator.getitem) else str(target.name())
 
 
 @contextmanager

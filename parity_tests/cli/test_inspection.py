@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from lxmert_export.artifact.directory import open_artifact, refuse_converted
 from lxmert_export.checkpoint.read import read_checkpoint
 from lxmert_export.errors import ArtifactError, CheckpointError
 from lxmert_export.files.hub import DEMO_DIRECTORY
-from parity_tests.fixtures.missing_modules import without
+from parity_tests.fixtures.missing_modules import run_without
 
 pytestmark = pytest.mark.quick
 
@@ -105,14 +103,7 @@ def test_checkpoints_and_what_is_not_there_pass(place: Path) -> None:
 
 
 def test_inspect_says_it_in_one_line_and_needs_no_framework(place: Path) -> None:
-    code = (
-        f"{without('torch')}sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})\n"
-        "from lxmert_export.cli.main import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "inspect", "artifact/model.tflite"],
-        cwd=place, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_without(("torch",), "inspect", "artifact/model.tflite", cwd=place)
     assert done.returncode == 1
     assert done.stderr == (
         "error: artifact/model.tflite: is a TFLite model, not an artifact directory; name the directory that holds it: artifact\n"

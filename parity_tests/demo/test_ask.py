@@ -24,7 +24,7 @@ from lxmert_export.runners.onnx.session import OnnxRuntimeRunner
 from parity_tests.fixtures.command import COMMAND, refused, run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import edit_manifest, list_files
-from parity_tests.fixtures.missing_modules import without
+from parity_tests.fixtures.missing_modules import run_without
 from parity_tests.fixtures.random_models import TINY
 
 SEED = 7
@@ -387,15 +387,8 @@ def test_usage_is_exit_code_2(place: Path) -> None:
 
 
 def test_asking_needs_no_pytorch_and_no_tokenizers(place: Path) -> None:
-    code = (
-        f"{without('torch', 'tokenizers')}"
-        "sys.argv = ['x', 'ask', 'fp16', 'how many things are there?', '--image', 'scene.png', '--json']; "
-        "from lxmert_export.cli.main import main; main()"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(lx.__file__).parent.parent)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=place, env=environment, check=False
-    )
+    arguments = ("ask", "fp16", "how many things are there?", "--image", "scene.png", "--json")
+    done = run_without(("torch", "tokenizers"), *arguments, cwd=place)
     assert done.returncode == 0, done.stderr
-    with_all = run("ask", "fp16", "how many things are there?", "--image", "scene.png", "--json", cwd=place)
+    with_all = run(*arguments, cwd=place)
     assert json.loads(done.stdout) == json.loads(with_all.stdout)

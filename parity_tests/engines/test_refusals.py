@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from lxmert_export.errors import ArtifactError, ConfigError, ConversionError, In
 from parity_tests.engines.test_converter import built
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
-from parity_tests.fixtures.missing_modules import without
+from parity_tests.fixtures.missing_modules import run_without
 from parity_tests.fixtures.random_models import TINY, lively_model
 from parity_tests.fixtures.stress_models import outlier_model, rescale_residual_stream
 
@@ -110,13 +108,7 @@ def test_what_is_no_onnx_artifact_is_refused(graph: Artifact, tmp_path: Path) ->
 
 
 def test_a_runtime_that_is_not_installed_is_named(graph: Artifact, tmp_path: Path) -> None:
-    program = (
-        f"{without('tensorrt_rtx')}"
-        "from lxmert_export.cli.main import main\n"
-        f"sys.argv = ['lxmert-export', 'tensorrt', {str(graph.path)!r}, '-o', 'out']\n"
-        "main()"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    found = run_without(("tensorrt_rtx",), "tensorrt", str(graph.path), "-o", "out", cwd=tmp_path)
     assert found.returncode == 1 and "pip install 'tensorrt-rtx>=1.7,<2' 'polygraphy>=0.53'" in found.stderr
     assert "Traceback" not in found.stderr
 

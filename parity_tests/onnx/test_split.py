@@ -98,7 +98,10 @@ def test_half_precision_is_split_too(precision: Any, options: Any, exports: Expo
 
 
 def test_int8_is_split_too(exports: Exports, tmp_path: Path) -> None:
-    """Of what was measured on the small network's own inputs; its halves multiply the very integers of the whole."""
+    """Of what was measured on the small network's own inputs; its halves multiply the very integers of the whole.
+
+    The gate of such halves: test_int8.
+    """
     plain = exports.lively("onnx", TASK, TINY)
     batches = [drawn(plain.manifest.signature, 64, seed=seed) for seed in range(4)]
     np.savez(tmp_path / "real.npz", **{n: np.concatenate([one[n] for one in batches]) for n in batches[0]})  # type: ignore[arg-type]

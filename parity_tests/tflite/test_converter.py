@@ -32,7 +32,7 @@ from lxmert_export.spec.signature import TASKS, Precision, Task
 from lxmert_export.training.__main__ import HELD_OUT, TRAINING, VALIDATION
 from parity_tests.fixtures.checking import check_here
 from parity_tests.fixtures.exports import Exports
-from parity_tests.fixtures.missing_modules import without
+from parity_tests.fixtures.missing_modules import run_without
 from parity_tests.fixtures.random_models import SMALL, TINY, lively_inputs, lively_model
 from parity_tests.tflite.real_inputs import real_inputs
 
@@ -118,22 +118,10 @@ def test_no_shape_is_computed_at_run_time(resizable: Artifact) -> None:
     assert list(scores["shape"]) == [3, SMALL.num_qa_labels]
 
 
-ALONE = (
-    without("tensorflow", "keras", "torch", "onnx", "onnxruntime")
-    + """
-sys.path.insert(0, sys.argv.pop(1))
-from lxmert_export.cli.main import main
-main()
-"""
-)
-
-
 @pytest.mark.parametrize("command", ["verify", "inspect"])
 def test_it_needs_ai_edge_litert_and_numpy_alone(resizable: Artifact, command: str, tmp_path: Path) -> None:
-    root = str(Path(__file__).parent.parent.parent)
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, root, command, resizable.path], cwd=tmp_path, capture_output=True, text=True
-    )
+    others = ("tensorflow", "keras", "torch", "onnx", "onnxruntime")
+    done = run_without(others, command, str(resizable.path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "parity passed" in done.stderr if command == "verify" else "XNNPACK" in done.stdout
 
