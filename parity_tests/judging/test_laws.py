@@ -135,13 +135,13 @@ def test_a_call_that_fails_says_why(sound: Artifact, tmp_path: Path) -> None:
     assert all(reason and "failed while it ran" in reason for reason in reasons)
 
 
-# Every task, target and precision, of artifacts that other tests need as well: with floors of its golden file, and estimates.
+# Every task, target and precision, most of artifacts that others need as well: with floors of its golden file, and estimates.
 SOUND: list[tuple[str, Precision, Task, dict[str, Any]]] = [
-    ("onnx", "fp32", "pretraining", {"hidden_states": True, "attentions": True}),
+    ("onnx", "fp32", "pretraining", {"hidden_states": True, "attentions": True, "object_heads": True}),
     ("onnx", "fp16", "question-answering", {"io_dtype": "float16"}),
     ("onnx", "bf16", "model", {"hidden_states": True, "attentions": True}),
     ("onnx", "fp32", "nlvr2", {"hidden_states": True, "attentions": True}),
-    ("tensorflow", "fp32", "nlvr2", {}),
+    ("tensorflow", "fp32", "nlvr2", {"attentions": True}),
     ("tensorflow", "fp16", "question-answering", {}),
     ("tensorflow", "fp32", "pretraining", {"file_format": "keras"}),
     ("tflite", "fp32", "model", {"fixed": {"batch": 2, "text": 7}}),

@@ -41,7 +41,7 @@ EXPORTS: dict[str, dict[str, Any]] = {
     "tflite fp32": {"target": "tflite"},
     "tflite fp16": {"target": "tflite", "precision": "fp16"},
     "tflite int8": {"target": "tflite", "precision": "int8"},
-    "tflite of one row": {"target": "tflite", "fixed": {"batch": 1}, "parity": False},
+    "tflite of one row": {"target": "tflite", "fixed": {"batch": 1}},
 }
 
 
