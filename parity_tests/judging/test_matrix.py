@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from lxmert_export.judging import pairs as matrix
 from lxmert_export.judging.artifact import JudgingRequest
 from lxmert_export.judging.own_process import child_command, child_environment, run_within
 from lxmert_export.parity.report import RunnerFacts
-from parity_tests.fixtures.checking import check_here
+from parity_tests.fixtures.checking import check_here, judging_here
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.random_models import TINY, lively_inputs, lively_model
 
@@ -112,7 +113,7 @@ def test_another_checkpoint_is_told_and_allowed(place: Path, tmp_path: Path) -> 
 
 
 def test_artifacts_of_the_same_name_are_told_apart(place: Path, tmp_path: Path) -> None:
-    lx.export("onnx", place / "checkpoint", tmp_path / "fp32", precision="fp16", parity=False)
+    shutil.copytree(place / "fp16", tmp_path / "fp32")
     report = check_here([place / "fp32", tmp_path / "fp32"], checkpoint=place / "checkpoint")
     assert {facts.name for facts in report.runners} == {str(place / "fp32"), str(tmp_path / "fp32")}
 
@@ -241,12 +242,15 @@ def test_a_process_of_its_own_finds_the_same(place: Path, tmp_path: Path, monkey
 
 
 def test_the_command_line(place: Path) -> None:
-    done = run(
-        "parity", "fp32", "fp16", "canonical-fp32", "recorded.safetensors", "--checkpoint", "checkpoint",
-        "--inputs", "inputs.npz", "--require", "onnx", "--json", "report.json", cwd=place,
-    )  # fmt: skip
+    with judging_here():
+        done = run(
+            "parity", "fp32", "fp16", "canonical-fp32", "recorded.safetensors", "--checkpoint", "checkpoint",
+            "--inputs", "inputs.npz", "--require", "onnx", "--json", "report.json", cwd=place,
+        )  # fmt: skip
+        missing = run(
+            "parity", "fp32", "--checkpoint", "checkpoint", "--no-laws", "--require", "onnx,tensorrt", cwd=place
+        )
     assert done.returncode == 0, done.stderr
-    missing = run("parity", "fp32", "--checkpoint", "checkpoint", "--require", "onnx,tensorrt", cwd=place)
     assert missing.returncode == 3 and "tensorrt is required" in missing.stderr
     again = run("parity", "--from", "report.json", "--threshold", "0.001", cwd=place)
     assert again.returncode == 3
