@@ -322,3 +322,9 @@ FAULTS: dict[str, Plant] = {
         one_weight_changed,
     )
 }
+# These change no more than weights: the faulty model's graph is the sound one's.
+WEIGHTS_ALONE = frozenset((
+    "transposed_kernel", "every_square_kernel_transposed", "swapped_gain_and_shift", "layers_off_by_one",
+    "exchanged_visual_norms", "swapped_query_and_key", "dropped_token_types", "positions_off_by_one",
+    "attributes_off_by_one", "one_weight_changed",
+))  # fmt: skip
