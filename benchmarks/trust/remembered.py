@@ -19,8 +19,6 @@ from types import ModuleType
 from typing import Any, Protocol
 from unittest import mock
 
-from parity_tests.fixtures.traces import SharedTraces
-
 COMPUTING = (
     ("lxmert_export.reference.yardstick", "run_reference"),
     ("lxmert_export.reference.yardstick", "run_floors"),
@@ -53,6 +51,9 @@ def remember_computing(place: Path) -> Iterator[None]:
             remembered = Remembered(getattr(holder, name), place / name)
             replaced.enter_context(mock.patch.object(holder, name, remembered))
         for holder, name in _imported(TRACING):
+            # Imports PyTorch, which a writer that converts nothing does without.
+            from parity_tests.fixtures.traces import SharedTraces
+
             replaced.enter_context(mock.patch.object(holder, name, SharedTraces(getattr(holder, name), place)))
         yield
 
