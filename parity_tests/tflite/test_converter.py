@@ -277,9 +277,9 @@ def test_a_mask_bias_that_int8_cannot_hold_fails(tmp_path: Path, monkeypatch: py
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("task", ["question-answering", "pretraining"])
-def test_the_demo_is_calibrated_on_scenes_that_nothing_else_has_seen(task: Task, tmp_path: Path) -> None:
-    artifact = export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, task=task)
+def test_the_demo_is_calibrated_on_scenes_that_nothing_else_has_seen(tmp_path: Path) -> None:
+    """In the task that has every head; sound full-integer files of question answering are judged further up."""
+    artifact = export("tflite", "demo", tmp_path / "out", precision="int8", full_integer=True, task="pretraining")
     assert artifact.report is not None
     (decisions,) = artifact.report.decisions
     assert decisions.passed and decisions.total.correct >= 0.99 * decisions.total.reference_correct
