@@ -205,10 +205,10 @@ def test_full_integer_is_calibrated_on_a_file_and_judged_on_rows_kept_back(expor
 
 
 @pytest.fixture(scope="module")
-def of_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_int8(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``dynamic``, and full-integer of two calibrations, ``full`` and ``other``, and without the gate, ``unjudged``."""
     place = tmp_path_factory.mktemp("int8")
-    written("question-answering", place / "dynamic", precision="int8")
+    shutil.copytree(exports.lively("tflite", "question-answering", TINY, precision="int8").path, place / "dynamic")
     for seed, name in enumerate(("full", "other", "unjudged")):
         np.savez(place / f"{name}.npz", **real_inputs(seed=seed))  # type: ignore[arg-type]  # numpy's own stub
         written("question-answering", place / name, precision="int8", full_integer=True,
