@@ -100,20 +100,30 @@ class MovedResults(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTor
     def __init__(self, step: float, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
         self._step, self._generator = step, torch.Generator().manual_seed(seed)
+        self._least, self._spread = 1 - step, (1 + step) - (1 - step)
+        self._computes: dict[Any, bool] = {}
 
     def steps(self, shape: Sequence[int]) -> Tensor:
         """Returns ``step`` with random signs."""
-        return (torch.randint(0, 2, tuple(shape), generator=self._generator, dtype=torch.float64) * 2 - 1) * self._step
+        return (self._coins(shape) * 2 - 1) * self._step
+
+    def _coins(self, shape: Sequence[int]) -> Tensor:
+        return torch.randint(0, 2, tuple(shape), generator=self._generator, dtype=torch.float64)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if any(returned.alias_info is not None for returned in func._schema.returns):  # a view computes nothing
+        computes = self._computes.get(func)
+        if computes is None:  # a view computes nothing
+            computes = all(returned.alias_info is None for returned in func._schema.returns)
+            self._computes[func] = computes
+        if not computes:
             return result
-        return tree_map(self._moved, result)
+        return self._moved(result) if isinstance(result, Tensor) else tree_map(self._moved, result)
 
     def _moved(self, result: Any) -> Any:
         if not isinstance(result, Tensor) or result.dtype != torch.float64:
             return result
-        return result * (1 + self.steps(result.shape))
+        # In place, for there are as many as operators. Both sums are exact: 1 + step where a coin shows 1, else 1 - step.
+        return result * self._coins(result.shape).mul_(self._spread).add_(self._least)

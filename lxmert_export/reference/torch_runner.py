@@ -31,10 +31,12 @@ class TorchRunner(Runner):
     def __init__(self, module: nn.Module, signature: Signature, limits: InputLimits, precision: str) -> None:
         super().__init__(f"torch {precision}", signature, limits)
         dtype, self._of = DTYPES[precision], type(module).__name__
-        # A second copy of a full-size model in float64 would double the gate's memory.
-        twin = recast_while_used(module, dtype) if precision == "fp64" else recast(module, dtype)
-        self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
         parameters = sum(parameter.numel() for parameter in module.parameters())
+        # A second copy of a full-size model in float64 would double the gate's memory; the casts of a small one take most of
+        # its time. Buffers that a forward pass changes would stay changed in a copy.
+        whole = precision != "fp64" or (parameters < SMALL and next(module.buffers(), None) is None)
+        twin = recast(module, dtype) if whole else recast_while_used(module, dtype)
+        self._module: nn.Module = SignatureModule(twin, signature, dtype).eval()
         self._threads = THREADS_IF_SMALL if parameters < SMALL else THREADS
 
     def compute(self, inputs: Arrays) -> Arrays:
