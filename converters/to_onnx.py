@@ -27,7 +27,7 @@ from converters.onnx.choices_by_size import ChoicesBySize
 from converters.onnx.cuda.lengths import give_lengths
 from converters.onnx.graph import make_lean
 from converters.onnx.packed import PACKED, TRANSPOSED, Packed
-from converters.onnx.quick_tracing import known_shapes, short_translation
+from converters.onnx.quick_tracing import ONE_AT_A_TIME, known_shapes, short_translation
 from converters.onnx.quiet_logs import quiet_logs
 from converters.onnx.repeated_layers import TRANSLATIONS, copy_layers, first_layers_alone
 from converters.onnx.sizes import FIRST_ROWS
@@ -190,7 +190,7 @@ def trace(module: nn.Module, signature: Signature, limits: InputLimits, precisio
     inputs, axes = _traced_inputs(signature), _dynamic_axes(signature, limits)
     name, choices = type(module).__name__, ChoicesBySize()
     try:
-        with _quiet_exporter(), torch.no_grad():
+        with ONE_AT_A_TIME, _quiet_exporter(), torch.no_grad():
             with known_shapes(), choices.noted(), first_layers_alone(twin):
                 program = torch.export.export(twin, inputs, dynamic_shapes={"inputs": axes}, strict=False)
             choices.refuse(name)

@@ -75,7 +75,7 @@ def make_lean(
     order_shared_matmuls(model.graph)
     common.ClearMetadataAndDocStringPass()(model)
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
+        value.metadata_props.clear()  # that pass leaves the exporter's notes about them
 
 
 def _reads_no_weight(node: ir.Node) -> bool | None:

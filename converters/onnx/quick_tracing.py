@@ -30,7 +30,7 @@ TRANSLATED_AS_THEY_ARE = frozenset((
     operator.getitem,  # of results
 ))  # fmt: skip
 PROMOTING = frozenset((aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.tanh.default))
-ONE_AT_A_TIME = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()  # conversions: the tables of PyTorch and onnxscript belong to the whole process
 Shape = Sequence[Any]  # of sizes, which may be symbols
 
 
@@ -40,7 +40,7 @@ def known_shapes() -> Iterator[None]:
 
     PyTorch finds them by taking each operator apart into its steps, and each step checks symbolic sizes: half of the time.
     """
-    with ONE_AT_A_TIME, ExitStack() as told:  # PyTorch's tables belong to the whole process
+    with ExitStack() as told:
         for kind, shape in RESULTS.items():
             told.enter_context(_told_shape(kind, shape))
         yield

@@ -3,6 +3,8 @@
 While a module is traced, the first layer of a stack stands between two marks, and each other layer is one node in its place.
 ``copy_layers`` then puts a copy of what is between the marks in the place of such a node, with the weights of its layer. The
 file is the same to the byte.
+
+Only models of ours, as they are written: what code of others does with their layers is not known before it is traced.
 """
 
 from __future__ import annotations
@@ -28,17 +30,12 @@ from lxmert_export.spec.config import LxmertConfig
 
 DOMAIN = "lxmert_export.traced"
 BEGIN, END, LAYER = "Begin", "End", "Layer"
-STACK, PLACE = (
-    "stack",
-    "place",
-)  # attributes of these nodes: the path of the stack in the module, the layer's place in it
+# Attributes of these nodes: the path of the stack in the module, and the layer's place in it.
+STACK, PLACE = "stack", "place"
 REPEATED = (lxmert.EncoderLayer, lxmert.CrossModalityLayer)
 PACKAGES = ("lxmert_export.model.", "torch.nn.modules.")
 ATTRIBUTES = frozenset(vars(nn.Module()))  # of every module; its hooks among them
 BESIDE_WEIGHTS = "companions"  # where a checkpoint lay, its tokenizer and its labels: no forward pass reads them
-FORWARD: dict[type[nn.Module], Any] = {  # as they are written, before anyone changes one
-    kind: kind.forward for kind in vars(lxmert).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
-}
 Results = tuple[Tensor | None, ...]
 
 
@@ -48,8 +45,7 @@ def first_layers_alone(module: nn.Module) -> Iterator[None]:
     stacks = list(_stacks(module)) if _exporter() else []
     for stack in stacks:
         for place, layer in enumerate(stack.layers):
-            compute = stack.later if place else stack.first
-            layer.forward = partial(compute, place, layer.forward)
+            layer.forward = partial(stack.later, place, layer.forward) if place else partial(stack.first, layer.forward)
     try:
         yield
     finally:
@@ -67,10 +63,10 @@ class _Stack:
     took: tuple[Any, ...] = ()
     gave: Results = ()
 
-    def first(self, place: int, forward: Any, *inputs: Any) -> Results:
+    def first(self, forward: Any, *inputs: Any) -> Results:
         """Computes the first layer between two marks."""
-        results = forward(*self._node(BEGIN, place, inputs, inputs))
-        self.took, self.gave = inputs, self._node(END, place, results, results)
+        results = forward(*self._node(BEGIN, 0, inputs, inputs))
+        self.took, self.gave = inputs, self._node(END, 0, results, results)
         return self.gave
 
     def later(self, place: int, forward: Any, *inputs: Any) -> Results:
@@ -130,14 +126,16 @@ def _alike(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 
 def _stacks(module: nn.Module) -> Iterator[_Stack]:
-    """Lists of two or more equal layers of ours, as they are written, of which no other layer shares a weight."""
+    """Lists of two or more equal layers in a model of ours as it is written, of which no other layer shares a weight."""
+    if any(architecture(child) is None for child in module.children()):
+        return
     owners = Counter(map(id, module_state(module).values()))
     for path, layers in module.named_modules():
         if not isinstance(layers, nn.ModuleList) or len(layers) < 2 or type(layers[0]) not in REPEATED:
             continue
+        in_order = [name for name, _ in layers.named_children()] == [str(place) for place in range(len(layers))]
         shared = any(owners[id(tensor)] > 1 for tensor in module_state(layers).values())
-        first, *others = map(architecture, layers)
-        if first is not None and not shared and all(other == first for other in others):
+        if in_order and not shared and len(set(map(architecture, layers))) == 1:
             yield _Stack(path, list(layers))
 
 
@@ -147,6 +145,8 @@ def architecture(module: nn.Module) -> str | None:
     It cannot of a module that is more than an architecture of ours: a changed ``forward``, a hook, an attribute that is no
     plain value.
     """
+    if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
+        return None
     lines = list(_weights(module))
     for name, part in module.named_modules():
         kind = type(part)
@@ -154,7 +154,7 @@ def architecture(module: nn.Module) -> str | None:
         hooks = [value for key, value in vars(part).items() if key in ATTRIBUTES and "hook" in key and value]
         if not kind.__module__.startswith(PACKAGES) or hooks or not all(map(_is_plain, values.values())):
             return None
-        if kind.forward is not FORWARD.setdefault(kind, kind.forward):
+        if not kind.forward.__globals__["__name__"].startswith(PACKAGES):  # replaced by a function of another module
             return None
         lines.append(f"{name}: {kind.__module__}.{kind.__qualname__} {values}")
     constants = {name: value for name, value in vars(lxmert).items() if name.isupper() and _is_plain(value)}
@@ -183,10 +183,10 @@ def copy_layers(model: ir.Model, weights: Iterable[str]) -> None:
     """
     graph = model.graph
     marked = [node for node in graph if node.domain == DOMAIN]
-    begins = {_stack_of(node): node for node in marked if node.op_type == BEGIN}
+    bodies = {_stack_of(node): _body(graph, node) for node in marked if node.op_type == BEGIN}
     for node in marked:
         if node.op_type == LAYER:
-            _copy(graph, _body(graph, begins[_stack_of(node)]), node)
+            _copy(graph, bodies[_stack_of(node)], node)
     for node in marked:
         if node.op_type in (BEGIN, END):
             for inside, outside in zip(node.inputs, node.outputs, strict=True):
@@ -214,11 +214,8 @@ def _stack_of(node: ir.Node) -> str:
 def _body(graph: ir.Graph, begin: ir.Node) -> _Body:
     nodes = list(graph)
     following = nodes[nodes.index(begin) + 1 :]
-    end = next(
-        node
-        for node in following
-        if node.op_type == END and node.domain == DOMAIN and _stack_of(node) == _stack_of(begin)
-    )
+    ends = (node for node in following if node.domain == DOMAIN and node.op_type == END)
+    end = next(node for node in ends if _stack_of(node) == _stack_of(begin))
     return _Body(begin, following[: following.index(end)], end)
 
 
@@ -251,11 +248,10 @@ def _copy(graph: ir.Graph, body: _Body, layer: ir.Node) -> None:
 
 
 def _weight(graph: ir.Graph, first: ir.Value, name: str) -> ir.Value:
-    """The weight of another layer that stands where ``first`` stands in the first one."""
+    """The weight of another layer that stands where ``first`` stands in the first one. The exporter has no unread weights."""
     if name not in graph.initializers:
-        graph.initializers[name] = ir.Value(
-            name=name, shape=first.shape, type=first.type, const_value=first.const_value
-        )
+        alike = ir.Value(name=name, shape=first.shape, type=first.type, const_value=first.const_value)
+        graph.initializers[name] = alike
     return graph.initializers[name]
 
 

@@ -118,10 +118,11 @@ class Artifact:
                 f"{self.path}: no runtime {name!r} runs {target.title} artifacts: choose {', '.join(known)}"
             )
         chosen = replace(self, runtime_name=name)
-        if self.is_for_cuda and not chosen.runtime.for_cuda:
+        if self.is_for_cuda and not chosen.runtime.takes_cuda_files:
+            where = "cuda" if self.needs_cuda else f"{target.runtime.name} or {IN_RUNTIME}cuda"
             raise ArtifactError(
                 f"{self.path}: was made with {option('optimize_for', 'cuda')}, for onnxruntime alone: export it again "
-                f"without, or run it {IN_RUNTIME}cuda"
+                f"without, or run it {IN_RUNTIME}{where}"
             )
         return replace(chosen, name=chosen.named(self.name))
 

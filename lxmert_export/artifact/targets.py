@@ -73,7 +73,7 @@ class Runtime:
     | ``providers``, ``threads`` | whether execution providers, and the number of threads, can be chosen |
     | ``cuda_graphs`` | whether ``opens`` takes ``cuda_graph``: whether a call is captured and replayed |
     | ``settings`` | what it is told that changes its arithmetic, in words for reports |
-    | ``for_cuda`` | whether it takes files of ``--optimize-for cuda``, which hold onnxruntime's own operators |
+    | ``takes_cuda_files`` | whether it takes files of ``--optimize-for cuda``, which hold onnxruntime's own operators |
     | ``widens_int8`` | whether it multiplies the int8 values of a static int8 file in float32 |
     | ``cpu_widens`` | precisions that a CPU computes in float32; such artifacts are judged by the target's emulator |
     | ``cpu_lacks`` | precisions that a CPU cannot compute; such artifacts are judged by the target's emulator |
@@ -91,7 +91,7 @@ class Runtime:
     threads: bool = False
     cuda_graphs: bool = False
     settings: tuple[str, ...] = ()
-    for_cuda: bool = False
+    takes_cuda_files: bool = False
     widens_int8: bool = False
     cpu_widens: tuple[Precision, ...] = ()
     cpu_lacks: tuple[Precision, ...] = ()
@@ -164,7 +164,7 @@ TARGETS: dict[str, Target] = {
                 describes=GPU_FACTS,
                 providers=True,
                 threads=True,
-                for_cuda=True,
+                takes_cuda_files=True,
                 cpu_widens=("fp16",),
                 cpu_lacks=("bf16",),
             ),
@@ -206,7 +206,7 @@ TARGETS: dict[str, Target] = {
                     cuda_graphs=True,
                     device="GPU",
                     settings=("TF32 off",),
-                    for_cuda=True,
+                    takes_cuda_files=True,
                     widens_int8=True,
                 ),
                 Runtime(
@@ -217,7 +217,7 @@ TARGETS: dict[str, Target] = {
                     GPU_FACTS,
                     cuda_graphs=True,
                     device="GPU",
-                    for_cuda=True,
+                    takes_cuda_files=True,
                     stands_in=LACKS_GPU,
                     rounds={"fp32": "tf32"},
                 ),

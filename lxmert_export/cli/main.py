@@ -221,7 +221,8 @@ def ask(
 
     shown = word or "[CLS]"
     if save is not None or draw_scene is not None:
-        pictures.check_request(artifact, question, shown if save is not None else None)
+        attended = shown if save is not None else None
+        pictures.check_request(artifact, question, attended, providers=provider or (CPU,))
     if save is not None:
         pictures.check_destination(save, artifact, overwrite=overwrite, picture=image)
     if draw_scene is not None:

@@ -26,7 +26,7 @@ from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.files.appearing_together import finish_killed_runs
 from lxmert_export.files.atomic_files import replace_files
 from lxmert_export.runners.onnx.providers import CPU
-from lxmert_export.runners.opening import answering_way, check_takes_providers
+from lxmert_export.runners.opening import answering_way, check_answers, check_takes_providers
 from lxmert_export.runners.runner import name_answers
 from lxmert_export.spec.inputs import Arrays
 from lxmert_export.spec.signature import ANSWER_OUTPUT, CROSS_ATTENTIONS, Signature
@@ -83,6 +83,7 @@ def ask_about_picture(
     """
     opened = open_named(artifact)
     check_takes_providers([opened], providers)
+    check_answers(opened, providers)
     _check_takes_pictures(opened)
     labels = labels_of(opened)
     objects = find_shapes(picture)
@@ -94,7 +95,9 @@ def ask_about_picture(
     return Answered(question, answers, tokens, objects, _last_attention(outputs, len(tokens), len(objects.boxes)))
 
 
-def check_request(artifact: str | Path, question: str | None, word: str | None) -> None:
+def check_request(
+    artifact: str | Path, question: str | None, word: str | None, *, providers: Sequence[str] = (CPU,)
+) -> None:
     """Checks the artifact, the question and the word whose attention is wanted, before any file is drawn.
 
     Raises the errors of ``ask_about_picture`` and ``Answered.attention_of``.
@@ -103,6 +106,7 @@ def check_request(artifact: str | Path, question: str | None, word: str | None) 
     _check_takes_pictures(opened)
     if question is None:
         return
+    check_answers(opened, providers)
     _, tokens = _tokens(question, tokenizer_of(opened), opened)
     if word is None:
         return

@@ -10,7 +10,7 @@ from lxmert_export.errors import ArtifactError, InputError
 from lxmert_export.extras import require
 from lxmert_export.option_names import option
 from lxmert_export.parity.recording import Arithmetic
-from lxmert_export.runners.onnx.providers import CPU, computes_in
+from lxmert_export.runners.onnx.providers import CPU, CUDA, computes_in
 from lxmert_export.runners.runner import Runner
 
 # A way to run an artifact: the arithmetic, and a function that opens the runner.
@@ -37,7 +37,7 @@ def judged_ways(
         ways: list[Way] = [("native", lambda: open_runner(artifact, threads=threads))]
         ways = [] if is_stood_in_for(artifact) else ways
         return [*ways, ("emulated", lambda: open_emulator(artifact, threads=threads))] if emulate or not ways else ways
-    if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or computes_in(precision, providers):
+    if precision not in (*runtime.cpu_widens, *runtime.cpu_lacks) or _has_kernels(artifact, providers):
         return [("native", lambda: open_runner(artifact, providers=providers, threads=threads))]
     ways = []
     if precision in runtime.cpu_widens and not artifact.needs_cuda:
@@ -137,11 +137,16 @@ def check_answers(artifact: Artifact, providers: Sequence[str]) -> None:
 
 def _check_kernels(artifact: Artifact, providers: Sequence[str]) -> None:
     """``ArtifactError``: packed attentions, and a provider without kernels for them. The emulator is for judging them alone."""
-    if artifact.needs_cuda and artifact.runtime.providers and not computes_in(artifact.manifest.precision, providers):
+    if artifact.needs_cuda and artifact.runtime.providers and not _has_kernels(artifact, providers):
         raise ArtifactError(
             f"{artifact.path}: was made with {option('optimize_for', 'cuda')}, and {providers[0]} has no kernels for its packed "
             f"attentions: run it {IN_RUNTIME}cuda, on an NVIDIA GPU (verify and parity emulate it without one)"
         )
+
+
+def _has_kernels(artifact: Artifact, providers: Sequence[str]) -> bool:
+    """Whether the first provider computes the artifact's operators in its precision."""
+    return computes_in(artifact.manifest.precision, providers) and (not artifact.needs_cuda or providers[0] == CUDA)
 
 
 def _running(artifact: Artifact) -> str:

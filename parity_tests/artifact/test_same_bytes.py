@@ -62,11 +62,12 @@ def test_an_artifact_is_remade_from_its_manifest(target: str, tmp_path: Path) ->
         parity=manifest.parity is not None, signature=manifest.signature,
         **{option: manifest.options[name] for option, name in recorded.items()},
     )  # fmt: skip
-    files = [path.relative_to(made.path) for path in made.path.rglob("*") if path.is_file()]
+    files, remade = (
+        {str(path.relative_to(one.path)): path.read_bytes() for path in one.path.rglob("*") if path.is_file()}
+        for one in (made, again)
+    )
     assert len(files) >= (3 if manifest.parity else 2)
-    assert {str(name): (again.path / name).read_bytes() for name in files} == {
-        str(name): (made.path / name).read_bytes() for name in files
-    }
+    assert files == remade
 
 
 @pytest.mark.parametrize("small", [0, torch_runner.SMALL])

@@ -202,6 +202,7 @@ def test_intermediate_axes_have_our_names(pretraining: tuple[Path, Signature]) -
     assert symbols == {"batch", "text", "objects"}
 
 
+DEEP = TINY.replace(l_layers=2, x_layers=2)  # stacks, of which one layer is traced
 WRITE = """
 import sys
 from pathlib import Path
@@ -209,8 +210,9 @@ from converters.to_onnx import convert_to_onnx
 from lxmert_export.spec.inputs import InputLimits
 from lxmert_export.spec.signature import task_signature
 from parity_tests.fixtures.random_models import TINY, lively_model
-module, signature = lively_model("model", TINY), task_signature(TINY, "model")
-convert_to_onnx(module, signature, InputLimits.of(TINY), Path(sys.argv[1]), precision="fp16")
+config = TINY.replace(l_layers=2, x_layers=2)
+module, signature = lively_model("model", config), task_signature(config, "model")
+convert_to_onnx(module, signature, InputLimits.of(config), Path(sys.argv[1]), precision="fp16")
 """
 
 
@@ -218,7 +220,7 @@ def test_same_bytes_from_two_processes_and_directories(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "another" / "place"
     for place in (here, there):
         place.mkdir(parents=True)
-    export("model", here, precision="fp16")
+    convert_to_onnx(lively_model("model", DEEP), task_signature(DEEP, "model"), LIMITS, here, precision="fp16")
     subprocess.run([sys.executable, "-c", WRITE, str(there)], check=True, cwd=Path(__file__).parent.parent.parent,
                    env={"PYTHONHASHSEED": "2", "HOME": str(there), "PATH": "", "OMP_NUM_THREADS": "1"})  # fmt: skip
     written = [[(place / file).read_bytes() for file in (ONNX_FILE, ONNX_DATA_FILE)] for place in (here, there)]

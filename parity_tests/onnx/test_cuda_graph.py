@@ -29,7 +29,6 @@ from lxmert_export.judging.artifact import JudgingRequest, judge_artifact
 from lxmert_export.parity.cells import Floors
 from lxmert_export.parity.recording import Recording
 from lxmert_export.parity.report import ParityReport
-from lxmert_export.predicting.pictures import draw_picture
 from lxmert_export.reference.yardstick import run_floors, run_reference
 from lxmert_export.runners import opening
 from lxmert_export.runners.onnx.providers import CPU
@@ -40,7 +39,6 @@ from parity_tests.faults.onnx_faults import plant_in_file
 from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.random_models import TINY, lively_model
-from parity_tests.predicting.question_set import write_set
 
 # Two cross layers: of the last one, an answer needs one direction only.
 CONFIG = TINY.replace(x_layers=2)
@@ -116,16 +114,15 @@ def test_a_cpu_runs_it_in_emulation_alone(precision: Precision, exports: Exports
 def test_answers_are_never_the_emulators(
     command: str, precision: Precision, exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Before questions, features or pictures are read."""
+    """Before features or pictures are read."""
     made = exports.demo("onnx", task=QA, precision=precision, optimize_for="cuda", parity=False)
     monkeypatch.setattr(opening, "open_emulator", mock.Mock(side_effect=AssertionError("emulated")))
-    features, questions = write_set(tmp_path, questions=20, width=made.manifest.config.visual_feat_dim)
-    output, scene = tmp_path / "answers.json", tmp_path / "scene.png"
-    asked = draw_picture(1, scene)[0].text
+    features, questions, output = tmp_path / "gone.tsv", tmp_path / "asked.jsonl", tmp_path / "answers.json"
+    questions.write_text('{"image": "1", "question": "how many?", "answer": "2"}\n', encoding="utf-8")
     calls: dict[str, Callable[[], Any]] = {
         "predict": lambda: lx.predict(made.path, features, questions, output),
-        "evaluate": lambda: lx.evaluate([made.path, "other.jsonl"], questions=questions, features=features),
-        "ask": lambda: lx.ask(made.path, asked, scene),
+        "evaluate": lambda: lx.evaluate([made.path, "gone.jsonl"], questions=questions, features=features),
+        "ask": lambda: lx.ask(made.path, "how many?", tmp_path / "gone.png"),
     }
     with pytest.raises(ArtifactError, match="run it @cuda, on an NVIDIA GPU") as told:
         calls[command]()
@@ -138,6 +135,7 @@ def test_openvino_refuses_it_in_every_precision(
 ) -> None:
     monkeypatch.setattr(opening, "open_emulator", mock.Mock(side_effect=AssertionError("emulated")))
     named = f"{artifact.path}@{runtime}"
+    where = "@onnxruntime or @cuda" if artifact.manifest.precision == "fp32" else "@cuda"
     calls: tuple[Callable[[], Any], ...] = (
         lambda: lx.verify(named),
         lambda: lx.check_parity([named], checkpoint=lively_model(QA, CONFIG)),
@@ -145,7 +143,7 @@ def test_openvino_refuses_it_in_every_precision(
         lambda: lx.load_artifact(artifact.path, runtime=runtime),
     )
     for call in calls:
-        with pytest.raises(ArtifactError, match="for onnxruntime alone: export it again without, or run it @cuda"):
+        with pytest.raises(ArtifactError, match=f"for onnxruntime alone: export it again without, or run it {where}"):
             call()
 
 

@@ -27,6 +27,7 @@ from parity_tests.fixtures.command import refused, run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import edit_manifest, list_files
 from parity_tests.fixtures.random_models import TINY, lively_model
+from parity_tests.onnx.test_fp32_islands import FEWER
 
 TASK = "question-answering"
 FILES = (ONNX_FILE, VISION_FILE, QUESTION_FILE, ONNX_DATA_FILE)
@@ -81,7 +82,7 @@ def test_the_halves_compute_what_the_whole_does(task: Any, options: Any, exports
 
 @pytest.mark.parametrize(
     ("precision", "options"),
-    [("fp16", {}), ("bf16", {}), ("fp16", {"io_dtype": "float16"}), ("fp16", {"fp32_islands": "standard+"})],
+    [("fp16", {}), ("bf16", {}), ("fp16", {"io_dtype": "float16"}), ("fp16", {"fp32_islands": "auto", **FEWER})],
 )
 def test_half_precision_is_split_too(precision: Any, options: Any, exports: Exports) -> None:
     """numpy has no bf16, so such states go from one half to the other in float32, which holds them exactly."""

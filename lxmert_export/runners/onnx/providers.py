@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Providers that compute in half precision; all others compute a half-precision graph in float32.
 HALF_PRECISION = frozenset(
     f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX", "Dml")
 )
 # onnxruntime's CUDA provider computes float32 in TF32 unless it is told not to, and TF32 keeps 10 bits of a mantissa.
-PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
 
 
 def settings_of(providers: Sequence[str]) -> tuple[str, ...]:

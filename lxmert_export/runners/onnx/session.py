@@ -28,8 +28,8 @@ from lxmert_export.artifact.session_settings import (
 from lxmert_export.errors import ArtifactError, first_line
 from lxmert_export.native_logs import heard_native_logs
 from lxmert_export.option_names import option
-from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, why_not_started
-from lxmert_export.runners.onnx.providers import CPU, PROVIDER_OPTIONS, computes_in
+from lxmert_export.runners.onnx.cuda.libraries import preload_libraries, why_not_started
+from lxmert_export.runners.onnx.providers import CPU, CUDA, PROVIDER_OPTIONS, computes_in
 from lxmert_export.runners.runner import Runner
 from lxmert_export.runners.split import open_whole_or_split
 from lxmert_export.spec.inputs import Arrays, InputLimits

@@ -14,8 +14,8 @@ import onnxruntime
 from lxmert_export.artifact.manifest import tool_versions
 from lxmert_export.errors import PACKAGE
 from lxmert_export.extras import ONNXRUNTIME_GPU, both_onnxruntimes
+from lxmert_export.runners.onnx.providers import CUDA
 
-CUDA = "CUDAExecutionProvider"
 # The libraries that the provider loads, by the beginning of their files' names. The driver brings libcuda, pip the others.
 LIBRARIES = {
     "cublas": "cuBLAS", "cudnn": "cuDNN", "cudart": "the CUDA runtime", "curand": "cuRAND", "cufft": "cuFFT", "nvrtc": "NVRTC",

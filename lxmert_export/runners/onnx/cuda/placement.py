@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lxmert_export.artifact.programs.onnx_dtypes import nodes_of_floats
 from lxmert_export.errors import ArtifactError, shortened
-from lxmert_export.runners.onnx.cuda.libraries import CUDA
+from lxmert_export.runners.onnx.providers import CUDA
 
 # The setting with which a session remembers where it put each node, and the first version that has it.
 RECORD, FIRST_VERSION = "session.record_ep_graph_assignment_info", "1.24"

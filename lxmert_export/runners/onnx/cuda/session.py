@@ -13,8 +13,9 @@ from lxmert_export.errors import ArtifactError
 from lxmert_export.native_logs import heard_native_logs
 from lxmert_export.option_names import option
 from lxmert_export.runners.onnx.cuda.gpu_thread import on_gpu_thread
-from lxmert_export.runners.onnx.cuda.libraries import CUDA, preload_libraries, why_not_started
+from lxmert_export.runners.onnx.cuda.libraries import preload_libraries, why_not_started
 from lxmert_export.runners.onnx.cuda.placement import RECORD, computed_on_cpu, fallback, nodes_on_cpu
+from lxmert_export.runners.onnx.providers import CUDA
 from lxmert_export.runners.onnx.session import FAILURES
 
 INFORMATION, WARNINGS, ERRORS = 1, 2, 3  # severities of onnxruntime's log
