@@ -74,12 +74,12 @@ def _told_shape(kind: Any, shape: Callable[..., Shape | None]) -> Iterator[None]
 
 def _of_linear(first: Tensor, weight: Tensor, bias: Tensor | None = None) -> Shape | None:
     rows, columns = weight.shape if weight.dim() == 2 else (None, None)
-    fits = surely_equal(first.shape[-1:], (columns,)) and (bias is None or surely_equal(bias.shape, (rows,)))
+    fits = _same(first.shape[-1:], (columns,)) and (bias is None or _same(bias.shape, (rows,)))
     return (*first.shape[:-1], rows) if fits and _of_one_dtype(first, weight, bias) else None
 
 
 def _of_matmul(first: Tensor, second: Tensor) -> Shape | None:
-    fits = first.dim() >= 2 and surely_equal((*first.shape[:-2], first.shape[-1]), second.shape[:-1])
+    fits = first.dim() >= 2 and _same((*first.shape[:-2], first.shape[-1]), second.shape[:-1])
     return (*first.shape[:-1], second.shape[-1]) if fits and _of_one_dtype(first, second) else None
 
 
@@ -87,13 +87,12 @@ def _of_layer_norm(
     first: Tensor, shape: Shape, weight: Tensor | None = None, bias: Tensor | None = None, *_: Any
 ) -> Shape | None:
     fits = all(
-        surely_equal(part, shape)
-        for part in (first.shape[-len(shape) :], *(p.shape for p in (weight, bias) if p is not None))
+        _same(part, shape) for part in (first.shape[-len(shape) :], *(p.shape for p in (weight, bias) if p is not None))
     )
     return first.shape if fits and _of_one_dtype(first, weight, bias) else None
 
 
-def surely_equal(one: Shape, other: Shape) -> bool:
+def _same(one: Shape, other: Shape) -> bool:
     """Whether two shapes are equal whatever the sizes turn out to be; asking so adds no condition to the trace."""
     return len(one) == len(other) and all(
         b is not None and statically_known_true(a == b) for a, b in zip(one, other, strict=True)

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from converters.onnx.graph import MODULE_SCOPES
-from converters.onnx.quick_tracing import surely_equal
 from lxmert_export.model import lxmert
 from lxmert_export.model.signature_module import module_state
 from lxmert_export.spec.config import LxmertConfig
@@ -45,7 +44,7 @@ def first_layers_alone(module: nn.Module) -> Iterator[None]:
     stacks = list(_stacks(module)) if _exporter() else []
     for stack in stacks:
         for place, layer in enumerate(stack.layers):
-            layer.forward = partial(stack.later, place, layer.forward) if place else partial(stack.first, layer.forward)
+            layer.forward = partial(stack.later, place) if place else partial(stack.first, layer.forward)
     try:
         yield
     finally:
@@ -56,22 +55,21 @@ def first_layers_alone(module: nn.Module) -> Iterator[None]:
 
 @dataclass
 class _Stack:
-    """Equal layers, one after the other. ``took`` and ``gave``: of the first one, in this trace."""
+    """Equal layers, one after the other. ``gave``: what the first one returned in this trace."""
 
     path: str
     layers: Sequence[nn.Module]
-    took: tuple[Any, ...] = ()
     gave: Results = ()
 
     def first(self, forward: Any, *inputs: Any) -> Results:
         """Computes the first layer between two marks."""
         results = forward(*self._node(BEGIN, 0, inputs, inputs))
-        self.took, self.gave = inputs, self._node(END, 0, results, results)
+        self.gave = self._node(END, 0, results, results)
         return self.gave
 
-    def later(self, place: int, forward: Any, *inputs: Any) -> Results:
-        """Puts one node in the place of a layer; computes the layer if its inputs are of other kinds than the first one's."""
-        return self._node(LAYER, place, inputs, self.gave) if _alike(self.took, inputs) else tuple(forward(*inputs))
+    def later(self, place: int, *inputs: Any) -> Results:
+        """Puts one node in the place of another layer: our models call all layers of a stack alike, the first one first."""
+        return self._node(LAYER, place, inputs, self.gave)
 
     def _node(self, kind: str, place: int, inputs: Sequence[Any], like: Sequence[Any]) -> tuple[Any, ...]:
         """A node that takes the tensors among ``inputs`` and returns tensors as those of ``like``, among what else is there."""
@@ -113,16 +111,6 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.lxmert_e
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
-
-
-def _alike(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Whether two layers are called alike: tensors of the same dtypes and shapes in the same places, all else equal."""
-    return len(one) == len(other) and all(
-        a.dtype == b.dtype and surely_equal(a.shape, b.shape)
-        if isinstance(a, Tensor) and isinstance(b, Tensor)
-        else a is b
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def _stacks(module: nn.Module) -> Iterator[_Stack]:

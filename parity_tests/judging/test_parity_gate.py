@@ -21,12 +21,10 @@ import yaml
 import lxmert_export as lx
 from lxmert_export.artifact.directory import ONNX_DATA_FILE, ONNX_FILE
 from parity_tests.faults.onnx_faults import one_weight_changed, plant_in_file
-from parity_tests.fixtures.checking import judging_here
-from parity_tests.fixtures.command import Done, run
+from parity_tests.fixtures.command import run
 from parity_tests.fixtures.exports import Exports
 from parity_tests.fixtures.manifests import list_files
 from parity_tests.fixtures.random_models import SMALL, lively_inputs, lively_model
-from parity_tests.fixtures.warm_programs import run_script
 from parity_tests.predicting.question_set import write_set
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,14 +57,8 @@ class Step:
         return found
 
 
-def run_here(directory: Path, arguments: list[str], environment: dict[str, str]) -> Done:
-    """The command in the test's own process."""
-    with judging_here():
-        return run(*arguments, cwd=directory, **environment)
-
-
-def run_step(name: str, place: Path, path: Path | None = None, *, warm: bool = False, **inputs: str) -> Step:
-    """Runs one step in a directory; ``path`` is searched for programs first. ``warm``: the test's own process is the tool."""
+def run_step(name: str, place: Path, path: Path | None = None, **inputs: str) -> Step:
+    """Runs one step in a directory; ``path`` is searched for programs first."""
     step = next(step for step in ACTION["runs"]["steps"] if step.get("name") == name)
     values = {key: given["default"] for key, given in ACTION["inputs"].items()}
     values |= {key.replace("_", "-"): value for key, value in inputs.items()}
@@ -77,18 +69,15 @@ def run_step(name: str, place: Path, path: Path | None = None, *, warm: bool = F
     script = place / "step.sh"
     script.write_text(step["run"])
     programs = [str(folder) for folder in (path, Path(sys.executable).parent) if folder]
-    env = {
-        **os.environ, **environment, "PATH": os.pathsep.join((*programs, os.environ["PATH"])),
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GITHUB_ACTIONS": "true", "GITHUB_ACTION_PATH": str(ROOT),
-        "GITHUB_STEP_SUMMARY": str(files["summary"]), "GITHUB_OUTPUT": str(files["outputs"]),
-    }  # fmt: skip
-    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
-    if warm:
-        done = run_script(command, "lxmert-export", run_here, cwd=place, env=env)
-    else:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=place, check=False, env=env
-        )
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=place, check=False,
+        env={
+            **os.environ, **environment, "PATH": os.pathsep.join((*programs, os.environ["PATH"])),
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GITHUB_ACTIONS": "true", "GITHUB_ACTION_PATH": str(ROOT),
+            "GITHUB_STEP_SUMMARY": str(files["summary"]), "GITHUB_OUTPUT": str(files["outputs"]),
+        },
+    )  # fmt: skip
     return Step(done.returncode, done.stdout, files["summary"].read_text(), files["outputs"].read_text())
 
 
@@ -107,8 +96,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_sound_checkpoint_passes(place: Path) -> None:
     done = run_step(
-        GATE, place, warm=True, checkpoint="checkpoint", exports="onnx --fp16\n", artifacts="sound\n", require="onnx",
-        output="passed",
+        GATE, place, checkpoint="checkpoint", exports="onnx --fp16\n", artifacts="sound\n", require="onnx", output="passed"
     )  # fmt: skip
     assert done.code == 0, done.printed
     assert (place / "passed" / "artifacts" / "onnx-fp16" / ONNX_FILE).is_file()
@@ -119,7 +107,7 @@ def test_a_sound_checkpoint_passes(place: Path) -> None:
 
 @pytest.mark.parametrize("checkpoint", ["checkpoint", ""], ids=["by-checkpoint", "by-golden-file"])
 def test_a_faulty_artifact_fails(place: Path, checkpoint: str) -> None:
-    done = run_step(GATE, place, warm=bool(checkpoint), checkpoint=checkpoint, artifacts="faulty", output="failed")
+    done = run_step(GATE, place, checkpoint=checkpoint, artifacts="faulty", output="failed")
     assert done.code == 3, done.printed
     report = check_reports(place / "failed" / "report", done, passed=False)
     assert report["summary"].startswith("parity FAILED: faulty")
@@ -127,13 +115,18 @@ def test_a_faulty_artifact_fails(place: Path, checkpoint: str) -> None:
 
 
 def test_what_is_required_and_not_there_fails(place: Path) -> None:
-    done = run_step(GATE, place, warm=True, checkpoint="", artifacts="sound", require="tensorrt", output="required")
+    done = run_step(GATE, place, checkpoint="", artifacts="sound", require="tensorrt", output="required")
     assert done.code == 3, done.printed
     check_reports(place / "required" / "report", done, passed=False)
     assert "tensorrt is required" in done.commands[0]
 
 
-def test_the_shell_gate_of_the_docs_runs_again_in_its_workspace(place: Path, tmp_path: Path) -> None:
+def test_the_shell_gate_of_the_docs_runs_again_in_its_workspace(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lxmert_export.reference.gate.run_within", lambda request, limit, progress: request.run(progress)
+    )
     shown = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```sh\n(.*?)```", shown, re.DOTALL)
     lines = script.replace("\\\n", " ").replace("$CHECKPOINT", str(place / "checkpoint")).splitlines()
@@ -148,8 +141,7 @@ def test_the_shell_gate_of_the_docs_runs_again_in_its_workspace(place: Path, tmp
         if program == "mkdir":
             (tmp_path / arguments[-1]).mkdir(exist_ok=arguments[0] == "-p")
             continue
-        with judging_here():
-            done = run(*arguments, cwd=tmp_path)
+        done = run(*arguments, cwd=tmp_path)
         assert program == "lxmert-export" and done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report" / "parity.json").read_text())
     assert report["required"] == ["onnx:fp32", "onnx:fp16"] and not report["regressions"]
@@ -189,9 +181,8 @@ def test_files_of_answers_are_compared_and_nothing_else_is_run(max_drop: str, pa
     worse = [{**row, "answer": "dog"} if place < 40 else row for place, row in enumerate(answers)]
     (tmp_path / "worse answers.json").write_text(json.dumps(worse))
     done = run_step(
-        GATE, tmp_path, warm=True, checkpoint="", questions=str(VQA / "questions.json"),
-        annotations=str(VQA / "annotations.json"), answers=f"{VQA / 'results.json'}\nworse answers.json\n",
-        max_drop=max_drop, output="out",
+        GATE, tmp_path, checkpoint="", questions=str(VQA / "questions.json"), annotations=str(VQA / "annotations.json"),
+        answers=f"{VQA / 'results.json'}\nworse answers.json\n", max_drop=max_drop, output="out",
     )  # fmt: skip
     assert done.code == (0 if passed else 3), done.printed
     report = tmp_path / "out" / "report"
@@ -236,8 +227,7 @@ def test_an_error_is_annotated_with_its_own_line(place: Path, inputs: dict[str, 
     before = place / "error" / "report" / "parity.json"  # of an earlier run, which must not speak for this one
     before.parent.mkdir(parents=True, exist_ok=True)
     before.write_text('{"summary": "parity passed"}')
-    warm = inputs.get("checkpoint") == "gone"  # looked for by PyTorch, which takes seconds to start
-    done = run_step(GATE, place, warm=warm, **{"checkpoint": "checkpoint", "output": "error", **inputs})
+    done = run_step(GATE, place, **{"checkpoint": "checkpoint", "output": "error", **inputs})
     assert done.code == code, done.printed
     (annotation,) = done.commands
     assert annotation.startswith("::error title=parity failed::") and saying in annotation

@@ -5,6 +5,7 @@ That skipping decomposition and promotion keeps the function is what every gate 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -65,6 +66,28 @@ def test_each_shortcut_is_taken(shared_traces: SharedTraces, monkeypatch: pytest
     assert all(told[kind] >= 8 for kind in RESULTS)
     assert len(read) == 1 and "aten::linear" in read[0] and len(read[0]) < 30
     assert {kind: dict(kind.py_kernels) for kind in RESULTS} == before
+
+
+def test_another_thread_waits_until_a_conversion_has_ended(
+    shared_traces: SharedTraces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a graph is translated, and tables of the whole process are others."""
+    few, free = quick_tracing._few_translations, []
+
+    def try_to_begin() -> None:
+        free.append(quick_tracing.ONE_AT_A_TIME.acquire(blocking=False))
+
+    def tried(names: set[str]) -> Any:
+        other = threading.Thread(target=try_to_begin)
+        other.start()
+        other.join()
+        return few(names)
+
+    monkeypatch.setattr(quick_tracing, "_few_translations", tried)
+    shared_traces.trace(lively_model("model", TINY), task_signature(TINY, "model"), LIMITS, "fp32", 18)
+    try_to_begin()
+    quick_tracing.ONE_AT_A_TIME.release()
+    assert free == [False, True]
 
 
 class Odd(nn.Module):
